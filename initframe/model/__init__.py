@@ -1,0 +1,1 @@
+"""What the user has: a model, read as slots."""

@@ -1,0 +1,71 @@
+"""One place in a model that holds a tensor, as plain facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+Kind = Literal["parameter", "buffer"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place in a model that holds a tensor: read-only facts, no tensor.
+
+    Attributes:
+        name: canonical name, the first in ``named_parameters()``, free of what wrappers added.
+        shape: the global shape, never a shard's.
+        dtype: the tensor's dtype.
+        kind: ``"parameter"`` or ``"buffer"``.
+        aliases: further names of the same tensor (ties).
+        module_types: class names of the owning module and its bases, most derived first.
+        layer: the class of torch.nn that the owning module is or derives from (``"Linear"``), if any.
+        settings: the plain numbers among the owning module's attributes (``{"in_features": 5, …}``).
+        fan_in: torch's fan_in; a bias has its layer's; ``None`` where there is none.
+        fan_out: torch's fan_out, likewise.
+        effective_fan_in: the number of inputs that are summed into one output, where it differs from torch's count
+            (grouped and transposed convolutions, fused projections); otherwise equal to ``fan_in``.
+        effective_fan_out: likewise for the backward pass.
+        output_dim: the axis along which the layer's outputs are counted: 0, or 1 for transformers' Conv1D.
+        padding_row: the row of an embedding that stays zero, if any.
+        requires_grad: whether the tensor is trained; frozen tensors are initialized all the same, and marked.
+        blocked: why the tensor cannot be filled (lazy, quantized, integer, …), or ``None``.
+        notes: what a reader of the plan should know (a parametrization that rescales, say).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    kind: Kind = "parameter"
+    aliases: tuple[str, ...] = ()
+    module_types: tuple[str, ...] = ()
+    layer: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    fan_in: int | None = None
+    fan_out: int | None = None
+    effective_fan_in: float | None = None
+    effective_fan_out: float | None = None
+    output_dim: int = 0
+    padding_row: int | None = None
+    requires_grad: bool = True
+    blocked: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def attribute(self) -> str:
+        """The last segment of the name: ``weight`` of ``features.0.weight``."""
+        return self.name.rpartition(".")[2]

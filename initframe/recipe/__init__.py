@@ -1,0 +1,1 @@
+"""What the user wrote: recipes, patterns and expressions. Knows no model and no torch."""
