@@ -1,0 +1,162 @@
+"""Fills that are computed for the full tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from initframe.fills.fill import Fill
+
+
+class Draw(Protocol):
+    """A source of random numbers of a whole fill's own shape, given to it when it is built."""
+
+    def __call__(self, law: str, args: Sequence[float], purpose: str = "") -> Tensor:
+        """Draw a law of the stream at every element, as a float32 tensor (int32 for ``"bits"``) of the fill's shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Whole(Fill):
+    """The common face of fills that are computed for the full tensor."""
+
+    shape: tuple[int, ...] = field(repr=False)
+
+    def build(self, draw: Draw) -> Tensor:
+        """The full tensor, in float32 or float64; rounded to the slot's dtype by the one who writes it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Orthogonal(Whole):
+    """A (semi-)orthogonal matrix times ``gain``, rows by everything else flattened.
+
+    Q·sign(diag R) of the QR decomposition of N(0, 1), computed in float64 (Saxe, McClelland & Ganguli 2013;
+    torch/nn/init.py). Population std gain/√max(rows, columns).
+
+    >>> Orthogonal((3, 3), gain=2.0).std
+    1.1547005383792517
+    """
+
+    gain: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        """0."""
+        return 0.0
+
+    @property
+    def std(self) -> float:
+        """gain/√max(rows, columns)."""
+        rows, columns = _matrix(self.shape)
+        return abs(self.gain) / math.sqrt(max(rows, columns, 1))
+
+    def build(self, draw: Draw) -> Tensor:
+        """Haar-distributed, so the sign of R's diagonal is made positive (Mezzadri 2007)."""
+        rows, columns = _matrix(self.shape)
+        matrix = draw("normal", (0.0, 1.0), "orthogonal").reshape(rows, columns).double()
+        q, r = torch.linalg.qr(matrix.T if rows < columns else matrix)
+        q = q * r.diagonal().sign()
+        values: Tensor = (q.T if rows < columns else q) * self.gain
+        return values.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Identity(Whole):
+    """Ones on the diagonal of a matrix, zeros elsewhere (torch/nn/init.py, eye_).
+
+    >>> Identity((2, 2)).mean
+    0.5
+    """
+
+    @property
+    def mean(self) -> float:
+        """min(n, m)/(n·m)."""
+        return min(self.shape) / max(math.prod(self.shape), 1)
+
+    @property
+    def std(self) -> float:
+        """√(p(1−p)), p the mean."""
+        return math.sqrt(self.mean * (1 - self.mean))
+
+    def build(self, draw: Draw) -> Tensor:  # noqa: ARG002
+        """The identity."""
+        return torch.eye(*self.shape)
+
+
+@dataclass(frozen=True)
+class Dirac(Whole):
+    """A convolution that passes its input through, per group (torch/nn/init.py, dirac_).
+
+    >>> Dirac((4, 2, 3), groups=2).mean
+    0.16666666666666666
+    """
+
+    groups: int = 1
+
+    @property
+    def mean(self) -> float:
+        """The share of ones."""
+        passed = min(self.shape[0] // self.groups, self.shape[1]) * self.groups
+        return passed / max(math.prod(self.shape), 1)
+
+    @property
+    def std(self) -> float:
+        """√(p(1−p)), p the mean."""
+        return math.sqrt(self.mean * (1 - self.mean))
+
+    def build(self, draw: Draw) -> Tensor:  # noqa: ARG002
+        """1 at the kernel's centre k//2, from input channel c to output channel c of each group."""
+        out, channels, *kernel = self.shape
+        values = torch.zeros(self.shape)
+        per_group = out // self.groups
+        passed = torch.arange(min(per_group, channels))
+        centre = values
+        for size in kernel:
+            centre = centre.select(2, size // 2)
+        for group in range(self.groups):
+            centre[group * per_group + passed, passed] = 1.0
+        return values
+
+
+@dataclass(frozen=True)
+class Sparse(Whole):
+    """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, sparse_).
+
+    >>> Sparse((10, 4), sparsity=0.5, scale=1.0).std
+    0.7071067811865476
+    """
+
+    sparsity: float
+    scale: float = 0.01
+
+    @property
+    def mean(self) -> float:
+        """0."""
+        return 0.0
+
+    @property
+    def zeros(self) -> int:
+        """The number of zeros per column."""
+        return math.ceil(self.sparsity * self.shape[0])
+
+    @property
+    def std(self) -> float:
+        """scale·√(share of elements that are not zero)."""
+        return self.scale * math.sqrt(1 - self.zeros / max(self.shape[0], 1))
+
+    def build(self, draw: Draw) -> Tensor:
+        """The rows with the smallest words of the purpose ``"sparse"`` become zero, column by column."""
+        values = draw("normal", (0.0, self.scale))
+        ranks = draw("bits", (), "sparse").argsort(dim=0, stable=True)
+        return values.scatter(0, ranks[: self.zeros], 0.0)
+
+
+def _matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """A tensor's shape as (rows, everything else)."""
+    return shape[0], math.prod(shape[1:])

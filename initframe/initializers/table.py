@@ -1,0 +1,116 @@
+"""The one table of initializers: names, and the functions ``(slot, **kwargs) → Fill`` behind them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from importlib import metadata
+from typing import Any, TypeVar
+
+from initframe.errors import RecipeError, closest
+from initframe.fills import Fill
+
+Initializer = Callable[..., Fill]
+AnyInitializer = TypeVar("AnyInitializer", bound=Initializer)
+
+ENTRY_POINTS = "initframe.initializers"
+
+_TABLE: dict[str, Initializer] = {}
+
+
+def initializer(name: str) -> Callable[[AnyInitializer], AnyInitializer]:
+    """Register a function ``(slot, *, …) → Fill`` under a name that recipes use.
+
+    Args:
+        name: what a recipe writes after ``init:``. Defining the same function again (a notebook cell that is run
+            twice) replaces it; taking another function's name is refused.
+
+    Returns:
+        A decorator that hands the function back unchanged.
+
+    Raises:
+        RecipeError: the name is taken, or the function's signature cannot be filled from a recipe.
+
+    >>> from initframe.fills import Constant
+    >>> @initializer("three")
+    ... def three(slot, *, times: float = 1.0):
+    ...     return Constant(3 * times)
+    >>> get("three")(None, times=2).value
+    6
+    """
+    if not isinstance(name, str) or not name:
+        raise RecipeError(f'an initializer is registered under a name, got {name!r}. Write @initializer("my_law").')
+
+    def register(function: AnyInitializer) -> AnyInitializer:
+        _check_signature(name, function)
+        known = _TABLE.get(name)
+        if known is not None and _identity(known) != _identity(function):
+            raise RecipeError(f"initializer {name!r} exists already, in {known.__module__}. Choose another name.")
+        _TABLE[name] = function
+        return function
+
+    return register
+
+
+def get(name: str) -> Initializer:
+    """Look an initializer up by name, in the table and then among installed entry points.
+
+    Raises:
+        RecipeError: there is none of that name; the message has the closest ones.
+
+    >>> get("xavier_unifrom")
+    Traceback (most recent call last):
+    initframe.errors.RecipeError: unknown initializer 'xavier_unifrom'. Closest: xavier_uniform, ...
+    """
+    if name not in _TABLE and name in _installed():
+        try:
+            initializer(name)(_installed()[name].load())
+        except ImportError as error:
+            where = _installed()[name].value
+            raise RecipeError(
+                f"initializer {name!r} is installed as {where}, which fails to import: {error}."
+            ) from error
+    if name not in _TABLE:
+        hint = closest(name, list_initializers())
+        own = "Your own: register it with @initframe.initializer, and name its module in plugins=[…]."
+        raise RecipeError(f"unknown initializer {name!r}. {hint} {own}".replace("  ", " "))
+    return _TABLE[name]
+
+
+def list_initializers() -> list[str]:
+    """The names that a recipe can use, sorted.
+
+    >>> "kaiming_normal" in list_initializers()
+    True
+    """
+    return sorted({*_TABLE, *_installed()})
+
+
+def parameters(function: Initializer) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of an initializer, with annotations evaluated; the slot is left out."""
+    _, *rest = inspect.signature(function, eval_str=True).parameters.values()
+    return {p.name: p for p in rest}
+
+
+def _check_signature(name: str, function: Any) -> None:
+    """Refuse what a recipe could not fill by name."""
+    kinds = inspect.Parameter
+    first, *rest = inspect.signature(function).parameters.values() or (None,)
+    if first is None or first.kind not in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD):
+        raise RecipeError(f"initializer {name!r} takes no slot. Write def {function.__name__}(slot, *, …) -> Fill.")
+    bad = [p.name for p in rest if p.kind is not kinds.KEYWORD_ONLY]
+    if bad:
+        named = ", ".join(bad)
+        raise RecipeError(
+            f"initializer {name!r} takes {named} by position. Put a * after slot: recipes name arguments."
+        )
+
+
+def _identity(function: Initializer) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+@cache
+def _installed() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
