@@ -1,0 +1,315 @@
+"""Expressions over facts: arithmetic that reads names and can do nothing else.
+
+A text is first held to a list of characters, then parsed by :mod:`ast`, then every node is held to a closed
+list of types. What is left is walked, in float64; nothing is ever compiled or run.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+import operator
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from initframe.errors import closest
+
+MAX_LENGTH, MAX_NODES, MAX_DEPTH = 1_000, 500, 50
+
+ALLOWED = "numbers, names, + - * / // % **, comparisons, and/or/not, and calls such as sqrt(fan_in)"
+
+FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
+    {"sqrt": math.sqrt, "log": math.log, "min": min, "max": max}
+)
+CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": math.pi})
+
+_STRANGER = re.compile(r"[^A-Za-z0-9_ .,()+\-*/%<>=!]")
+
+_ARITHMETIC: dict[type[ast.operator] | type[ast.unaryop], Callable[..., float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: math.pow,  # unlike **, it never turns to complex numbers
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+_NODES: frozenset[type[ast.AST]] = frozenset(
+    {ast.Constant, ast.Name, ast.Load, ast.Call, ast.UnaryOp, ast.BinOp, ast.Compare, ast.BoolOp}
+    | {ast.And, ast.Or, ast.Not, *_ARITHMETIC, *_COMPARISONS}
+)
+
+
+class ExpressionError(ValueError):
+    """A text is no expression, or an expression has no value; the message is the bare fact."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Arithmetic over named facts, made by :func:`parse`.
+
+    Attributes:
+        text: the expression as written, in one line.
+        names: every name in it, functions included.
+    """
+
+    text: str
+    names: frozenset[str]
+    tree: ast.expr = field(repr=False, compare=False)
+
+    def evaluate(self, names: Mapping[str, Any]) -> float | bool:
+        """Compute the value, in float64.
+
+        Args:
+            names: what each name stands for: a number, a function of numbers, or something that is both (a gain
+                that can be named or called). The mapping may be lazy, and may raise :class:`ExpressionError` to
+                say why a name has no value. A name behind a settled ``and`` or ``or`` is never looked up.
+
+        Returns:
+            A finite number, or a bool where the expression is a condition.
+
+        Raises:
+            ExpressionError: a name is unknown, a function is used as a number or a number called, a call has the
+                wrong arguments, or some step has no finite real value.
+
+        >>> parse("2 / sqrt(fan_in)").evaluate({"fan_in": 16, **FUNCTIONS})
+        0.5
+        >>> parse("ndim > 1 and d1 != 3").evaluate({"ndim": 1})
+        False
+        """
+        return _value(self.tree, names)
+
+
+def parse(source: str | float) -> Expression:
+    """Read an expression.
+
+    Args:
+        source: a text, or a plain number or bool.
+
+    Returns:
+        The expression; the same object for the same text.
+
+    Raises:
+        ExpressionError: the source is not in the closed language; the message is the reason.
+
+    >>> sorted(parse("0.02 / sqrt(2 * layers)").names)
+    ['layers', 'sqrt']
+    >>> parse("().__class__")
+    Traceback (most recent call last):
+    initframe.recipe.expressions.ExpressionError: a dot may only stand in a number
+    """
+    if isinstance(source, bool | int | float):
+        return Expression(_shown_number(source), frozenset(), ast.Constant(source))
+    if isinstance(source, str):
+        return _parse_text(" ".join(source.split()))
+    raise ExpressionError(f"a {type(source).__name__} is neither a number nor a text")
+
+
+def number(expression: Expression, names: Mapping[str, Any]) -> float:
+    """Evaluate an expression that must give a number.
+
+    Raises:
+        ExpressionError: as :meth:`Expression.evaluate` does, and where the value is a condition.
+
+    >>> number(parse("1e-3"), {})
+    0.001
+    """
+    value = expression.evaluate(names)
+    if isinstance(value, bool):
+        raise ExpressionError("it is a condition, not a number")
+    return value
+
+
+def truth(expression: Expression, names: Mapping[str, Any]) -> bool:
+    """Evaluate an expression that must give a condition.
+
+    Raises:
+        ExpressionError: as :meth:`Expression.evaluate` does, and where the value is a number.
+
+    >>> truth(parse("1 < ndim <= 3"), {"ndim": 2})
+    True
+    """
+    value = expression.evaluate(names)
+    if not isinstance(value, bool):
+        raise ExpressionError(f"it is a number ({value:g}), not a condition such as ndim > 1")
+    return value
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse_text(text: str) -> Expression:
+    if not text:
+        raise ExpressionError("it is empty")
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"it is longer than {MAX_LENGTH} characters")
+    if stranger := _STRANGER.search(text):
+        raise ExpressionError(f"{stranger[0]!r} has no place in an expression")
+    tree = _syntax_tree(text)
+    _check_nodes(tree)
+    names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return Expression(text, names, tree)
+
+
+def _syntax_tree(text: str) -> ast.expr:
+    """Parse the text; whatever Python's parser raises is one kind of error here."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python frowns upon today it refuses tomorrow: "1if"
+            return ast.parse(text, mode="eval").body
+    except (RecursionError, MemoryError):
+        raise ExpressionError("it is nested too deeply") from None
+    except (SyntaxError, ValueError, Warning):
+        raise ExpressionError("its syntax is wrong") from None
+
+
+def _check_nodes(tree: ast.expr) -> None:
+    """Hold every node to the closed list, level by level, within the bounds."""
+    level: list[ast.AST] = [tree]
+    count = 0
+    for _ in range(MAX_DEPTH):
+        for node in level:
+            _check_node(node)
+        count += len(level)
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            break
+    if level or count > MAX_NODES:
+        raise ExpressionError("it is nested too deeply" if level else f"it has more than {MAX_NODES} parts")
+
+
+def _check_node(node: ast.AST) -> None:
+    if isinstance(node, ast.Attribute):
+        raise ExpressionError("a dot may only stand in a number")
+    if isinstance(node, ast.Constant):
+        _check_constant(node.value)
+    elif isinstance(node, ast.Call) and not isinstance(node.func, ast.Name):
+        raise ExpressionError("only a plain name can be called")
+    elif type(node) not in _NODES:
+        raise ExpressionError(f"it holds a {_KINDS.get(type(node), type(node).__name__)}")
+
+
+_KINDS: dict[type[ast.AST], str] = {
+    ast.IfExp: "conditional",
+    ast.Tuple: "comma outside of a call",
+    ast.keyword: "keyword argument",
+    ast.Starred: "starred argument",
+}
+
+
+def _check_constant(value: object) -> None:
+    if not isinstance(value, bool | int | float):
+        raise ExpressionError(f"{value!r} is not a real number")
+    _shown_number(value)
+
+
+def _shown_number(value: float) -> str:
+    """Write a number, once it is known to be finite in float64."""
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ExpressionError("a number is not finite, or too large")
+    return repr(value)
+
+
+def _value(node: ast.expr, names: Mapping[str, Any]) -> float | bool:
+    """Walk one node; numbers are float64 from here on."""
+    match node:
+        case ast.Constant(value=bool(value)):
+            return value
+        case ast.Constant(value=int() | float() as value):
+            return float(value)
+        case ast.Name(id=name):
+            return _named_number(name, names)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not _value(operand, names)
+        case ast.UnaryOp(op=op, operand=operand):
+            return _computed(node, _ARITHMETIC[type(op)], _value(operand, names))
+        case ast.BinOp(left=left, op=op, right=right):
+            return _computed(node, _ARITHMETIC[type(op)], _value(left, names), _value(right, names))
+        case ast.BoolOp(op=op, values=values):
+            truths = (bool(_value(value, names)) for value in values)
+            return all(truths) if isinstance(op, ast.And) else any(truths)
+        case ast.Compare():
+            return _compared(node, names)
+        case ast.Call(func=ast.Name(id=name), args=args):
+            return _computed(node, _function(name, names), *(_value(arg, names) for arg in args))
+    raise ExpressionError(f"it holds a {type(node).__name__}")  # only a tree that parse() did not check
+
+
+def _compared(node: ast.Compare, names: Mapping[str, Any]) -> bool:
+    """Compare along a chain; as in Python, it ends at the first comparison that fails."""
+    left = _value(node.left, names)
+    for op, comparator in zip(node.ops, node.comparators, strict=True):
+        right = _value(comparator, names)
+        if not _COMPARISONS[type(op)](left, right):
+            return False
+        left = right
+    return True
+
+
+def _computed(node: ast.expr, function: Callable[..., float], *values: float) -> float:
+    """Do one step in float64, and hold it to a finite real result."""
+    try:
+        result = float(function(*map(float, values)))
+    except ExpressionError:
+        raise
+    except ZeroDivisionError:
+        fact = "divides by zero"
+    except OverflowError:
+        fact = "is too large"
+    except ValueError:
+        fact = "is not defined"
+    except TypeError:
+        fact = f"is called with the wrong number of arguments ({len(values)})"
+    else:
+        if math.isfinite(result):
+            return result
+        fact = "is not finite"
+    raise ExpressionError(f"{ast.unparse(node)} {fact}")
+
+
+def _named_number(name: str, names: Mapping[str, Any]) -> float | bool:
+    value = _looked_up(name, names)
+    if isinstance(value, bool):
+        return value
+    if not hasattr(value, "__float__"):
+        fact = f"a function; call it: {name}(…)" if callable(value) else "not a number"
+        raise ExpressionError(f"{name} is {fact}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise ExpressionError(f"{name} is not finite")
+    return result
+
+
+def _function(name: str, names: Mapping[str, Any]) -> Callable[..., float]:
+    value = _looked_up(name, names)
+    if not callable(value):
+        raise ExpressionError(f"{name} is a number; it cannot be called")
+    function: Callable[..., float] = value
+    return function
+
+
+def _looked_up(name: str, names: Mapping[str, Any]) -> Any:
+    try:
+        return names[name]
+    except KeyError:
+        raise ExpressionError(f"unknown name '{name}'. {closest(name, names)}".rstrip()) from None
