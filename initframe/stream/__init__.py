@@ -1,1 +1,18 @@
-"""Where numbers come from: a stateless, element-addressed stream."""
+"""Where numbers come from: a stateless, element-addressed stream.
+
+Element i of a stream is a pure function of its law, its key and i. docs/stream.md is its specification.
+"""
+
+from initframe.stream.digests import digest as digest
+from initframe.stream.draws import Draw as Draw
+from initframe.stream.execution import backend_of as backend_of
+from initframe.stream.execution import draw as draw
+from initframe.stream.execution import execute as execute
+from initframe.stream.laws import LAWS as LAWS
+from initframe.stream.laws import check as check
+from initframe.stream.laws import constants as constants
+from initframe.stream.philox import Key as Key
+from initframe.stream.philox import key as key
+
+VERSION = 1
+"""The version of the numbers: the same key, law and index give the same bits within a version."""

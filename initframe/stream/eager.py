@@ -1,0 +1,105 @@
+"""The backend for every device: torch operations, one at a time, in pieces that stay in cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from initframe.stream.draws import Draw
+from initframe.stream.formulas import FORMULAS
+from initframe.stream.laws import kernel_constants
+from initframe.stream.philox import philox
+
+PIECE_ON_CPU = 1 << 16
+PIECE_ELSEWHERE = 1 << 22
+"""Elements at a time: what fits a cache, and what keeps a GPU busy."""
+NO_FLOAT64 = frozenset({"mps"})
+"""Devices that cannot take an exact square root: their values are computed on the CPU and copied."""
+
+
+class TensorLanes:
+    """Tensors as lanes: int32 words, float32 values."""
+
+    def to_float(self, word: Tensor) -> Tensor:
+        """Convert to the nearest float32."""
+        return word.to(torch.float32)
+
+    def bits(self, value: Tensor) -> Tensor:
+        """Read as int32."""
+        return value.view(torch.int32)
+
+    def from_bits(self, word: Tensor) -> Tensor:
+        """Read as float32."""
+        return word.view(torch.float32)
+
+    def sqrt(self, value: Tensor) -> Tensor:
+        """Take the root in float64, whose rounding to float32 is the exact root's."""
+        # torch's float32 root on CPUs (MKL) is not always the nearest.
+        return torch.sqrt(value.to(torch.float64)).to(torch.float32)
+
+    def select(self, mask: Tensor, chosen: Tensor | float, other: Tensor | float) -> Tensor:
+        """Choose element by element."""
+        return torch.where(mask, chosen, other)
+
+    def select_rarely(self, mask: Tensor, chosen: Tensor, other: Callable[[], Tensor]) -> Tensor:
+        """Choose element by element; both are computed."""
+        return torch.where(mask, chosen, other())
+
+
+LANES = TensorLanes()
+
+
+def piece_size(device: torch.device) -> int:
+    """Say how many elements to compute at a time."""
+    return PIECE_ON_CPU if device.type == "cpu" else PIECE_ELSEWHERE
+
+
+@torch.no_grad()
+def fill(draw: Draw, on_done: Callable[[int], None] | None = None) -> None:
+    """Fill a draw's memory, piece by piece.
+
+    Args:
+        draw: the job.
+        on_done: told the number of elements after each piece.
+    """
+    formula, constants = FORMULAS[draw.law], kernel_constants(draw.law, draw.args)
+    for aligned in _aligned(draw):
+        for piece in _pieces(aligned, piece_size(draw.out.device)):
+            words = _words(piece)
+            values = torch.stack(formula(LANES, (words[..., 0::2], words[..., 1::2]), **constants), -1)
+            lead = piece.start & 3
+            piece.out.copy_(values.flatten(1)[:, lead : lead + piece.out.shape[1]])
+            if on_done:
+                on_done(piece.out.numel())
+
+
+def _aligned(draw: Draw) -> Iterator[Draw]:
+    """Split rows by their place in a block of four: every row of a part begins at the same word."""
+    period = 4 // math.gcd(draw.stride, 4)
+    for r in range(min(period, draw.out.shape[0])):
+        yield draw.part(draw.out[r::period], r * draw.stride, period * draw.stride)
+
+
+def _pieces(draw: Draw, size: int) -> Iterator[Draw]:
+    """Cut into pieces of about a size: many short rows, or a part of a long one."""
+    rows, length = draw.out.shape
+    width, height = min(length, size), max(1, size // max(length, 1))
+    for r in range(0, rows, height):
+        for c in range(0, length, max(width, 1)):
+            out = draw.out[r : r + height, c : c + width]
+            yield draw.part(out, r * draw.stride + c, draw.stride)
+
+
+def _words(draw: Draw) -> Tensor:
+    """Give the words of the blocks that the rows touch: int32, (rows, blocks, 4)."""
+    rows, length = draw.out.shape
+    blocks = ((draw.start & 3) + length + 3) // 4
+    device = torch.device("cpu") if draw.out.device.type in NO_FLOAT64 else draw.out.device
+    first = torch.arange(rows, dtype=torch.int64, device=device) * (draw.stride // 4) + (draw.start >> 2)
+    counter = first[:, None] + torch.arange(blocks, dtype=torch.int64, device=device)
+    # The upper words are tensors too, since Python's integers do not wrap.
+    upper = torch.full_like(first[:1], draw.key[2]), torch.full_like(first[:1], draw.key[3])
+    return torch.stack([word.to(torch.int32) for word in philox(counter, upper, draw.key[:2])], -1)

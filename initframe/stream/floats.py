@@ -1,0 +1,39 @@
+"""float32 on the host, without arrays: rounding, bits, neighbours."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+
+F32_MAX = 3.4028234663852886e38
+F32_TINY = 2.0**-126
+"""The smallest normal float32."""
+
+
+def f32(x: float) -> float:
+    """Round to float32, ties to even; what is too large becomes infinite.
+
+    >>> f32(0.1)
+    0.10000000149011612
+    """
+    return ctypes.c_float(x).value
+
+
+def hex_bits(x: float) -> str:
+    """Write the bits of a float32 as 8 hexadecimal digits.
+
+    >>> hex_bits(-1.5)
+    'bfc00000'
+    """
+    return struct.pack(">f", x).hex()
+
+
+def below(x: float) -> float:
+    """Give the largest float32 below a float32.
+
+    >>> below(1.0), below(0.0)
+    (0.9999999403953552, -1.401298464324817e-45)
+    """
+    (bits,) = struct.unpack("<i", struct.pack("<f", x))
+    bits = -0x7FFFFFFF if x == 0 else bits - 1 if x > 0 else bits + 1
+    return float(struct.unpack("<f", struct.pack("<i", bits))[0])

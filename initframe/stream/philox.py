@@ -1,0 +1,67 @@
+"""Philox4x32-10: 32 random bits per element, addressed by a key and an index."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeAlias
+
+Key: TypeAlias = tuple[int, int, int, int]
+Wide: TypeAlias = Any
+"""A 64-bit lane: an int64 tensor, an LLVM vector of i64, a Triton block, or (for a key) a plain int."""
+
+MASK = 0xFFFFFFFF
+MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
+WEYL = 0x9E3779B9, 0xBB67AE85
+ROUNDS = 10
+
+
+def key(name: str, seed: int, purpose: str = "") -> Key:
+    r"""Hash a tensor's canonical name and a seed to the four words that address its stream.
+
+    ``blake2b(name [+ "\0" + purpose], key=seed, person="initframe.v1")``, 16 bytes, little-endian.
+
+    Args:
+        name: the canonical name of the tensor.
+        seed: an integer in [0, 2**64).
+        purpose: what the numbers are for; values use the empty purpose (docs/stream.md has the table).
+
+    Returns:
+        Four 32-bit words: the Philox key (two), then the upper half of the counter (two).
+
+    Raises:
+        ValueError: the seed is outside of [0, 2**64).
+
+    >>> [f"{word:08x}" for word in key("features.0.weight", seed=0)]
+    ['88f992a8', 'c4065ad5', '2dce6b58', '8c04e81d']
+    """
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed {seed} is outside of [0, 2**64).")
+    text = f"{name}\0{purpose}" if purpose else name
+    hashed = hashlib.blake2b(
+        text.encode(), digest_size=16, key=seed.to_bytes(8, "little"), person=b"initframe.v1"
+    ).digest()
+    k0, k1, s0, s1 = (int.from_bytes(hashed[j : j + 4], "little") for j in (0, 4, 8, 12))
+    return k0, k1, s0, s1
+
+
+def philox(counter: Wide, upper: tuple[Wide, Wide], key: tuple[Wide, Wide]) -> tuple[Wide, Wide, Wide, Wide]:
+    """Scramble counters into four words each (Salmon et al., "Parallel random numbers", SC 2011).
+
+    Written once for every backend: lanes are 64 bits wide, their lower halves are the words, their upper
+    halves are garbage that no later step reads. So nothing is masked but the factors, and it does not
+    matter whether ``>>`` brings in zeros or signs.
+
+    Args:
+        counter: the lower 64 bits of the counters, the index of an element divided by four.
+        upper: the upper two words of the counters.
+        key: the two words of the key.
+
+    Returns:
+        Words 0 to 3 of each counter, in the lower halves.
+    """
+    c0, c1, c2, c3 = counter, counter >> 32, *upper
+    for r in range(ROUNDS):
+        p0, p1 = (c0 & MASK) * MULTIPLIERS[0], (c2 & MASK) * MULTIPLIERS[1]
+        k0, k1 = (k + r * step for k, step in zip(key, WEYL, strict=True))
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1, (p0 >> 32) ^ c3 ^ k1, p0
+    return c0, c1, c2, c3
