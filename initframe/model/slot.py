@@ -34,6 +34,11 @@ class Slot:
         padding_row: the row of an embedding that stays zero, if any.
         requires_grad: whether the tensor is trained; frozen tensors are initialized all the same, and marked.
         blocked: why the tensor cannot be filled (lazy, quantized, integer, …), or ``None``.
+        alias_types: class names of each alias's owner, in the order of ``aliases``: a tied tensor has several owners.
+        persistent: whether ``state_dict()`` holds it; only a buffer's may be false.
+        lazy: whether the shape is not known yet, so that no expression over it has an answer (then also blocked).
+        resettable: whether a blocked tensor may be set to zero all the same (BatchNorm's num_batches_tracked).
+        part_of: the slot whose value a parametrization computes from this tensor; ``None`` outside ``Survey.raw``.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
     """
 
@@ -54,6 +59,11 @@ class Slot:
     requires_grad: bool = True
     blocked: str | None = None
     notes: tuple[str, ...] = ()
+    alias_types: tuple[tuple[str, ...], ...] = ()
+    persistent: bool = True
+    lazy: bool = False
+    resettable: bool = False
+    part_of: str | None = None
 
     @property
     def ndim(self) -> int:

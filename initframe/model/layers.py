@@ -1,0 +1,144 @@
+"""What a module says about the tensors it owns."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from initframe.model.fans import Meaning, meaning
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The owner of tensors, as facts.
+
+    Attributes:
+        types: class names of the module and its bases, most derived first.
+        name: the class of torch.nn that it is or derives from, if any.
+        settings: the plain numbers among its attributes.
+        shape_law: the layer by whose law its weights are read: ``name``, or ``"Conv1D"`` of transformers.
+        groups: of a convolution.
+        stride: of a convolution, one number per dimension.
+    """
+
+    types: tuple[str, ...] = ()
+    name: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    shape_law: str | None = None
+    groups: int = 1
+    stride: tuple[int, ...] = ()
+
+    def meaning(self, attribute: str) -> Meaning:
+        """Say how this layer reads one of its weights."""
+        return meaning(self.shape_law, attribute, self.groups, self.stride)
+
+    def padding_row(self, attribute: str, rows: int) -> int | None:
+        """Give the row of an embedding that stays zero, counted from the first."""
+        row = self.settings.get("padding_idx")
+        if row is None or attribute != "weight" or self.name not in ("Embedding", "EmbeddingBag") or not rows:
+            return None
+        return int(row) % rows
+
+
+def read_layer(module: nn.Module) -> Layer:
+    """Read a module's facts.
+
+    Args:
+        module: the owner of some tensors, without wrappers.
+
+    Returns:
+        Its facts; no tensor is looked at.
+
+    >>> read_layer(nn.Conv2d(4, 8, 3, groups=2)).settings["groups"]
+    2
+    """
+    classes = [cls for cls in type(module).__mro__[:-1] if not _injected(cls)]
+    name = next((cls.__name__ for cls in classes if _public(cls)), None)
+    stride = getattr(module, "stride", ())
+    settings = numbers(vars(module))
+    return Layer(
+        types=tuple(cls.__name__ for cls in classes),
+        name=name,
+        settings=settings,
+        shape_law="Conv1D" if any(map(_is_transposed_linear, classes)) else name,
+        groups=int(settings.get("groups", 1)),
+        stride=stride if isinstance(stride, tuple) else (),
+    )
+
+
+def title(module: nn.Module) -> str:
+    """Name a model by its class, for messages.
+
+    >>> title(nn.Linear(2, 3))
+    'Linear'
+    """
+    return read_layer(module).types[0]
+
+
+def read_config(model: nn.Module) -> dict[str, float]:
+    """Collect the numbers of ``model.config``, where a model has one.
+
+    Args:
+        model: a model, without wrappers.
+
+    Returns:
+        Finite numbers by name: a mapping's items or an object's attributes, and the further names that a
+        transformers ``attribute_map`` gives them.
+
+    >>> class Model(nn.Module):
+    ...     config = {"d_model": 512, "dropout": 0.1, "use_cache": True}
+    >>> read_config(Model())
+    {'d_model': 512, 'dropout': 0.1}
+    """
+    config = getattr(model, "config", None)
+    facts = numbers(_attributes(config))
+    synonyms = getattr(config, "attribute_map", None)
+    if isinstance(synonyms, Mapping):
+        facts |= {word: facts[meant] for word, meant in synonyms.items() if meant in facts}
+    return facts
+
+
+def numbers(attributes: Mapping[Any, Any]) -> dict[str, float]:
+    """Keep the finite ints and floats with public names.
+
+    >>> numbers({"eps": 1e-5, "bias": True, "_version": 1, "limit": float("inf")})
+    {'eps': 1e-05}
+    """
+    return {name: value for name, value in attributes.items() if _is_number(value) and _is_public_name(name)}
+
+
+def _attributes(config: object) -> Mapping[Any, Any]:
+    """Read a config's attributes, whatever kind of config it is."""
+    if isinstance(config, Mapping):
+        return config
+    if dataclasses.is_dataclass(config):
+        return {one.name: getattr(config, one.name, None) for one in dataclasses.fields(config)}
+    return getattr(config, "__dict__", {})
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _is_public_name(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier() and not name.startswith("_")
+
+
+def _public(cls: type) -> bool:
+    """Tell torch.nn's public layers from their private bases and from Module itself."""
+    return cls is not nn.Module and getattr(nn, cls.__name__, None) is cls
+
+
+def _injected(cls: type) -> bool:
+    """Tell the classes that fully_shard and parametrizations put in front of a module's own."""
+    return cls.__module__ == "torch.nn.utils.parametrize" or cls.__module__.startswith("torch.distributed.")
+
+
+def _is_transposed_linear(cls: type) -> bool:
+    """Recognize the transformers library's Conv1D, whose weight is (inputs, outputs)."""
+    return cls.__name__ == "Conv1D" and cls.__module__.startswith("transformers.")

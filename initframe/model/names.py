@@ -1,0 +1,86 @@
+"""Names as the bare model has them, whatever wraps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from initframe.errors import ResolveError
+
+# Recognized by name, so that nothing is imported for models that are not wrapped: class → the child it wraps.
+_WRAPPERS = {
+    ("torch.nn.parallel.distributed", "DistributedDataParallel"): "module",
+    ("torch.nn.parallel.data_parallel", "DataParallel"): "module",
+    ("torch._dynamo.eval_frame", "OptimizedModule"): "_orig_mod",
+    (
+        "torch.distributed.fsdp.fully_sharded_data_parallel",
+        "FullyShardedDataParallel",
+    ): "_fsdp_wrapped_module",
+    (
+        "torch.distributed.algorithms._checkpoint.checkpoint_wrapper",
+        "ActivationWrapper",
+    ): "_checkpoint_wrapped_module",
+    ("torch.optim.swa_utils", "AveragedModel"): "module",
+    ("timm.utils.model_ema", "ModelEmaV2"): "module",
+    ("timm.utils.model_ema", "ModelEmaV3"): "module",
+    ("deepspeed.runtime.engine", "DeepSpeedEngine"): "module",
+}
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Take every known wrapper off a module.
+
+    A wrapper is known by its class, never by the name of its child: a submodule that is honestly called
+    ``module`` stays. What a wrapper holds for itself (``AveragedModel.n_averaged``) is its bookkeeping and no
+    part of the model.
+
+    Args:
+        module: a module, wrapped any number of times, or not at all.
+
+    Returns:
+        The innermost module that is no wrapper.
+
+    >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    while (child := _wrapped_child(type(module))) is not None:
+        module = module.get_submodule(child)
+    return module
+
+
+def _wrapped_child(cls: type) -> str | None:
+    """Name the child that a class wraps, where it is a wrapper."""
+    for base in cls.__mro__:
+        child = _WRAPPERS.get((base.__module__, base.__qualname__))
+        if child is not None:
+            return child
+    return None
+
+
+def walk(module: nn.Module, prefix: str = "", above: frozenset[int] = frozenset()) -> Iterator[tuple[str, nn.Module]]:
+    """Visit a model's modules in state_dict order, wrappers taken off.
+
+    Args:
+        module: where to begin.
+        prefix: what its tensors' names begin with, dot included.
+        above: ids of the modules that contain this one.
+
+    Yields:
+        Each module with its prefix; a shared module once under each of its names.
+
+    Raises:
+        ResolveError: a module contains itself.
+
+    >>> [prefix for prefix, _ in walk(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))]
+    ['', '0.', '1.']
+    """
+    module = unwrap(module)
+    if id(module) in above:
+        raise ResolveError(
+            f"module {prefix.rstrip('.')!r} contains itself, so its tensors have no names. Break the cycle."
+        )
+    yield prefix, module
+    for name, child in module._modules.items():  # noqa: SLF001 - named_children() hides shared children
+        if child is not None:
+            yield from walk(child, f"{prefix}{name}.", above | {id(module)})
