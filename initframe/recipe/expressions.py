@@ -27,6 +27,7 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
     {"sqrt": math.sqrt, "log": math.log, "min": min, "max": max}
 )
 CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": math.pi})
+FACTS = ("fan_in", "fan_out", "ndim", "numel", "d0", "d1", "d2", "d3")
 
 _STRANGER = re.compile(r"[^A-Za-z0-9_ .,()+\-*/%<>=!]")
 
@@ -71,6 +72,18 @@ class Expression:
     text: str
     names: frozenset[str]
     tree: ast.expr = field(repr=False, compare=False)
+
+    @property
+    def source(self) -> str | float:
+        """What :func:`parse` makes this expression of: a plain number where it was one, else the text.
+
+        >>> parse(256).source, parse("1e-3").source
+        (256, '1e-3')
+        """
+        match self.tree:
+            case ast.Constant(value=int() | float() as value) if repr(value) == self.text:
+                return value
+        return self.text
 
     def evaluate(self, names: Mapping[str, Any]) -> float | bool:
         """Compute the value, in float64.
@@ -118,6 +131,15 @@ def parse(source: str | float) -> Expression:
     if isinstance(source, str):
         return _parse_text(" ".join(source.split()))
     raise ExpressionError(f"a {type(source).__name__} is neither a number nor a text")
+
+
+def is_taken(name: str) -> bool:
+    """Whether a name has a meaning of its own in every expression, so that a recipe may not give it another.
+
+    >>> is_taken("fan_in"), is_taken("d4"), is_taken("sqrt"), is_taken("base")
+    (True, True, True, False)
+    """
+    return name in FACTS or name in FUNCTIONS or name in CONSTANTS or re.fullmatch("d[0-9]+", name) is not None
 
 
 def number(expression: Expression, names: Mapping[str, Any]) -> float:

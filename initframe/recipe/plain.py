@@ -1,0 +1,118 @@
+"""What a recipe may hold: mappings, lists, texts, finite numbers, bools and nulls, within bounds."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MAX_NODES, MAX_DEPTH = 20_000, 20
+
+CODE_KEYS = frozenset({"_target_", "target", "_args_", "_partial_", "_recursive_", "_convert_"})
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shown(value: object) -> str:
+    """Show a value inside a message, shortened where it is long.
+
+    >>> shown("ndim > 1"), shown(list(range(100)))
+    ("'ndim > 1'", '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    return _SHORT.repr(value)
+
+
+def check_size(data: object) -> None:
+    """Refuse data that is too large or too deep to walk, cycles included.
+
+    Args:
+        data: anything.
+
+    Raises:
+        ValueError: it has more than ``MAX_NODES`` values, counted wherever they occur, or more than ``MAX_DEPTH``
+            levels.
+    """
+    waiting: deque[tuple[object, int]] = deque([(data, 1)])
+    count = 0
+    while waiting:
+        value, depth = waiting.popleft()
+        count += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, Mapping):
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            waiting.extend((child, depth + 1) for child in value)
+        if count + len(waiting) > MAX_NODES:
+            raise ValueError(f"it holds more than {MAX_NODES} values")
+
+
+def strangers(data: object, path: str = "") -> Iterator[str]:
+    r"""Find what has no place in a recipe.
+
+    Args:
+        data: data that passed :func:`check_size`.
+        path: where the data stands, for the messages.
+
+    Yields:
+        One fact and its fix per problem.
+
+    >>> print(*strangers({"std": float("nan"), "gain": {"_target_": "os.system"}}), sep="\n")
+    std is nan. Fix: write a finite number.
+    '_target_' is refused: a recipe is data, it names initializers and no code. Fix: remove it from gain.
+    """
+    here = path or "the value"
+    match data:
+        case Mapping():
+            for key, value in data.items():
+                yield from _key_strangers(key, path)
+                yield from strangers(value, f"{path}.{key}" if path else f"{key}")
+        case list() | tuple():
+            for index, value in enumerate(data):
+                yield from strangers(value, f"{path}[{index}]")
+        case str() if "${" in data:
+            yield f"{here} is {shown(data)}; a recipe reads nothing from outside. Fix: write the value, or use vars."
+        case float() if not math.isfinite(data):
+            yield f"{here} is {data}. Fix: write a finite number."
+        case None | bool() | int() | float() | str():
+            pass
+        case _:
+            kind = type(data).__name__
+            yield f"{here} is a {kind}. Fix: use mappings, lists, texts, numbers and bools only."
+
+
+def plain_copy(data: Any) -> Any:
+    """Copy plain data into dicts and lists of its own.
+
+    >>> plain_copy({"sizes": (1, 2)})
+    {'sizes': [1, 2]}
+    """
+    match data:
+        case Mapping():
+            return {key: plain_copy(value) for key, value in data.items()}
+        case list() | tuple():
+            return [plain_copy(value) for value in data]
+    return data
+
+
+def _key_strangers(key: object, path: str) -> Iterator[str]:
+    place = f" from {path}" if path else ""
+    if not isinstance(key, str):
+        yield f"key {shown(key)}{f' of {path}' if path else ''} is not a text. Fix: {_key_fix(key)}."
+    elif key in CODE_KEYS:
+        yield f"'{key}' is refused: a recipe is data, it names initializers and no code. Fix: remove it{place}."
+    elif "${" in key:
+        yield f"key {shown(key)} is refused: a recipe reads nothing from outside. Fix: write the key itself."
+
+
+def _key_fix(key: object) -> str:
+    """Say what YAML read where the user saw a text."""
+    if isinstance(key, bool):
+        words = "on, yes and true" if key else "off, no and false"
+        return f"put it in quotes; YAML reads {words} as {key}"
+    if isinstance(key, int):
+        return "put it in quotes; YAML reads digits as a number (010 as 8)"
+    return "put it in quotes"

@@ -1,0 +1,220 @@
+"""Recipes: ordered, named rules as frozen data, read from a preset, a file or a mapping."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from initframe.errors import RecipeError, closest
+from initframe.recipe.expressions import Expression, is_taken
+from initframe.recipe.patterns import is_plain_name
+from initframe.recipe.plain import check_size, shown, strangers
+from initframe.recipe.presets import presets
+from initframe.recipe.rule import ReadOnly, Rule, is_numeric, read_expression, read_option, read_rule
+
+Unused = Literal["error", "warn"]
+Unmatched = Literal["keep", "error", "default"]
+Fans = Literal["torch", "effective"]
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "unused": get_args(Unused),
+    "unmatched": get_args(Unmatched),
+    "fans": get_args(Fans),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What the user wrote: rules, of which the last that matches a tensor wins.
+
+    Attributes:
+        rules: in the order of the recipe.
+        vars: numbers that the expressions of all rules may name.
+        unused: whether a rule that matches no tensor is an error or a warning.
+        unmatched: whether a tensor that no rule matches keeps its values, is an error, or gets its layer's own law.
+        fans: how grouped and transposed convolutions count their fans.
+        name: the preset's name, the file's path, or ``"recipe"``; says nothing about what the recipe does, so two
+            recipes that differ only here are equal.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    vars: Mapping[str, Expression] = field(default_factory=ReadOnly)
+    unused: Unused = "error"
+    unmatched: Unmatched = "keep"
+    fans: Fans = "torch"
+    name: str = field(default="recipe", compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the recipe as plain data that :func:`load_recipe` reads back to an equal recipe.
+
+        >>> load_recipe({"rules": {"*.bias": "zeros"}}).to_dict()["rules"]
+        {'*.bias': {'match': '*.bias', 'init': 'zeros'}}
+        """
+        return {
+            "rules": {rule.name: rule.to_dict() for rule in self.rules},
+            "vars": {name: expression.source for name, expression in self.vars.items()},
+            "unused": self.unused,
+            "unmatched": self.unmatched,
+            "fans": self.fans,
+        }
+
+
+def load_recipe(source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: a preset's name, the path of a YAML file, a mapping of the same form, or a recipe.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RecipeError: with every problem that can be found without a model.
+
+    >>> recipe = load_recipe({"rules": {"weights": {"match": "*.weight", "init": "normal", "std": 0.02}}})
+    >>> print(recipe.rules[0], recipe.rules[0].arguments)
+    rule 'weights' (match '*.weight') ReadOnly({'std': 0.02})
+    >>> load_recipe({"rules": {"*.weight": {"init": "zeros", "where": "ndim >"}}})
+    Traceback (most recent call last):
+    initframe.errors.RecipeError: rule '*.weight': where 'ndim >' is not an expression: its syntax is wrong. ...
+    """
+    recipe, problems = parse_recipe(source)
+    if problems:
+        raise RecipeError(*problems)
+    return recipe
+
+
+def parse_recipe(
+    source: Recipe | Mapping[str, Any] | str | os.PathLike[str],
+) -> tuple[Recipe, tuple[str, ...]]:
+    """Read what can be read of a recipe, and say what cannot, so that a plan can add its own problems.
+
+    Args:
+        source: as for :func:`load_recipe`.
+
+    Returns:
+        The recipe of all good rules, and one message per problem.
+
+    >>> recipe, problems = parse_recipe({"rules": {"*.bias": "zeros", "*.weight": 3}})
+    >>> len(recipe.rules), len(problems)
+    (1, 1)
+    """
+    if isinstance(source, Recipe):
+        return source, ()
+    try:
+        data, name = _read(source)
+        check_size(data)
+    except RecipeError as error:
+        return Recipe(), error.problems
+    except ValueError as error:
+        return Recipe(), (f"recipe: {error}. Fix: write fewer rules; use patterns.",)
+    return _parse(data, name)
+
+
+def _read(source: object) -> tuple[object, str]:
+    """Fetch a recipe's data, and the recipe's name."""
+    if type(source).__module__.startswith("omegaconf."):
+        from omegaconf import OmegaConf  # noqa: PLC0415  (whoever has such an object has imported it)
+
+        return OmegaConf.to_container(source, resolve=False), "recipe"
+    if isinstance(source, Mapping):
+        return source, "recipe"
+    if isinstance(source, str | os.PathLike):
+        from initframe.recipe.files import read_yaml  # noqa: PLC0415  (yaml is slow to import)
+
+        text = str(os.fspath(source))
+        return read_yaml(_locate(text) if isinstance(source, str) else Path(text)), text
+    kind = type(source).__name__
+    raise RecipeError(f"a recipe is a preset's name, the path of a YAML file or a mapping, not a {kind}.")
+
+
+def _locate(text: str) -> Path:
+    """Find the file of a preset or a path."""
+    known = presets()
+    if text in known:
+        return known[text]
+    is_path = text.endswith((".yaml", ".yml")) or os.sep in text or "/" in text
+    if is_path or (text and "\0" not in text and os.path.exists(text)):  # noqa: PTH110  (never raises)
+        return Path(text)
+    hint = closest(text, known)
+    raise RecipeError(f"{shown(text)} is neither a preset nor a file. {hint} Fix: name one, or give a path.")
+
+
+def _parse(data: object, name: str) -> tuple[Recipe, tuple[str, ...]]:
+    """Read a recipe from plain data."""
+    label = "recipe" if name == "recipe" else f"recipe {shown(name)}"
+    if not isinstance(data, Mapping):
+        fact = "is empty" if data is None else f"is {shown(data)}, not a mapping"
+        return Recipe(name=name), (f"{label} {fact}. Fix: write rules: and a rule under it.",)
+    entries, entry_facts = _read_entries(data.get("rules"))
+    variables, variable_facts = _read_vars(data.get("vars"))
+    options, option_facts = _read_options(data)
+    facts = [*_unknown_keys(data), *entry_facts, *variable_facts, *option_facts]
+    readings = [read_rule(key, value) for key, value in entries.items()]
+    rules = tuple(rule for rule, _ in readings if rule)
+    recipe = Recipe(rules=rules, vars=ReadOnly(variables), name=name, **options)
+    rule_problems = (problem for _, problems in readings for problem in problems)
+    return recipe, (*(f"{label}: {fact}" for fact in facts), *rule_problems)
+
+
+def _unknown_keys(data: Mapping[Any, Any]) -> list[str]:
+    """Say which keys a recipe does not have."""
+    known = ("rules", "vars", *OPTIONS)
+    facts = list(strangers(dict.fromkeys(data)))
+    for key in data:
+        if key == "defaults":
+            facts.append("defaults: is composed by the command line only. Fix: write the rules out, or run the job.")
+        elif isinstance(key, str) and key not in known:
+            facts.append(f"unknown key {shown(key)}. {closest(key, known)} Fix: rename or remove it.")
+    return facts
+
+
+def _read_entries(data: object) -> tuple[dict[str, Any], list[str]]:
+    """Read what stands under ``rules``; ``null`` deletes a rule."""
+    if data is not None and not isinstance(data, Mapping):
+        return {}, [f"rules is {shown(data)}, not a mapping. Fix: give each rule a name: rules: {{biases: …}}."]
+    given = data or {}
+    facts = list(strangers(dict.fromkeys(given), "rules"))
+    entries = {key: value for key, value in given.items() if isinstance(key, str) and value is not None}
+    if not entries and not facts:
+        facts.append("it has no rules. Fix: write rules: and a rule under it.")
+    return entries, facts
+
+
+def _read_vars(data: object) -> tuple[dict[str, Expression], list[str]]:
+    """Read the recipe's own numbers."""
+    if data is not None and not isinstance(data, Mapping):
+        return {}, [f"vars is {shown(data)}, not a mapping. Fix: write vars: {{base: 256}}."]
+    variables: dict[str, Expression] = {}
+    facts = list(strangers(data or {}, "vars"))
+    for name, value in (data or {}).items():
+        try:
+            variables[name] = _read_var(name, value)
+        except ValueError as error:
+            facts.append(f"vars.{name}: {error}")
+    return variables, facts
+
+
+def _read_var(name: object, value: object) -> Expression:
+    if not isinstance(name, str) or not is_plain_name(name):
+        raise ValueError(f"{shown(name)} is no name. Fix: use letters, digits and underscores.")
+    if is_taken(name):
+        raise ValueError(f"'{name}' has a meaning of its own in expressions. Fix: rename the variable.")
+    if is_numeric(value):
+        return read_expression(value)
+    raise ValueError(f"{shown(value)} is neither a number nor an expression. Fix: write one.")
+
+
+def _read_options(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Read the choices that hold for the whole recipe."""
+    chosen, facts = {}, []
+    for key, options in OPTIONS.items():
+        try:
+            if data.get(key) is not None:
+                chosen[key] = read_option(data[key], options)
+        except ValueError as error:
+            facts.append(f"{key} {error}")
+    return chosen, facts

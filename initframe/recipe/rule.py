@@ -1,0 +1,267 @@
+"""One rule of a recipe, and how it is read from what the user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeGuard, TypeVar, get_args
+
+from initframe.recipe.expressions import ALLOWED, Expression, ExpressionError, is_taken, parse
+from initframe.recipe.patterns import Pattern, compile_pattern, plural
+from initframe.recipe.plain import plain_copy, shown, strangers
+
+Kind = Literal["parameter", "buffer", "any"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_Option = TypeVar("_Option", bound=str)
+
+
+class ReadOnly(Mapping[str, Any]):
+    """A mapping that nobody changes: copied on the way in, compared by content, ready to be pickled.
+
+    >>> ReadOnly({"gain": 2})
+    ReadOnly({'gain': 2})
+    """
+
+    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+        self._items = dict(items or {})
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"ReadOnly({self._items!r})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One entry of a recipe: which tensors, and what they will hold.
+
+    Its text form names it in messages.
+
+    Attributes:
+        name: its key in the recipe.
+        match: a tensor is matched if one of these matches its name,
+        exclude: none of these does,
+        module: one of these globs, if any, matches the class of its module or a base of it,
+        where: this condition, if any, holds for it,
+        kind: and it is of this kind.
+        split: the number of equal blocks along the output axis, or the blocks' sizes; ``None``: one block.
+        init: the initializer's name.
+        arguments: the initializer's keyword arguments, as written.
+        optional: whether the rule may match nothing.
+
+    >>> print(Rule(name="weights", match=(compile_pattern("*.weight"),), init="zeros"))
+    rule 'weights' (match '*.weight')
+    """
+
+    name: str
+    match: tuple[Pattern, ...]
+    exclude: tuple[Pattern, ...] = ()
+    module: tuple[str, ...] = ()
+    where: Expression | None = None
+    kind: Kind = "parameter"
+    split: int | tuple[Expression, ...] | None = None
+    init: str
+    arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
+    optional: bool = False
+
+    def __str__(self) -> str:
+        return _label(self.name, [pattern.text for pattern in self.match])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the rule as plain data, as a recipe would hold it under the rule's name.
+
+        >>> Rule(name="biases", match=(compile_pattern("*.bias"),), init="zeros").to_dict()
+        {'match': '*.bias', 'init': 'zeros'}
+        """
+        written = {
+            "match": _one_or_list([pattern.text for pattern in self.match]),
+            "exclude": _one_or_list([pattern.text for pattern in self.exclude]),
+            "module": _one_or_list(list(self.module)),
+            "where": self.where.source if self.where else None,
+            "kind": self.kind if self.kind != "parameter" else None,
+            "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
+            "optional": self.optional or None,
+            "init": self.init,
+        }
+        given = {key: value for key, value in written.items() if value is not None and value != []}
+        return {**given, **plain_copy(self.arguments)}
+
+
+def read_rule(name: str, value: object) -> tuple[Rule | None, list[str]]:
+    """Read what stands under one key of ``rules``.
+
+    Args:
+        name: the key.
+        value: a mapping, or the initializer's name where the key is the pattern.
+
+    Returns:
+        The rule, ``None`` if anything is wrong, and one message per problem.
+
+    >>> rule, problems = read_rule("*.bias", "zeros")
+    >>> rule.init, rule.match[0].text, problems
+    ('zeros', '*.bias', [])
+    """
+    written = {"init": value} if isinstance(value, str) else value
+    if not isinstance(written, Mapping):
+        fact = f"its value is {shown(value)}, neither a mapping nor an initializer's name"
+        return None, [f"{_label(name, [name])}: {fact}. Fix: write init: … under it, or ~ to delete it."]
+    given = {"match": name} | {key: item for key, item in written.items() if item is not None}
+    facts = list(strangers(written))
+    fields: dict[str, Any] = {}
+    for key, read in _READERS.items():
+        try:
+            if key in given:
+                fields[key] = read(given[key])
+        except ValueError as error:
+            facts.extend(f"{key} {fact}" for fact in error.args)
+    if "init" not in given:
+        facts.append("it has no init. Fix: name an initializer, or keep to leave the tensors as they are.")
+    if facts:
+        label = _label(name, _listed(given["match"]))
+        return None, [f"{label}: {fact}" for fact in facts]
+    arguments = {key: plain_copy(item) for key, item in written.items() if key not in _READERS}
+    return Rule(name=name, arguments=ReadOnly(arguments), **fields), []
+
+
+def read_option(value: object, options: tuple[_Option, ...]) -> _Option:
+    """Read one of a few words.
+
+    Raises:
+        ValueError: it is none of them.
+
+    >>> read_option("any", KINDS)
+    'any'
+    """
+    for option in options:
+        if value == option:
+            return option
+    raise ValueError(f"is {shown(value)}. Options: {', '.join(options)}.")
+
+
+def is_numeric(value: object) -> TypeGuard[str | float]:
+    """Whether a value can be a number in a recipe: a number, or the text of an expression; a bool is neither.
+
+    >>> is_numeric(2), is_numeric("2 * fan_in"), is_numeric(True)
+    (True, True, False)
+    """
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def read_expression(source: str | float) -> Expression:
+    """Read an expression, with the way out in its error.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> read_expression("2 * fan_in").text
+    '2 * fan_in'
+    """
+    try:
+        return parse(source)
+    except ExpressionError as error:
+        raise ValueError(f"{shown(source)} is not an expression: {error}. Fix: use {ALLOWED}.") from None
+
+
+def _label(name: str, patterns: list[Any]) -> str:
+    """Name a rule in a message; where the name is the pattern, once is enough."""
+    if patterns == [name]:
+        return f"rule {shown(name)}"
+    return f"rule {shown(name)} (match {', '.join(map(shown, patterns))})"
+
+
+def _one_or_list(texts: list[str]) -> str | list[str]:
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _texts(value: object) -> list[str]:
+    texts = _listed(value)
+    if wrong := [text for text in texts if not isinstance(text, str) or not text]:
+        raise ValueError(f"takes a pattern or a list of patterns, not {shown(wrong[0])}. Fix: put it in quotes.")
+    return texts
+
+
+def _read_match(value: object) -> tuple[Pattern, ...]:
+    if not (patterns := _read_patterns(value)):
+        raise ValueError("is an empty list. Fix: give a pattern, such as '*.weight'.")
+    return patterns
+
+
+def _read_patterns(value: object) -> tuple[Pattern, ...]:
+    patterns, facts = [], []
+    for text in _texts(value):
+        try:
+            patterns.append(compile_pattern(text))
+            _check_capture_names(patterns[-1])
+        except ValueError as error:
+            facts.append(f"{shown(text)} is not a pattern: {error}.")
+    if facts:
+        raise ValueError(*facts)
+    return tuple(patterns)
+
+
+def _check_capture_names(pattern: Pattern) -> None:
+    for capture in pattern.captures:
+        for fact in (capture, plural(capture)):
+            if is_taken(fact):
+                raise ValueError(f"its capture hides '{fact}', a name with a meaning of its own")
+
+
+def _read_globs(value: object) -> tuple[str, ...]:
+    return tuple(_texts(value))
+
+
+def _read_where(value: object) -> Expression:
+    if isinstance(value, str | bool):
+        return read_expression(value)
+    raise ValueError(f"takes a condition, not {shown(value)}. Fix: compare facts, such as ndim > 1.")
+
+
+def _read_split(value: object) -> int | tuple[Expression, ...]:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, list | tuple) and value and all(map(is_numeric, value)):
+        return tuple(map(read_expression, value))
+    raise ValueError(f"takes a number of blocks (3) or a list of their sizes ([64, 64, 8]), not {shown(value)}.")
+
+
+def _read_kind(value: object) -> Kind:
+    return read_option(value, KINDS)
+
+
+def _read_init(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError(f"takes the name of an initializer, not {shown(value)}. Fix: write one, such as xavier_uniform.")
+
+
+def _read_flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"is {shown(value)}. Options: true, false.")
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "match": _read_match,
+    "exclude": _read_patterns,
+    "module": _read_globs,
+    "where": _read_where,
+    "kind": _read_kind,
+    "split": _read_split,
+    "init": _read_init,
+    "optional": _read_flag,
+}
+
+RULE_KEYS = tuple(_READERS)
+"""The keys of a rule that are not arguments of its initializer."""
