@@ -13,7 +13,8 @@ from initframe.recipe.expressions import Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
 from initframe.recipe.plain import check_size, shown, strangers
 from initframe.recipe.presets import presets
-from initframe.recipe.rule import ReadOnly, Rule, is_numeric, read_expression, read_option, read_rule
+from initframe.recipe.rule import ReadOnly, is_numeric, read_expression, read_option, read_rule
+from initframe.recipe.rule import Rule as Rule
 
 Unused = Literal["error", "warn"]
 Unmatched = Literal["keep", "error", "default"]
@@ -75,8 +76,8 @@ def load_recipe(source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> 
         RecipeError: with every problem that can be found without a model.
 
     >>> recipe = load_recipe({"rules": {"weights": {"match": "*.weight", "init": "normal", "std": 0.02}}})
-    >>> print(recipe.rules[0], recipe.rules[0].arguments)
-    rule 'weights' (match '*.weight') ReadOnly({'std': 0.02})
+    >>> recipe.rules[0].init, recipe.rules[0].arguments["std"]
+    ('normal', 0.02)
     >>> load_recipe({"rules": {"*.weight": {"init": "zeros", "where": "ndim >"}}})
     Traceback (most recent call last):
     initframe.errors.RecipeError: rule '*.weight': where 'ndim >' is not an expression: its syntax is wrong. ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from initframe.recipe.expressions import ALLOWED, Expression, ExpressionError, is_taken, parse
@@ -39,11 +39,9 @@ class ReadOnly(Mapping[str, Any]):
         return f"ReadOnly({self._items!r})"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Rule:
     """One entry of a recipe: which tensors, and what they will hold.
-
-    Its text form names it in messages.
 
     Attributes:
         name: its key in the recipe.
@@ -56,13 +54,11 @@ class Rule:
         init: the initializer's name.
         arguments: the initializer's keyword arguments, as written.
         optional: whether the rule may match nothing.
-
-    >>> print(Rule(name="weights", match=(compile_pattern("*.weight"),), init="zeros"))
-    rule 'weights' (match '*.weight')
     """
 
     name: str
     match: tuple[Pattern, ...]
+    _: KW_ONLY
     exclude: tuple[Pattern, ...] = ()
     module: tuple[str, ...] = ()
     where: Expression | None = None
@@ -72,13 +68,18 @@ class Rule:
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
     optional: bool = False
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
+        """Name the rule as every message does.
+
+        >>> Rule("weights", (compile_pattern("*.weight"),), init="zeros").describe()
+        "rule 'weights' (match '*.weight')"
+        """
         return _label(self.name, [pattern.text for pattern in self.match])
 
     def to_dict(self) -> dict[str, Any]:
         """Give the rule as plain data, as a recipe would hold it under the rule's name.
 
-        >>> Rule(name="biases", match=(compile_pattern("*.bias"),), init="zeros").to_dict()
+        >>> Rule("biases", (compile_pattern("*.bias"),), init="zeros").to_dict()
         {'match': '*.bias', 'init': 'zeros'}
         """
         written = {
