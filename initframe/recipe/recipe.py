@@ -13,8 +13,9 @@ from initframe.recipe.expressions import Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
 from initframe.recipe.plain import check_size, shown, strangers
 from initframe.recipe.presets import presets
-from initframe.recipe.rule import ReadOnly, is_numeric, read_expression, read_option, read_rule
-from initframe.recipe.rule import Rule as Rule
+from initframe.recipe.rule import ReadOnly, Rule, is_numeric, read_expression, read_option, read_rule
+
+__all__ = ["Recipe", "Rule", "load_recipe", "parse_recipe"]
 
 Unused = Literal["error", "warn"]
 Unmatched = Literal["keep", "error", "default"]
@@ -167,7 +168,7 @@ def _unknown_keys(data: Mapping[Any, Any]) -> list[str]:
     facts = list(strangers(dict.fromkeys(data)))
     for key in data:
         if key == "defaults":
-            facts.append("defaults: is composed by the command line only. Fix: write the rules out, or run the job.")
+            facts.append("'defaults' is read by the command line only. Fix: write the rules out, or use init=[…] there.")
         elif isinstance(key, str) and key not in known:
             facts.append(f"unknown key {shown(key)}. {closest(key, known)} Fix: rename or remove it.")
     return facts
