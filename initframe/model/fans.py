@@ -18,12 +18,14 @@ class Fans(NamedTuple):
         fan_out: torch's count of the outputs.
         effective_in: the inputs that are summed into one output element.
         effective_out: the output elements that one input element reaches.
+        fused: how many weights share the tensor, where the effective counts are those of one of them.
     """
 
     fan_in: int
     fan_out: int
     effective_in: float
     effective_out: float
+    fused: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def fans(shape: Sequence[int], how: Meaning = Meaning()) -> Fans | None:
         Both counts, or ``None`` for fewer than two dimensions.
 
     >>> fans((64, 8, 3, 3), Meaning(groups=8))
-    Fans(fan_in=72, fan_out=576, effective_in=72, effective_out=72)
+    Fans(fan_in=72, fan_out=576, effective_in=72, effective_out=72, fused=1)
     >>> fans((64, 32, 4, 4), Meaning(stride=4, transposed=True))
-    Fans(fan_in=512, fan_out=1024, effective_in=256, effective_out=512)
+    Fans(fan_in=512, fan_out=1024, effective_in=256, effective_out=512, fused=1)
     """
     if len(shape) < 2:
         return None
@@ -102,7 +104,7 @@ def fans(shape: Sequence[int], how: Meaning = Meaning()) -> Fans | None:
     fan_in, fan_out = second * kernel, first * kernel
     if how.transposed:
         return Fans(fan_in, fan_out, _ratio(fan_out, how.groups * how.stride), fan_in)
-    return Fans(fan_in, fan_out, fan_in, _ratio(fan_out, how.groups * how.blocks))
+    return Fans(fan_in, fan_out, fan_in, _ratio(fan_out, how.groups * how.blocks), how.blocks)
 
 
 def _ratio(count: int, parts: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +37,12 @@ class Layer:
         """Say how this layer reads one of its weights."""
         return meaning(self.shape_law, attribute, self.groups, self.stride)
 
-    def padding_row(self, attribute: str, rows: int) -> int | None:
+    def padding_row(self, attribute: str, shape: Sequence[int]) -> int | None:
         """Give the row of an embedding that stays zero, counted from the first."""
         row = self.settings.get("padding_idx")
-        if row is None or attribute != "weight" or self.name not in ("Embedding", "EmbeddingBag") or not rows:
+        if row is None or attribute != "weight" or self.name not in ("Embedding", "EmbeddingBag") or not shape[0]:
             return None
-        return int(row) % rows
+        return int(row) % shape[0]
 
 
 def read_layer(module: nn.Module) -> Layer:

@@ -30,6 +30,8 @@ class Slot:
         effective_fan_in: the number of inputs that are summed into one output, where it differs from torch's count
             (grouped and transposed convolutions, fused projections); otherwise equal to ``fan_in``.
         effective_fan_out: likewise for the backward pass.
+        fused: how many projections share the tensor, where the effective fans are those of one of them (attention's
+            in_proj_weight: 3, LSTM: 4, GRU: 3); otherwise 1.
         output_dim: the axis along which the layer's outputs are counted: 0, or 1 for transformers' Conv1D.
         padding_row: the row of an embedding that stays zero, if any.
         requires_grad: whether the tensor is trained; frozen tensors are initialized all the same, and marked.
@@ -54,6 +56,7 @@ class Slot:
     fan_out: int | None = None
     effective_fan_in: float | None = None
     effective_fan_out: float | None = None
+    fused: int = 1
     output_dim: int = 0
     padding_row: int | None = None
     requires_grad: bool = True

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from initframe.model.fans import Fans, fans
-from initframe.model.layers import Layer, read_config, read_layer, title
+from initframe.model.flat import flattened_shapes
+from initframe.model.layers import read_config, title
+from initframe.model.memory import identity, overlaps
 from initframe.model.names import unwrap, walk
+from initframe.model.obstacles import obstacle
+from initframe.model.packed import is_packed, packed_state
 from initframe.model.place import Place
-from initframe.model.slot import Kind, Slot
-
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+from initframe.model.sites import Site, is_tensor_entry, mapping_sites, module_sites
+from initframe.model.slot import Slot
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Survey:
 
     Attributes:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
-        slots: every tensor once, in state_dict order.
-        places: where each slot's tensor lives, by canonical name.
+        slots: every tensor once, in state_dict order; a parametrized one under its logical name.
+        places: where each slot's tensor lives at this moment, by canonical name.
         config: the numbers of ``model.config``, where there is one.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
@@ -40,21 +41,6 @@ class Survey:
     raw: tuple[Slot, ...] = ()
 
 
-class _Site(NamedTuple):
-    """One name of one tensor, as it was met on the way."""
-
-    name: str
-    tensor: Tensor
-    kind: Kind
-    layer: Layer
-    fans: Fans | None
-    persistent: bool = True
-
-    @property
-    def attribute(self) -> str:
-        return self.name.rpartition(".")[2]
-
-
 def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
     """Read a model, or a state_dict, as slots.
 
@@ -65,89 +51,75 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
     Returns:
         The survey; the model is left as it is.
 
+    Raises:
+        ResolveError: a module contains itself.
+
     >>> [(slot.name, slot.fan_in) for slot in survey(nn.Linear(5, 3)).slots]
     [('weight', 5), ('bias', 5)]
     """
     if not isinstance(model, nn.Module):
-        return _survey_mapping(model)
+        extra = (name for name, value in model.items() if not is_tensor_entry(name, value))
+        return _merge("state_dict", mapping_sites(model), {}, extra)
     bare = unwrap(model)
-    sites: list[_Site] = []
-    extra: list[str] = []
-    for prefix, module in walk(bare):
-        sites += _module_sites(prefix, module)
+    sites = module_sites(bare, flattened_shapes(model))
+    return _merge(title(bare), sites, read_config(bare), _extra_keys(bare))
+
+
+def _extra_keys(model: nn.Module) -> Iterable[str]:
+    """Name what a model's state_dict holds besides tensors, without calling for it where that may cost."""
+    for prefix, module in walk(model):
         if type(module).get_extra_state is not nn.Module.get_extra_state:
-            extra.append(f"{prefix}_extra_state")
-    slots, places = _merge(sites)
-    return Survey(title(bare), slots, places, read_config(bare), tuple(extra))
+            yield f"{prefix}_extra_state"
+        if is_packed(module):
+            yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 
-def _survey_mapping(tensors: Mapping[str, Any]) -> Survey:
-    """Read a state_dict: names and shapes, no modules."""
-    extra = tuple(
-        name for name, value in tensors.items() if not isinstance(value, Tensor) or name.endswith("_extra_state")
-    )
-    shapes = {name: value.shape for name, value in tensors.items() if name not in extra}
-    layer = Layer()
-    sites = [
-        _Site(
-            name,
-            tensors[name],
-            "buffer" if name.rpartition(".")[2] in _STATISTICS else "parameter",
-            layer,
-            _fans(name, shapes, layer),
-        )
-        for name in shapes
-    ]
-    slots, places = _merge(sites)
-    return Survey("state_dict", slots, places, extra=extra)
-
-
-def _module_sites(prefix: str, module: nn.Module) -> Iterator[_Site]:
-    """Meet a module's own tensors, parameters first."""
-    own: dict[str, Tensor | None] = {**module._parameters, **module._buffers}  # noqa: SLF001
-    held = {name: tensor for name, tensor in own.items() if tensor is not None}
-    if not held:
-        return
-    layer = read_layer(module)
-    shapes = {name: tensor.shape for name, tensor in held.items()}
-    for name, tensor in held.items():
-        kind: Kind = "parameter" if name in module._parameters else "buffer"  # noqa: SLF001
-        persistent = name not in module._non_persistent_buffers_set  # noqa: SLF001
-        yield _Site(prefix + name, tensor, kind, layer, _fans(name, shapes, layer), persistent)
-
-
-def _fans(name: str, shapes: Mapping[str, torch.Size], layer: Layer) -> Fans | None:
-    """Count a tensor's fans; a bias has those of the weight beside it."""
-    prefix, dot, attribute = name.rpartition(".")
-    if len(shapes[name]) < 2 and "bias" in attribute:
-        attribute = "weight".join(attribute.rsplit("bias", 1))
-    shape = shapes.get(prefix + dot + attribute, ())
-    return fans(shape, layer.meaning(attribute))
-
-
-def _merge(sites: Iterable[_Site]) -> tuple[tuple[Slot, ...], dict[str, Place]]:
+def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra: Iterable[str]) -> Survey:
     """Make one slot of all names of the same tensor."""
-    tied: dict[int, list[_Site]] = {}
+    tied: dict[Hashable, list[Site]] = {}
     for site in sites:
-        tied.setdefault(id(site.tensor), []).append(site)
-    slots = tuple(_slot(names) for names in tied.values())
-    places = {slot.name: Place((names[0].tensor,)) for slot, names in zip(slots, tied.values(), strict=True)}
-    return slots, places
+        key = (site.computed is None, site.part_of is None, *map(identity, site.held))
+        tied.setdefault(key, []).append(site)
+    groups = [sorted(group, key=lambda site: site.kind == "buffer") for group in tied.values()]
+    plain = [group for group in groups if group[0].part_of is None]
+    slots = _without_sharing([_slot(group) for group in plain], [_held(group) for group in plain])
+    raw = tuple(_slot(group) for group in groups if group[0].part_of is not None)
+    places = {group[0].name: Place(_held(group), group[0].computed) for group in groups}
+    return Survey(title, slots, places, config, tuple(extra), raw)
 
 
-def _slot(sites: list[_Site]) -> Slot:
+def _held(group: Sequence[Site]) -> tuple[Tensor, ...]:
+    """Collect the distinct tensor objects of a slot's sites."""
+    return tuple({id(tensor): tensor for site in group for tensor in site.held}.values())
+
+
+def _without_sharing(slots: Sequence[Slot], held: Sequence[Sequence[Tensor]]) -> tuple[Slot, ...]:
+    """Block the slots that share part of their memory with another slot."""
+    found = overlaps(held)
+    return tuple(
+        replace(slot, blocked=slot.blocked or _sharing(slots[found[i]])) if i in found else slot
+        for i, slot in enumerate(slots)
+    )
+
+
+def _sharing(other: Slot) -> str:
+    return (
+        f"shares part of its memory with {other.name!r}: filling one changes the other. "
+        "Give one of them memory of its own (clone it), or tie them whole."
+    )
+
+
+def _slot(group: Sequence[Site]) -> Slot:
     """Put the facts of a tensor's sites together; those of its canonical name speak for it."""
-    first = sites[0]
-    tensor, layer, count = first.tensor, first.layer, first.fans
-    shape = tuple(tensor.shape)
-    padding = (site.layer.padding_row(site.attribute, shape[0]) for site in sites if shape)
+    first, *others = group
+    layer, count, held = first.layer, first.fans, _held(group)
+    paddings = (site.layer.padding_row(site.attribute, site.shape) for site in group)
     return Slot(
         name=first.name,
-        shape=shape,
-        dtype=tensor.dtype,
+        shape=first.shape,
+        dtype=first.dtype,
         kind=first.kind,
-        aliases=tuple(site.name for site in sites[1:]),
-        alias_types=tuple(site.layer.types for site in sites[1:]),
+        aliases=tuple(site.name for site in others),
         module_types=layer.types,
         layer=layer.name,
         settings=layer.settings,
@@ -155,8 +127,15 @@ def _slot(sites: list[_Site]) -> Slot:
         fan_out=count and count.fan_out,
         effective_fan_in=count and count.effective_in,
         effective_fan_out=count and count.effective_out,
-        output_dim=1 if layer.shape_law == "Conv1D" and len(shape) == 2 else 0,
-        padding_row=next((row for row in padding if row is not None), None),
-        requires_grad=tensor.requires_grad,
-        persistent=first.persistent,
+        fused=count.fused if count else 1,
+        output_dim=1 if layer.shape_law == "Conv1D" and len(first.shape) == 2 else 0,
+        padding_row=next((row for row in paddings if row is not None), None),
+        requires_grad=any(tensor.requires_grad for tensor in held),
+        blocked=first.blocked or next(filter(None, map(obstacle, held)), None),
+        notes=first.computed.notes if first.computed else (),
+        alias_types=tuple(site.layer.types for site in others),
+        persistent=any(site.persistent for site in group),
+        lazy=is_lazy(held[0]),
+        resettable=first.attribute == "num_batches_tracked" and not first.shape and not first.dtype.is_floating_point,
+        part_of=first.part_of,
     )

@@ -1,0 +1,210 @@
+"""Every name of every tensor, in the order of state_dict, as met on the way through a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
+
+from initframe.model.fans import Fans, fans
+from initframe.model.flat import FLATTENED, flattened_tensors
+from initframe.model.layers import Layer, read_layer
+from initframe.model.names import walk
+from initframe.model.packed import PACKED, is_packed, packed_state
+from initframe.model.parametrizations import Parametrization, parametrizations
+from initframe.model.slot import Kind
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One name of one tensor.
+
+    Attributes:
+        name: the name, wrappers stripped.
+        held: the tensors that a write touches: the tensor, or the originals of a parametrization.
+        shape: the global, logical shape; empty where it is not known.
+        dtype: the logical dtype.
+        kind: parameter or buffer.
+        layer: facts of the owning module.
+        fans: of the tensor; a bias has its layer's.
+        persistent: whether state_dict holds it.
+        computed: how it comes from ``held``, where it is parametrized.
+        part_of: the name of the parametrized tensor that is computed from this one.
+        blocked: what is known against filling it, by where it was met.
+    """
+
+    name: str
+    held: tuple[Tensor, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kind: Kind
+    layer: Layer
+    fans: Fans | None = None
+    persistent: bool = True
+    computed: Parametrization | None = None
+    part_of: str | None = None
+    blocked: str | None = None
+
+    @property
+    def attribute(self) -> str:
+        """The name inside the owning module."""
+        return self.name.rpartition(".")[2]
+
+
+def module_sites(model: nn.Module, whole: Mapping[int, tuple[int, ...]]) -> Iterator[Site]:
+    """Meet every tensor of a model under each of its names.
+
+    Args:
+        model: a module, wrapped or not.
+        whole: shapes of the parameters that are shown as pieces, by ``id``.
+
+    Yields:
+        Per module parameters, then buffers, then parametrized tensors, then its children's.
+
+    >>> [site.name for site in module_sites(nn.Sequential(nn.Linear(2, 3)), {})]
+    ['0.weight', '0.bias']
+    """
+    for prefix, module in walk(model):
+        own: dict[str, Tensor | None] = {**module._parameters, **module._buffers}  # noqa: SLF001
+        held = {name: tensor for name, tensor in own.items() if tensor is not None}
+        computed = parametrizations(module)
+        if held or computed:
+            yield from _own_sites(prefix, module, held, computed, whole)
+        if is_packed(module):
+            yield from _packed_sites(prefix, module)
+
+
+def _own_sites(
+    prefix: str,
+    module: nn.Module,
+    held: Mapping[str, Tensor],
+    computed: Mapping[str, Parametrization],
+    whole: Mapping[int, tuple[int, ...]],
+) -> Iterator[Site]:
+    """Meet what one module holds and computes."""
+    layer = read_layer(module)
+    shapes = {name: whole.get(id(tensor)) or _shape(tensor) for name, tensor in held.items()}
+    shapes |= {name: how.shape for name, how in computed.items()}
+    raw = _raw_names(prefix, module, computed)
+    for name, tensor in held.items():
+        if name == "_flat_param":
+            yield from _flat_sites(prefix, tensor)
+            continue
+        yield Site(
+            name=prefix + name,
+            held=(tensor,),
+            shape=shapes[name],
+            dtype=tensor.dtype,
+            kind="parameter" if name in module._parameters else "buffer",  # noqa: SLF001
+            layer=layer,
+            fans=count_fans(name, shapes, layer),
+            persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
+            part_of=raw.get(name),
+            blocked=FLATTENED if id(tensor) in whole else None,
+        )
+    for name, how in computed.items():
+        originals = tuple(how.originals.values())
+        yield Site(
+            name=prefix + name,
+            held=originals,
+            shape=how.shape,
+            dtype=how.dtype,
+            kind="parameter" if any(isinstance(tensor, nn.Parameter) for tensor in originals) else "buffer",
+            layer=layer,
+            fans=count_fans(name, shapes, layer),
+            computed=how,
+            blocked=how.blocked,
+        )
+
+
+def _raw_names(prefix: str, module: nn.Module, computed: Mapping[str, Parametrization]) -> dict[str, str]:
+    """Say which of a module's own tensors only serve to compute another, and the name of that one."""
+    if isinstance(module, ParametrizationList):
+        parent, _, name = prefix[:-1].rpartition(".")
+        logical = parent.removesuffix("parametrizations") + name
+        return dict.fromkeys((*module._parameters, *module._buffers), logical)  # noqa: SLF001
+    return {key: prefix + name for name, how in computed.items() for key in how.originals}
+
+
+def _flat_sites(prefix: str, flat: Tensor) -> Iterator[Site]:
+    """Meet the tensors that FSDP1 made one flat parameter of."""
+    for name, shape, stand_in in flattened_tensors(flat):
+        yield Site(prefix + name, (stand_in,), shape, flat.dtype, "parameter", Layer(), fans(shape), blocked=FLATTENED)
+
+
+def _packed_sites(prefix: str, module: nn.Module) -> Iterator[Site]:
+    """Meet the tensors that a quantized module shows only as copies."""
+    for name, tensor in packed_state(module).items():
+        if isinstance(tensor, Tensor):
+            shape = tuple(tensor.shape)
+            yield Site(
+                prefix + name,
+                (tensor,),
+                shape,
+                tensor.dtype,
+                "parameter",
+                read_layer(module),
+                fans(shape),
+                blocked=PACKED,
+            )
+
+
+def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
+    """Meet the tensors of a state_dict, of which nothing but name, shape and dtype is known.
+
+    Args:
+        tensors: a state_dict; what is no tensor is passed over.
+
+    Yields:
+        Each tensor as a parameter, BatchNorm's statistics as buffers (by their names).
+
+    >>> [(site.name, site.fans.fan_in) for site in mapping_sites({"a.weight": torch.zeros(3, 2), "version": 1})]
+    [('a.weight', 2)]
+    """
+    held = {name: value for name, value in tensors.items() if is_tensor_entry(name, value)}
+    shapes = {name: _shape(tensor) for name, tensor in held.items()}
+    layer = Layer()
+    for name, tensor in held.items():
+        kind: Kind = "buffer" if name.rpartition(".")[2] in _STATISTICS else "parameter"
+        yield Site(name, (tensor,), shapes[name], tensor.dtype, kind, layer, count_fans(name, shapes, layer))
+
+
+def is_tensor_entry(name: str, value: object) -> bool:
+    """Tell a state_dict's tensors from the rest: numbers, tuples, and a module's extra state of whatever type.
+
+    >>> is_tensor_entry("scaler._extra_state", torch.zeros(2))
+    False
+    """
+    return isinstance(value, Tensor) and name.rpartition(".")[2] != "_extra_state"
+
+
+def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -> Fans | None:
+    """Count a tensor's fans; a bias has those of the weight beside it.
+
+    Args:
+        name: the tensor's name among its neighbours.
+        shapes: theirs and its own.
+        layer: the module that owns them.
+
+    Returns:
+        Both counts, or ``None`` where there are none.
+
+    >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(shape_law="GRU"))
+    Fans(fan_in=5, fan_out=12, effective_in=5, effective_out=4, fused=3)
+    """
+    prefix, dot, attribute = name.rpartition(".")
+    if len(shapes[name]) < 2 and "bias" in attribute:
+        attribute = "weight".join(attribute.rsplit("bias", 1))
+    return fans(shapes.get(prefix + dot + attribute, ()), layer.meaning(attribute))
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """Give the global shape; an empty one for a lazy tensor."""
+    return () if is_lazy(tensor) else tuple(tensor.shape)
