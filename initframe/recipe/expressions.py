@@ -1,7 +1,6 @@
 """Expressions over facts: arithmetic that reads names and can do nothing else.
 
-A text is first held to a list of characters, then parsed by :mod:`ast`, then every node is held to a closed
-list of types. What is left is walked, in float64; nothing is ever compiled or run.
+A checked tree is walked in float64; nothing is ever compiled or run.
 """
 
 from __future__ import annotations
@@ -9,55 +8,24 @@ from __future__ import annotations
 import ast
 import functools
 import math
-import operator
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from initframe.errors import closest
+from initframe.recipe.grammar import ARITHMETIC, COMPARISONS, ExpressionError, check_finite, syntax_tree
 
-MAX_LENGTH, MAX_NODES, MAX_DEPTH = 1_000, 500, 50
-
-ALLOWED = "numbers, names, + - * / // % **, comparisons, and/or/not, and calls such as sqrt(fan_in)"
+__all__ = ["CONSTANTS", "FUNCTIONS", "Expression", "ExpressionError", "is_taken", "number", "parse", "truth"]
 
 FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
     {"sqrt": math.sqrt, "log": math.log, "min": min, "max": max}
 )
 CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": math.pi})
-FACTS = ("fan_in", "fan_out", "ndim", "numel", "d0", "d1", "d2", "d3")
 
-_STRANGER = re.compile(r"[^A-Za-z0-9_ .,()+\-*/%<>=!]")
-
-_ARITHMETIC: dict[type[ast.operator] | type[ast.unaryop], Callable[..., float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: math.pow,  # unlike **, it never turns to complex numbers
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-_NODES: frozenset[type[ast.AST]] = frozenset(
-    {ast.Constant, ast.Name, ast.Load, ast.Call, ast.UnaryOp, ast.BinOp, ast.Compare, ast.BoolOp}
-    | {ast.And, ast.Or, ast.Not, *_ARITHMETIC, *_COMPARISONS}
-)
-
-
-class ExpressionError(ValueError):
-    """A text is no expression, or an expression has no value; the message is the bare fact."""
+_FACTS = frozenset({"fan_in", "fan_out", "ndim", "numel"})
+_DIMENSION = re.compile("d[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -124,10 +92,11 @@ def parse(source: str | float) -> Expression:
     ['layers', 'sqrt']
     >>> parse("().__class__")
     Traceback (most recent call last):
-    initframe.recipe.expressions.ExpressionError: a dot may only stand in a number
+    initframe.recipe.grammar.ExpressionError: a dot may only stand in a number
     """
     if isinstance(source, bool | int | float):
-        return Expression(_shown_number(source), frozenset(), ast.Constant(source))
+        check_finite(source)
+        return Expression(repr(source), frozenset(), ast.Constant(source))
     if isinstance(source, str):
         return _parse_text(" ".join(source.split()))
     raise ExpressionError(f"a {type(source).__name__} is neither a number nor a text")
@@ -139,7 +108,7 @@ def is_taken(name: str) -> bool:
     >>> is_taken("fan_in"), is_taken("d4"), is_taken("sqrt"), is_taken("base")
     (True, True, True, False)
     """
-    return name in FACTS or name in FUNCTIONS or name in CONSTANTS or re.fullmatch("d[0-9]+", name) is not None
+    return name in _FACTS or name in FUNCTIONS or name in CONSTANTS or _DIMENSION.fullmatch(name) is not None
 
 
 def number(expression: Expression, names: Mapping[str, Any]) -> float:
@@ -174,79 +143,9 @@ def truth(expression: Expression, names: Mapping[str, Any]) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _parse_text(text: str) -> Expression:
-    if not text:
-        raise ExpressionError("it is empty")
-    if len(text) > MAX_LENGTH:
-        raise ExpressionError(f"it is longer than {MAX_LENGTH} characters")
-    if stranger := _STRANGER.search(text):
-        raise ExpressionError(f"{stranger[0]!r} has no place in an expression")
-    tree = _syntax_tree(text)
-    _check_nodes(tree)
+    tree = syntax_tree(text)
     names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     return Expression(text, names, tree)
-
-
-def _syntax_tree(text: str) -> ast.expr:
-    """Parse the text; whatever Python's parser raises is one kind of error here."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what Python frowns upon today it refuses tomorrow: "1if"
-            return ast.parse(text, mode="eval").body
-    except (RecursionError, MemoryError):
-        raise ExpressionError("it is nested too deeply") from None
-    except (SyntaxError, ValueError, Warning):
-        raise ExpressionError("its syntax is wrong") from None
-
-
-def _check_nodes(tree: ast.expr) -> None:
-    """Hold every node to the closed list, level by level, within the bounds."""
-    level: list[ast.AST] = [tree]
-    count = 0
-    for _ in range(MAX_DEPTH):
-        for node in level:
-            _check_node(node)
-        count += len(level)
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            break
-    if level or count > MAX_NODES:
-        raise ExpressionError("it is nested too deeply" if level else f"it has more than {MAX_NODES} parts")
-
-
-def _check_node(node: ast.AST) -> None:
-    if isinstance(node, ast.Attribute):
-        raise ExpressionError("a dot may only stand in a number")
-    if isinstance(node, ast.Constant):
-        _check_constant(node.value)
-    elif isinstance(node, ast.Call) and not isinstance(node.func, ast.Name):
-        raise ExpressionError("only a plain name can be called")
-    elif type(node) not in _NODES:
-        raise ExpressionError(f"it holds a {_KINDS.get(type(node), type(node).__name__)}")
-
-
-_KINDS: dict[type[ast.AST], str] = {
-    ast.IfExp: "conditional",
-    ast.Tuple: "comma outside of a call",
-    ast.keyword: "keyword argument",
-    ast.Starred: "starred argument",
-}
-
-
-def _check_constant(value: object) -> None:
-    if not isinstance(value, bool | int | float):
-        raise ExpressionError(f"{value!r} is not a real number")
-    _shown_number(value)
-
-
-def _shown_number(value: float) -> str:
-    """Write a number, once it is known to be finite in float64."""
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:
-        finite = False
-    if not finite:
-        raise ExpressionError("a number is not finite, or too large")
-    return repr(value)
 
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> float | bool:
@@ -261,9 +160,9 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> float | bool:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return not _value(operand, names)
         case ast.UnaryOp(op=op, operand=operand):
-            return _computed(node, _ARITHMETIC[type(op)], _value(operand, names))
+            return _computed(node, ARITHMETIC[type(op)], _value(operand, names))
         case ast.BinOp(left=left, op=op, right=right):
-            return _computed(node, _ARITHMETIC[type(op)], _value(left, names), _value(right, names))
+            return _computed(node, ARITHMETIC[type(op)], _value(left, names), _value(right, names))
         case ast.BoolOp(op=op, values=values):
             truths = (bool(_value(value, names)) for value in values)
             return all(truths) if isinstance(op, ast.And) else any(truths)
@@ -279,7 +178,7 @@ def _compared(node: ast.Compare, names: Mapping[str, Any]) -> bool:
     left = _value(node.left, names)
     for op, comparator in zip(node.ops, node.comparators, strict=True):
         right = _value(comparator, names)
-        if not _COMPARISONS[type(op)](left, right):
+        if not COMPARISONS[type(op)](left, right):
             return False
         left = right
     return True

@@ -13,7 +13,7 @@ MAX_NODES, MAX_DEPTH = 20_000, 20
 CODE_KEYS = frozenset({"_target_", "target", "_args_", "_partial_", "_recursive_", "_convert_"})
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def shown(value: object) -> str:
@@ -81,7 +81,7 @@ def strangers(data: object, path: str = "") -> Iterator[str]:
             pass
         case _:
             kind = type(data).__name__
-            yield f"{here} is a {kind}. Fix: use mappings, lists, texts, numbers and bools only."
+            yield f"{here} is of type {kind}. Fix: use mappings, lists, texts, numbers and bools only."
 
 
 def plain_copy(data: Any) -> Any:

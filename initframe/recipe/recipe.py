@@ -130,7 +130,7 @@ def _read(source: object) -> tuple[object, str]:
         text = str(os.fspath(source))
         return read_yaml(_locate(text) if isinstance(source, str) else Path(text)), text
     kind = type(source).__name__
-    raise RecipeError(f"a recipe is a preset's name, the path of a YAML file or a mapping, not a {kind}.")
+    raise RecipeError(f"a recipe is a preset's name, the path of a YAML file or a mapping, not {kind}.")
 
 
 def _locate(text: str) -> Path:
@@ -141,8 +141,8 @@ def _locate(text: str) -> Path:
     is_path = text.endswith((".yaml", ".yml")) or os.sep in text or "/" in text
     if is_path or (text and "\0" not in text and os.path.exists(text)):  # noqa: PTH110  (never raises)
         return Path(text)
-    hint = closest(text, known)
-    raise RecipeError(f"{shown(text)} is neither a preset nor a file. {hint} Fix: name one, or give a path.")
+    fact = f"recipe {shown(text)} is neither a preset nor a file."
+    raise RecipeError(" ".join(filter(None, [fact, closest(text, known), "Fix: name a preset, or give a path."])))
 
 
 def _parse(data: object, name: str) -> tuple[Recipe, tuple[str, ...]]:
@@ -168,7 +168,9 @@ def _unknown_keys(data: Mapping[Any, Any]) -> list[str]:
     facts = list(strangers(dict.fromkeys(data)))
     for key in data:
         if key == "defaults":
-            facts.append("'defaults' is read by the command line only. Fix: write the rules out, or use init=[…] there.")
+            facts.append(
+                "'defaults' is read by the command line only. Fix: write the rules out, or use init=[…] there."
+            )
         elif isinstance(key, str) and key not in known:
             facts.append(f"unknown key {shown(key)}. {closest(key, known)} Fix: rename or remove it.")
     return facts

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
-from initframe.recipe.expressions import ALLOWED, Expression, ExpressionError, is_taken, parse
+from initframe.recipe.expressions import Expression, ExpressionError, is_taken, parse
+from initframe.recipe.grammar import ALLOWED
 from initframe.recipe.patterns import Pattern, compile_pattern, plural
 from initframe.recipe.plain import plain_copy, shown, strangers
 
