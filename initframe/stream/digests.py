@@ -44,10 +44,22 @@ def digest(tensor: Tensor, start: int = 0, stride: int = 0) -> int:
         raise ValueError(f"there is no digest of {tensor.dtype}: its elements have {tensor.element_size()} bytes.")
     if stride and tensor.ndim != 2:
         raise ValueError(f"a digest with a stride needs a 2-D tensor, not {tuple(tensor.shape)}.")
-    rows = tensor if stride else tensor.reshape(1, -1) if tensor.is_contiguous() else None
-    if rows is None:
-        return sum(digest(part, start + i * part.numel()) for i, part in enumerate(tensor)) % 2**64
-    return sum(_sum(piece, first, stride) for piece, first in _pieces(rows, start, stride)) % 2**64
+    rows = [(tensor, start)] if stride else _dense(tensor, start)
+    pieces = (piece for part, first in rows for piece in _pieces(part, first, stride))
+    return sum(_sum(piece, first, stride) for piece, first in pieces) % 2**64
+
+
+def _dense(tensor: Tensor, start: int) -> Iterator[tuple[Tensor, int]]:
+    """Give the elements in logical order as dense rows, copying no more than a piece at a time."""
+    size = piece_size(tensor.device)
+    if tensor.is_contiguous() or tensor.numel() <= size:
+        yield tensor.reshape(1, -1), start
+        return
+    inner = tensor[0].numel()
+    step = max(1, size // inner)
+    for i in range(0, len(tensor), step):
+        part = tensor[i] if step == 1 else tensor[i : i + step]
+        yield from _dense(part, start + i * inner)
 
 
 def _pieces(rows: Tensor, start: int, stride: int) -> Iterator[tuple[Tensor, int]]:

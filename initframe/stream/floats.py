@@ -6,8 +6,6 @@ import ctypes
 import struct
 
 F32_MAX = 3.4028234663852886e38
-F32_TINY = 2.0**-126
-"""The smallest normal float32."""
 
 
 def f32(x: float) -> float:

@@ -1,0 +1,124 @@
+"""What every backend must hold; a backend is a function that fills a draw."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from initframe.stream import Draw, eager, key
+
+from . import oracle
+
+KEY = key("features.0.weight", 1)
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+BACKENDS = {"eager": eager.fill}
+
+
+@pytest.fixture(params=BACKENDS)
+def fill(request):
+    return BACKENDS[request.param]
+
+
+def dtype_of(law, dtype=torch.float32):
+    return torch.int32 if law == "bits" else dtype
+
+
+def drawn(fill, law, args, start, count, *, dtype=torch.float32, key=KEY):
+    out = torch.full((1, count), -77, dtype=dtype_of(law, dtype))
+    fill(Draw(out, law, args, key, start))
+    return out[0]
+
+
+def same(a, b):
+    """Equal bits, signs of zeros included."""
+    ints = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
+    return a.dtype == b.dtype and torch.equal(a.contiguous().view(ints), b.contiguous().view(ints))
+
+
+@pytest.mark.parametrize("law", ["uniform", "normal", "truncated_normal"])
+def test_the_vectors_of_version_1(fill, law):
+    for v in oracle.VECTORS:
+        if v["law"] == law:
+            address = key(v["name"], int(v["seed"]), v["purpose"])
+            x = drawn(fill, law, tuple(v["args"]), v["start"], 8, key=address)
+            assert [f"{bits & 0xFFFFFFFF:08x}" for bits in x.view(torch.int32).tolist()] == v["float32"]
+
+
+@pytest.mark.parametrize(("law", "args"), oracle.LAWS)
+def test_a_thousand_elements_equal_the_oracles(fill, law, args):
+    assert same(drawn(fill, law, args, 3, 1000), oracle.values(law, args, KEY, range(3, 1003)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("law", "args"), [*oracle.LAWS[:-1], ("normal", (0.0, 2e4)), ("normal", (0.0, 1e-7))])
+def test_other_dtypes_are_the_float32_values_converted(fill, law, args, dtype):
+    values = drawn(fill, law, args, 5, 3001)
+    assert same(drawn(fill, law, args, 5, 3001, dtype=dtype), values.to(dtype))
+
+
+@pytest.mark.parametrize("law", ["bits", "normal", "truncated_normal"])
+@pytest.mark.parametrize("start", [(1 << 34) - 6, (1 << 62) + 1])
+def test_counters_carry_beyond_32_bits(fill, law, start):
+    args = dict(oracle.LAWS)[law]
+    assert same(drawn(fill, law, args, start, 13), oracle.values(law, args, KEY, range(start, start + 13)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    law=st.sampled_from(oracle.LAWS),
+    dtype=st.sampled_from(DTYPES),
+    shape=st.tuples(st.integers(0, 9), st.integers(0, 150), st.integers(0, 3)),
+    place=st.tuples(st.integers(0, 70), st.integers(0, 200)),
+)
+@pytest.mark.parametrize("fill", BACKENDS.values(), ids=BACKENDS)
+def test_rows_lie_anywhere_in_the_stream_and_in_memory(fill, law, dtype, shape, place):
+    (law, args), (rows, length, gap), (start, stride) = law, shape, place
+    dtype = dtype_of(law, dtype)
+    whole = drawn(fill, law, args, 0, start + rows * stride + length + 1, dtype=dtype)
+    memory = torch.full((rows, length + gap), 99, dtype=dtype)
+    fill(Draw(memory[:, :length], law, args, KEY, start, stride))
+    for r in range(rows):
+        assert same(memory[r, :length], whole[start + r * stride :][:length])
+    assert bool((memory[:, length:] == 99).all())
+
+
+@pytest.mark.parametrize(
+    ("law", "args"), [("uniform", (-0.1, 0.1)), ("uniform", (1.0, 1.001)), ("uniform", (-1.0, 0.0))]
+)
+def test_uniforms_stay_below_high(fill, law, args):
+    x = drawn(fill, law, args, 0, 1 << 18).double()
+    low, high = (float(torch.tensor(a, dtype=torch.float32)) for a in args)
+    assert low <= float(x.min())
+    assert float(x.max()) < high
+
+
+@pytest.mark.parametrize(
+    "args", [(0.0, 1.0, -2.0, 2.0), (0.1, 2.0, 0.5, 3.0), (0.0, 1.0, 5.0, 6.0), (3.0, 1.0, -9.0, 0.0)]
+)
+def test_truncated_normals_follow_their_law(fill, args):
+    loc, scale, low, high = args
+    x = drawn(fill, "truncated_normal", args, 0, 1 << 18).double()
+    assert low <= float(x.min())
+    assert float(x.max()) <= high
+    # The mass below a value is uniform: within 5 standard errors.
+    upper = [math.erfc((edge - loc) / scale / math.sqrt(2)) for edge in (low, high)]
+    z = (x - loc) / scale
+    mass = (upper[0] - torch.special.erfc(z / math.sqrt(2))) / (upper[0] - upper[1])
+    assert abs(float((mass < 0.5).double().mean()) - 0.5) < 5 * 0.5 / 512
+    assert abs(float(mass.mean()) - 0.5) < 5 * 12**-0.5 / 512
+
+
+def test_normals_have_their_moments(fill):
+    n = 1 << 18
+    x = (drawn(fill, "normal", (2.0, 3.0), 0, n).double() - 2) / 3
+    for power, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs(float((x**power).mean()) - expected) < 5 * math.sqrt(variance / n)
+
+
+def test_the_two_normals_of_a_pair_are_uncorrelated(fill):
+    n = 1 << 17
+    x = drawn(fill, "normal", (0.0, 1.0), 0, 2 * n).double().view(n, 2)
+    assert abs(float((x[:, 0] * x[:, 1]).mean())) < 5 / math.sqrt(n)
+    assert abs(float(((x[:, 0] ** 2 - 1) * (x[:, 1] ** 2 - 1)).mean())) < 5 * 2 / math.sqrt(n)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from initframe.stream import digest, draw, key
+
+from . import oracle
+
+KEY = key("w", 0)
+DTYPES = [
+    torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int8, torch.bool,
+    torch.uint8, torch.complex64, torch.float8_e4m3fn,
+]  # fmt: skip
+
+
+def test_the_vectors_of_version_1():
+    for v in oracle.VECTORS:
+        x = torch.tensor([int(bits, 16) for bits in v["float32"]], dtype=torch.uint32)
+        assert f"{digest(x, v['start']):016x}" == v["digest"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_elements_count_by_their_own_bits(dtype):
+    x = draw("normal", (0.0, 9.0), KEY, 0, 77).to(dtype)
+    assert digest(x, 5) == oracle.digest(x, range(5, 82))
+
+
+def test_places_count():
+    x = draw("normal", (0.0, 1.0), KEY, 0, 77)
+    assert len({digest(x), digest(x.flip(0)), digest(x, 1), digest(x[:76]), digest(x.to(torch.float16))}) == 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(0, 40), columns=st.integers(0, 40), r=st.integers(0, 40), c=st.integers(0, 40))
+def test_digests_of_shards_add_up(rows, columns, r, c):
+    x = draw("normal", (0.0, 1.0), KEY, 0, rows * columns).view(rows, columns)
+    r, c = min(r, rows), min(c, columns)
+    by_rows = digest(x[:r]) + digest(x[r:], r * columns)
+    assert by_rows % 2**64 == digest(x)
+    if columns:
+        by_columns = digest(x[:, :c], 0, columns) + digest(x[:, c:], c, columns)
+        assert by_columns % 2**64 == digest(x)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (5, 0, 2), (3, 4, 5, 6), (300, 700)])
+def test_layout_does_not_matter(shape):
+    x = draw("normal", (0.0, 1.0), KEY, 0, int(torch.Size(shape).numel())).view(shape)
+    expected = digest(x.clone())
+    for dims in (tuple(range(len(shape)))[::-1], tuple(sorted(range(len(shape)), key=lambda d: d % 2))):
+        back = [dims.index(d) for d in range(len(shape))]
+        assert digest(x.permute(dims).contiguous().permute(back)) == expected
+    assert digest(torch.stack([x, x], -1)[..., 0]) == expected
+
+
+def test_a_large_tensor_is_the_sum_of_its_parts():
+    x = draw("uniform", (0.0, 1.0), KEY, 0, (1 << 20) + 77)
+    parts = [digest(part, i) for i, part in ((0, x[:99]), (99, x[99:70_000]), (70_000, x[70_000:]))]
+    assert sum(parts) % 2**64 == digest(x)
+
+
+def test_what_has_no_digest_is_refused():
+    with pytest.raises(ValueError, match="complex128"):
+        digest(torch.zeros(2, dtype=torch.complex128))
+    with pytest.raises(ValueError, match="2-D"):
+        digest(torch.zeros(2), 0, 3)
