@@ -1,0 +1,45 @@
+"""initframe: an initialization is a pure function, (recipe, seed, tensor name, element index) → value.
+
+>>> import initframe
+>>> from torch import nn
+>>> report = initframe.reinit(nn.Linear(3, 3), {"rules": {"*.weight": "xavier_uniform"}}, seed=0)
+>>> report.plan.untouched
+('bias',)
+"""
+
+from initframe.apply import apply as apply
+from initframe.apply import fill_ as fill_
+from initframe.apply import reinit as reinit
+from initframe.errors import InitframeError as InitframeError
+from initframe.errors import RecipeError as RecipeError
+from initframe.errors import ResolveError as ResolveError
+from initframe.errors import SourceError as SourceError
+from initframe.fills import Blocks as Blocks
+from initframe.fills import Constant as Constant
+from initframe.fills import Dirac as Dirac
+from initframe.fills import Elementwise as Elementwise
+from initframe.fills import Fill as Fill
+from initframe.fills import Identity as Identity
+from initframe.fills import Keep as Keep
+from initframe.fills import Masked as Masked
+from initframe.fills import Normal as Normal
+from initframe.fills import Orthogonal as Orthogonal
+from initframe.fills import Scale as Scale
+from initframe.fills import Shift as Shift
+from initframe.fills import ShrinkPerturb as ShrinkPerturb
+from initframe.fills import Sparse as Sparse
+from initframe.fills import TruncatedNormal as TruncatedNormal
+from initframe.fills import Uniform as Uniform
+from initframe.initializers import initializer as initializer
+from initframe.initializers import list_initializers as list_initializers
+from initframe.manifest import manifest as manifest
+from initframe.model import Slot as Slot
+from initframe.model import survey as survey
+from initframe.plan import Assignment as Assignment
+from initframe.plan import Plan as Plan
+from initframe.recipe.recipe import Recipe as Recipe
+from initframe.recipe.recipe import Rule as Rule
+from initframe.recipe.recipe import load_recipe as load_recipe
+from initframe.report import Report as Report
+from initframe.resolver import resolve as resolve
+from initframe.version import __version__ as __version__

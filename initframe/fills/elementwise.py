@@ -55,6 +55,9 @@ class Uniform(Fill):
         """(high−low)/√12."""
         return (self.high - self.low) / math.sqrt(12)
 
+    def __str__(self) -> str:
+        return f"uniform(±{self.high:.4g})" if self.low == -self.high else super().__str__()
+
 
 @dataclass(frozen=True)
 class Normal(Fill):

@@ -97,7 +97,7 @@ def torch_default(slot: Slot) -> Fill:
         ResolveError: the layer is no torch layer, or has no law for this tensor.
 
     >>> str(torch_default(Slot("w.weight", (2, 4), layer="Linear", fan_in=4, fan_out=2)))
-    'uniform(-0.5, 0.5)'
+    'uniform(±0.5)'
     """
     laws = _LAWS.get(slot.layer or "", {})
     law = laws.get(slot.attribute, laws.get("*"))

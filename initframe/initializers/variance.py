@@ -105,7 +105,7 @@ def xavier_uniform(slot: Slot, *, gain: float = 1.0) -> Fill:
         ResolveError: fewer than two dimensions, or a negative gain.
 
     >>> str(xavier_uniform(Slot("w", (3, 3), fan_in=3, fan_out=3)))
-    'uniform(-1, 1)'
+    'uniform(±1)'
     """
     return scaled(slot, gain, "fan_avg", "uniform")
 

@@ -1,0 +1,359 @@
+"""Plan → tensors: the only code that writes to a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from os import PathLike
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from initframe import classic, stream
+from initframe.errors import ResolveError
+from initframe.fills import Blocks, Constant, Elementwise, Fill, Keep, Masked, OnCurrent, Whole
+from initframe.model import Place, survey
+from initframe.plan import Assignment, Plan
+from initframe.recipe.recipe import Recipe
+from initframe.report import Measured, Moments, Report, Result
+from initframe.resolver import resolve
+from initframe.shards import Region, held
+
+BATCH = 1 << 26
+"""Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
+
+Generator = Literal["stream", "torch"]
+Progress = Callable[[int], None]
+
+
+def apply(
+    plan: Plan,
+    seed: int | None = None,
+    *,
+    module: nn.Module | Mapping[str, Tensor] | None = None,
+    generator: Generator = "stream",
+    measure: bool = False,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
+
+    Args:
+        plan: from :func:`initframe.resolve`.
+        seed: of the stream, 0 ≤ seed < 2⁶⁴; 0 where none is given. With ``generator="torch"``, what torch's generator
+            is seeded with; without one, its current state goes on.
+        module: another model with the same names and shapes (a pipeline stage, a materialized copy); by default the
+            model that was resolved. A stage gets those of the plan's tensors that it has.
+        generator: ``"stream"``, or ``"torch"`` to draw with torch.nn.init in state_dict order.
+        measure: whether to measure mean and std before and after, and a digest: passes over memory.
+        on_progress: told how many elements were filled since it was last told.
+
+    Returns:
+        What happened.
+
+    Raises:
+        ResolveError: names or shapes do not fit, a tensor has no memory, or a seed is out of range.
+
+    >>> from initframe import resolve
+    >>> model = nn.Linear(2, 2)
+    >>> report = apply(resolve({"rules": {"bias": "ones"}}, model), seed=0)
+    >>> model.bias.tolist()
+    [1.0, 1.0]
+    """
+    if generator not in ("stream", "torch"):
+        raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
+    number = _checked_seed(0 if seed is None else seed)
+    targets = _targets(plan, plan.model if module is None else module)
+    tell = on_progress or (lambda _: None)
+    with torch.no_grad():
+        if generator == "torch":
+            with classic.seeded(seed):
+                results = [_apply_classic(target, measure, tell) for target in targets]
+        else:
+            batches = _batches(targets)
+            results = [result for batch in batches for result in _apply_batch(batch, number, measure, tell)]
+    return Report(plan, number if generator == "stream" else seed, generator, tuple(results))
+
+
+def reinit(
+    model: nn.Module | Mapping[str, Tensor],
+    recipe: Recipe | Mapping[str, Any] | str | PathLike[str],
+    seed: int | None = None,
+    **options: Any,
+) -> Report:
+    """Load a recipe, resolve it against a model and apply it: the three in one.
+
+    Args:
+        model: any ``nn.Module``, changed in place; or a state_dict, whose tensors are.
+        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
+        seed: 0 ≤ seed < 2⁶⁴; 0 where none is given.
+        **options: as :func:`apply` takes them.
+
+    Returns:
+        What happened.
+
+    Raises:
+        RecipeError: the recipe is wrong by itself; nothing was written.
+        ResolveError: recipe and model do not fit together; nothing was written.
+
+    >>> report = reinit(nn.Linear(2, 2), {"rules": {"*.weight": "xavier_uniform", "*.bias": "zeros"}}, seed=0)
+    >>> [result.name for result in report.results]
+    ['weight', 'bias']
+    """
+    return apply(resolve(recipe, model), seed, **options)
+
+
+def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0) -> Tensor:
+    """Fill one tensor in place, no model and no recipe: the numbers of a slot of that name.
+
+    Args:
+        tensor: any floating-point tensor.
+        fill: what it will hold.
+        name: the stream's name; the same name and seed give the same numbers.
+        seed: 0 ≤ seed < 2⁶⁴.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ResolveError: the fill cannot be drawn, or the tensor cannot hold it.
+
+    >>> from initframe import Constant
+    >>> fill_(torch.empty(3), Constant(8), name="b").tolist()
+    [8.0, 8.0, 8.0]
+    """
+    if not tensor.is_floating_point():
+        raise ResolveError(f"fill_ needs a floating-point tensor, got {tensor.dtype}.")
+    for part in fill.parts():
+        if part.law and (problem := stream.check(part.law, part.args)):
+            raise ResolveError(f"{part} cannot be drawn: {problem}")
+    with torch.no_grad():
+        local, region = held(tensor)
+        _paint([_Job(fill, local, region, name)], _checked_seed(seed), lambda _: None)
+    return tensor
+
+
+# --- before the first write ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Target:
+    """An assignment and where it goes."""
+
+    assignment: Assignment
+    place: Place
+
+    @property
+    def name(self) -> str:
+        return self.assignment.slot.name
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ResolveError(f"a seed is an integer from 0 to 2**64 - 1, got {seed!r}.")
+    return seed
+
+
+def _targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> list[_Target]:
+    """Find the plan's tensors in a model as it is now, and check everything that could fail half-way."""
+    if model is None:
+        raise ResolveError("this plan has no model. Pass one: apply(plan, module=…).")
+    seen = survey(model)
+    slots = {slot.name: slot for slot in seen.slots}
+    targets, problems = [], []
+    for assignment in plan.assignments:
+        slot = slots.get(assignment.slot.name)
+        if slot is None:
+            if model is plan.model:
+                problems.append(f"{assignment.slot.name} is no longer in {seen.title}. Resolve again.")
+            continue
+        target = _Target(assignment, seen.places[slot.name])
+        if slot.shape != assignment.slot.shape:
+            shapes = f"{list(assignment.slot.shape)} in the plan, {list(slot.shape)} in {seen.title}"
+            problems.append(f"{slot.name} has another shape: {shapes}. Resolve again.")
+        elif problem := slot.blocked or _obstacle(target):
+            problems.append(f"{slot.name}: {problem}")
+        targets.append(target)
+    if not targets and plan.assignments:
+        problems.append(f"{seen.title} has none of the plan's tensors, {plan.assignments[0].slot.name} for one.")
+    if problems:
+        raise ResolveError(*problems)
+    return targets
+
+
+def _obstacle(target: _Target) -> str | None:
+    """What would fail when the target is written."""
+    fill = target.assignment.fill
+    direct = target.place.direct
+    if isinstance(fill, Keep):
+        return None
+    if direct is None:
+        return target.place.check()
+    if direct.is_meta:
+        current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
+        return f"it is on the meta device: {current}. Give it memory first, with to_empty, say."
+    return None
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A fill for a piece of memory."""
+
+    fill: Fill
+    out: Tensor
+    region: Region
+    name: str
+
+
+@dataclass
+class _Work:
+    """What a batch of jobs asks for: draws, which run together, and what is done after them, in order."""
+
+    seed: int
+    draws: list[stream.Draw] = field(default_factory=list)
+    after: list[Callable[[], object]] = field(default_factory=list)
+
+    def draw(self, law: str, args: Sequence[float], job: _Job, purpose: str = "") -> None:
+        """Ask for a law at every element of a job's memory."""
+        key = stream.key(job.name, self.seed, purpose)
+        try:
+            rows = list(job.region.rows(job.out))
+        except RuntimeError:  # a layout that is no row of numbers: drawn beside it, then copied
+            beside = torch.empty(job.region.local_shape, dtype=job.out.dtype, device=job.out.device)
+            rows = list(job.region.rows(beside))
+            self.after.append(lambda: job.out.copy_(beside))
+        self.draws += [stream.Draw(out, law, tuple(args), key, start, stride) for out, start, stride in rows]
+
+    def run(self, on_progress: Progress) -> None:
+        """Draw, then do what comes after."""
+        stream.execute(self.draws, on_progress)
+        for step in self.after:
+            step()
+
+
+def _batches(targets: list[_Target]) -> Iterator[list[_Target]]:
+    """Cut a plan into batches of about BATCH elements."""
+    batch: list[_Target] = []
+    size = 0
+    for target in targets:
+        batch.append(target)
+        size += target.assignment.slot.numel
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _apply_batch(batch: list[_Target], seed: int, measure: bool, on_progress: Progress) -> list[Result]:
+    before = [_measured(target) if measure else None for target in batch]
+    jobs, copies = [], []
+    for target in batch:
+        direct = target.place.direct
+        logical = target.place.tensor().clone() if direct is None else direct
+        local, region = held(logical)
+        jobs.append(_Job(target.assignment.fill, local, region, target.name))
+        if direct is None:
+            copies.append((target.place, logical))
+    _paint(jobs, seed, on_progress)
+    for place, logical in copies:
+        for original, value in place.targets(logical):
+            original.copy_(value)
+    after = [_measured(target) if measure else None for target in batch]
+    return [Result(t.assignment, b, a) for t, b, a in zip(batch, before, after, strict=True)]
+
+
+def _apply_classic(target: _Target, measure: bool, on_progress: Progress) -> Result:
+    before = _measured(target) if measure else None
+    direct = target.place.direct
+    logical = target.place.tensor().clone() if direct is None else direct
+    classic.write(target.assignment.fill, logical)
+    if direct is None:
+        for original, value in target.place.targets(logical):
+            original.copy_(value)
+    on_progress(logical.numel())
+    return Result(target.assignment, before, _measured(target) if measure else None)
+
+
+def _paint(jobs: list[_Job], seed: int, on_progress: Progress) -> None:
+    work = _Work(seed)
+    for job in jobs:
+        _ask(job, work)
+        if not any(part.law for part in job.fill.parts()):
+            work.after.append(partial(on_progress, job.out.numel()))
+    work.run(on_progress)
+
+
+def _ask(job: _Job, work: _Work) -> None:
+    """Turn one fill into draws and steps after them."""
+    fill, out, region = job.fill, job.out, job.region
+    if fill.law:
+        work.draw(fill.law, fill.args, job)
+        return
+    match fill:
+        case Keep():
+            pass
+        case Constant(value):
+            out.fill_(value)
+        case Elementwise(fn):
+            uniforms = _beside(job)
+            work.draw("uniform", (0.0, 1.0), uniforms)
+            work.after.append(lambda: out.copy_(fn(uniforms.out)))
+        case OnCurrent():
+            work.after.append(lambda: _on_current(fill, job, work.seed))
+        case Whole():
+            whole = _Job(fill, out, region.everything(), job.name)
+            values = fill.build(lambda law, args, purpose="": _drawn(law, args, purpose, whole, work.seed))
+            out.copy_(region.pick(values.to(out.device)))
+        case Blocks(fills, sizes, dim):
+            start = region.extent[dim][0]
+            for part, size in zip(fills, sizes, strict=True):
+                block, here = region.block(dim, start, start + size)
+                _ask(_Job(part, out[(slice(None),) * dim + (here,)], block, job.name), work)
+                start += size
+        case Masked(inner, index=index, value=value):
+            _ask(_Job(inner, out, region, job.name), work)
+            position = region.position(index)
+            if position is not None:
+                work.after.append(lambda: out[position].fill_(value))
+        case _:
+            raise ResolveError(f"{type(fill).__name__} is no fill that apply knows. Build it from initframe's fills.")
+
+
+def _beside(job: _Job) -> _Job:
+    """The job again, on float32 memory of its own."""
+    out = torch.empty(job.region.local_shape, dtype=torch.float32, device=job.out.device)
+    return _Job(job.fill, out, job.region, job.name)
+
+
+def _drawn(law: str, args: Sequence[float], purpose: str, job: _Job, seed: int) -> Tensor:
+    """A law over the whole extent of a job, now."""
+    dtype = torch.int32 if law == "bits" else torch.float32
+    out = torch.empty(job.region.local_shape, dtype=dtype, device=job.out.device)
+    work = _Work(seed)
+    work.draw(law, args, _Job(job.fill, out, job.region, job.name), purpose)
+    work.run(lambda _: None)
+    return out
+
+
+def _on_current(fill: OnCurrent, job: _Job, seed: int) -> None:
+    """New values from current ones, in float32 or wider, rounded once."""
+    wide = job.out.to(torch.promote_types(job.out.dtype, torch.float32))
+    job.out.copy_(fill.apply(wide, lambda: _drawn("normal", (0.0, 1.0), "perturb", job, seed)))
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _measured(target: _Target) -> Measured:
+    """Mean and std of the population that a tensor is, and its digest."""
+    tensor = target.place.tensor().detach()
+    if tensor.is_meta or tensor.numel() == 0:
+        return Measured(Moments(math.nan, math.nan), 0)
+    std, mean = torch.std_mean(tensor.to(torch.promote_types(tensor.dtype, torch.float32)), correction=0)
+    return Measured(Moments(mean.item(), std.item()), stream.digest(tensor))

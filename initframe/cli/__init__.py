@@ -1,0 +1,1 @@
+"""The Hydra jobs behind scripts/."""

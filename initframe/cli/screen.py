@@ -1,0 +1,37 @@
+"""What a job shows in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from initframe.plan import WIDTH, Plan, counted
+
+
+def say(text: str) -> None:
+    """Print text as it is: no markup, no wrapping of ours."""
+    print(text)  # noqa: T201
+
+
+def width() -> int:
+    """The columns of the terminal, and no fewer than a plan needs."""
+    return max(WIDTH, Console().width)
+
+
+@contextmanager
+def filling(plan: Plan) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr while a plan is applied.
+
+    Args:
+        plan: what will be applied.
+
+    Yields:
+        A function to tell how many elements were filled.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"Filling {counted(len(plan.assignments), 'tensor')}", total=plan.elements)
+        yield lambda elements: progress.advance(task, elements)

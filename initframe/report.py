@@ -1,0 +1,133 @@
+"""What happened: data first, a table second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from initframe.errors import ResolveError, closest
+from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, shape, table
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of the values a tensor holds."""
+
+    mean: float
+    std: float
+
+
+class Measured(NamedTuple):
+    """A tensor as it was found: its moments, and the digest of its bits."""
+
+    moments: Moments
+    digest: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened to one tensor.
+
+    Attributes:
+        assignment: what was to happen.
+        before: what was measured before, or ``None`` where nobody asked.
+        after: what was measured after, likewise.
+    """
+
+    assignment: Assignment
+    before: Measured | None = None
+    after: Measured | None = None
+
+    @property
+    def name(self) -> str:
+        """The tensor's canonical name."""
+        return self.assignment.slot.name
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the new bits as 16 hex digits, if it was measured: equal digests, equal tensors."""
+        return f"{self.after.digest:016x}" if self.after else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`initframe.apply` did.
+
+    Attributes:
+        plan: what was applied.
+        seed: with which seed; ``None`` where torch's generator went on from where it was.
+        generator: ``"stream"`` or ``"torch"``.
+        results: one per tensor that was written or kept, in the plan's order.
+    """
+
+    plan: Plan
+    seed: int | None
+    generator: str
+    results: tuple[Result, ...]
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of one tensor, by its canonical name.
+
+        Raises:
+            ResolveError: there is none; the message has the closest names.
+        """
+        if name not in self._by_name:
+            raise ResolveError(f"the report has no tensor {name!r}. {closest(name, self._by_name)}")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Result]:
+        return {result.name: result for result in self.results}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "model": self.plan.title,
+            "seed": self.seed,
+            "generator": self.generator,
+            "results": [
+                {
+                    "name": r.name,
+                    "rule": r.assignment.rule.name,
+                    "before": r.before and r.before.moments._asdict(),
+                    "after": r.after and r.after.moments._asdict(),
+                    "digest": r.digest,
+                }
+                for r in self.results
+            ],
+        }
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self, width: int = WIDTH) -> str:
+        """The report as text: a table, then what is untouched, shadowed or skipped.
+
+        Args:
+            width: columns to use at most.
+        """
+        elements = sum(r.assignment.slot.numel for r in self.results)
+        head = (
+            f"{self.plan.title} × {self.plan.recipe.name}, seed {self.seed}: "
+            f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
+        )
+        rows = [_row(result) for result in self.results]
+        measured = any(result.after for result in self.results)
+        numbers = ("mean\nbefore → after", "std\nbefore → after") if measured else ("mean ± std",)
+        columns = ("tensor", "shape", "rule", "fill", *numbers)
+        return "\n".join([head, table(columns, rows, width), *leftovers(self.plan)])
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    a = result.assignment
+    cells = (a.slot.name, shape(a.slot), a.rule.name, str(a.fill))
+    if not (result.before and result.after):
+        return (*cells, moments(a.fill))
+    old, new = result.before.moments, result.after.moments
+    return (*cells, f"{_tiny(old.mean)} → {_tiny(new.mean)}", f"{old.std:.3g} → {new.std:.3g}")
+
+
+def _tiny(mean: float) -> str:
+    """A mean beside its std needs one digit."""
+    return f"{mean:.1g}" if abs(mean) < 0.1 else f"{mean:.3g}"

@@ -1,0 +1,76 @@
+"""What an expression knows: facts about a tensor, the recipe's own numbers, the model's config, gains and functions."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from initframe.initializers import GAINS
+from initframe.model import Slot, Survey
+from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, number, parse
+from initframe.recipe.recipe import Recipe
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Recipe and model, as every question to one tensor needs them."""
+
+    recipe: Recipe
+    seen: Survey
+
+    def counted(self, slot: Slot) -> Slot:
+        """The slot with the fans of the convention that the recipe picked."""
+        if self.recipe.fans == "torch":
+            return slot
+        return replace(slot, fan_in=slot.effective_fan_in, fan_out=slot.effective_fan_out)
+
+    def facts(self, slot: Slot, captures: Mapping[str, int], arguments: Mapping[str, Any] | None = None) -> Facts:
+        """The names that an expression on a slot may use; where several have one, the first does.
+
+        Args:
+            slot: the tensor, or one block of it.
+            captures: what the pattern's ``{…}`` stand for.
+            arguments: the rule's other numbers, as written.
+
+        Returns:
+            A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, gains,
+            functions, constants.
+        """
+        counted = self.counted(slot)
+        own: dict[str, float] = {"ndim": slot.ndim, "numel": slot.numel}
+        own.update({f"d{i}": size for i, size in enumerate(slot.shape)})
+        if counted.fan_in is not None and counted.fan_out is not None:
+            own.update(fan_in=counted.fan_in, fan_out=counted.fan_out)
+        names: ChainMap[str, Any] = ChainMap(own)
+        later = (_Written(arguments or {}, names), _Written(self.recipe.vars, names))
+        names.maps += [captures, *later, self.seen.config, GAINS, FUNCTIONS, CONSTANTS]  # type: ignore[list-item]
+        return names
+
+
+class _Written(Mapping[str, float]):
+    """Expressions that are names themselves: evaluated when asked for, so their order does not matter."""
+
+    def __init__(self, written: Mapping[str, Any], names: Facts) -> None:
+        self._written = {k: v for k, v in written.items() if isinstance(v, str | int | float | Expression)}
+        self._names = names
+        self._open: set[str] = set()
+
+    def __getitem__(self, name: str) -> float:
+        written = self._written[name]
+        if name in self._open:
+            raise ExpressionError(f"{name} is defined by itself")
+        self._open.add(name)
+        try:
+            return number(written if isinstance(written, Expression) else parse(written), self._names)
+        finally:
+            self._open.discard(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written)
+
+    def __len__(self) -> int:
+        return len(self._written)

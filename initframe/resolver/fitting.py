@@ -1,0 +1,136 @@
+"""What the winning rule says to its slot: arguments evaluated, blocks split, the fill made and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from initframe import initializers, stream
+from initframe.errors import InitframeError, ResolveError
+from initframe.fills import Blocks, Constant, Fill, Keep, Masked
+from initframe.initializers.arguments import bind, signature
+from initframe.model import Slot
+from initframe.recipe.expressions import number, parse
+from initframe.recipe.recipe import Rule
+from initframe.resolver.facts import Ground
+from initframe.resolver.matching import Match
+
+Arguments = dict[str, Any]
+
+
+def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
+    """Make the fill of a slot under a rule.
+
+    Args:
+        match: the rule that won.
+        slot: the tensor.
+        ground: recipe and model.
+
+    Returns:
+        The fill, and the initializer's arguments after evaluation; a tuple where they differ between blocks.
+
+    Raises:
+        ResolveError: the fill cannot be made, drawn or held.
+        ArgumentError: arguments do not fit the initializer.
+        ExpressionError: an expression has no value.
+    """
+    if match.rule.split is None:
+        fill, arguments = _call(match, slot, ground)
+    else:
+        fill, arguments = _blocks(match, slot, ground)
+    if slot.padding_row is not None and not any(isinstance(part, Keep) for part in fill.parts()):
+        fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0)
+    _check(fill, slot)
+    return fill, arguments
+
+
+def numbers(rule: Rule) -> dict[str, Any]:
+    """The rule's arguments that are expressions, as written."""
+    known = signature(initializers.get(rule.init))
+    return {k: v for k, v in rule.arguments.items() if k in known and known[k].numeric}
+
+
+def _call(match: Match, slot: Slot, ground: Ground, block: int | None = None) -> tuple[Fill, Arguments]:
+    """Call the rule's initializer on a slot, or on one block of it."""
+    rule, function = match.rule, initializers.get(match.rule.init)
+    facts = ground.facts(slot, match.captures, numbers(rule))
+    arguments = bind(function, rule.arguments, lambda written: number(parse(written), facts), block)
+    fill = _guarded(lambda: function(ground.counted(slot), **arguments), rule)
+    if not isinstance(fill, Fill):
+        kind = type(fill).__name__
+        raise ResolveError(f"{rule.init} returned {kind}, which is no Fill. Return one: initframe.Normal(0, 1), say.")
+    return fill, arguments
+
+
+def _guarded(call: Callable[[], Any], rule: Rule) -> Any:
+    """Turn whatever an initializer raises into a problem that names it."""
+    try:
+        return call()
+    except InitframeError:
+        raise
+    except Exception as error:
+        raise ResolveError(f"{rule.init} failed with {type(error).__name__}: {error}.") from error
+
+
+def _blocks(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
+    """One call per block along the output axis, with the block's own shape and fans."""
+    dim = slot.output_dim if slot.ndim > 1 else 0
+    sizes = _sizes(match, slot, dim, ground)
+    _check_lists(match.rule, len(sizes))
+    calls = [_call(match, _block(slot, dim, size), ground, i) for i, size in enumerate(sizes)]
+    arguments = {name: tuple(own[name] for _, own in calls) for name in calls[0][1]}
+    merged = {name: values[0] if len(set(values)) == 1 else values for name, values in arguments.items()}
+    return Blocks(tuple(fill for fill, _ in calls), sizes, dim), merged
+
+
+def _sizes(match: Match, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...]:
+    """The blocks' sizes along the output axis."""
+    split = match.rule.split
+    if slot.ndim == 0:
+        raise ResolveError("split needs a tensor of 1 or more dimensions.")
+    total = slot.shape[dim]
+    if isinstance(split, int):
+        if total % split:
+            raise ResolveError(f"split: {split} does not divide dimension {dim}, which is {total}. List the sizes.")
+        return (total // split,) * split
+    facts = ground.facts(slot, match.captures, numbers(match.rule))
+    values = [number(expression, facts) for expression in split or ()]
+    sizes = tuple(int(value) for value in values)
+    if sizes != tuple(values) or min(sizes) < 1 or sum(sizes) != total:
+        shown = ", ".join(f"{value:g}" for value in values)
+        raise ResolveError(f"split: the sizes [{shown}] must be positive integers that add up to {total}.")
+    return sizes
+
+
+def _check_lists(rule: Rule, blocks: int) -> None:
+    """A list for one number needs one value per block."""
+    known = signature(initializers.get(rule.init))
+    for name, value in numbers(rule).items():
+        if isinstance(value, Sequence) and not isinstance(value, str) and not known[name].many and len(value) != blocks:
+            raise ResolveError(f"argument {name!r}: {len(value)} values for {blocks} blocks. Write one per block.")
+
+
+def _block(slot: Slot, dim: int, size: int) -> Slot:
+    """A block of a slot: its shape, and the fans that follow from it."""
+    share = size / slot.shape[dim]
+    fans: dict[str, Any] = {}
+    if dim == 1 and slot.fan_in is not None:  # torch's fan_in is the second dimension, whatever it means
+        fans["fan_in"] = round(slot.fan_in * share)
+    if dim == 0 and slot.fan_out is not None:
+        fans["fan_out"] = round(slot.fan_out * share)
+    if slot.effective_fan_out is not None:
+        fans["effective_fan_out"] = slot.effective_fan_out * slot.fused * share
+    return replace(slot, shape=(*slot.shape[:dim], size, *slot.shape[dim + 1 :]), fused=1, **fans)
+
+
+def _check(fill: Fill, slot: Slot) -> None:
+    """Refuse what the stream cannot draw or the dtype cannot hold."""
+    for part in fill.parts():
+        if part.law and (problem := stream.check(part.law, part.args)):
+            raise ResolveError(f"{part} cannot be drawn: {problem}")
+        value = part.value if isinstance(part, Constant | Masked) else 0.0
+        if slot.dtype.is_floating_point and abs(value) > torch.finfo(slot.dtype).max:
+            raise ResolveError(f"{value:g} does not fit into {slot.dtype}.")

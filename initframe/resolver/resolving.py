@@ -1,0 +1,156 @@
+"""resolve(recipe, model) → plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from typing import Any
+
+from torch import Tensor, nn
+
+from initframe import initializers
+from initframe.errors import InitframeError, RecipeError, ResolveError
+from initframe.fills import Fill, Keep
+from initframe.initializers.arguments import ArgumentError, check
+from initframe.model import Slot, survey
+from initframe.plan import Assignment, Plan
+from initframe.recipe.expressions import ExpressionError, parse
+from initframe.recipe.patterns import compile_pattern
+from initframe.recipe.recipe import Recipe, Rule, parse_recipe
+from initframe.resolver.facts import Ground
+from initframe.resolver.fitting import fit, numbers
+from initframe.resolver.matching import Match, match_all, unused
+from initframe.resolver.problems import Problems
+
+_DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
+
+
+def resolve(recipe: Recipe | Mapping[str, Any] | str | PathLike[str], model: nn.Module | Mapping[str, Tensor]) -> Plan:
+    """Lay a recipe over a model: which tensor will hold what, before anything happens.
+
+    Args:
+        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
+        model: any module, wrapped or not, on any device; or a state_dict, then without module facts.
+
+    Returns:
+        The plan. The model is left as it is.
+
+    Raises:
+        RecipeError: the recipe is wrong by itself.
+        ResolveError: recipe and model do not fit together. Either names every problem there is.
+
+    >>> plan = resolve({"rules": {"*.weight": "xavier_uniform", "*.bias": "zeros"}}, nn.Linear(3, 3))
+    >>> [(a.slot.name, str(a.fill)) for a in plan.assignments]
+    [('weight', 'uniform(±1)'), ('bias', 'constant(0)')]
+    """
+    recipe, broken = parse_recipe(recipe)
+    ground = Ground(recipe, survey(model))
+    problems = Problems(recipe=list(broken))
+    rules = [rule for rule in recipe.rules if _is_sound(rule, problems)]
+    layered = [_DEFAULT, *rules] if recipe.unmatched == "default" else rules
+    matches = match_all(layered, ground, problems)
+    assignments, skipped = _assign(matches, ground, problems)
+    untouched = _untouched(matches, ground)
+    idle = unused(rules, matches, ground, problems)
+    if recipe.unused == "error":
+        problems.model += idle
+    if recipe.unmatched == "error" and untouched:
+        problems.model.append(_uncovered(untouched))
+    problems.throw()
+    warnings = () if recipe.unused == "error" else tuple(idle)
+    return Plan(recipe, ground.seen.title, assignments, untouched, skipped, warnings, model)
+
+
+def _is_sound(rule: Rule, problems: Problems) -> bool:
+    """Check what needs no tensor: the initializer's name, its keywords, and the grammar of its numbers."""
+    try:
+        function = initializers.get(rule.init)
+    except RecipeError as error:
+        problems.recipe.append(f"{rule.describe()}: {error}")
+        return False
+    facts = [f"{rule.init}: {fact}{_stale(rule, fact)}" for fact in check(function, rule.arguments)]
+    facts += _ungrammatical(rule)
+    problems.recipe += [f"{rule.describe()}: {fact}" for fact in facts]
+    return not facts
+
+
+def _stale(rule: Rule, fact: str) -> str:
+    """A hint for keywords that an overlay left behind."""
+    left = next((k for k in rule.arguments if fact.startswith(f"unknown argument {k!r}")), None)
+    return f" If another recipe left it behind, remove it: ~init.rules.{rule.name}.{left}" if left else ""
+
+
+def _ungrammatical(rule: Rule) -> Iterator[str]:
+    """What is written for numbers and is no expression."""
+    for name, value in numbers(rule).items():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            try:
+                parse(0 if item is None else item)
+            except ExpressionError as error:
+                yield f"argument {name!r}, {item!r}, is no expression: {error}."
+
+
+def _assign(
+    matches: Mapping[str, list[Match]], ground: Ground, problems: Problems
+) -> tuple[tuple[Assignment, ...], dict[str, str]]:
+    """One assignment per slot that a rule wins; what cannot hold a fill is a problem, or skipped with its reason."""
+    assignments, skipped = [], {}
+    for slot in ground.seen.slots:
+        if slot.name not in matches:
+            continue
+        *lost, winner = matches[slot.name]
+        if reason := _skip(slot):
+            skipped[slot.name] = reason
+            continue
+        try:
+            fill, arguments = fit(winner, slot, ground)
+            _check_ties(winner, lost, fill, slot, ground)
+            _check_slot(fill, slot)
+        except (InitframeError, ArgumentError, ExpressionError) as error:
+            for fact in error.args:
+                problems.on(winner.rule, slot, str(fact))
+            continue
+        shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
+        assignments.append(Assignment(slot, winner.rule, fill, arguments, shadowed))
+    return tuple(assignments), skipped
+
+
+def _skip(slot: Slot) -> str:
+    """Why a matched slot is passed over: a wide rule may meet buffers that hold no such numbers."""
+    if slot.blocked and slot.kind == "buffer":
+        return slot.blocked
+    return "it has no elements." if slot.numel == 0 and not slot.blocked else ""
+
+
+def _check_slot(fill: Fill, slot: Slot) -> None:
+    """Refuse to fill what cannot be filled; keeping it is fine."""
+    if slot.blocked and not isinstance(fill, Keep):
+        raise ResolveError(slot.blocked)
+
+
+def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, ground: Ground) -> None:
+    """A tied tensor that two rules know by different names, and would fill differently, is nobody's intention."""
+    for other in lost if slot.aliases else []:
+        if other.names & winner.names or other.rule is _DEFAULT:
+            continue
+        try:
+            same = fit(other, slot, ground)[0] == fill
+        except (InitframeError, ArgumentError, ExpressionError):
+            same = False
+        if not same:
+            mine, theirs = (", ".join(sorted(match.names)) for match in (winner, other))
+            raise ResolveError(
+                f"it is one tied tensor, which {winner.rule.describe()} knows as {mine} and {other.rule.describe()} "
+                f"as {theirs}, with different fills. Name it in one of the rules only; exclude it from the other."
+            )
+
+
+def _untouched(matches: Mapping[str, list[Match]], ground: Ground) -> tuple[str, ...]:
+    """Parameters that no rule matches."""
+    return tuple(s.name for s in ground.seen.slots if s.kind == "parameter" and s.name not in matches)
+
+
+def _uncovered(untouched: tuple[str, ...]) -> str:
+    """A recipe that must cover everything and does not."""
+    shown = ", ".join(untouched[:8]) + (f" and {len(untouched) - 8} more" if len(untouched) > 8 else "")
+    return f"no rule matches {shown} (unmatched: error). Add a rule, init: keep for one, or set unmatched: keep."

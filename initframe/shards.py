@@ -1,0 +1,150 @@
+"""Which elements of a tensor this process holds, as index runs of the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+Run = tuple[int, int]
+"""Consecutive indices along one dimension: start and stop."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of a tensor that a piece of memory holds.
+
+    Attributes:
+        shape: the whole tensor's shape.
+        extent: per dimension, the run that the fill at hand covers: everything, or one block.
+        runs: per dimension, the runs of indices that are held here, ascending, inside the extent.
+    """
+
+    shape: tuple[int, ...]
+    extent: tuple[Run, ...]
+    runs: tuple[tuple[Run, ...], ...]
+
+    @staticmethod
+    def whole(shape: tuple[int, ...]) -> Region:
+        """The region of a tensor that is all here.
+
+        >>> Region.whole((2, 3)).local_shape
+        (2, 3)
+        """
+        extent = tuple((0, size) for size in shape)
+        return Region(shape, extent, tuple((run,) for run in extent))
+
+    @property
+    def local_shape(self) -> tuple[int, ...]:
+        """The shape of the memory here."""
+        return tuple(sum(stop - start for start, stop in runs) for runs in self.runs)
+
+    def everything(self) -> Region:
+        """The whole extent, wherever it is held: what a whole fill is computed for."""
+        return replace(self, runs=tuple((run,) for run in self.extent))
+
+    def block(self, dim: int, start: int, stop: int) -> tuple[Region, slice]:
+        """The region of one block, and where it lies in the memory here.
+
+        Args:
+            dim: the dimension that is split.
+            start: the block's first index in the whole tensor.
+            stop: the index after its last.
+
+        >>> Region.whole((6, 2)).block(0, 2, 4)[1]
+        slice(2, 4, None)
+        """
+        clipped = [(max(a, start), min(b, stop)) for a, b in self.runs[dim]]
+        before = sum(min(b, start) - min(a, start) for a, b in self.runs[dim])
+        held = tuple((a, b) for a, b in clipped if a < b)
+        length = sum(b - a for a, b in held)
+        runs = (*self.runs[:dim], held, *self.runs[dim + 1 :])
+        extent = (*self.extent[:dim], (start, stop), *self.extent[dim + 1 :])
+        return Region(self.shape, extent, runs), slice(before, before + length)
+
+    def pick(self, values: Tensor) -> Tensor:
+        """The held part of values that were computed for the whole extent."""
+        for dim, (runs, (first, last)) in enumerate(zip(self.runs, self.extent, strict=True)):
+            if runs != ((first, last),):
+                index = torch.cat([torch.arange(a - first, b - first) for a, b in runs] or [torch.arange(0)])
+                values = values.index_select(dim, index.to(values.device))
+        return values
+
+    def position(self, index: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Where an index of the whole tensor (or the first few numbers of one) lies here; ``None`` where it does not.
+
+        >>> Region.whole((3, 3)).position((2,))
+        (2,)
+        """
+        found = []
+        for wanted, runs in zip(index, self.runs, strict=False):
+            before = 0
+            for start, stop in runs:
+                if start <= wanted < stop:
+                    found.append(before + wanted - start)
+                    break
+                before += stop - start
+        return tuple(found) if len(found) == len(index) else None
+
+    def rows(self, out: Tensor) -> Iterator[tuple[Tensor, int, int]]:
+        """The memory as two-dimensional pieces of evenly spaced rows.
+
+        Args:
+            out: the memory, of the local shape; its layout must let trailing dimensions be viewed as one.
+
+        Yields:
+            A view of shape (rows, length), the flat index of its first element in the whole tensor, and the distance
+            between the flat indices of two rows.
+
+        Raises:
+            RuntimeError: the layout does not let the dimensions be viewed as one.
+
+        >>> [(tuple(v.shape), start, stride) for v, start, stride in Region.whole((2, 3)).rows(torch.empty(2, 3))]
+        [((1, 6), 0, 6)]
+        """
+        if 0 in self.local_shape:
+            return
+        strides = [math.prod(self.shape[d + 1 :]) for d in range(len(self.shape))]
+        partial = [d for d, runs in enumerate(self.runs) if runs != ((0, self.shape[d]),)]
+        split = partial[-1] if partial else 0
+        yield from self._pieces(out, 0, split, 0, strides)
+
+    def _pieces(
+        self, out: Tensor, dim: int, split: int, offset: int, strides: list[int]
+    ) -> Iterator[tuple[Tensor, int, int]]:
+        """Walk the dimensions before the last split one; from it on everything is dense."""
+        if not self.shape or split == 0:
+            for (start, _), here in _placed(self.runs[0] if self.shape else ((0, 1),)):
+                piece = out[here] if self.shape else out
+                yield piece.view(1, -1), offset + (start * strides[0] if strides else 0), piece.numel()
+        elif dim == split - 1:
+            for (row, _), here in _placed(self.runs[dim]):
+                for (column, _), there in _placed(self.runs[split]):
+                    piece = out[here, there]
+                    start = offset + row * strides[dim] + column * strides[split]
+                    yield piece.view(piece.shape[0], -1), start, strides[dim]
+        else:
+            for (start, stop), here in _placed(self.runs[dim]):
+                for i in range(stop - start):
+                    deeper = offset + (start + i) * strides[dim]
+                    yield from self._pieces(out[here.start + i], dim + 1, split, deeper, strides)
+
+
+def _placed(runs: tuple[Run, ...]) -> Iterator[tuple[Run, slice]]:
+    """Each run with the slice of local memory that holds it."""
+    here = 0
+    for start, stop in runs:
+        yield (start, stop), slice(here, here + stop - start)
+        here += stop - start
+
+
+def held(tensor: Tensor) -> tuple[Tensor, Region]:
+    """The memory of a tensor in this process, and the region of the whole that it holds.
+
+    >>> held(torch.empty(2, 3))[1].local_shape
+    (2, 3)
+    """
+    return tensor, Region.whole(tuple(tensor.shape))
