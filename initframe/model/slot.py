@@ -52,8 +52,8 @@ class Slot:
     module_types: tuple[str, ...] = ()
     layer: str | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
-    fan_in: int | None = None
-    fan_out: int | None = None
+    fan_in: float | None = None
+    fan_out: float | None = None
     effective_fan_in: float | None = None
     effective_fan_out: float | None = None
     fused: int = 1
