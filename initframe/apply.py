@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from initframe import classic, stream
 from initframe.errors import ResolveError
 from initframe.fills import Blocks, Constant, Elementwise, Fill, Keep, Masked, OnCurrent, Whole
-from initframe.model import Place, survey
+from initframe.model import Place, Slot, survey
 from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe
 from initframe.report import Measured, Moments, Report, Result
@@ -161,7 +161,7 @@ def _targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> list
     if model is None:
         raise ResolveError("this plan has no model. Pass one: apply(plan, module=…).")
     seen = survey(model)
-    slots = {slot.name: slot for slot in seen.slots}
+    slots = {slot.name: slot for slot in (*seen.slots, *seen.raw)}
     targets, problems = [], []
     for assignment in plan.assignments:
         slot = slots.get(assignment.slot.name)
@@ -173,7 +173,7 @@ def _targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> list
         if slot.shape != assignment.slot.shape:
             shapes = f"{list(assignment.slot.shape)} in the plan, {list(slot.shape)} in {seen.title}"
             problems.append(f"{slot.name} has another shape: {shapes}. Resolve again.")
-        elif problem := slot.blocked or _obstacle(target):
+        elif problem := _obstacle(target, slot):
             problems.append(f"{slot.name}: {problem}")
         targets.append(target)
     if not targets and plan.assignments:
@@ -183,12 +183,14 @@ def _targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> list
     return targets
 
 
-def _obstacle(target: _Target) -> str | None:
+def _obstacle(target: _Target, slot: Slot) -> str | None:
     """What would fail when the target is written."""
     fill = target.assignment.fill
     direct = target.place.direct
     if isinstance(fill, Keep):
         return None
+    if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
+        return slot.blocked
     if direct is None:
         return target.place.check()
     if direct.is_meta:

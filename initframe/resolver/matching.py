@@ -50,14 +50,19 @@ class Matcher:
         if not found:
             return None
         captures = next(iter(found.values()))
-        if self.rule.where and not truth(self.rule.where, ground.facts(slot, captures)):
-            return None
+        if self.rule.where and not slot.lazy and not truth(self.rule.where, ground.facts(slot, captures)):
+            return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(self.rule, frozenset(found), captures)
 
     def by_name(self, slot: Slot) -> dict[str, dict[str, int]]:
         """The slot's names that the rule's patterns match, with the facts that the captures give."""
         pairs = ((name, self._captures(name)) for name in (slot.name, *slot.aliases))
-        return {name: captures for name, captures in pairs if captures is not None}
+        found = {name: captures for name, captures in pairs if captures is not None}
+        return found if slot.part_of is None or self._asks_for(slot) else {}
+
+    def _asks_for(self, slot: Slot) -> bool:
+        """Whether the rule writes out the last segment of a raw name: ``*.original0`` does, ``*`` does not."""
+        return any(p.text == slot.name or p.text.endswith(f".{slot.attribute}") for p in self.rule.match)
 
     def _captures(self, name: str) -> dict[str, int] | None:
         for pattern in self.rule.match:
@@ -73,8 +78,8 @@ class Matcher:
 
     def fits_module(self, slot: Slot) -> bool:
         """Whether the rule's ``module`` fits the class of the slot's module, or a base of it."""
-        globs = self.rule.module
-        return not globs or any(fnmatchcase(name, glob) for glob in globs for name in slot.module_types)
+        types = {name for owner in (slot.module_types, *slot.alias_types) for name in owner}
+        return not self.rule.module or any(fnmatchcase(name, glob) for glob in self.rule.module for name in types)
 
 
 def match_all(rules: Iterable[Rule], ground: Ground, problems: Problems) -> dict[str, list[Match]]:
@@ -92,7 +97,7 @@ def match_all(rules: Iterable[Rule], ground: Ground, problems: Problems) -> dict
     matches: dict[str, list[Match]] = defaultdict(list)
     for rule in rules:
         matcher = Matcher(rule, names)
-        for slot in ground.seen.slots:
+        for slot in (*ground.seen.slots, *ground.seen.raw):
             try:
                 found = matcher.match(slot, ground)
             except ExpressionError as error:
@@ -141,7 +146,7 @@ def _why_unused(matcher: Matcher, seen: Survey) -> str:
     """Say which of a rule's conditions left nothing, and what stands nearest."""
     rule = matcher.rule
     said, fix = rule.describe(), "Fix the rule, or set optional: true on it, or unused: warn."
-    by_name = [slot for slot in seen.slots if matcher.by_name(slot)]
+    by_name = [slot for slot in (*seen.slots, *seen.raw) if matcher.by_name(slot)]
     if not by_name:
         hint = _neighbours(rule.match[0], seen)
         return f"{said} matches no tensor of {seen.title}. {hint}Fix the pattern, or set unused: warn."
@@ -168,4 +173,4 @@ def _neighbours(pattern: Pattern, seen: Survey) -> str:
 
 def all_names(seen: Survey) -> list[str]:
     """Every name of every slot."""
-    return [name for slot in seen.slots for name in (slot.name, *slot.aliases)]
+    return [name for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)]

@@ -50,5 +50,5 @@ def named(slots: Sequence[Slot]) -> str:
     >>> named([Slot("a", (2,)), Slot("b", (3,)), Slot("c", ())])
     'a [2], b [3] and 1 more'
     """
-    shown = ", ".join(f"{s.name} {list(s.shape)}" for s in slots[:2])
+    shown = ", ".join(s.name if s.lazy else f"{s.name} {list(s.shape)}" for s in slots[:2])
     return shown + (f" and {len(slots) - 2} more" if len(slots) > 2 else "")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from initframe import initializers
 from initframe.errors import InitframeError, RecipeError, ResolveError
-from initframe.fills import Fill, Keep
+from initframe.fills import Constant, Fill, Keep
 from initframe.initializers.arguments import ArgumentError, check
 from initframe.model import Slot, survey
 from initframe.plan import Assignment, Plan
@@ -95,37 +95,62 @@ def _assign(
 ) -> tuple[tuple[Assignment, ...], dict[str, str]]:
     """One assignment per slot that a rule wins; what cannot hold a fill is a problem, or skipped with its reason."""
     assignments, skipped = [], {}
-    for slot in ground.seen.slots:
+    for slot in (*ground.seen.slots, *ground.seen.raw):
         if slot.name not in matches:
             continue
         *lost, winner = matches[slot.name]
-        if reason := _skip(slot):
+        if reason := _skip(slot, winner, ground):
             skipped[slot.name] = reason
             continue
         try:
+            _check_slot(slot, winner, ground)
             fill, arguments = fit(winner, slot, ground)
             _check_ties(winner, lost, fill, slot, ground)
-            _check_slot(fill, slot)
         except (InitframeError, ArgumentError, ExpressionError) as error:
             for fact in error.args:
                 problems.on(winner.rule, slot, str(fact))
             continue
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
         assignments.append(Assignment(slot, winner.rule, fill, arguments, shadowed))
+    problems.model += _overlaps(assignments)
     return tuple(assignments), skipped
 
 
-def _skip(slot: Slot) -> str:
+def _skip(slot: Slot, winner: Match, ground: Ground) -> str:
     """Why a matched slot is passed over: a wide rule may meet buffers that hold no such numbers."""
-    if slot.blocked and slot.kind == "buffer":
-        return slot.blocked
+    if slot.kind == "buffer" and _is_blocked(slot, winner, ground):
+        return slot.blocked or ""
     return "it has no elements." if slot.numel == 0 and not slot.blocked else ""
 
 
-def _check_slot(fill: Fill, slot: Slot) -> None:
-    """Refuse to fill what cannot be filled; keeping it is fine."""
-    if slot.blocked and not isinstance(fill, Keep):
-        raise ResolveError(slot.blocked)
+def _check_slot(slot: Slot, winner: Match, ground: Ground) -> None:
+    """Refuse to fill what cannot be filled."""
+    if _is_blocked(slot, winner, ground):
+        raise ResolveError(slot.blocked or "")
+
+
+def _is_blocked(slot: Slot, winner: Match, ground: Ground) -> bool:
+    """Whether a slot cannot hold the fill; to keep its values, or to reset a counter to zero, is fine."""
+    if not slot.blocked or winner.rule.init == "keep":
+        return False
+    if not slot.resettable:
+        return True
+    try:
+        return fit(winner, slot, ground)[0] != Constant(0.0)
+    except (InitframeError, ArgumentError, ExpressionError):
+        return True
+
+
+def _overlaps(assignments: list[Assignment]) -> list[str]:
+    """Tensors that are asked for twice: as a parametrized whole, and as what it is computed from."""
+    by_name = {a.slot.name: a for a in assignments}
+    pairs = ((a, by_name[a.slot.part_of]) for a in assignments if a.slot.part_of in by_name)
+    return [
+        f"{raw.rule.describe()} fills {raw.slot.name}, from which {whole.slot.name} is computed, and "
+        f"{whole.rule.describe()} fills that. Exclude one of them."
+        for raw, whole in pairs
+        if not isinstance(whole.fill, Keep)
+    ]
 
 
 def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, ground: Ground) -> None:
@@ -146,8 +171,9 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, ground
 
 
 def _untouched(matches: Mapping[str, list[Match]], ground: Ground) -> tuple[str, ...]:
-    """Parameters that no rule matches."""
-    return tuple(s.name for s in ground.seen.slots if s.kind == "parameter" and s.name not in matches)
+    """Parameters that no rule matches, nor anything that they are computed from."""
+    reached = {slot.part_of for slot in ground.seen.raw if slot.name in matches} | matches.keys()
+    return tuple(s.name for s in ground.seen.slots if s.kind == "parameter" and s.name not in reached)
 
 
 def _uncovered(untouched: tuple[str, ...]) -> str:
