@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe import classic, stream
+from initframe.aftermath import check_optimizer, clear_state, stale_copies
 from initframe.errors import ResolveError
 from initframe.fills import Blocks, Constant, Elementwise, Fill, Keep, Masked, OnCurrent, Whole
 from initframe.model import Place, Slot, survey
@@ -36,6 +37,7 @@ def apply(
     module: nn.Module | Mapping[str, Tensor] | None = None,
     generator: Generator = "stream",
     measure: bool = False,
+    optimizer: torch.optim.Optimizer | None = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
@@ -48,6 +50,7 @@ def apply(
             model that was resolved. A stage gets those of the plan's tensors that it has.
         generator: ``"stream"``, or ``"torch"`` to draw with torch.nn.init in state_dict order.
         measure: whether to measure mean and std before and after, and a digest: passes over memory.
+        optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others.
         on_progress: told how many elements were filled since it was last told.
 
     Returns:
@@ -65,7 +68,10 @@ def apply(
     if generator not in ("stream", "torch"):
         raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
     number = _checked_seed(0 if seed is None else seed)
-    targets = _targets(plan, plan.model if module is None else module)
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    model = plan.model if module is None else module
+    targets = _targets(plan, model)
     tell = on_progress or (lambda _: None)
     with torch.no_grad():
         if generator == "torch":
@@ -74,7 +80,11 @@ def apply(
         else:
             batches = _batches(targets)
             results = [result for batch in batches for result in _apply_batch(batch, number, measure, tell)]
-    return Report(plan, number if generator == "stream" else seed, generator, tuple(results))
+    touched = [t for target in targets if not isinstance(target.assignment.fill, Keep) for t in target.place.parameter]
+    if optimizer is not None:
+        clear_state(optimizer, touched)
+    stale = stale_copies(model, touched)
+    return Report(plan, number if generator == "stream" else seed, generator, tuple(results), stale)
 
 
 def reinit(
@@ -190,9 +200,10 @@ def _obstacle(target: _Target, slot: Slot) -> str | None:
     if isinstance(fill, Keep):
         return None
     if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
-        return slot.blocked
+        return f"it {slot.blocked}"
     if direct is None:
-        return target.place.check()
+        problem = target.place.check()
+        return problem and f"it {problem}"
     if direct.is_meta:
         current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
         return f"it is on the meta device: {current}. Give it memory first, with to_empty, say."

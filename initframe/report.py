@@ -59,12 +59,14 @@ class Report:
         seed: with which seed; ``None`` where torch's generator went on from where it was.
         generator: ``"stream"`` or ``"torch"``.
         results: one per tensor that was written or kept, in the plan's order.
+        stale: averaged copies inside the model (EMA) that still hold the weights from before.
     """
 
     plan: Plan
     seed: int | None
     generator: str
     results: tuple[Result, ...]
+    stale: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Result:
         """The result of one tensor, by its canonical name.
@@ -86,6 +88,7 @@ class Report:
             "model": self.plan.title,
             "seed": self.seed,
             "generator": self.generator,
+            "stale": list(self.stale),
             "results": [
                 {
                     "name": r.name,
@@ -116,7 +119,8 @@ class Report:
         measured = any(result.after for result in self.results)
         numbers = ("mean\nbefore → after", "std\nbefore → after") if measured else ("mean ± std",)
         columns = ("tensor", "shape", "rule", "fill", *numbers)
-        return "\n".join([head, table(columns, rows, width), *leftovers(self.plan)])
+        stale = [f"Stale: {name} is an averaged copy; it still holds the weights from before." for name in self.stale]
+        return "\n".join([head, table(columns, rows, width), *leftovers(self.plan), *stale])
 
 
 def _row(result: Result) -> tuple[str, ...]:

@@ -119,14 +119,14 @@ def _assign(
 def _skip(slot: Slot, winner: Match, ground: Ground) -> str:
     """Why a matched slot is passed over: a wide rule may meet buffers that hold no such numbers."""
     if slot.kind == "buffer" and _is_blocked(slot, winner, ground):
-        return slot.blocked or ""
+        return f"it {slot.blocked}"
     return "it has no elements." if slot.numel == 0 and not slot.blocked else ""
 
 
 def _check_slot(slot: Slot, winner: Match, ground: Ground) -> None:
     """Refuse to fill what cannot be filled."""
     if _is_blocked(slot, winner, ground):
-        raise ResolveError(slot.blocked or "")
+        raise ResolveError(f"it {slot.blocked}")
 
 
 def _is_blocked(slot: Slot, winner: Match, ground: Ground) -> bool:
