@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable
 
-MAX_LENGTH, MAX_NODES, MAX_DEPTH = 1_000, 500, 50
+MAX_LENGTH, MAX_NODES, MAX_DEPTH = 1_000, 250, 50
 
 ALLOWED = "numbers, names, + - * / // % **, comparisons, and/or/not, and calls such as sqrt(fan_in)"
 

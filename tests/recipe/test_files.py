@@ -1,0 +1,119 @@
+"""Files become plain data, or one clear message with the place."""
+
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from initframe.errors import RecipeError
+from initframe.recipe.files import MAX_BYTES, read_yaml
+from initframe.recipe.plain import MAX_NODES
+
+BOMB = "\n".join(
+    f"{b}: &{b} [{', '.join([a] * 9)}]" for a, b in zip(["1", "*a", "*b", "*c", "*d"], "abcde", strict=True)
+)
+MERGES = "\n".join(
+    ["a0: &a0 {x: 1, y: 2}", *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 9))]
+)
+
+MALFORMED = {
+    "rules: {a: b, a: c}": r"line 1, column 15: key 'a' is there already, in line 1",
+    "rules:\n  w:\n    std: 1\n    init: a\n    std: 2\n": r"line 5, column 5: key 'std' is there already, in line 3",
+    "rules:\n  *.weight: zeros": r"line 2, column 4: malformed YAML: .*needs quotes",
+    "rules:\n  {layer}.w: zeros": r"line 2, column \d+: malformed YAML",
+    "rules:\n\tw: zeros": r"line 2, column 1: malformed YAML",
+    "rules: {w: ": r"line 1, column \d+: malformed YAML",
+    "a: *nowhere": r"line 1, column 4: malformed YAML: found undefined alias 'nowhere'",
+    "a: &x [*x]": r"line 1, column 4: an alias of this stands inside of it",
+    "a: &x {b: *x}": r"line 1, column 4: an alias of this stands inside of it",
+    "a: !!python/object/apply:os.system ['x']": r"line 1, column 4: malformed YAML: could not determine a constructor",
+    "a: !own 3": r"could not determine a constructor for the tag '!own'",
+    "a: !!int x": r"line 1, column 4: a value does not fit its type",
+    "a: !!timestamp x": r"line 1, column 4: a value does not fit its type",
+    "a: 2020-99-99": r"line 1, column 4: a value does not fit its type",
+    "a: !!bool maybe": r"a value does not fit its type",
+    "? [a]\n: b": r"line 1, column 3: a key is not a text",
+    "--- a\n--- b": r"malformed YAML: expected a single document",
+    "a:\n  b: \x01": r"line 2: special characters are not allowed",
+    "[" * 5000: r"nested too deeply",
+    "- " * 5000: r"nested too deeply",
+    BOMB: r"line \d+, column \d+: more than 20000 values, aliases expanded",
+    MERGES: r"line \d+, column \d+: more than 20000 values, aliases expanded",
+    "- 1\n" * MAX_NODES: r"more than 20000 values",
+}
+
+
+def written(path, content):
+    path = path / "recipe.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("text", MALFORMED, ids=lambda text: repr(text[:30]))
+def test_malformed_files_give_one_message_with_the_place(tmp_path, text):
+    with pytest.raises(RecipeError) as caught:
+        read_yaml(written(tmp_path, text))
+    (problem,) = caught.value.problems
+    assert problem.startswith(str(tmp_path / "recipe.yaml"))
+    assert re.search(MALFORMED[text], problem)
+    assert "Fix: " in problem
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [(b"\xff\xfea\x00", "is not UTF-8 text (byte 0)"), (b"#" * (MAX_BYTES + 1), f"is larger than {MAX_BYTES} bytes")],
+)
+def test_files_that_are_no_bounded_text(tmp_path, content, fact):
+    with pytest.raises(RecipeError, match=re.escape(fact)):
+        read_yaml(written(tmp_path, content))
+
+
+def test_what_is_no_readable_file(tmp_path):
+    with pytest.raises(RecipeError, match="does not exist"):
+        read_yaml(tmp_path / "nothing.yaml")
+    with pytest.raises(RecipeError, match="is a directory"):
+        read_yaml(tmp_path)
+    with pytest.raises(RecipeError, match=r"does not exist|cannot be read"):
+        read_yaml(tmp_path / ("x" * 5000))
+
+
+@pytest.mark.parametrize("text", ["", "# @package _global_\n", "---\n"])
+def test_an_empty_file_holds_nothing(tmp_path, text):
+    assert read_yaml(written(tmp_path, text)) is None
+
+
+def test_comments_anchors_merges_and_a_byte_order_mark_are_fine(tmp_path):
+    text = "\ufeff# @package _global_\nbase: &base {init: normal, std: 1e-3}\nw: {<<: *base, std: 2}\nx: *base\n"
+    data = read_yaml(written(tmp_path, text))
+    assert data["w"] == {"init": "normal", "std": 2}
+    assert data["x"] == {"init": "normal", "std": "1e-3"}
+
+
+def test_a_merge_into_a_mapping_that_is_merged_itself_is_no_repeated_key(tmp_path):
+    text = "z: &z {x: 1}\nq:\n  deep: &a {<<: *z, x: 2}\nb: {<<: *a}\n"
+    assert read_yaml(written(tmp_path, text))["b"] == {"x": 2}
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+DATA = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+)
+
+
+@given(DATA)
+def test_what_yaml_writes_is_read_back(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "data.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert read_yaml(path) == data
+
+
+@given(st.text("ab:-[]{}&*!|>'\"#?,@%\n\t 01.~<", max_size=40))
+def test_any_text_is_data_or_a_recipe_error(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "text.yaml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        read_yaml(path)
+    except RecipeError as error:
+        assert str(path) in str(error)  # noqa: PT017  (both outcomes are right)

@@ -1,0 +1,78 @@
+"""Plain data, within bounds; everything else is named."""
+
+import datetime
+import math
+import re
+
+import pytest
+
+from initframe.recipe.plain import CODE_KEYS, MAX_DEPTH, MAX_NODES, check_size, plain_copy, shown, strangers
+
+
+def nested(depth):
+    data = 0
+    for _ in range(depth - 1):
+        data = [data]
+    return data
+
+
+def test_bounds_are_exact():
+    check_size(nested(MAX_DEPTH))
+    check_size([0] * (MAX_NODES - 1))
+    with pytest.raises(ValueError, match="deeper"):
+        check_size(nested(MAX_DEPTH + 1))
+    with pytest.raises(ValueError, match="more than"):
+        check_size([0] * MAX_NODES)
+
+
+def test_shared_and_cyclic_data_is_counted_wherever_it_occurs():
+    bomb = [0] * 9
+    for _ in range(8):
+        bomb = [bomb] * 9
+    cycle = {}
+    cycle["again"] = cycle
+    for data in (bomb, cycle):
+        with pytest.raises(ValueError, match="it "):
+            check_size(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        ({"std": math.nan}, "std is nan"),
+        ({"a": [1, -math.inf]}, "a[1] is -inf"),
+        ({"a": {"b": "x ${oc.env:HOME}"}}, "a.b is 'x ${oc.env:HOME}'; a recipe reads nothing from outside"),
+        ({"${x}": 1}, "key '${x}' is refused"),
+        ({True: 1}, "YAML reads on, yes and true as True"),
+        ({False: 1}, "YAML reads off, no and false as False"),
+        ({"a": {8: 1}}, "key 8 of a is not a text. Fix: put it in quotes; YAML reads digits as a number"),
+        ({None: 1}, "key None is not a text"),
+        ({"day": datetime.date(2020, 1, 2)}, "day is of type date"),
+        ({"a": b"x"}, "a is of type bytes"),
+        ({"a": {1, 2}}, "a is of type set"),
+        (print, "the value is of type builtin_function_or_method"),
+    ],
+)
+def test_strangers_are_named(data, fact):
+    (problem,) = strangers(data)
+    assert fact in problem
+    assert "Fix: " in problem
+
+
+@pytest.mark.parametrize("key", sorted(CODE_KEYS))
+def test_keys_that_mean_code_are_refused_at_any_depth(key):
+    (problem,) = strangers({"a": [{"b": {key: "os.system"}}]})
+    assert re.search(f"'{key}' is refused: a recipe is data.*from a\\[0\\].b", problem)
+
+
+def test_plain_data_is_welcome_and_copied_into_its_own():
+    data = {"a": [1, 2.5, None, True, "x"], "b": {"c": []}}
+    assert not list(strangers(data))
+    copy = plain_copy(data)
+    assert copy == data
+    copy["a"].append(3)
+    assert data["a"][-1] == "x"
+
+
+def test_long_values_are_shortened_in_messages():
+    assert len(shown("x" * 10_000)) < 250
