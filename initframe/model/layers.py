@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from torch import nn
@@ -57,18 +58,28 @@ def read_layer(module: nn.Module) -> Layer:
     >>> read_layer(nn.Conv2d(4, 8, 3, groups=2)).settings["groups"]
     2
     """
-    classes = [cls for cls in type(module).__mro__[:-1] if not _injected(cls)]
-    name = next((cls.__name__ for cls in classes if _public(cls)), None)
-    stride = getattr(module, "stride", ())
-    settings = numbers(vars(module))
+    attributes = vars(module)
+    cls: type = type(module)
+    types, name, shape_law = _read_class(cls)
+    settings = numbers(attributes)
+    stride = attributes.get("stride")
     return Layer(
-        types=tuple(cls.__name__ for cls in classes),
+        types=types,
         name=name,
         settings=settings,
-        shape_law="Conv1D" if any(map(_is_transposed_linear, classes)) else name,
+        shape_law=shape_law,
         groups=int(settings.get("groups", 1)),
         stride=stride if isinstance(stride, tuple) else (),
     )
+
+
+@lru_cache(maxsize=512)
+def _read_class(cls: type) -> tuple[tuple[str, ...], str | None, str | None]:
+    """Name a class with its bases, its class of torch.nn, and the layer by whose law its weights are read."""
+    bases = [base for base in cls.__mro__[:-1] if not _injected(base)]
+    name = next((base.__name__ for base in bases if _public(base)), None)
+    law = "Conv1D" if any(map(_is_transposed_linear, bases)) else name
+    return tuple(base.__name__ for base in bases), name, law
 
 
 def title(module: nn.Module) -> str:
@@ -109,7 +120,7 @@ def numbers(attributes: Mapping[Any, Any]) -> dict[str, float]:
     >>> numbers({"eps": 1e-5, "bias": True, "_version": 1, "limit": float("inf")})
     {'eps': 1e-05}
     """
-    return {name: value for name, value in attributes.items() if _is_number(value) and _is_public_name(name)}
+    return {name: value for name, value in attributes.items() if type(value) in (int, float) and _is_fact(name, value)}
 
 
 def _attributes(config: object) -> Mapping[Any, Any]:
@@ -121,12 +132,10 @@ def _attributes(config: object) -> Mapping[Any, Any]:
     return getattr(config, "__dict__", {})
 
 
-def _is_number(value: object) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
-
-
-def _is_public_name(name: object) -> bool:
-    return isinstance(name, str) and name.isidentifier() and not name.startswith("_")
+def _is_fact(name: object, value: float) -> bool:
+    """Tell a public name from a private one or none, and a finite number from the rest."""
+    public = isinstance(name, str) and name.isidentifier() and not name.startswith("_")
+    return public and (isinstance(value, int) or math.isfinite(value))
 
 
 def _public(cls: type) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,18 +12,29 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
 
-class Extent(NamedTuple):
-    """The bytes between a tensor's first and last element.
+class Footprint(NamedTuple):
+    """Which elements of which memory a tensor is; equal footprints are the same elements.
 
     Attributes:
-        space: what the addresses count in: a device, or one meta tensor's storage.
+        space: what the addresses count in: a device, or the storage of one meta tensor.
         start: address of the first byte.
         stop: address after the last byte.
+        dtype: of the elements.
+        shape: how many there are in each direction (of a DTensor, in this process).
+        stride: how far apart they are, in elements.
     """
 
     space: Hashable
     start: int
     stop: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every byte between start and stop belongs to an element."""
+        return self.stop - self.start == math.prod(self.shape) * self.dtype.itemsize
 
 
 def is_distributed(tensor: Tensor) -> bool:
@@ -56,55 +68,43 @@ def local(tensor: Tensor) -> Tensor:
         return shard
 
 
-def extent(tensor: Tensor) -> Extent | None:
-    """Say which bytes a tensor lies in.
-
-    Args:
-        tensor: any tensor, on any device; meta tensors have storages too, and share them like real ones.
-
-    Returns:
-        The bytes, or ``None`` where there are none to speak of: no elements, not materialized, not strided, made
-        of other tensors.
-
-    >>> whole = torch.zeros(4, 2)
-    >>> extent(whole[1:]).stop - extent(whole).start
-    32
-    """
-    if is_lazy(tensor):
-        return None
-    tensor = local(tensor)
-    if tensor.layout != torch.strided or is_composite(tensor) or not tensor.numel():
-        return None
-    size = tensor.element_size()
-    length = size * (1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True)))
-    if tensor.is_meta or isinstance(tensor, FakeTensor):
-        start = size * int(tensor.storage_offset())
-        return Extent(tensor.untyped_storage()._cdata, start, start + length)  # noqa: SLF001
-    start = tensor.data_ptr()
-    return Extent(tensor.device, start, start + length) if start else None
-
-
-def identity(tensor: Tensor) -> Hashable:
-    """Give a key that two tensors share exactly where they are the same elements of the same memory.
+def footprint(tensor: Tensor) -> Footprint | int:
+    """Say which elements of which memory a tensor is.
 
     The object itself is not asked: ``nn.Parameter(other.data)`` is tied to ``other``, and so are the two entries
-    of a tied tensor in a state_dict.
+    of a tied tensor in a state_dict. Meta tensors have storages too, and share them as real ones do.
 
     Args:
-        tensor: any tensor.
+        tensor: any tensor, on any device.
 
     Returns:
-        A hashable key, good for as long as the tensor lives.
+        The footprint, or the object's ``id`` where there is no memory to speak of: no elements, not materialized,
+        not strided, made of other tensors.
 
     >>> layer = torch.nn.Linear(2, 2)
-    >>> identity(layer.weight) == identity(layer.state_dict()["weight"])
+    >>> footprint(layer.weight) == footprint(layer.state_dict()["weight"])
     True
     """
-    where = extent(tensor)
-    if where is None:
+    if is_lazy(tensor):
         return id(tensor)
     held = local(tensor)
-    return where, held.dtype, held.shape, held.stride()
+    if held.layout != torch.strided or is_composite(held) or not held.numel():
+        return id(tensor)
+    space, start = _address(held)
+    if not start and not held.is_meta:
+        return id(tensor)
+    shape, stride = held.shape, held.stride()
+    length = held.numel() if held.is_contiguous() else 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    return Footprint(space, start, start + length * held.itemsize, held.dtype, shape, stride)
+
+
+def _address(tensor: Tensor) -> tuple[Hashable, int]:
+    """Say where a tensor begins: on its device, or in its storage if there is no data."""
+    if tensor.is_meta:
+        return tensor.untyped_storage()._cdata, tensor.itemsize * int(tensor.storage_offset())  # noqa: SLF001
+    if isinstance(tensor, FakeTensor):
+        return tensor.device, 0
+    return tensor.device, tensor.data_ptr()
 
 
 def overlaps_itself(tensor: Tensor) -> bool:
@@ -113,6 +113,8 @@ def overlaps_itself(tensor: Tensor) -> bool:
     >>> overlaps_itself(torch.zeros(1, 3).expand(4, 3))
     True
     """
+    if tensor.is_contiguous():
+        return False
     reach = 0
     for step, size in sorted((step, n) for step, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1):
         if step <= reach:
@@ -121,23 +123,23 @@ def overlaps_itself(tensor: Tensor) -> bool:
     return False
 
 
-def overlaps(tensors: Sequence[Sequence[Tensor]]) -> dict[int, int]:
+def overlaps(groups: Sequence[Sequence[Footprint]]) -> dict[int, int]:
     """Find groups of tensors that share part of their memory with another group's.
 
-    The extents are sorted and swept once, so that the cost is that of sorting. Where extents cross but the tensors
-    have gaps (columns of one matrix), the elements decide.
+    The footprints are sorted and swept once, so that the cost is that of sorting. Where they cross but have gaps
+    (columns of one matrix), the elements decide.
 
     Args:
-        tensors: groups of tensors; inside a group, sharing is no matter.
+        groups: footprints by group; inside a group, sharing is no matter.
 
     Returns:
         For each group that shares memory, another one that it shares with.
 
     >>> flat = torch.zeros(10)
-    >>> overlaps([[flat[:6]], [flat[6:]], [flat[4:8]]])
+    >>> overlaps([[footprint(part)] for part in (flat[:6], flat[6:], flat[4:8])])
     {0: 2, 2: 0, 1: 2}
     """
-    entries = [(where, i, t) for i, group in enumerate(tensors) for t in group if (where := extent(t))]
+    entries = [(where, group) for group, parts in enumerate(groups) for where in parts]
     entries.sort(key=lambda entry: (str(entry[0].space), entry[0].start))
     found: dict[int, int] = {}
     for cluster in _clusters(entries):
@@ -148,20 +150,21 @@ def overlaps(tensors: Sequence[Sequence[Tensor]]) -> dict[int, int]:
     return found
 
 
-_Entry = tuple[Extent, int, Tensor]
+_Entry = tuple[Footprint, int]
 
 
 def _clusters(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
-    """Split sorted entries where no extent crosses; only what is more than one comes out."""
+    """Split sorted entries where no footprint crosses; only what is more than one comes out."""
     cluster: list[_Entry] = []
+    space: Hashable = None
     stop = 0
     for entry in entries:
         where = entry[0]
-        if cluster and (where.space != cluster[0][0].space or where.start >= stop):
+        if where.start >= stop or where.space != space:
             if len(cluster) > 1:
                 yield cluster
-            cluster = []
-        stop = max(stop, where.stop) if cluster else where.stop
+            cluster, space, stop = [], where.space, where.stop
+        stop = max(stop, where.stop)
         cluster.append(entry)
     if len(cluster) > 1:
         yield cluster
@@ -169,17 +172,9 @@ def _clusters(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
 
 def _shared(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
     """Pair the groups of a cluster that have an element in common."""
-    if all(_is_dense(where, tensor) for where, _, tensor in cluster) or not _is_one_grid(cluster):
-        yield from _crossing(cluster)
-        return
-    unit, start = cluster[0][2].element_size(), cluster[0][0].start
-    owner = torch.full(((max(where.stop for where, _, _ in cluster) - start) // unit,), -1)
-    for where, group, tensor in cluster:
-        held = local(tensor)
-        mine = owner.as_strided(held.shape, held.stride(), (where.start - start) // unit)
-        if (other := int(mine.max())) >= 0:
-            yield group, other
-        mine.fill_(group)
+    if all(where.is_dense for where, _ in cluster) or not _is_one_grid(cluster):
+        return _crossing(cluster)
+    return _meeting(cluster)
 
 
 def _crossing(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
@@ -192,13 +187,18 @@ def _crossing(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
             furthest = entry
 
 
-def _is_dense(where: Extent, tensor: Tensor) -> bool:
-    """Tell whether a tensor has every byte of its extent."""
-    held = local(tensor)
-    return where.stop - where.start == held.numel() * held.element_size()
+def _meeting(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
+    """Pair the groups that lay claim to one element, on a map of the memory."""
+    start, unit = cluster[0][0].start, cluster[0][0].dtype.itemsize
+    owner = torch.full(((max(where.stop for where, _ in cluster) - start) // unit,), -1)
+    for where, group in cluster:
+        claim = owner.as_strided(where.shape, where.stride, (where.start - start) // unit)
+        if (other := int(claim.max())) >= 0:
+            yield other, group
+        claim.fill_(group)
 
 
 def _is_one_grid(cluster: Sequence[_Entry]) -> bool:
     """Tell whether all elements have one size and stand on multiples of it."""
-    unit, start = cluster[0][2].element_size(), cluster[0][0].start
-    return all(t.element_size() == unit and (where.start - start) % unit == 0 for where, _, t in cluster)
+    start, unit = cluster[0][0].start, cluster[0][0].dtype.itemsize
+    return all(where.dtype.itemsize == unit and (where.start - start) % unit == 0 for where, _ in cluster)

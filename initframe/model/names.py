@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from torch import nn
 
@@ -44,11 +45,14 @@ def unwrap(module: nn.Module) -> nn.Module:
     >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
     Linear(in_features=2, out_features=3, bias=True)
     """
-    while (child := _wrapped_child(type(module))) is not None:
+    cls: type = type(module)
+    while (child := _wrapped_child(cls)) is not None:
         module = module.get_submodule(child)
+        cls = type(module)
     return module
 
 
+@lru_cache(maxsize=512)
 def _wrapped_child(cls: type) -> str | None:
     """Name the child that a class wraps, where it is a wrapper."""
     for base in cls.__mro__:
@@ -58,16 +62,14 @@ def _wrapped_child(cls: type) -> str | None:
     return None
 
 
-def walk(module: nn.Module, prefix: str = "", above: frozenset[int] = frozenset()) -> Iterator[tuple[str, nn.Module]]:
+def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Visit a model's modules in state_dict order, wrappers taken off.
 
     Args:
-        module: where to begin.
-        prefix: what its tensors' names begin with, dot included.
-        above: ids of the modules that contain this one.
+        model: where to begin.
 
     Yields:
-        Each module with its prefix; a shared module once under each of its names.
+        Each module with what its tensors' names begin with, dot included; a shared module once under each name.
 
     Raises:
         ResolveError: a module contains itself.
@@ -75,12 +77,18 @@ def walk(module: nn.Module, prefix: str = "", above: frozenset[int] = frozenset(
     >>> [prefix for prefix, _ in walk(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))]
     ['', '0.', '1.']
     """
-    module = unwrap(module)
-    if id(module) in above:
-        raise ResolveError(
-            f"module {prefix.rstrip('.')!r} contains itself, so its tensors have no names. Break the cycle."
-        )
-    yield prefix, module
-    for name, child in module._modules.items():  # noqa: SLF001 - named_children() hides shared children
-        if child is not None:
-            yield from walk(child, f"{prefix}{name}.", above | {id(module)})
+    waiting: list[tuple[str, nn.Module | None, frozenset[int]]] = [("", model, frozenset())]
+    while waiting:
+        prefix, module, above = waiting.pop()
+        if module is None:
+            continue
+        module = unwrap(module)
+        if id(module) in above:
+            raise ResolveError(
+                f"module {prefix[:-1]!r} contains itself, so its tensors have no names. Break the cycle."
+            )
+        yield prefix, module
+        children = module._modules  # noqa: SLF001 - named_children() hides shared children
+        if children:
+            above |= {id(module)}
+            waiting += [(f"{prefix}{name}.", child, above) for name, child in reversed(children.items())]

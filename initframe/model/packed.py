@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from torch import Tensor, nn
 
 PACKED = "is packed inside a quantized module. Fill the float model, then quantize."
@@ -13,7 +15,13 @@ def is_packed(module: nn.Module) -> bool:
     >>> is_packed(nn.Linear(2, 3))
     False
     """
-    return any(cls.__module__.startswith("torch.ao.nn.quantized") for cls in type(module).__mro__)
+    cls: type = type(module)
+    return _is_quantized(cls)
+
+
+@lru_cache(maxsize=512)
+def _is_quantized(cls: type) -> bool:
+    return any(base.__module__.startswith("torch.ao.nn.quantized") for base in cls.__mro__)
 
 
 def packed_state(module: nn.Module) -> dict[str, object]:

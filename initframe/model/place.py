@@ -10,7 +10,7 @@ from torch import Tensor
 from initframe.model.parametrizations import Parametrization, Writes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """The live end of a slot: it reads, and says where a write goes; it never writes.
 

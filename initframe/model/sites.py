@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initframe.model.fans import Fans, fans
 from initframe.model.flat import FLATTENED, flattened_tensors
 from initframe.model.layers import Layer, read_layer
-from initframe.model.names import walk
 from initframe.model.packed import PACKED, is_packed, packed_state
 from initframe.model.parametrizations import Parametrization, parametrizations
 from initframe.model.slot import Kind
@@ -22,8 +20,7 @@ from initframe.model.slot import Kind
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """One name of one tensor.
 
     Attributes:
@@ -58,20 +55,20 @@ class Site:
         return self.name.rpartition(".")[2]
 
 
-def module_sites(model: nn.Module, whole: Mapping[int, tuple[int, ...]]) -> Iterator[Site]:
+def module_sites(modules: Iterable[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Site]:
     """Meet every tensor of a model under each of its names.
 
     Args:
-        model: a module, wrapped or not.
+        modules: a model's modules, each with its prefix.
         whole: shapes of the parameters that are shown as pieces, by ``id``.
 
     Yields:
         Per module parameters, then buffers, then parametrized tensors, then its children's.
 
-    >>> [site.name for site in module_sites(nn.Sequential(nn.Linear(2, 3)), {})]
+    >>> [site.name for site in module_sites([("0.", nn.Linear(2, 3))], {})]
     ['0.weight', '0.bias']
     """
-    for prefix, module in walk(model):
+    for prefix, module in modules:
         own: dict[str, Tensor | None] = {**module._parameters, **module._buffers}  # noqa: SLF001
         held = {name: tensor for name, tensor in own.items() if tensor is not None}
         computed = parametrizations(module)

@@ -12,7 +12,7 @@ import torch
 Kind = Literal["parameter", "buffer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slot:
     """One place in a model that holds a tensor: read-only facts, no tensor.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import read_config, title
-from initframe.model.memory import identity, overlaps
+from initframe.model.memory import Footprint, footprint, overlaps
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import obstacle
 from initframe.model.packed import is_packed, packed_state
@@ -61,13 +63,27 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
         extra = (name for name, value in model.items() if not is_tensor_entry(name, value))
         return _merge("state_dict", mapping_sites(model), {}, extra)
     bare = unwrap(model)
-    sites = module_sites(bare, flattened_shapes(model))
-    return _merge(title(bare), sites, read_config(bare), _extra_keys(bare))
+    with _collector_paused():
+        modules = list(walk(bare))
+        sites = module_sites(modules, flattened_shapes(model))
+        return _merge(title(bare), sites, read_config(bare), _extra_keys(modules))
 
 
-def _extra_keys(model: nn.Module) -> Iterable[str]:
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the garbage collector: nothing becomes garbage here, but it would walk a large model several times."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
     """Name what a model's state_dict holds besides tensors, without calling for it where that may cost."""
-    for prefix, module in walk(model):
+    for prefix, module in modules:
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             yield f"{prefix}_extra_state"
         if is_packed(module):
@@ -76,43 +92,59 @@ def _extra_keys(model: nn.Module) -> Iterable[str]:
 
 def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra: Iterable[str]) -> Survey:
     """Make one slot of all names of the same tensor."""
-    tied: dict[Hashable, list[Site]] = {}
+    tied: dict[tuple[Hashable, ...], list[Site]] = {}
     for site in sites:
-        key = (site.computed is None, site.part_of is None, *map(identity, site.held))
+        key = (site.computed is None, site.part_of is None, *map(footprint, site.held))
         tied.setdefault(key, []).append(site)
     groups = [sorted(group, key=lambda site: site.kind == "buffer") for group in tied.values()]
-    plain = [group for group in groups if group[0].part_of is None]
-    slots = _without_sharing([_slot(group) for group in plain], [_held(group) for group in plain])
-    raw = tuple(_slot(group) for group in groups if group[0].part_of is not None)
     places = {group[0].name: Place(_held(group), group[0].computed) for group in groups}
-    return Survey(title, slots, places, config, tuple(extra), raw)
+    slots = [_slot(group, places[group[0].name].held) for group in groups]
+    slots = _without_sharing(slots, list(tied))
+    return Survey(
+        title=title,
+        slots=tuple(slot for slot in slots if slot.part_of is None),
+        places=places,
+        config=config,
+        extra=tuple(extra),
+        raw=tuple(slot for slot in slots if slot.part_of is not None),
+    )
+
+
+def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
+    """Block the slots that share part of their memory with another one, and the originals they are computed from."""
+    whole = [() if slot.part_of else _footprints(key) for slot, key in zip(slots, keys, strict=True)]
+    sharing = {slots[one].name: slots[other].name for one, other in overlaps(whole).items()}
+    if not sharing:
+        return list(slots)
+    others = [sharing.get(slot.part_of or slot.name) for slot in slots]
+    return [
+        replace(slot, blocked=slot.blocked or _sharing(other)) if other else slot
+        for slot, other in zip(slots, others, strict=True)
+    ]
+
+
+def _footprints(key: tuple[Hashable, ...]) -> list[Footprint]:
+    return [part for part in key if isinstance(part, Footprint)]
 
 
 def _held(group: Sequence[Site]) -> tuple[Tensor, ...]:
     """Collect the distinct tensor objects of a slot's sites."""
+    if len(group) == 1:
+        return group[0].held
     return tuple({id(tensor): tensor for site in group for tensor in site.held}.values())
 
 
-def _without_sharing(slots: Sequence[Slot], held: Sequence[Sequence[Tensor]]) -> tuple[Slot, ...]:
-    """Block the slots that share part of their memory with another slot."""
-    found = overlaps(held)
-    return tuple(
-        replace(slot, blocked=slot.blocked or _sharing(slots[found[i]])) if i in found else slot
-        for i, slot in enumerate(slots)
-    )
-
-
-def _sharing(other: Slot) -> str:
+def _sharing(other: str) -> str:
     return (
-        f"shares part of its memory with {other.name!r}: filling one changes the other. "
+        f"shares part of its memory with {other!r}: filling one changes the other. "
         "Give one of them memory of its own (clone it), or tie them whole."
     )
 
 
-def _slot(group: Sequence[Site]) -> Slot:
+def _slot(group: Sequence[Site], held: Sequence[Tensor]) -> Slot:
     """Put the facts of a tensor's sites together; those of its canonical name speak for it."""
     first, *others = group
-    layer, count, held = first.layer, first.fans, _held(group)
+    layer, count = first.layer, first.fans
     paddings = (site.layer.padding_row(site.attribute, site.shape) for site in group)
     return Slot(
         name=first.name,
