@@ -139,7 +139,7 @@ def _locate(text: str) -> Path:
     if text in known:
         return known[text]
     is_path = text.endswith((".yaml", ".yml")) or os.sep in text or "/" in text
-    if is_path or (text and "\0" not in text and os.path.exists(text)):  # noqa: PTH110  (never raises)
+    if is_path or os.path.exists(text):  # noqa: PTH110  (never raises)
         return Path(text)
     fact = f"recipe {shown(text)} is neither a preset nor a file."
     raise RecipeError(" ".join(filter(None, [fact, closest(text, known), "Fix: name a preset, or give a path."])))
@@ -193,8 +193,11 @@ def _read_vars(data: object) -> tuple[dict[str, Expression], list[str]]:
     if data is not None and not isinstance(data, Mapping):
         return {}, [f"vars is {shown(data)}, not a mapping. Fix: write vars: {{base: 256}}."]
     variables: dict[str, Expression] = {}
-    facts = list(strangers(data or {}, "vars"))
+    facts: list[str] = []
     for name, value in (data or {}).items():
+        if strange := list(strangers({name: value}, "vars")):
+            facts.extend(strange)
+            continue
         try:
             variables[name] = _read_var(name, value)
         except ValueError as error:
@@ -202,8 +205,8 @@ def _read_vars(data: object) -> tuple[dict[str, Expression], list[str]]:
     return variables, facts
 
 
-def _read_var(name: object, value: object) -> Expression:
-    if not isinstance(name, str) or not is_plain_name(name):
+def _read_var(name: str, value: object) -> Expression:
+    if not is_plain_name(name):
         raise ValueError(f"{shown(name)} is no name. Fix: use letters, digits and underscores.")
     if is_taken(name):
         raise ValueError(f"'{name}' has a meaning of its own in expressions. Fix: rename the variable.")

@@ -115,22 +115,27 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, list[str]]:
     if not isinstance(written, Mapping):
         fact = f"its value is {shown(value)}, neither a mapping nor an initializer's name"
         return None, [f"{_label(name, [name])}: {fact}. Fix: write init: … under it, or ~ to delete it."]
-    given = {"match": name} | {key: item for key, item in written.items() if item is not None}
-    facts = list(strangers(written))
-    fields: dict[str, Any] = {}
-    for key, read in _READERS.items():
-        try:
-            if key in given:
-                fields[key] = read(given[key])
-        except ValueError as error:
-            facts.extend(f"{key} {fact}" for fact in error.args)
+    given = {"match": name} | {key: item for key, item in written.items() if item is not None or key not in RULE_KEYS}
+    readings = {key: _read_item(key, item) for key, item in given.items()}
+    facts = [fact for _, found in readings.values() for fact in found]
     if "init" not in given:
         facts.append("it has no init. Fix: name an initializer, or keep to leave the tensors as they are.")
     if facts:
         label = _label(name, _listed(given["match"]))
         return None, [f"{label}: {fact}" for fact in facts]
-    arguments = {key: plain_copy(item) for key, item in written.items() if key not in _READERS}
+    fields = {key: item for key, (item, _) in readings.items() if key in RULE_KEYS}
+    arguments = {key: item for key, (item, _) in readings.items() if key not in RULE_KEYS}
     return Rule(name=name, arguments=ReadOnly(arguments), **fields), []
+
+
+def _read_item(key: Any, item: object) -> tuple[Any, list[str]]:
+    """Read what stands under one key of a rule: the value, or what is wrong with it."""
+    if facts := list(strangers({key: item})):
+        return None, facts
+    try:
+        return _READERS.get(key, plain_copy)(item), []
+    except ValueError as error:
+        return None, [f"{key} {fact}" for fact in error.args]
 
 
 def read_option(value: object, options: tuple[_Option, ...]) -> _Option:

@@ -115,6 +115,7 @@ def test_rules_travel_to_other_processes():
         ({"optional": "yes"}, "optional is 'yes'. Options: true, false."),
         ({"optional": 1}, "optional is 1. Options: true, false."),
         ({"std": float("nan")}, "std is nan. Fix: write a finite number."),
+        ({"where": "${oc.env:HOME} > 1"}, "where is '${oc.env:HOME} > 1'; a recipe reads nothing from outside"),
         ({3: 1}, "key 3 is not a text"),
         ({"gain": {"_target_": "os.system"}}, "'_target_' is refused: a recipe is data"),
     ],
