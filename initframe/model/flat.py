@@ -25,14 +25,24 @@ def flattened_shapes(model: nn.Module) -> dict[int, tuple[int, ...]]:
     >>> flattened_shapes(nn.Linear(2, 3))
     {}
     """
-    handles: Iterator[Any] = (vars(module).get("_handle") for module in model.modules())
-    flats = (handle.flat_param for handle in handles if hasattr(handle, "flat_param"))
     return {
         id(piece): tuple(shape)
-        for flat in flats
+        for flat in _flat_parameters(model)
         for piece, shape in zip(flat._params or (), flat._shapes, strict=False)  # noqa: SLF001
         if piece.shape != shape
     }
+
+
+def _flat_parameters(model: nn.Module) -> Iterator[Any]:
+    """Find what the wrappers of FSDP1 keep, wherever they are in a model."""
+    waiting: list[nn.Module | None] = [model]
+    while waiting:
+        module = waiting.pop()
+        if module is not None:
+            handle: Any = vars(module).get("_handle")
+            if hasattr(handle, "flat_param"):
+                yield handle.flat_param
+            waiting += module._modules.values()  # noqa: SLF001
 
 
 def flattened_tensors(flat: Any) -> Iterator[tuple[str, tuple[int, ...], Tensor]]:

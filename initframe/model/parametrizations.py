@@ -171,7 +171,7 @@ def _through_right_inverse(steps: nn.ModuleList, originals: Sequence[Tensor], va
     pairs = tuple(zip(originals, news, strict=True))
     _demand_same_form(pairs)
     _demand_finite(_forward(twin, news))
-    return (*pairs, *_changed(steps, twin))
+    return (*(_as_held(*pair) for pair in pairs), *_changed(steps, twin))
 
 
 @contextmanager
@@ -185,6 +185,16 @@ def _own_generator(device: torch.device) -> Iterator[None]:
         with torch.random.fork_rng(devices=[device], device_type=device.type):
             torch.get_device_module(device).manual_seed(0)
             yield
+
+
+def _as_held(original: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """Give a new value the placements of its original, where that is a DTensor; every process has the whole value."""
+    if not is_distributed(original):
+        return original, new
+    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - loaded already, or there were no DTensor
+
+    mesh, placements = original.device_mesh, original.placements  # type: ignore[attr-defined]
+    return original, distribute_tensor(new, mesh, placements, src_data_rank=None)
 
 
 def _demand_same_form(pairs: Writes) -> None:

@@ -47,8 +47,7 @@ class Place:
             value: the whole logical value, a plain tensor of the slot's shape and dtype.
 
         Returns:
-            Pairs of an existing tensor and its whole new value; where the first is a DTensor, the second is not yet
-            distributed.
+            Pairs of an existing tensor and its new value; of a computed DTensor, both are.
 
         Raises:
             Exception: whatever a custom right_inverse raises; ``check`` tells beforehand.

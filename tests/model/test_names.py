@@ -1,0 +1,138 @@
+"""Names are those of the bare model, under any stack of wrappers."""
+
+import itertools
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper, offload_wrapper
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from initframe.errors import ResolveError
+from initframe.model import survey
+from initframe.model.names import unwrap, walk
+
+
+class Honest(nn.Module):
+    """Children that bear the names that wrappers use."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Linear(2, 3)
+        self._orig_mod = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+        self._checkpoint_wrapped_module = nn.Linear(3, 1, bias=False)
+
+    def forward(self, x):
+        return self._checkpoint_wrapped_module(self._orig_mod(self.module(x)))
+
+
+HONEST = ["module.weight", "module.bias", "_orig_mod.0.weight", "_orig_mod.0.bias", "_orig_mod.1.weight"]
+
+def compiled(model):
+    """Compile a module; torch.compile makes a bare function of one that is compiled already."""
+    return model if type(model).__name__ == "OptimizedModule" else torch.compile(model)
+
+
+WRAPPERS = {
+    "DataParallel": DataParallel,
+    "compile": compiled,
+    "AveragedModel": AveragedModel,
+    "checkpoint": checkpoint_wrapper,
+    "offload": offload_wrapper,
+    "DistributedDataParallel": DistributedDataParallel,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group():
+    """One gloo process, for DistributedDataParallel."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def names(model):
+    return [name for slot in survey(model).slots for name in (slot.name, *slot.aliases)]
+
+
+def facts(model):
+    return [(slot.name, slot.fan_in, slot.module_types, slot.layer) for slot in survey(model).slots]
+
+
+def test_honest_names_stay():
+    assert names(Honest())[:5] == HONEST
+    assert names(Honest()) == list(Honest().state_dict())
+
+
+@pytest.mark.parametrize(("outer", "inner"), list(itertools.product(WRAPPERS, repeat=2)))
+def test_two_wrappers_in_any_order(outer, inner):
+    wrapped = WRAPPERS[outer](WRAPPERS[inner](Honest()))
+    assert facts(wrapped) == facts(Honest())
+    assert survey(wrapped).title == "Honest"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(sorted(set(WRAPPERS) - {"DistributedDataParallel"})), max_size=5))
+def test_any_stack_inside_a_submodule(stack):
+    model = nn.Sequential(nn.Linear(1, 2), Honest())
+    bare = names(model)
+    for wrapper in stack:
+        model[1] = WRAPPERS[wrapper](model[1])
+    assert names(model) == bare
+
+
+def test_a_wrappers_subclass_is_a_wrapper():
+    class Mine(DataParallel):
+        pass
+
+    assert names(Mine(nn.Linear(2, 3))) == ["weight", "bias"]
+
+
+def test_a_namesake_of_a_wrapper_is_none():
+    class DataParallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = nn.Linear(2, 3)
+
+    assert names(DataParallel()) == ["module.weight", "module.bias"]
+
+
+def test_the_bookkeeping_of_a_wrapper_is_no_slot():
+    averaged = AveragedModel(nn.Linear(2, 3))
+    assert "n_averaged" in averaged.state_dict()
+    assert names(averaged) == ["weight", "bias"]
+
+
+def test_writing_through_a_wrapper_reaches_the_model():
+    bare = nn.Linear(2, 3)
+    assert survey(torch.compile(DataParallel(bare))).places["weight"].direct is bare.weight
+    assert unwrap(torch.compile(DataParallel(bare))) is bare
+
+
+def test_in_place_compilation_changes_no_name():
+    model = nn.Sequential(nn.Linear(2, 3))
+    model.compile()
+    assert names(model) == ["0.weight", "0.bias"]
+
+
+def test_walk_visits_a_shared_module_under_each_name():
+    shared = nn.Linear(2, 2)
+    assert [prefix for prefix, _ in walk(nn.Sequential(shared, nn.ReLU(), shared))] == ["", "0.", "1.", "2."]
+
+
+def test_a_module_that_contains_itself_is_refused():
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].parent = model
+    with pytest.raises(ResolveError, match=r"'0\.parent' contains itself"):
+        survey(model)
+
+
+def test_depth_is_no_matter():
+    model = nn.Linear(1, 1)
+    for _ in range(2000):
+        model = nn.Sequential(model)
+    assert survey(model).slots[0].name == "0." * 2000 + "weight"
