@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from os import PathLike
 from typing import Any, Literal
 
@@ -16,12 +15,14 @@ from initframe import classic, stream
 from initframe.aftermath import check_optimizer, clear_state, stale_copies
 from initframe.errors import ResolveError
 from initframe.fills import Blocks, Constant, Elementwise, Fill, Keep, Masked, OnCurrent, Whole
-from initframe.model import Place, Slot, survey
-from initframe.plan import Assignment, Plan
+from initframe.model.obstacles import obstacle
+from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe
 from initframe.report import Measured, Moments, Report, Result
 from initframe.resolver import resolve
+from initframe.resolver.holding import failure, misfit
 from initframe.shards import Region, held
+from initframe.targets import Target, find_targets
 
 BATCH = 1 << 26
 """Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
@@ -71,16 +72,20 @@ def apply(
     if optimizer is not None:
         check_optimizer(optimizer)
     model = plan.model if module is None else module
-    targets = _targets(plan, model)
+    targets, problems = find_targets(plan, model)
     tell = on_progress or (lambda _: None)
     with torch.no_grad():
         if generator == "torch":
-            with classic.seeded(seed):
+            problems += _unknown_to_torch(targets)
+        if problems := problems or _no_way_in(targets, number):
+            raise ResolveError(*problems)
+        if generator == "torch":
+            with classic.seeded(seed, {target.place.held[0].device for target in targets}):
                 results = [_apply_classic(target, measure, tell) for target in targets]
         else:
             batches = _batches(targets)
             results = [result for batch in batches for result in _apply_batch(batch, number, measure, tell)]
-    touched = [t for target in targets if not isinstance(target.assignment.fill, Keep) for t in target.place.parameter]
+    touched = [tensor for target in targets if not target.kept for tensor in target.place.parameter]
     if optimizer is not None:
         clear_state(optimizer, touched)
     stale = stale_copies(model, touched)
@@ -134,11 +139,11 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0) -> Tensor:
     >>> fill_(torch.empty(3), Constant(8), name="b").tolist()
     [8.0, 8.0, 8.0]
     """
-    if not tensor.is_floating_point():
-        raise ResolveError(f"fill_ needs a floating-point tensor, got {tensor.dtype}.")
-    for part in fill.parts():
-        if part.law and (problem := stream.check(part.law, part.args)):
-            raise ResolveError(f"{part} cannot be drawn: {problem}")
+    problem = obstacle(tensor) or (tensor.is_meta and "is on the meta device: there is nothing to write to.")
+    if problem:
+        raise ResolveError(f"tensor {name!r} {problem}")
+    if fact := misfit(fill, tuple(tensor.shape), tensor.dtype) or failure(fill, tensor.device):
+        raise ResolveError(fact)
     with torch.no_grad():
         local, region = held(tensor)
         _paint([_Job(fill, local, region, name)], _checked_seed(seed), lambda _: None)
@@ -148,66 +153,30 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0) -> Tensor:
 # --- before the first write ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Target:
-    """An assignment and where it goes."""
-
-    assignment: Assignment
-    place: Place
-
-    @property
-    def name(self) -> str:
-        return self.assignment.slot.name
-
-
 def _checked_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ResolveError(f"a seed is an integer from 0 to 2**64 - 1, got {seed!r}.")
     return seed
 
 
-def _targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> list[_Target]:
-    """Find the plan's tensors in a model as it is now, and check everything that could fail half-way."""
-    if model is None:
-        raise ResolveError("this plan has no model. Pass one: apply(plan, module=…).")
-    seen = survey(model)
-    slots = {slot.name: slot for slot in (*seen.slots, *seen.raw)}
-    targets, problems = [], []
-    for assignment in plan.assignments:
-        slot = slots.get(assignment.slot.name)
-        if slot is None:
-            if model is plan.model:
-                problems.append(f"{assignment.slot.name} is no longer in {seen.title}. Resolve again.")
-            continue
-        target = _Target(assignment, seen.places[slot.name])
-        if slot.shape != assignment.slot.shape:
-            shapes = f"{list(assignment.slot.shape)} in the plan, {list(slot.shape)} in {seen.title}"
-            problems.append(f"{slot.name} has another shape: {shapes}. Resolve again.")
-        elif problem := _obstacle(target, slot):
-            problems.append(f"{slot.name}: {problem}")
-        targets.append(target)
-    if not targets and plan.assignments:
-        problems.append(f"{seen.title} has none of the plan's tensors, {plan.assignments[0].slot.name} for one.")
-    if problems:
-        raise ResolveError(*problems)
-    return targets
+def _unknown_to_torch(targets: list[Target]) -> list[str]:
+    """What torch.nn.init has not, or cannot draw for the dtype."""
+    refused = ((t, classic.refusal(t.fill, t.slot.dtype)) for t in targets)
+    return [f"{target.slot.name}: {fact}" for target, fact in refused if fact]
 
 
-def _obstacle(target: _Target, slot: Slot) -> str | None:
-    """What would fail when the target is written."""
-    fill = target.assignment.fill
-    direct = target.place.direct
-    if isinstance(fill, Keep):
-        return None
-    if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
-        return f"it {slot.blocked}"
-    if direct is None:
-        problem = target.place.check()
-        return problem and f"it {problem}"
-    if direct.is_meta:
-        current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
-        return f"it is on the meta device: {current}. Give it memory first, with to_empty, say."
-    return None
+def _no_way_in(targets: list[Target], seed: int) -> list[str]:
+    """What parametrized tensors do not take through their right_inverse, tried with the values themselves."""
+    computed = [target for target in targets if target.place.direct is None and not target.kept]
+    tried = ((t, t.place.check(_painted(t, seed))) for t in computed)
+    return [f"{target.slot.name}: it {fact}" for target, fact in tried if fact]
+
+
+def _painted(target: Target, seed: int) -> Tensor:
+    """The whole value of a parametrized tensor, on memory of its own."""
+    logical = target.place.tensor().clone()
+    _paint([_Job(target.fill, *held(logical), target.name)], seed, lambda _: None)
+    return logical
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -225,11 +194,15 @@ class _Job:
 
 @dataclass
 class _Work:
-    """What a batch of jobs asks for: draws, which run together, and what is done after them, in order."""
+    """What a batch of jobs asks for: draws, which run together, and what is done after them, in order.
+
+    ``undrawn`` counts the elements that the stream does not tell of.
+    """
 
     seed: int
     draws: list[stream.Draw] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
+    undrawn: int = 0
 
     def draw(self, law: str, args: Sequence[float], job: _Job, purpose: str = "") -> None:
         """Ask for a law at every element of a job's memory."""
@@ -247,15 +220,17 @@ class _Work:
         stream.execute(self.draws, on_progress)
         for step in self.after:
             step()
+        if self.undrawn:
+            on_progress(self.undrawn)
 
 
-def _batches(targets: list[_Target]) -> Iterator[list[_Target]]:
+def _batches(targets: list[Target]) -> Iterator[list[Target]]:
     """Cut a plan into batches of about BATCH elements."""
-    batch: list[_Target] = []
+    batch: list[Target] = []
     size = 0
     for target in targets:
         batch.append(target)
-        size += target.assignment.slot.numel
+        size += target.slot.numel
         if size >= BATCH:
             yield batch
             batch, size = [], 0
@@ -263,42 +238,45 @@ def _batches(targets: list[_Target]) -> Iterator[list[_Target]]:
         yield batch
 
 
-def _apply_batch(batch: list[_Target], seed: int, measure: bool, on_progress: Progress) -> list[Result]:
+def _apply_batch(batch: list[Target], seed: int, measure: bool, on_progress: Progress) -> list[Result]:
     before = [_measured(target) if measure else None for target in batch]
-    jobs, copies = [], []
-    for target in batch:
-        direct = target.place.direct
-        logical = target.place.tensor().clone() if direct is None else direct
-        local, region = held(logical)
-        jobs.append(_Job(target.assignment.fill, local, region, target.name))
-        if direct is None:
-            copies.append((target.place, logical))
-    _paint(jobs, seed, on_progress)
-    for place, logical in copies:
-        for original, value in place.targets(logical):
-            original.copy_(value)
+    logicals = [(target, _logical(target)) for target in batch if not target.kept]
+    _paint([_Job(target.fill, *held(logical), target.name) for target, logical in logicals], seed, on_progress)
+    for target, logical in logicals:
+        _settle(target, logical)
+    if kept := sum(target.slot.numel for target in batch if target.kept):
+        on_progress(kept)
     after = [_measured(target) if measure else None for target in batch]
     return [Result(t.assignment, b, a) for t, b, a in zip(batch, before, after, strict=True)]
 
 
-def _apply_classic(target: _Target, measure: bool, on_progress: Progress) -> Result:
+def _apply_classic(target: Target, measure: bool, on_progress: Progress) -> Result:
     before = _measured(target) if measure else None
+    if not target.kept:
+        logical = _logical(target)
+        classic.write(target.fill, logical)
+        _settle(target, logical)
+    on_progress(target.slot.numel)
+    return Result(target.assignment, before, _measured(target) if measure else None)
+
+
+def _logical(target: Target) -> Tensor:
+    """The tensor to paint: the live one, or a copy of what is computed from others."""
     direct = target.place.direct
-    logical = target.place.tensor().clone() if direct is None else direct
-    classic.write(target.assignment.fill, logical)
-    if direct is None:
+    return target.place.tensor().clone() if direct is None else direct
+
+
+def _settle(target: Target, logical: Tensor) -> None:
+    """Bring what was painted on a copy to where it is computed from."""
+    if target.place.direct is None:
         for original, value in target.place.targets(logical):
             original.copy_(value)
-    on_progress(logical.numel())
-    return Result(target.assignment, before, _measured(target) if measure else None)
 
 
 def _paint(jobs: list[_Job], seed: int, on_progress: Progress) -> None:
     work = _Work(seed)
     for job in jobs:
         _ask(job, work)
-        if not any(part.law for part in job.fill.parts()):
-            work.after.append(partial(on_progress, job.out.numel()))
     work.run(on_progress)
 
 
@@ -308,6 +286,8 @@ def _ask(job: _Job, work: _Work) -> None:
     if fill.law:
         work.draw(fill.law, fill.args, job)
         return
+    if not isinstance(fill, Elementwise | Blocks | Masked):
+        work.undrawn += out.numel()
     match fill:
         case Keep():
             pass
@@ -363,7 +343,7 @@ def _on_current(fill: OnCurrent, job: _Job, seed: int) -> None:
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def _measured(target: _Target) -> Measured:
+def _measured(target: Target) -> Measured:
     """Mean and std of the population that a tensor is, and its digest."""
     tensor = target.place.tensor().detach()
     if tensor.is_meta or tensor.numel() == 0:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +29,53 @@ from initframe.fills import (
 
 
 @contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
+def seeded(seed: int | None, devices: Iterable[torch.device] = ()) -> Iterator[None]:
     """Draw as after ``torch.manual_seed(seed)``, then put torch's generators back; without a seed, just draw on.
 
     Args:
         seed: what a script would hand to ``torch.manual_seed``, or ``None``.
+        devices: where numbers are drawn besides the CPU. Generators of other devices are not touched at all:
+            ``torch.manual_seed`` would start, or leave a note for, every GPU there is.
     """
     if seed is None:
         yield
         return
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            if device.type not in ("cpu", "meta"):
+                stack.enter_context(torch.random.fork_rng(devices=[device], device_type=device.type))
+                _seed(device, seed)
         yield
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the generator of one device."""
+    module = torch.get_device_module(device)
+    with getattr(module, "device", nullcontext)(device):  # of several CUDA devices, the current one is seeded
+        module.manual_seed(seed)
+
+
+def refusal(fill: Fill, dtype: torch.dtype) -> str | None:
+    """Say why torch.nn.init cannot make a fill.
+
+    Args:
+        fill: what a tensor will hold.
+        dtype: the tensor's.
+
+    Returns:
+        A sentence with the fact and a fix, or ``None``.
+
+    >>> refusal(Orthogonal((2, 2)), torch.bfloat16)
+    'torch.nn.init.orthogonal_ knows no torch.bfloat16. Use generator: stream.'
+    """
+    for part in fill.parts():
+        if isinstance(part, Whole) and not isinstance(part, Dirac | Identity | Orthogonal | Sparse):
+            return f"torch.nn.init has no {part.kind}. Use generator: stream."
+        if isinstance(part, Orthogonal) and dtype not in (torch.float32, torch.float64):
+            return f"torch.nn.init.orthogonal_ knows no {dtype}. Use generator: stream."
+    return None
 
 
 def write(fill: Fill, tensor: Tensor) -> None:
@@ -51,7 +86,7 @@ def write(fill: Fill, tensor: Tensor) -> None:
         tensor: changed in place.
 
     Raises:
-        ResolveError: torch.nn.init has no such fill.
+        ResolveError: torch.nn.init has no such fill; :func:`refusal` tells beforehand.
     """
     match fill:
         case Keep():
@@ -65,7 +100,7 @@ def write(fill: Fill, tensor: Tensor) -> None:
         case TruncatedNormal(loc, scale, low, high):
             nn.init.trunc_normal_(tensor, loc, scale, low, high)
         case Elementwise(fn):
-            tensor.copy_(fn(torch.rand(tensor.shape, device=tensor.device)))
+            tensor.copy_(fn(torch.rand(tensor.shape, device=tensor.device).clamp_(min=2**-25)))
         case OnCurrent():
             wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
             tensor.copy_(fill.apply(wide, lambda: torch.randn(tensor.shape, device=tensor.device)))
@@ -85,7 +120,10 @@ def write(fill: Fill, tensor: Tensor) -> None:
 def _write_whole(fill: Whole, tensor: Tensor) -> None:
     match fill:
         case Orthogonal():
-            nn.init.orthogonal_(tensor, fill.gain)
+            dense = tensor if tensor.is_contiguous() else tensor.new_empty(tensor.shape)
+            nn.init.orthogonal_(dense, fill.gain)  # which views its tensor as a matrix
+            if dense is not tensor:
+                tensor.copy_(dense)
         case Identity():
             nn.init.eye_(tensor)
         case Dirac():

@@ -190,7 +190,7 @@ def _sentences(a: Assignment) -> list[str]:
     if not math.isnan(a.fill.std):
         lines.append(f"Mean {a.fill.mean:.4g} and std {a.fill.std:.4g} are what it will have.")
     asked = a.arguments.get("std")
-    if isinstance(asked, float | int) and asked > 0 and not math.isclose(asked, a.fill.std, rel_tol=1e-3):
+    if isinstance(asked, float | int) and asked > 0 and abs(a.fill.std / asked - 1) > 1e-3:
         lines.append(f"Asked was std {asked:.4g}; what the fill leaves of it is {a.fill.std / asked:.3f} of that.")
     if a.shadowed:
         lines.append(f"It beats {', '.join(repr(name) for name in a.shadowed)}, which match too and stand above it.")
@@ -237,4 +237,4 @@ def _number(value: Any) -> str:
 
 
 def _finite(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None

@@ -119,18 +119,26 @@ class Region:
         if not self.shape or split == 0:
             for (start, _), here in _placed(self.runs[0] if self.shape else ((0, 1),)):
                 piece = out[here] if self.shape else out
-                yield piece.view(1, -1), offset + (start * strides[0] if strides else 0), piece.numel()
+                yield _as_rows(piece, 1), offset + (start * strides[0] if strides else 0), piece.numel()
         elif dim == split - 1:
             for (row, _), here in _placed(self.runs[dim]):
                 for (column, _), there in _placed(self.runs[split]):
                     piece = out[here, there]
                     start = offset + row * strides[dim] + column * strides[split]
-                    yield piece.view(piece.shape[0], -1), start, strides[dim]
+                    yield _as_rows(piece, len(piece)), start, strides[dim]
         else:
             for (start, stop), here in _placed(self.runs[dim]):
                 for i in range(stop - start):
                     deeper = offset + (start + i) * strides[dim]
                     yield from self._pieces(out[here.start + i], dim + 1, split, deeper, strides)
+
+
+def _as_rows(piece: Tensor, count: int) -> Tensor:
+    """View memory as that many rows, each of them dense."""
+    rows = piece.view(count, -1)
+    if rows.shape[1] > 1 and rows.stride(1) != 1:
+        raise RuntimeError(f"memory of strides {piece.stride()} has no dense rows.")
+    return rows
 
 
 def _placed(runs: tuple[Run, ...]) -> Iterator[tuple[Run, slice]]:

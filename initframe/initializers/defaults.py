@@ -22,9 +22,9 @@ def _fan_in(slot: Slot) -> Fill:
 
 def _fan_in_bias(slot: Slot) -> Fill:
     """U(±1/√fan_in) with the fan_in of the layer's weight."""
-    if not slot.fan_in:
+    if slot.fan_in is None:
         raise ResolveError("its layer's bias follows the fan_in of a weight that is not there.")
-    return _within(1 / math.sqrt(slot.fan_in))
+    return _within(1 / math.sqrt(slot.fan_in) if slot.fan_in else 0.0)
 
 
 def _hidden(slot: Slot) -> Fill:
@@ -60,6 +60,9 @@ _NORM: dict[str, Law] = {
     "num_batches_tracked": _constant(0.0),
 }
 
+_ATTENTION_OUTPUT = "NonDynamicallyQuantizableLinear"
+"""The class of MultiheadAttention's out_proj, a Linear that torch.nn does not show."""
+
 # By class of torch.nn, then by attribute ("*" is any). Sources: torch/nn/modules/*.py, each reset_parameters.
 _LAWS: dict[str, dict[str, Law]] = {
     **dict.fromkeys(("Linear", "Conv1d", "Conv2d", "Conv3d"), _PROJECTION),
@@ -69,7 +72,7 @@ _LAWS: dict[str, dict[str, Law]] = {
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"), _NORM),
     **dict.fromkeys(("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"), _NORM),
     **dict.fromkeys(("LayerNorm", "GroupNorm", "RMSNorm"), _NORM),
-    "NonDynamicallyQuantizableLinear": {"weight": _fan_in, "bias": _constant(0.0)},  # attention's output projection
+    _ATTENTION_OUTPUT: {"weight": _fan_in, "bias": _constant(0.0)},
     "Bilinear": {"weight": _bilinear, "bias": _bilinear},
     "PReLU": {"weight": lambda slot: Constant(slot.settings.get("init", 0.25))},
     "MultiheadAttention": {
@@ -99,7 +102,8 @@ def torch_default(slot: Slot) -> Fill:
     >>> str(torch_default(Slot("w.weight", (2, 4), layer="Linear", fan_in=4, fan_out=2)))
     'uniform(±0.5)'
     """
-    laws = _LAWS.get(slot.layer or "", {})
+    layer = _ATTENTION_OUTPUT if _ATTENTION_OUTPUT in slot.module_types else slot.layer
+    laws = _LAWS.get(layer or "", {})
     law = laws.get(slot.attribute, laws.get("*"))
     if law is None:
         owner = slot.module_types[0] if slot.module_types else "a plain tensor"

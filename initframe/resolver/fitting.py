@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from initframe import initializers, stream
+from initframe import initializers
 from initframe.errors import InitframeError, ResolveError
-from initframe.fills import Blocks, Constant, Fill, Keep, Masked
+from initframe.fills import Blocks, Fill, Keep, Masked
 from initframe.initializers.arguments import bind, signature
 from initframe.model import Slot
 from initframe.recipe.expressions import number, parse
 from initframe.recipe.recipe import Rule
 from initframe.resolver.facts import Ground
+from initframe.resolver.holding import misfit
 from initframe.resolver.matching import Match
 
 Arguments = dict[str, Any]
@@ -43,7 +42,8 @@ def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
         fill, arguments = _blocks(match, slot, ground)
     if slot.padding_row is not None and not any(isinstance(part, Keep) for part in fill.parts()):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0)
-    _check(fill, slot)
+    if fact := misfit(fill, slot.shape, slot.dtype):
+        raise ResolveError(fact)
     return fill, arguments
 
 
@@ -124,13 +124,3 @@ def _block(slot: Slot, dim: int, size: int) -> Slot:
     if slot.effective_fan_out is not None:
         fans["effective_fan_out"] = slot.effective_fan_out * slot.fused * share
     return replace(slot, shape=(*slot.shape[:dim], size, *slot.shape[dim + 1 :]), fused=1, **fans)
-
-
-def _check(fill: Fill, slot: Slot) -> None:
-    """Refuse what the stream cannot draw or the dtype cannot hold."""
-    for part in fill.parts():
-        if part.law and (problem := stream.check(part.law, part.args)):
-            raise ResolveError(f"{part} cannot be drawn: {problem}")
-        value = part.value if isinstance(part, Constant | Masked) else 0.0
-        if slot.dtype.is_floating_point and abs(value) > torch.finfo(slot.dtype).max:
-            raise ResolveError(f"{value:g} does not fit into {slot.dtype}.")

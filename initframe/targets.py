@@ -1,0 +1,110 @@
+"""Where a plan goes: the tensors of a model as it is now, with everything that would fail half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from initframe.errors import ResolveError
+from initframe.fills import Constant, Fill, Keep
+from initframe.model import Place, Slot, Survey, survey
+from initframe.plan import Assignment, Plan
+from initframe.resolver.holding import failure, misfit
+
+
+@dataclass(frozen=True)
+class Target:
+    """An assignment and where it goes.
+
+    Attributes:
+        assignment: what is to be written.
+        slot: the tensor's facts in the model that is written to.
+        place: where it lives.
+    """
+
+    assignment: Assignment
+    slot: Slot
+    place: Place
+
+    @property
+    def name(self) -> str:
+        """The name that addresses the stream: the plan's, whatever a stage of the model calls the tensor."""
+        return self.assignment.slot.name
+
+    @property
+    def fill(self) -> Fill:
+        """What is to be written."""
+        return self.assignment.fill
+
+    @property
+    def kept(self) -> bool:
+        """Whether nothing is to be written."""
+        return isinstance(self.fill, Keep)
+
+
+def find_targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> tuple[list[Target], list[str]]:
+    """Find a plan's tensors in a model as it is now.
+
+    A tied tensor is found by any of its names, in a pipeline stage that has only one of them, too; where a copy of the
+    model has lost the tie, all of them are found.
+
+    Args:
+        plan: from :func:`initframe.resolve`.
+        model: the model that was resolved, or another one with the same names.
+
+    Returns:
+        The targets, and what would fail, one message each.
+
+    Raises:
+        ResolveError: there is no model.
+    """
+    if model is None:
+        raise ResolveError("this plan has no model. Pass one: apply(plan, module=…).")
+    seen = survey(model)
+    known = {name: slot for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)}
+    targets = [target for assignment in plan.assignments for target in _found(assignment, known, seen)]
+    problems = [f"{t.slot.name}{problem}" for t in targets if (problem := _problem(t, seen))]
+    problems += _merged(targets, seen)
+    if model is plan.model:
+        found = {id(target.assignment) for target in targets}
+        gone = [a.slot.name for a in plan.assignments if id(a) not in found]
+        problems += [f"{name} is no longer in {seen.title}. Resolve again." for name in gone]
+    elif plan.assignments and not targets:
+        problems.append(f"{seen.title} has none of the plan's tensors, {plan.assignments[0].slot.name} for one.")
+    return targets, problems
+
+
+def _found(assignment: Assignment, known: Mapping[str, Slot], seen: Survey) -> Iterator[Target]:
+    names = (assignment.slot.name, *assignment.slot.aliases)
+    slots = {known[name].name: known[name] for name in names if name in known}
+    for slot in slots.values():
+        yield Target(assignment, slot, seen.places[slot.name])
+
+
+def _merged(targets: list[Target], seen: Survey) -> Iterator[str]:
+    """Tensors that were two in the plan and are one here."""
+    first: dict[str, str] = {}
+    for target in targets:
+        other = first.setdefault(target.slot.name, target.name)
+        if other != target.name:
+            yield f"{other} and {target.name} are one tensor in {seen.title}, and two in the plan. Resolve again."
+
+
+def _problem(target: Target, seen: Survey) -> str | None:
+    """What would fail when the target is written, to be read after the tensor's name."""
+    planned, slot, fill = target.assignment.slot, target.slot, target.fill
+    if slot.shape != planned.shape:
+        shapes = f"{list(planned.shape)} in the plan, {list(slot.shape)} in {seen.title}"
+        return f" has another shape: {shapes}. Resolve again."
+    if target.kept:
+        return None
+    if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
+        return f": it {slot.blocked}"
+    if any(tensor.is_meta for tensor in target.place.held):
+        current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
+        return f": it is on the meta device: {current}. Give it memory first, with to_empty, say."
+    fact = slot.dtype != planned.dtype and misfit(fill, slot.shape, slot.dtype)
+    fact = fact or failure(fill, target.place.held[0].device)
+    return f": {fact}" if fact else None
