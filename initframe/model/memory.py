@@ -37,6 +37,15 @@ class Footprint(NamedTuple):
         return self.stop - self.start == math.prod(self.shape) * self.dtype.itemsize
 
 
+def is_shapeless(tensor: Tensor) -> bool:
+    """Tell whether a tensor has no one shape: it is lazy and has none yet, or nested and has several.
+
+    >>> is_shapeless(torch.nn.LazyLinear(3).weight)
+    True
+    """
+    return is_lazy(tensor) or tensor.is_nested
+
+
 def is_distributed(tensor: Tensor) -> bool:
     """Tell whether a tensor is a DTensor, without importing torch.distributed.
 
@@ -85,7 +94,7 @@ def footprint(tensor: Tensor) -> Footprint | int:
     >>> footprint(layer.weight) == footprint(layer.state_dict()["weight"])
     True
     """
-    if is_lazy(tensor):
+    if is_shapeless(tensor):
         return id(tensor)
     held = local(tensor)
     if held.layout != torch.strided or is_composite(held) or not held.numel():
@@ -193,8 +202,7 @@ def _meeting(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
     owner = torch.full(((max(where.stop for where, _ in cluster) - start) // unit,), -1)
     for where, group in cluster:
         claim = owner.as_strided(where.shape, where.stride, (where.start - start) // unit)
-        if (other := int(claim.max())) >= 0:
-            yield other, group
+        yield from ((other, group) for other in claim.unique().tolist() if other >= 0)  # type: ignore[no-untyped-call]
         claim.fill_(group)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm, _WeightNorm
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -67,8 +67,10 @@ def parametrizations(module: nn.Module) -> dict[str, Parametrization]:
     ['parametrizations.weight.original0', 'parametrizations.weight.original1']
     """
     found = {}
-    if is_parametrized(module):
-        found = {name: _registered(name, how) for name, how in module.parametrizations.items()}  # type: ignore[union-attr,operator]
+    registered = module._modules.get("parametrizations")  # noqa: SLF001
+    for name, how in registered.named_children() if registered is not None else ():
+        if isinstance(how, ParametrizationList):
+            found[name] = _registered(name, how)
     for hook in module._forward_pre_hooks.values():  # noqa: SLF001
         if isinstance(hook, WeightNorm):
             found[hook.name] = _weight_norm_hook(module, hook)

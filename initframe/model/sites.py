@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.fans import Fans, fans
 from initframe.model.flat import FLATTENED, flattened_tensors
 from initframe.model.layers import Layer, read_layer
+from initframe.model.memory import is_shapeless
 from initframe.model.packed import PACKED, is_packed, packed_state
 from initframe.model.parametrizations import Parametrization, parametrizations
 from initframe.model.slot import Kind
@@ -31,6 +31,7 @@ class Site(NamedTuple):
         kind: parameter or buffer.
         layer: facts of the owning module.
         fans: of the tensor; a bias has its layer's.
+        trained: whether it is; of a state_dict's detached tensors, parameters are taken to be.
         persistent: whether state_dict holds it.
         computed: how it comes from ``held``, where it is parametrized.
         part_of: the name of the parametrized tensor that is computed from this one.
@@ -44,6 +45,7 @@ class Site(NamedTuple):
     kind: Kind
     layer: Layer
     fans: Fans | None = None
+    trained: bool = True
     persistent: bool = True
     computed: Parametrization | None = None
     part_of: str | None = None
@@ -102,6 +104,7 @@ def _own_sites(
             kind="parameter" if name in module._parameters else "buffer",  # noqa: SLF001
             layer=layer,
             fans=count_fans(name, shapes, layer),
+            trained=tensor.requires_grad,
             persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
             part_of=raw.get(name),
             blocked=FLATTENED if id(tensor) in whole else None,
@@ -116,6 +119,7 @@ def _own_sites(
             kind="parameter" if any(isinstance(tensor, nn.Parameter) for tensor in originals) else "buffer",
             layer=layer,
             fans=count_fans(name, shapes, layer),
+            trained=any(tensor.requires_grad for tensor in originals),
             computed=how,
             blocked=how.blocked,
         )
@@ -170,7 +174,8 @@ def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
     layer = Layer()
     for name, tensor in held.items():
         kind: Kind = "buffer" if name.rpartition(".")[2] in _STATISTICS else "parameter"
-        yield Site(name, (tensor,), shapes[name], tensor.dtype, kind, layer, count_fans(name, shapes, layer))
+        trained = tensor.requires_grad if isinstance(tensor, nn.Parameter) else kind == "parameter"
+        yield Site(name, (tensor,), shapes[name], tensor.dtype, kind, layer, count_fans(name, shapes, layer), trained)
 
 
 def is_tensor_entry(name: str, value: object) -> bool:
@@ -203,5 +208,5 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
-    """Give the global shape; an empty one for a lazy tensor."""
-    return () if is_lazy(tensor) else tuple(tensor.shape)
+    """Give the global shape; an empty one where there is none."""
+    return () if is_shapeless(tensor) else tuple(tensor.shape)

@@ -38,7 +38,7 @@ class Slot:
         blocked: why the tensor cannot be filled (lazy, quantized, integer, …), or ``None``.
         alias_types: class names of each alias's owner, in the order of ``aliases``: a tied tensor has several owners.
         persistent: whether ``state_dict()`` holds it; only a buffer's may be false.
-        lazy: whether the shape is not known yet, so that no expression over it has an answer (then also blocked).
+        lazy: whether no shape is known, so that no expression over it has an answer; such a slot is blocked, too.
         resettable: whether a blocked tensor may be set to zero all the same (BatchNorm's num_batches_tracked).
         part_of: the slot whose value a parametrization computes from this tensor; ``None`` outside ``Survey.raw``.
         notes: what a reader of the plan should know (a parametrization that rescales, say).

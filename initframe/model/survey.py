@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import read_config, title
-from initframe.model.memory import Footprint, footprint, overlaps
+from initframe.model.memory import Footprint, footprint, is_shapeless, overlaps
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import obstacle
 from initframe.model.packed import is_packed, packed_state
@@ -162,12 +161,12 @@ def _slot(group: Sequence[Site], held: Sequence[Tensor]) -> Slot:
         fused=count.fused if count else 1,
         output_dim=1 if layer.shape_law == "Conv1D" and len(first.shape) == 2 else 0,
         padding_row=next((row for row in paddings if row is not None), None),
-        requires_grad=any(tensor.requires_grad for tensor in held),
+        requires_grad=any(site.trained for site in group),
         blocked=first.blocked or next(filter(None, map(obstacle, held)), None),
         notes=first.computed.notes if first.computed else (),
         alias_types=tuple(site.layer.types for site in others),
         persistent=any(site.persistent for site in group),
-        lazy=is_lazy(held[0]),
+        lazy=is_shapeless(held[0]),
         resettable=first.attribute == "num_batches_tracked" and not first.shape and not first.dtype.is_floating_point,
         part_of=first.part_of,
     )

@@ -32,6 +32,7 @@ class Honest(nn.Module):
 
 HONEST = ["module.weight", "module.bias", "_orig_mod.0.weight", "_orig_mod.0.bias", "_orig_mod.1.weight"]
 
+
 def compiled(model):
     """Compile a module; torch.compile makes a bare function of one that is compiled already."""
     return model if type(model).__name__ == "OptimizedModule" else torch.compile(model)
@@ -83,6 +84,12 @@ def test_any_stack_inside_a_submodule(stack):
     for wrapper in stack:
         model[1] = WRAPPERS[wrapper](model[1])
     assert names(model) == bare
+
+
+def test_a_child_honestly_called_parametrizations_stays():
+    model = nn.Module()
+    model.parametrizations = nn.ModuleDict({"weight": nn.Linear(2, 3)})
+    assert names(model) == ["parametrizations.weight.weight", "parametrizations.weight.bias"]
 
 
 def test_a_wrappers_subclass_is_a_wrapper():

@@ -1,0 +1,98 @@
+"""Shared memory: whole, in part, or none."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from initframe.model.memory import footprint, overlaps, overlaps_itself
+
+
+def elements(tensor):
+    """The addresses of all elements, the slow way."""
+    positions = torch.arange(tensor.untyped_storage().nbytes() // tensor.element_size())
+    return positions.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).flatten().tolist()
+
+
+views = st.builds(
+    lambda first, rows, column, columns, row_step, column_step: (
+        slice(first, first + rows, row_step),
+        slice(column, column + columns, column_step),
+    ),
+    st.integers(0, 7),
+    st.integers(1, 8),
+    st.integers(0, 7),
+    st.integers(1, 8),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@settings(max_examples=150, deadline=None)
+@given(st.lists(views, min_size=1, max_size=6))
+def test_overlaps_are_those_of_the_elements(device, cuts):
+    whole = torch.zeros(8, 8, device=device)
+    parts = [whole[cut] for cut in cuts]
+    found = overlaps([[footprint(part)] for part in parts])
+    taken = [set(elements(part)) for part in parts]
+    for i, mine in enumerate(taken):
+        partners = {j for j, other in enumerate(taken) if j != i and mine & other}
+        assert (i in found) == bool(partners)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 6)), min_size=1, max_size=4))
+def test_a_tensor_that_overlaps_itself_has_an_element_twice(dimensions):
+    shape, stride = zip(*dimensions, strict=True)
+    view = torch.zeros(100).as_strided(shape, stride)
+    addresses = elements(view)
+    twice = len(set(addresses)) < len(addresses)
+    assert overlaps_itself(view) or not twice
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(3, 4),
+        torch.zeros(4, 3).T,
+        torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.ones(()),
+    ],
+)
+def test_a_permuted_tensor_does_not_overlap_itself(tensor):
+    assert not overlaps_itself(tensor)
+
+
+class TestFootprint:
+    def test_of_the_same_memory_seen_the_same_way_is_the_same(self):
+        tensor = nn.Parameter(torch.zeros(2, 3))
+        assert footprint(tensor) == footprint(tensor.data) == footprint(nn.Parameter(tensor.data))
+
+    @pytest.mark.parametrize(
+        "view", [lambda t: t.T, lambda t: t.view(-1), lambda t: t[:1], lambda t: t.view(torch.int32)]
+    )
+    def test_of_the_same_memory_seen_in_another_way_is_another(self, view):
+        tensor = torch.zeros(2, 2)
+        assert footprint(tensor) != footprint(view(tensor))
+
+    def test_of_meta_tensors_goes_by_their_storage(self):
+        layer = nn.Linear(2, 2, device="meta")
+        assert footprint(layer.weight) == footprint(layer.state_dict()["weight"])
+        assert footprint(layer.weight) != footprint(nn.Linear(2, 2, device="meta").weight)
+
+    @pytest.mark.parametrize("make", [lambda: torch.zeros(0, 3), lambda: torch.zeros(2, 2).to_sparse()])
+    def test_without_memory_is_the_object(self, make):
+        tensor, twin = make(), make()
+        assert footprint(tensor) == footprint(tensor) != footprint(twin)
+
+
+def test_views_of_different_width_are_compared_by_their_bytes():
+    whole = torch.zeros(8)
+    assert overlaps([[footprint(whole[:4])], [footprint(whole.view(torch.float16)[6:])]]) == {0: 1, 1: 0}
+    assert overlaps([[footprint(whole[:4])], [footprint(whole.view(torch.float16)[8:])]]) == {}
+
+
+def test_sharing_inside_a_group_is_no_matter():
+    whole = torch.zeros(8)
+    assert overlaps([[footprint(whole[:4]), footprint(whole[2:6])], [footprint(whole[6:])]]) == {}
