@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 FLATTENED = (
     "lies in a flat parameter of FullyShardedDataParallel, of which this process holds a piece without shape. "
@@ -20,17 +20,18 @@ def flattened_shapes(model: nn.Module) -> dict[int, tuple[int, ...]]:
         model: a model, wrappers included.
 
     Returns:
-        Whole shapes by ``id`` of the parameter; none for parameters that have their shape.
+        Whole shapes by ``id`` of the parameter; none where all of a flat parameter's tensors have theirs, as while
+        they are summoned.
 
     >>> flattened_shapes(nn.Linear(2, 3))
     {}
     """
-    return {
-        id(piece): tuple(shape)
-        for flat in _flat_parameters(model)
-        for piece, shape in zip(flat._params or (), flat._shapes, strict=False)  # noqa: SLF001
-        if piece.shape != shape
-    }
+    shapes: dict[int, tuple[int, ...]] = {}
+    for flat in _flat_parameters(model):
+        pairs = list(zip(flat._params or (), flat._shapes, strict=False))  # noqa: SLF001
+        if any(piece.shape != shape for piece, shape in pairs):  # a process may hold one of several tensors whole
+            shapes |= {id(piece): tuple(shape) for piece, shape in pairs}
+    return shapes
 
 
 def _flat_parameters(model: nn.Module) -> Iterator[Any]:
@@ -45,14 +46,14 @@ def _flat_parameters(model: nn.Module) -> Iterator[Any]:
             waiting += module._modules.values()  # noqa: SLF001
 
 
-def flattened_tensors(flat: Any) -> Iterator[tuple[str, tuple[int, ...], Tensor]]:
+def flattened_tensors(flat: Any) -> Iterator[tuple[str, tuple[int, ...], nn.Module]]:
     """List what a flat parameter (``use_orig_params=False``) was made of.
 
     Args:
         flat: the ``_flat_param`` of a module.
 
     Yields:
-        Each tensor's name from that module on, its whole shape, and an empty tensor that stands for it.
+        Each tensor's name from that module on, its whole shape, and the module that owned it.
     """
-    for name, shape in zip(flat._fqns, flat._shapes, strict=True):  # noqa: SLF001
-        yield name, tuple(shape), flat.detach()[:0]
+    for name, shape, owner in zip(flat._fqns, flat._shapes, flat._param_infos, strict=True):  # noqa: SLF001
+        yield name, tuple(shape), owner.module

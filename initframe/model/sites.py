@@ -135,9 +135,13 @@ def _raw_names(prefix: str, module: nn.Module, computed: Mapping[str, Parametriz
 
 
 def _flat_sites(prefix: str, flat: Tensor) -> Iterator[Site]:
-    """Meet the tensors that FSDP1 made one flat parameter of."""
-    for name, shape, stand_in in flattened_tensors(flat):
-        yield Site(prefix + name, (stand_in,), shape, flat.dtype, "parameter", Layer(), fans(shape), blocked=FLATTENED)
+    """Meet the tensors that FSDP1 made one flat parameter of; an empty one stands for each of them."""
+    owners = {name: (shape, read_layer(module)) for name, shape, module in flattened_tensors(flat)}
+    shapes = {name: shape for name, (shape, _) in owners.items()}
+    for name, (shape, layer) in owners.items():
+        stand_in = flat.detach()[:0]
+        count = count_fans(name, shapes, layer)
+        yield Site(prefix + name, (stand_in,), shape, flat.dtype, "parameter", layer, count, blocked=FLATTENED)
 
 
 def _packed_sites(prefix: str, module: nn.Module) -> Iterator[Site]:
