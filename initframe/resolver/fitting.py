@@ -11,7 +11,7 @@ from initframe.errors import InitframeError, ResolveError
 from initframe.fills import Blocks, Fill, Keep, Masked
 from initframe.initializers.arguments import bind, signature
 from initframe.model import Slot
-from initframe.recipe.expressions import number, parse
+from initframe.recipe.expressions import ExpressionError, number, parse
 from initframe.recipe.recipe import Rule
 from initframe.resolver.facts import Ground
 from initframe.resolver.holding import misfit
@@ -56,13 +56,26 @@ def numbers(rule: Rule) -> dict[str, Any]:
 def _call(match: Match, slot: Slot, ground: Ground, block: int | None = None) -> tuple[Fill, Arguments]:
     """Call the rule's initializer on a slot, or on one block of it."""
     rule, function = match.rule, initializers.get(match.rule.init)
-    facts = ground.facts(slot, match.captures, numbers(rule))
+    facts = ground.facts(slot, match.captures, _in_block(rule, block))
     arguments = bind(function, rule.arguments, lambda written: number(parse(written), facts), block)
-    fill = _guarded(lambda: function(ground.counted(slot), **arguments), rule)
+    counted = slot if rule.init == "torch_default" else ground.counted(slot)  # a layer's own law counts as torch does
+    fill = _guarded(lambda: function(counted, **arguments), rule)
     if not isinstance(fill, Fill):
         kind = type(fill).__name__
         raise ResolveError(f"{rule.init} returned {kind}, which is no Fill. Return one: initframe.Normal(0, 1), say.")
     return fill, arguments
+
+
+def _per_block(rule: Rule) -> dict[str, Sequence[Any]]:
+    """The lists that give one number per block."""
+    known = signature(initializers.get(rule.init))
+    return {k: v for k, v in numbers(rule).items() if isinstance(v, list | tuple) and not known[k].many}
+
+
+def _in_block(rule: Rule, block: int | None) -> Arguments:
+    """The numbers of one block, which the others of the same rule may name."""
+    written = numbers(rule)
+    return written if block is None else written | {name: values[block] for name, values in _per_block(rule).items()}
 
 
 def _guarded(call: Callable[[], Any], rule: Rule) -> Any:
@@ -81,9 +94,13 @@ def _blocks(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
     sizes = _sizes(match, slot, dim, ground)
     _check_lists(match.rule, len(sizes))
     calls = [_call(match, _block(slot, dim, size), ground, i) for i, size in enumerate(sizes)]
-    arguments = {name: tuple(own[name] for _, own in calls) for name in calls[0][1]}
-    merged = {name: values[0] if len(set(values)) == 1 else values for name, values in arguments.items()}
-    return Blocks(tuple(fill for fill, _ in calls), sizes, dim), merged
+    arguments = {name: _merged([own[name] for _, own in calls]) for name in calls[0][1]}
+    return Blocks(tuple(fill for fill, _ in calls), sizes, dim), arguments
+
+
+def _merged(values: list[Any]) -> Any:
+    """One value where all blocks have the same, else a tuple."""
+    return values[0] if all(value == values[0] for value in values) else tuple(values)
 
 
 def _sizes(match: Match, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...]:
@@ -97,7 +114,10 @@ def _sizes(match: Match, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...
             raise ResolveError(f"split: {split} does not divide dimension {dim}, which is {total}. List the sizes.")
         return (total // split,) * split
     facts = ground.facts(slot, match.captures, numbers(match.rule))
-    values = [number(expression, facts) for expression in split or ()]
+    try:
+        values = [number(expression, facts) for expression in split or ()]
+    except ExpressionError as error:
+        raise ResolveError(f"split: {error}.") from None
     sizes = tuple(int(value) for value in values)
     if sizes != tuple(values) or min(sizes) < 1 or sum(sizes) != total:
         shown = ", ".join(f"{value:g}" for value in values)
@@ -107,10 +127,9 @@ def _sizes(match: Match, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...
 
 def _check_lists(rule: Rule, blocks: int) -> None:
     """A list for one number needs one value per block."""
-    known = signature(initializers.get(rule.init))
-    for name, value in numbers(rule).items():
-        if isinstance(value, Sequence) and not isinstance(value, str) and not known[name].many and len(value) != blocks:
-            raise ResolveError(f"argument {name!r}: {len(value)} values for {blocks} blocks. Write one per block.")
+    for name, values in _per_block(rule).items():
+        if len(values) != blocks:
+            raise ResolveError(f"argument {name!r}: {len(values)} values for {blocks} blocks. Write one per block.")
 
 
 def _block(slot: Slot, dim: int, size: int) -> Slot:
