@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
+from initframe.checkpoint import load_checkpoint
 from initframe.errors import SourceError, closest
+from initframe.recipe.plain import CODE_KEYS
 
-KEYS = ("source", "name", "weights", "arguments")
+Arguments = Mapping[str, Any]
+AnyBuilder = TypeVar("AnyBuilder", bound=Callable[..., nn.Module])
+
+KEYS = ("source", "name", "weights", "checkpoint", "arguments")
+MISSING = "???"
+
+_OWN: dict[str, Callable[..., nn.Module]] = {}
 
 
 def build(spec: Mapping[str, Any]) -> nn.Module:
@@ -18,48 +31,209 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
 
     Args:
         spec: ``source`` (a library this module knows), ``name`` (the library's name for the model), ``weights``
-            (the library's name for trained weights, or null), ``arguments`` (numbers, texts and flags for the
-            library's constructor). Nothing else: a model config names code, it cannot be code.
+            (torchvision's name for trained weights, or null), ``checkpoint`` (a file of trained weights, or null),
+            ``arguments`` (plain data for the library's constructor). Nothing else: a model config names code, it
+            cannot be code.
 
     Returns:
-        The model, as the library makes it.
+        The model, as the library makes it, with the trained values that were asked for.
 
     Raises:
-        SourceError: an unknown source, model, key or argument; the message has the closest names.
+        SourceError: an unknown source, model, key or argument, a package that is not installed, or a checkpoint
+            that cannot be had; the message has the closest names.
 
     >>> type(build({"source": "torchvision", "name": "squeezenet1_1"})).__name__
     'SqueezeNet'
     """
-    problems = [f"unknown key model.{key}. {closest(key, KEYS)}" for key in spec if key not in KEYS]
-    source, name = spec.get("source"), spec.get("name")
-    if source not in _SOURCES:
-        problems.append(f"unknown model.source {source!r}. {closest(str(source), _SOURCES)}")
-    if not isinstance(name, str):
-        problems.append("model.name is missing: name a model, as in model=torchvision model.name=resnet18.")
-    arguments = spec.get("arguments") or {}
-    if not isinstance(arguments, Mapping):
-        problems.append(f"model.arguments is a mapping of constructor arguments, got {arguments!r}.")
-    if problems:
+    if problems := list(_problems(spec)):
         raise SourceError(*problems)
-    return _SOURCES[str(source)](str(name), spec.get("weights"), arguments)
-
-
-def _torchvision(name: str, weights: Any, arguments: Mapping[str, Any]) -> nn.Module:
-    """Any name that ``torchvision.models.list_models()`` has."""
-    from torchvision import models  # noqa: PLC0415
-
-    if name not in models.list_models():
-        raise SourceError(f"torchvision has no model {name!r}. {closest(name, models.list_models())}")
-    known = inspect.signature(models.get_model_builder(name)).parameters
-    # Detection and segmentation models fetch a trained backbone unless told not to.
-    quiet = {"weights_backbone": None} if "weights_backbone" in known and "weights_backbone" not in arguments else {}
-    try:
-        model: nn.Module = models.get_model(name, weights=weights, **quiet, **arguments)
-    except (TypeError, ValueError, KeyError, RuntimeError, OSError) as error:
-        raise SourceError(
-            f"torchvision cannot build {name} with {dict(arguments)}, weights {weights}: {error}"
-        ) from error
+    model = _SOURCES[spec["source"]](spec["name"], spec.get("weights"), spec.get("arguments") or {})
+    if checkpoint := spec.get("checkpoint"):
+        load_checkpoint(model, Path(checkpoint))
     return model
 
 
-_SOURCES: dict[str, Callable[[str, Any, Mapping[str, Any]], nn.Module]] = {"torchvision": _torchvision}
+def model(name: str) -> Callable[[AnyBuilder], AnyBuilder]:
+    """Register a model of one's own, for ``model=plugin model.name=…`` beside ``plugins=[my_module]``.
+
+    Args:
+        name: what the config will call it.
+
+    Returns:
+        A decorator for the class, or the function that builds the model, which hands it back unchanged.
+
+    >>> @model("tiny")
+    ... def tiny(width: int = 2):
+    ...     return nn.Linear(width, 1)
+    >>> build({"source": "plugin", "name": "tiny", "arguments": {"width": 3}}).in_features
+    3
+    """
+
+    def register(builder: AnyBuilder) -> AnyBuilder:
+        _OWN[name] = builder
+        return builder
+
+    return register
+
+
+# --- what a config may say -------------------------------------------------------------------------------------------
+
+
+def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
+    """All that is wrong with a config before any library is asked."""
+    strangers = list(_strangers(spec, "model"))
+    yield from strangers
+    refused = CODE_KEYS if strangers else ()
+    yield from (f"unknown key model.{key}. {closest(key, KEYS)}" for key in spec if key not in (*KEYS, *refused))
+    given = {key: None if value == MISSING else value for key, value in spec.items()}
+    if given.get("source") not in _SOURCES:
+        yield f"unknown model.source {given.get('source')!r}. {closest(str(given.get('source')), _SOURCES)}"
+    if not isinstance(given.get("name"), str):
+        yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
+    if spec.get("checkpoint") == MISSING:
+        yield "model.checkpoint is missing: give the file of trained weights that this starts from."
+    if not isinstance(given.get("checkpoint"), str | None):
+        yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}."
+    if given.get("checkpoint") and given.get("weights"):
+        yield "model.weights and model.checkpoint both give trained values. Set one of them to null."
+    if not isinstance(given.get("arguments") or {}, Mapping):
+        yield f"model.arguments is a mapping of constructor arguments, got {given['arguments']!r}."
+
+
+def _strangers(data: Any, path: str) -> Iterator[str]:
+    """What has no place in data: keys that would name code, and interpolations, which would read the outside."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            if key in CODE_KEYS:
+                yield f"{path}.{key} is refused: a model config names a model of a known library and no code."
+            yield from _strangers(value, f"{path}.{key}")
+    elif isinstance(data, list | tuple):
+        for i, value in enumerate(data):
+            yield from _strangers(value, f"{path}[{i}]")
+    elif isinstance(data, str) and "${" in data:
+        yield f"{path} is {data!r}; a model config reads nothing from outside. Write the value."
+
+
+# --- the libraries ---------------------------------------------------------------------------------------------------
+
+
+def _torchvision(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """Any name that ``torchvision.models.list_models()`` has."""
+    from torchvision import models  # noqa: PLC0415
+
+    _check_name("torchvision", name, models.list_models())
+    known = inspect.signature(models.get_model_builder(name)).parameters
+    # Detection and segmentation models fetch a trained backbone unless told not to.
+    quiet = {"weights_backbone": None} if "weights_backbone" in known and "weights_backbone" not in arguments else {}
+    return _built("torchvision", name, lambda: models.get_model(name, weights=weights, **quiet, **arguments), weights)
+
+
+def _timm(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """Any name that ``timm.list_models()`` has, without trained weights."""
+    timm = _installed("timm", "timm")
+    _refuse_weights("timm", weights)
+    _check_name("timm", name, timm.list_models())
+    if loading := sorted({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"} & {*arguments}):
+        raise SourceError(f"model.arguments.{loading[0]} is refused: trained values come by model.checkpoint=FILE.")
+    return _built("timm", name, lambda: timm.create_model(name, pretrained=False, **arguments))
+
+
+def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """A model type (``gpt2``, the bare model) or a class of transformers (``GPT2LMHeadModel``), from its config."""
+    transformers = _installed("transformers", "transformers")
+    _refuse_weights("transformers", weights)
+    auto = importlib.import_module("transformers.models.auto.modeling_auto")
+    tables = [vars(auto)[key] for key in sorted(vars(auto)) if key.endswith("MAPPING_NAMES") and "MODEL" in key]
+    classes = {cls: kind for table in tables for kind, found in table.items() for cls in _listed(found)}
+    bare = {kind: _listed(found)[0] for kind, found in auto.MODEL_MAPPING_NAMES.items()}
+    _check_name("transformers", name, {*bare, *classes})
+
+    def make() -> nn.Module:
+        config = transformers.AutoConfig.for_model(classes.get(name, name), **arguments)
+        made: nn.Module = getattr(transformers, bare.get(name, name))(config)
+        return made
+
+    _check_memory(name, make)
+    return _built("transformers", name, make)
+
+
+def _zoo(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """``digits_cnn``: a small convolutional net for digits, with the trained weights that its package ships."""
+    _check_name("the zoo", name, ["digits_cnn"])
+    package = _installed("digit_recognizer", "zoo")
+    net: nn.Module = _built("digit_recognizer", name, lambda: package.CNN(**arguments))
+    if weights is not None:
+        with resources.as_file(resources.files(package) / "models" / "handwriting_model.pth") as path:
+            load_checkpoint(net, path)
+    return net
+
+
+def _plugin(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """A model that a plugin registered."""
+    _refuse_weights("plugin", weights)
+    _check_name("plugins=[…]", name, _OWN)
+    return _built("plugin", name, lambda: _OWN[name](**arguments))
+
+
+_SOURCES: dict[str, Callable[[str, Any, Arguments], nn.Module]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "transformers": _transformers,
+    "zoo": _zoo,
+    "plugin": _plugin,
+}
+
+
+def _installed(package: str, extra: str) -> Any:
+    """Import an optional package, or say which extra brings it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise SourceError(
+            f"the package {package} cannot be imported ({error}). Install it: pip install 'initframe[{extra}]'"
+        ) from error
+
+
+def _check_name(source: str, name: str, known: Iterable[str]) -> None:
+    options = set(known)
+    if name not in options:
+        raise SourceError(f"{source} has no model {name!r}. {closest(name, options)}".rstrip())
+
+
+def _refuse_weights(source: str, weights: Any) -> None:
+    if weights is not None:
+        raise SourceError(
+            f"model.weights is torchvision's way to trained values; model.source {source} has none (got {weights!r}). "
+            "Give a file: model.checkpoint=FILE."
+        )
+
+
+def _built(source: str, name: str, make: Callable[[], nn.Module], weights: Any = None) -> nn.Module:
+    """Call a library, and turn what it says about arguments and weights into one message."""
+    try:
+        return make()
+    except Exception as error:
+        asked = f", weights {weights}" if weights is not None else ""
+        raise SourceError(
+            f"{source} cannot build {name}{asked}: {type(error).__name__}: {error}. "
+            "Look at model.arguments, which are the constructor's."
+        ) from error
+
+
+def _check_memory(name: str, make: Callable[[], nn.Module]) -> None:
+    """Build the model without memory first: a config's default may be larger than the machine."""
+    try:
+        with torch.device("meta"):
+            need = sum(tensor.nbytes for tensor in make().parameters())
+    except Exception:  # noqa: BLE001  # not every model can be built so, and then it is just built
+        return
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        raise SourceError(
+            f"{name} takes {need / 2**30:.0f} GiB, this machine has {have / 2**30:.0f}. "
+            "Make it smaller by its config's own numbers, as in model.arguments.num_hidden_layers=2."
+        )
+
+
+def _listed(found: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (found,) if isinstance(found, str) else found

@@ -1,16 +1,19 @@
-"""What the jobs share: Hydra around a function, plugins, plain data out of a config, and errors in one message."""
+"""What the jobs share: Hydra around a function, settings as plain data, plugins, and where a run writes."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from initframe.errors import InitframeError, SourceError
+from initframe.cli.complaints import leave, one_message
+from initframe.errors import InitframeError, SourceError, closest
 from initframe.recipe.presets import conf_directory
 
 
@@ -20,78 +23,105 @@ def hydra_job(name: str, run: Callable[[Any], None]) -> None:
     Args:
         name: the config's name, ``conf/<name>.yaml``.
         run: takes the composed config; an :class:`InitframeError` it raises ends the process with one message.
+            ``HYDRA_FULL_ERROR=1`` in the environment asks for tracebacks.
     """
     import hydra  # noqa: PLC0415  # only the command line needs it
 
+    traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
     def guarded(config: Any) -> None:
-        with one_message():
-            run(config)
+        try:
+            with one_message(traceback, _which_job()):
+                run(config)
+        finally:
+            leave_nothing(output_directory())
 
     guarded.__module__ = run.__module__
-    with one_message():
+    with one_message(traceback), _terminable(), _handed_on():
         hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=name)(guarded)()
 
 
-@contextmanager
-def one_message() -> Iterator[None]:
-    """Turn what a user can cause into one message on stderr and exit code 1; leave bugs their traceback."""
-    from hydra.errors import HydraException  # noqa: PLC0415
-    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
-    from yaml import YAMLError  # noqa: PLC0415
+class Setting(NamedTuple):
+    """What a job's setting must be: in words, and as a test."""
 
-    wants_traceback = os.environ.setdefault("HYDRA_FULL_ERROR", "1") != "1"
-    try:
-        yield
-    except InitframeError as error:
-        _leave(str(error))
-    except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
-        if wants_traceback:
-            raise
-        _leave(_told(error))
+    words: str
+    fits: Callable[[Any], bool]
 
 
-def _leave(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
-    raise SystemExit(1)
+SEED = Setting("an integer from 0 to 2**64 - 1", lambda v: type(v) is int and 0 <= v < 2**64)
+COUNT = Setting("a whole number, 0 or more", lambda v: type(v) is int and v >= 0)
+FLAG = Setting("true or false", lambda v: isinstance(v, bool))
+GENERATOR = Setting("stream or torch", lambda v: v in ("stream", "torch"))
+NAMES = Setting("a list of names, as in [my_module]", lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v))
+DATA = Setting("a mapping", lambda v: isinstance(v, dict))
+RECIPE = Setting("a recipe", lambda v: isinstance(v, dict | str))
+SEALED = (DATA, RECIPE)
+"""Settings that are data through and through: interpolations in them stay as they are written, and are refused."""
 
 
-def _told(error: BaseException) -> str:
-    """An exception and its cause, without repeating either."""
-    parts = [str(error)]
-    if error.__cause__ is not None and str(error.__cause__) not in parts[0]:
-        parts.append(str(error.__cause__))
-    return "\n".join(parts)
+def settings(config: Any, **wanted: Setting) -> dict[str, Any]:
+    """The settings of a job as plain data.
+
+    Args:
+        config: the composed config.
+        **wanted: what the job knows, by name.
+
+    Returns:
+        One value per wanted setting.
+
+    Raises:
+        InitframeError: one is missing, of the wrong type, or not among the wanted.
+
+    >>> settings({"seed": "7"}, seed=SEED)
+    Traceback (most recent call last):
+    initframe.errors.InitframeError: seed is an integer from 0 to 2**64 - 1, got '7'.
+    """
+    problems = [f"unknown setting {key}. {closest(key, wanted)}" for key in config if key not in wanted]
+    given = {}
+    for key, setting in wanted.items():
+        given[key] = plain(config, key, resolve=setting not in SEALED)
+        if key not in config:
+            problems.append(f"{key} is missing: it is {setting.words}.")
+        elif not setting.fits(given[key]):
+            problems.append(f"{key} is {setting.words}, got {given[key]!r}.")
+    if problems:
+        raise InitframeError(*problems)
+    return given
 
 
-def import_plugins(modules: Any) -> None:
+def plain(config: Any, key: str, *, resolve: bool) -> Any:
+    """One value of a config as plain data, interpolations resolved or left as they are written."""
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    if not OmegaConf.is_config(config):
+        return config.get(key)
+    if not resolve:
+        return OmegaConf.to_container(config, resolve=False).get(key)  # type: ignore[union-attr]
+    value = config.get(key)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def import_plugins(names: list[str]) -> None:
     """Import the modules that register initializers of one's own.
 
     Args:
-        modules: dotted names, importable from the current directory too.
+        names: dotted names, importable from the current directory too.
 
     Raises:
-        SourceError: one cannot be imported, or there is no list.
+        SourceError: one cannot be imported.
     """
-    names = plain(modules)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SourceError(f"plugins is a list of module names, got {names!r}. Write plugins=[my_module].")
     if names and "" not in sys.path:
         sys.path.insert(0, "")
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except InitframeError:
+            raise
+        except Exception as error:
             raise SourceError(
-                f"plugin {name!r} cannot be imported: {error}. "
+                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}. "
                 "Name a module that is installed or lies in the current directory."
             ) from error
-
-
-def plain(config: Any) -> Any:
-    """A part of a config as plain data, interpolations left as they were written: a recipe reads no environment."""
-    from omegaconf import OmegaConf  # noqa: PLC0415
-
-    return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
 
 
 def chosen(group: str) -> str:
@@ -99,7 +129,16 @@ def chosen(group: str) -> str:
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
 
     choice = HydraConfig.get().runtime.choices.get(group)
-    return choice if isinstance(choice, str) else "+".join(choice or ["recipe"])
+    name = choice if isinstance(choice, str) else "+".join(choice or ["recipe"])
+    changed = any(text.lstrip("+~").startswith((f"{group}.", f"{group}@")) for text in overrides())
+    return f"{name}, changed" if changed else name
+
+
+def overrides() -> list[str]:
+    """What the command line changed."""
+    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
+
+    return list(HydraConfig.get().overrides.task)
 
 
 def output_directory() -> Path:
@@ -107,3 +146,53 @@ def output_directory() -> Path:
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
 
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def leave_nothing(folder: Path) -> None:
+    """Remove a run's folder, and what was made to hold it, where nothing was written into them.
+
+    Args:
+        folder: below the current directory, with all of its parents there; any other one is removed alone.
+    """
+    here = Path.cwd()
+    inside = [path for path in (folder, *folder.parents) if path != here and path.is_relative_to(here)]
+    for path in inside or [folder]:
+        try:
+            path.rmdir()
+        except OSError:  # it holds something, or we stand in it
+            return
+
+
+def _which_job() -> str:
+    """Say which job of a multirun this is."""
+    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
+    from hydra.types import RunMode  # noqa: PLC0415
+
+    job = HydraConfig.get()
+    return f"job {job.job.num} ({job.job.override_dirname}): " if job.mode == RunMode.MULTIRUN else ""
+
+
+@contextmanager
+def _handed_on() -> Iterator[None]:
+    """Have Hydra hand its errors on instead of printing them itself."""
+    name = "HYDRA_FULL_ERROR"
+    before: Mapping[str, str] = {name: os.environ[name]} if name in os.environ else {}
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the process as an exception does, so that half-written files are removed on the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: leave("terminated.", 128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

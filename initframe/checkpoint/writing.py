@@ -1,4 +1,4 @@
-"""Models on disk: whole files or none."""
+"""Files that are whole or not there, and a model in one of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,5 @@
+"""Models on disk: written whole or not at all, read as data and never as code."""
+
+from initframe.checkpoint.reading import load_checkpoint as load_checkpoint
+from initframe.checkpoint.writing import replacing as replacing
+from initframe.checkpoint.writing import save_tensors as save_tensors
