@@ -25,7 +25,6 @@ _WRAPPERS = {
     ("torch.optim.swa_utils", "AveragedModel"): "module",
     ("timm.utils.model_ema", "ModelEmaV2"): "module",
     ("timm.utils.model_ema", "ModelEmaV3"): "module",
-    ("deepspeed.runtime.engine", "DeepSpeedEngine"): "module",
 }
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from initframe.model.parametrizations import Parametrization, Writes
+from initframe.model.computed import Parametrization, Writes
+from initframe.model.memory import is_distributed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """The live end of a slot: it reads, and says where a write goes; it never writes.
 
@@ -52,13 +52,15 @@ class Place:
         Raises:
             Exception: whatever a custom right_inverse raises; ``check`` tells beforehand.
         """
-        return ((self.held[0], value),) if self.computed is None else self.computed.invert(value)
+        if self.computed is None:
+            return ((self.held[0], value),)
+        return tuple(_as_held(*pair) for pair in self.computed.invert(value))
 
-    def check(self, value: Tensor | None = None) -> str | None:
-        """Try the way in on a throw-away value, before anything is written.
+    def check(self, value: Tensor) -> str | None:
+        """Try the way in, before anything is written.
 
         Args:
-            value: the value to try; without one, normal random numbers.
+            value: the value to try; it is the one to be filled, as a way in may be open to some values only.
 
         Returns:
             Why the place takes no such value, to be read after the tensor's name; ``None`` if it does, or if nothing
@@ -67,7 +69,7 @@ class Place:
         if self.computed is None or any(tensor.is_meta for tensor in self.held):
             return None
         try:
-            self.computed.invert(_throw_away(self.computed, self.held[0].device) if value is None else value)
+            self.computed.invert(value)
         except Exception as error:  # noqa: BLE001 - a custom right_inverse may raise anything
             return (
                 f"does not take the value through its parametrization: {error}. "
@@ -76,7 +78,11 @@ class Place:
         return None
 
 
-def _throw_away(how: Parametrization, device: torch.device) -> Tensor:
-    """Make a value to try with, without torch's own generators."""
-    numbers = torch.randn(how.shape, generator=torch.Generator().manual_seed(0))
-    return numbers.to(device=device, dtype=how.dtype)
+def _as_held(original: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """Give a new value the placements of its original, where that is a DTensor; every process has the whole value."""
+    if not is_distributed(original):
+        return original, new
+    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - loaded already, or there were no DTensor
+
+    mesh, placements = original.device_mesh, original.placements  # type: ignore[attr-defined]
+    return original, distribute_tensor(new, mesh, placements, src_data_rank=None)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from initframe.model.computed import Parametrization
 from initframe.model.fans import Fans, fans
 from initframe.model.flat import FLATTENED, flattened_tensors
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
 from initframe.model.packed import PACKED, is_packed, packed_state
-from initframe.model.parametrizations import Parametrization, parametrizations
+from initframe.model.parametrizations import parametrizations
 from initframe.model.slot import Kind
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

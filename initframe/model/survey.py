@@ -36,7 +36,7 @@ class Survey:
 
     title: str
     slots: tuple[Slot, ...]
-    places: Mapping[str, Place] = field(repr=False)
+    places: Mapping[str, Place] = field(repr=False, compare=False)
     config: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
@@ -62,14 +62,14 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
         extra = (name for name, value in model.items() if not is_tensor_entry(name, value))
         return _merge("state_dict", mapping_sites(model), {}, extra)
     bare = unwrap(model)
-    with _collector_paused():
+    with collector_paused():
         modules = list(walk(bare))
         sites = module_sites(modules, flattened_shapes(model))
         return _merge(title(bare), sites, read_config(bare), _extra_keys(modules))
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Pause the garbage collector: nothing becomes garbage here, but it would walk a large model several times."""
     enabled = gc.isenabled()
     gc.disable()

@@ -143,3 +143,9 @@ def test_depth_is_no_matter():
     for _ in range(2000):
         model = nn.Sequential(model)
     assert survey(model).slots[0].name == "0." * 2000 + "weight"
+
+
+def test_the_moving_averages_of_timm_are_wrappers():
+    ema = pytest.importorskip("timm.utils.model_ema")
+    assert names(ema.ModelEmaV3(nn.Linear(2, 3))) == ["weight", "bias"]
+    assert names(ema.ModelEmaV2(nn.Linear(2, 3))) == ["weight", "bias"]

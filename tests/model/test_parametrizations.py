@@ -136,7 +136,7 @@ def test_reading_and_trying_change_nothing(make):
     before, generator = state(layer), torch.get_rng_state()
     place = survey(layer).places["weight"]
     place.tensor()
-    assert place.check() is None
+    assert place.check(torch.eye(4)) is None
     place.targets(torch.eye(4))
     assert same(state(layer), before)
     assert torch.equal(torch.get_rng_state(), generator)
@@ -219,7 +219,7 @@ def test_without_a_way_back_the_slot_is_blocked_and_the_original_is_not():
 
 def test_a_way_back_that_fails_is_found_before_the_first_write():
     layer = layer_of(custom(Broken))
-    assert "too late" in survey(layer).places["weight"].check()
+    assert "too late" in survey(layer).places["weight"].check(torch.eye(4))
 
 
 def test_a_way_back_that_changes_the_shape_is_found():
@@ -234,7 +234,7 @@ def test_a_way_back_that_changes_the_shape_is_found():
     slot = weight_of(survey(layer))
     assert (slot.shape, slot.fan_in) == ((4, 4), 4)
     layer.parametrizations.weight[0].registered = True
-    assert "shape (2, 4)" in survey(layer).places["weight"].check()
+    assert "shape (2, 4)" in survey(layer).places["weight"].check(torch.eye(4))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_on_the_meta_device_names_and_shapes_are_known(make):
     layer = make(nn.Linear(4, 4)).to("meta")
     seen = survey(layer)
     assert weight_of(seen).shape == (4, 4)
-    assert seen.places["weight"].check() is None
+    assert seen.places["weight"].check(torch.eye(4)) is None
 
 
 def test_pruning_shows_the_logical_name_and_keeps_its_mask():

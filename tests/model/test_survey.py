@@ -44,7 +44,7 @@ def test_places_hold_the_live_tensors():
     ((target, value),) = place.targets(torch.ones(3, 5))
     assert target is model.weight
     assert torch.equal(value, torch.ones(3, 5))
-    assert place.check() is None
+    assert place.check(torch.ones(3, 5)) is None
 
 
 def test_a_survey_changes_nothing():
