@@ -34,10 +34,9 @@ class Blocks(Fill):
 
     @property
     def std(self) -> float:
-        """Of the mixture."""
-        pairs = zip(self.sizes, self.fills, strict=True)
-        square = sum(n * (f.std**2 + f.mean**2) for n, f in pairs) / max(sum(self.sizes), 1)
-        return math.sqrt(max(square - self.mean**2, 0.0))
+        """Of the mixture: the blocks' variances, and how far their means are apart."""
+        mean, pairs = self.mean, zip(self.sizes, self.fills, strict=True)
+        return math.sqrt(sum(n * (f.std**2 + (f.mean - mean) ** 2) for n, f in pairs) / max(sum(self.sizes), 1))
 
     def parts(self) -> Iterator[Fill]:
         """This fill and all fills inside it."""
@@ -82,9 +81,9 @@ class Masked(Fill):
 
     @property
     def std(self) -> float:
-        """Of the mixture."""
-        square = (1 - self.share) * (self.fill.std**2 + self.fill.mean**2) + self.share * self.value**2
-        return math.sqrt(max(square - self.mean**2, 0.0)) if not math.isnan(square) else math.nan
+        """Of the mixture: the fill's variance, and how far its mean is from the value."""
+        apart = self.share * (self.fill.mean - self.value) ** 2
+        return math.sqrt((1 - self.share) * (self.fill.std**2 + apart))
 
     def parts(self) -> Iterator[Fill]:
         """This fill and all fills inside it."""

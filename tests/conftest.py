@@ -1,0 +1,39 @@
+"""What all tests share: golden files, a table of initializers of one's own, hypothesis without deadlines."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from initframe.initializers import table as initializer_table
+
+GOLDEN = Path(__file__).parent / "golden"
+
+settings.register_profile("initframe", deadline=None, derandomize=True)
+settings.load_profile("initframe")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--overwrite", action="store_true", help="write golden files anew instead of comparing")
+
+
+@pytest.fixture
+def golden(request):
+    """Compare a text with ``golden/NAME``; with --overwrite, write it there."""
+
+    def compare(name, text):
+        path = GOLDEN / name
+        if request.config.getoption("--overwrite"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text + "\n", encoding="utf-8")
+        assert text + "\n" == path.read_text(encoding="utf-8")
+
+    return compare
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """The initializers, to which a test may add without the next test seeing it."""
+    names = dict(initializer_table._TABLE)
+    monkeypatch.setattr(initializer_table, "_TABLE", names)
+    return names

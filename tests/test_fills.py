@@ -1,0 +1,213 @@
+"""Fills as data: the moments they state are those of what is written, and they print and pack as what they are."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from samples import assert_moments
+
+import initframe
+from initframe.fills import (
+    Blocks,
+    Constant,
+    Dirac,
+    Elementwise,
+    Identity,
+    Keep,
+    Masked,
+    Normal,
+    Orthogonal,
+    Scale,
+    Shift,
+    ShrinkPerturb,
+    Sparse,
+    TruncatedNormal,
+    Uniform,
+)
+
+NUMBERS = st.floats(-10, 10)
+ELEMENTWISE = [
+    Constant(8),
+    Uniform(0, 3),
+    Uniform(-0.2, 0.2),
+    Normal(0, 2),
+    Normal(-5, 0.02),
+    TruncatedNormal(0, 1, -2, 2),
+    TruncatedNormal(0, 0.02, -2, 2),
+    TruncatedNormal(1, 2, 1.5, 3),
+    TruncatedNormal(0, 1, 4, 9),
+    TruncatedNormal(0, 1, -6, -5),
+    Elementwise(lambda u: -torch.log(u), 1.0, 1.0),
+]
+WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4, 4), 0.5)]
+ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
+COMPOSED = [Masked(Normal(), (2, 2), (0, 1), 3.0), Blocks((Normal(), Uniform()), (1, 1))]
+
+
+def written(fill, shape, seed=0, **options):
+    """A tensor of the shape, filled."""
+    return initframe.fill_(torch.empty(shape, **options), fill, name="w", seed=seed)
+
+
+@pytest.mark.parametrize("fill", ELEMENTWISE, ids=str)
+def test_stated_moments_are_those_of_what_is_drawn(fill):
+    assert_moments(written(fill, (500, 400)), fill.mean, fill.std)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_moments_in_other_dtypes(dtype):
+    assert_moments(written(Normal(0.5, 0.25), (500, 400), dtype=dtype), 0.5, 0.25)
+
+
+@given(NUMBERS, st.floats(0.01, 10), st.floats(-4, 4), st.floats(0.05, 6))
+def test_moments_of_a_cut_normal_by_integration(loc, scale, start, width):
+    fill = TruncatedNormal(loc, scale, loc + scale * start, loc + scale * (start + width))
+    x = torch.linspace(fill.low, fill.high, 20001, dtype=torch.float64)
+    weight = torch.exp(-(((x - loc) / scale) ** 2) / 2)
+    mass = torch.trapezoid(weight, x)
+    mean = torch.trapezoid(weight * x, x) / mass
+    variance = torch.trapezoid(weight * (x - mean) ** 2, x) / mass
+    assert fill.mean == pytest.approx(mean.item(), abs=1e-6 * scale, rel=1e-6)
+    assert fill.std == pytest.approx(math.sqrt(variance.item()), rel=1e-4)
+
+
+@given(NUMBERS, st.floats(0.01, 10), st.floats(-9, 9), st.floats(0.1, 5))
+def test_a_cut_normal_mirrors(loc, scale, start, width):
+    one = TruncatedNormal(loc, scale, loc + start * scale, loc + (start + width) * scale)
+    other = TruncatedNormal(-loc, scale, -one.high, -one.low)
+    assume(not math.isnan(one.mean))
+    assert (one.mean, one.std) == pytest.approx((-other.mean, other.std), rel=1e-6, abs=1e-9)
+
+
+def test_a_cut_without_mass_has_no_moments():
+    assert math.isnan(TruncatedNormal(0, 1, 50, 51).mean)
+    assert math.isnan(TruncatedNormal(0, 1, 50, 51).std)
+
+
+SIZES = st.integers(1, 7)
+
+
+@given(SIZES, SIZES)
+def test_identity_states_its_own_moments(rows, columns):
+    values = written(Identity((rows, columns)), (rows, columns))
+    assert torch.equal(values, torch.eye(rows, columns))
+    assert_exact(values, Identity((rows, columns)))
+
+
+@given(st.integers(1, 3), SIZES, SIZES, st.lists(st.integers(1, 5), min_size=1, max_size=3))
+def test_dirac_is_torchs_and_states_its_own_moments(groups, out, channels, kernel):
+    shape = (groups * out, channels, *kernel)
+    fill = Dirac(shape, groups)
+    values = written(fill, shape)
+    assert torch.equal(values, torch.nn.init.dirac_(torch.empty(shape), groups))
+    assert_exact(values, fill)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([(), (3,), (2, 2)]), st.floats(-3, 3))
+def test_orthogonal_is_orthogonal(rows, columns, kernel, gain):
+    shape = (rows, columns, *kernel)
+    matrix = written(Orthogonal(shape, gain), shape, dtype=torch.float64).reshape(rows, -1)
+    product = matrix @ matrix.T if rows <= matrix.shape[1] else matrix.T @ matrix
+    assert torch.allclose(product, gain**2 * torch.eye(len(product), dtype=torch.float64), atol=1e-6)
+
+
+def test_orthogonal_is_uniform_over_rotations():
+    """Every entry of a Haar matrix has mean 0 and variance 1/n, whichever entry it is; the trace has variance 1."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([Orthogonal((3, 3)).build(lambda *_: torch.randn(9, generator=generator)) for _ in range(4000)])
+    for entry in draws.flatten(1).T:
+        assert_moments(entry, 0.0, Orthogonal((3, 3)).std)
+    assert_moments(draws.diagonal(dim1=1, dim2=2).sum(1), 0.0, 1.0)
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.floats(0, 1))
+def test_sparse_has_its_zeros_in_every_column(rows, columns, sparsity):
+    fill = Sparse((rows, columns), sparsity, 0.5)
+    zeros = (written(fill, (rows, columns)) == 0).sum(0)
+    assert torch.equal(zeros, torch.full((columns,), math.ceil(sparsity * rows)))
+
+
+def test_sparse_states_its_moments_and_spreads_its_zeros():
+    fill = Sparse((50, 4000), 0.3, 0.5)
+    values = written(fill, fill.shape)
+    assert_moments(values, fill.mean, fill.std)
+    for row in values:
+        assert_moments((row == 0).double(), 0.3, math.sqrt(0.3 * 0.7))
+
+
+def assert_exact(values, fill):
+    """The moments of a fill that draws nothing are those of its elements."""
+    std, mean = torch.std_mean(values.double(), correction=0)
+    assert (fill.mean, fill.std) == pytest.approx((mean.item(), std.item()), abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), NUMBERS), min_size=1, max_size=4), st.integers(0, 1))
+def test_blocks_mix_the_moments_of_their_parts(parts, dim):
+    sizes = tuple(size for size, _ in parts)
+    fill = Blocks(tuple(Constant(value) for _, value in parts), sizes, dim)
+    expected = torch.tensor([value for size, value in parts for _ in range(size)], dtype=torch.float64)
+    shape = (sum(sizes), 3) if dim == 0 else (3, sum(sizes))
+    values = written(fill, shape, dtype=torch.float64)
+    assert torch.equal(values.movedim(dim, 0)[:, 0], expected)
+    assert_exact(values, fill)
+
+
+def test_blocks_of_laws():
+    fill = Blocks((Normal(0, 1), Uniform(2, 4), Constant(-1)), (200, 100, 100))
+    assert_moments(written(fill, (400, 500)), fill.mean, fill.std)
+
+
+@given(NUMBERS, NUMBERS, st.integers(0, 3), st.integers(0, 4), st.booleans())
+def test_masks_mix_moments(inside, outside, row, column, whole_row):
+    index = (row,) if whole_row else (row, column)
+    fill = Masked(Constant(outside), (4, 5), index, inside)
+    values = written(fill, (4, 5), dtype=torch.float64)
+    expected = torch.full((4, 5), outside, dtype=torch.float64)
+    expected[index] = inside
+    assert torch.equal(values, expected)
+    assert_exact(values, fill)
+
+
+def test_a_mask_around_a_law():
+    fill = Masked(Normal(1, 2), (20, 10_000), (3,), 7.0)
+    values = written(fill, (20, 10_000))
+    assert (values[3] == 7).all()
+    assert_moments(values, fill.mean, fill.std)
+
+
+@pytest.mark.parametrize("fill", ON_CURRENT, ids=str)
+def test_what_starts_from_current_values_says_so(fill):
+    assert fill.needs_current
+    assert math.isnan(fill.mean)
+    assert math.isnan(fill.std)
+    assert Masked(fill, (2,), (0,), 0.0).needs_current
+    assert Blocks((Constant(0), fill), (1, 1)).needs_current
+    assert not Blocks((Constant(0),), (2,)).needs_current
+
+
+@pytest.mark.parametrize("fill", [*ELEMENTWISE, *WHOLE, *ON_CURRENT, *COMPOSED], ids=str)
+def test_fills_are_plain_data(fill):
+    data = json.loads(json.dumps(fill.to_dict()))
+    assert data["kind"] == fill.kind
+    assert hash(fill) == hash(fill)
+    assert fill in list(fill.parts())
+
+
+@pytest.mark.parametrize(
+    ("fill", "text"),
+    [
+        (Uniform(-0.5, 0.5), "uniform(±0.5)"),
+        (Uniform(0, 3), "uniform(0, 3)"),
+        (Normal(0.0, 1 / 3), "normal(0, 0.3333)"),
+        (TruncatedNormal(0, 0.02, -0.04, 0.04), "truncated_normal(0, 0.02, -0.04, 0.04)"),
+        (Orthogonal((5, 5), 2.0), "orthogonal(2)"),
+        (Blocks((Normal(), Normal()), (2, 2)), "2 × normal(0, 1)"),
+        (Blocks((Constant(0), Constant(1)), (2, 2)), "constant(0) | constant(1)"),
+        (Masked(Normal(), (5, 5), (1,), 0.0), "normal(0, 1), 0 at [1]"),
+    ],
+)
+def test_fills_print_what_tells_them_apart(fill, text):
+    assert str(fill) == text

@@ -1,0 +1,126 @@
+"""The house as the design draws it: who may know whom, what an import costs, who may write, and what is not there."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "initframe"
+
+# Each floor may know the floors before it. Rooms on one floor know nothing of each other.
+FLOORS = [
+    {"errors", "version"},
+    {"recipe", "model", "stream", "fills"},
+    {"initializers"},
+    {"plan"},
+    {"resolver", "shards", "report"},
+    {"classic", "targets", "aftermath"},
+    {"apply"},
+    {"manifest", "checkpoint", "signal"},
+    {"sources"},
+    {"cli"},
+    {"scripts"},
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+FILES = sorted(p for folder in ("initframe", "scripts") for p in (ROOT / folder).rglob("*.py"))
+SOURCES = [p for p in FILES if p != PACKAGE / "__init__.py"]
+HEAVY = {
+    "hydra",
+    "omegaconf",
+    "torchvision",
+    "rich",
+    "matplotlib",
+    "llvmlite",
+    "yaml",
+    "triton",
+    "numba",
+    "safetensors",
+}
+
+
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def label(path):
+    return str(path.relative_to(ROOT))
+
+
+def room(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return "scripts" if parts[0] == "scripts" else parts[1]
+
+
+def imported(path):
+    """Full names of the modules that a file imports, wherever in the file it does."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used here"
+            names = [alias.name for alias in node.names]
+            yield from ([f"initframe.{name}" for name in names] if node.module == "initframe" else [node.module])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=label)
+def test_imports_run_one_way(path):
+    known = {name.split(".")[1] for name in imported(path) if name.startswith("initframe.")}
+    assert known <= FLOOR_OF.keys(), "a room that FLOORS does not know"
+    own = room(path)
+    assert {other for other in known if other != own and FLOOR_OF[other] >= FLOOR_OF[own]} == set()
+
+
+def test_every_room_has_its_floor():
+    assert {room(path) for path in SOURCES} <= FLOOR_OF.keys()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "recipe").glob("*.py")), ids=label)
+def test_recipes_know_no_torch(path):
+    assert not [name for name in imported(path) if name.split(".")[0] in ("torch", "numpy")]
+
+
+def test_import_is_light():
+    code = "import sys, json, initframe; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    modules = set(json.loads(done.stdout))
+    assert "torch" in modules
+    assert modules & HEAVY == set()
+
+
+# Plugins, installed entry points, the libraries that models come from.
+IMPORTERS = ("initframe/cli/job.py", "initframe/initializers/table.py", "initframe/sources.py")
+
+
+def called(path):
+    """Last names of everything that a file calls."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_nothing_makes_code_of_data(path):
+    by_name = {n.func.id for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    assert not by_name & {"eval", "exec", "compile", "__import__"}
+    assert not {"instantiate", "unsafe_load", "full_load"} & set(called(path))
+    libraries = {name.split(".")[0] for name in imported(path)}
+    assert not libraries & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    assert "importlib" not in libraries or label(path) in IMPORTERS
+
+
+# Tensors of one's own, made in the same function: what is written there is nobody's parameter.
+OWN_MEMORY = {("initframe/model/memory.py", "fill_")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=label)
+def test_only_apply_writes(path):
+    writers = ("initframe/apply.py", "initframe/classic.py")
+    if label(path) in writers or room(path) == "stream":
+        return
+    in_place = {name for name in called(path) if name.endswith("_") and not name.startswith("_")}
+    assert {(label(path), name) for name in in_place} <= OWN_MEMORY
