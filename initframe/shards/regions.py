@@ -1,4 +1,4 @@
-"""Which elements of a tensor this process holds, as index runs of the whole."""
+"""A part of a tensor, as index runs of the whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 Run = tuple[int, int]
 """Consecutive indices along one dimension: start and stop."""
+Runs = tuple[Run, ...]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Region:
 
     shape: tuple[int, ...]
     extent: tuple[Run, ...]
-    runs: tuple[tuple[Run, ...], ...]
+    runs: tuple[Runs, ...]
 
     @staticmethod
     def whole(shape: tuple[int, ...]) -> Region:
@@ -36,6 +37,11 @@ class Region:
         """
         extent = tuple((0, size) for size in shape)
         return Region(shape, extent, tuple((run,) for run in extent))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the tensor is here."""
+        return all(runs == ((0, size),) for runs, size in zip(self.runs, self.shape, strict=True))
 
     @property
     def local_shape(self) -> tuple[int, ...]:
@@ -117,17 +123,17 @@ class Region:
     ) -> Iterator[tuple[Tensor, int, int]]:
         """Walk the dimensions before the last split one; from it on everything is dense."""
         if not self.shape or split == 0:
-            for (start, _), here in _placed(self.runs[0] if self.shape else ((0, 1),)):
+            for (start, _), here in placed(self.runs[0] if self.shape else ((0, 1),)):
                 piece = out[here] if self.shape else out
                 yield _as_rows(piece, 1), offset + (start * strides[0] if strides else 0), piece.numel()
         elif dim == split - 1:
-            for (row, _), here in _placed(self.runs[dim]):
-                for (column, _), there in _placed(self.runs[split]):
+            for (row, _), here in placed(self.runs[dim]):
+                for (column, _), there in placed(self.runs[split]):
                     piece = out[here, there]
                     start = offset + row * strides[dim] + column * strides[split]
                     yield _as_rows(piece, len(piece)), start, strides[dim]
         else:
-            for (start, stop), here in _placed(self.runs[dim]):
+            for (start, stop), here in placed(self.runs[dim]):
                 for i in range(stop - start):
                     deeper = offset + (start + i) * strides[dim]
                     yield from self._pieces(out[here.start + i], dim + 1, split, deeper, strides)
@@ -141,18 +147,9 @@ def _as_rows(piece: Tensor, count: int) -> Tensor:
     return rows
 
 
-def _placed(runs: tuple[Run, ...]) -> Iterator[tuple[Run, slice]]:
+def placed(runs: Runs) -> Iterator[tuple[Run, slice]]:
     """Each run with the slice of local memory that holds it."""
     here = 0
     for start, stop in runs:
         yield (start, stop), slice(here, here + stop - start)
         here += stop - start
-
-
-def held(tensor: Tensor) -> tuple[Tensor, Region]:
-    """The memory of a tensor in this process, and the region of the whole that it holds.
-
-    >>> held(torch.empty(2, 3))[1].local_shape
-    (2, 3)
-    """
-    return tensor, Region.whole(tuple(tensor.shape))
