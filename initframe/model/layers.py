@@ -82,13 +82,23 @@ def _read_class(cls: type) -> tuple[tuple[str, ...], str | None, str | None]:
     return tuple(base.__name__ for base in bases), name, law
 
 
+def class_names(module: nn.Module) -> tuple[str, ...]:
+    """Name a module's class and its bases, most derived first.
+
+    >>> class_names(nn.Linear(2, 3))
+    ('Linear', 'Module')
+    """
+    cls: type = type(module)
+    return _read_class(cls)[0]
+
+
 def title(module: nn.Module) -> str:
     """Name a model by its class, for messages.
 
     >>> title(nn.Linear(2, 3))
     'Linear'
     """
-    return read_layer(module).types[0]
+    return class_names(module)[0]
 
 
 def read_config(model: nn.Module) -> dict[str, float]:

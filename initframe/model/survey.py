@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, nn
 
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import read_config, title
+from initframe.model.layers import class_names, read_config, title
 from initframe.model.memory import Footprint, footprint, is_shapeless, overlaps
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import obstacle
@@ -32,6 +32,7 @@ class Survey:
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
+        modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
     """
 
     title: str
@@ -40,6 +41,17 @@ class Survey:
     config: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
+    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+    def around(self, name: str) -> Iterator[tuple[str, ...]]:
+        """Give the class names of the modules that a tensor lies in, its owner first.
+
+        >>> [types[0] for types in survey(nn.Sequential(nn.Linear(2, 3))).around("0.weight")]
+        ['Linear', 'Sequential']
+        """
+        while name:
+            name = name[: name.rstrip(".").rfind(".") + 1]
+            yield self.modules.get(name, ())
 
 
 def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
@@ -65,7 +77,8 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
     with collector_paused():
         modules = list(walk(bare))
         sites = module_sites(modules, flattened_shapes(model))
-        return _merge(title(bare), sites, read_config(bare), _extra_keys(modules))
+        seen = _merge(title(bare), sites, read_config(bare), _extra_keys(modules))
+        return replace(seen, modules={prefix: class_names(module) for prefix, module in modules})
 
 
 @contextmanager

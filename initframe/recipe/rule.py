@@ -49,6 +49,7 @@ class Rule:
         match: a tensor is matched if one of these matches its name,
         exclude: none of these does,
         module: one of these globs, if any, matches the class of its module or a base of it,
+        inside: one of these, if any, matches the class of a module that it lies in, however deep, or a base of it,
         where: this condition, if any, holds for it,
         kind: and it is of this kind.
         split: the number of equal blocks along the output axis, or the blocks' sizes; ``None``: one block.
@@ -62,6 +63,7 @@ class Rule:
     _: KW_ONLY
     exclude: tuple[Pattern, ...] = ()
     module: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     where: Expression | None = None
     kind: Kind = "parameter"
     split: int | tuple[Expression, ...] | None = None
@@ -87,6 +89,7 @@ class Rule:
             "match": _one_or_list([pattern.text for pattern in self.match]),
             "exclude": _one_or_list([pattern.text for pattern in self.exclude]),
             "module": _one_or_list(list(self.module)),
+            "inside": _one_or_list(list(self.inside)),
             "where": self.where.source if self.where else None,
             "kind": self.kind if self.kind != "parameter" else None,
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
@@ -263,6 +266,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "match": _read_match,
     "exclude": _read_patterns,
     "module": _read_globs,
+    "inside": _read_globs,
     "where": _read_where,
     "kind": _read_kind,
     "split": _read_split,
