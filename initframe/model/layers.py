@@ -41,9 +41,9 @@ class Layer:
     def padding_row(self, attribute: str, shape: Sequence[int]) -> int | None:
         """Give the row of an embedding that stays zero, counted from the first."""
         row = self.settings.get("padding_idx")
-        if row is None or attribute != "weight" or self.name not in ("Embedding", "EmbeddingBag") or not shape[0]:
+        if row is None or attribute != "weight" or self.name not in ("Embedding", "EmbeddingBag") or 0 in shape[:1]:
             return None
-        return int(row) % shape[0]
+        return int(row) % shape[0] if shape else None
 
 
 def read_layer(module: nn.Module) -> Layer:

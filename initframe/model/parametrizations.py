@@ -36,10 +36,9 @@ def parametrizations(module: nn.Module) -> dict[str, Parametrization]:
     ['parametrizations.weight.original0', 'parametrizations.weight.original1']
     """
     found = {}
-    registered = module._modules.get("parametrizations")  # noqa: SLF001
-    for name, how in registered.named_children() if registered is not None else ():
-        if isinstance(how, ParametrizationList):
-            found[name] = _registered(name, how)
+    if "parametrizations" in module._modules:  # noqa: SLF001
+        children = module.get_submodule("parametrizations").named_children()
+        found = {name: _registered(name, how) for name, how in children if isinstance(how, ParametrizationList)}
     return found | hooked(module)
 
 

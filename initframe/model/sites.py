@@ -72,8 +72,8 @@ def module_sites(modules: Iterable[tuple[str, nn.Module]], whole: Mapping[int, t
     ['0.weight', '0.bias']
     """
     for prefix, module in modules:
-        own: dict[str, Tensor | None] = {**module._parameters, **module._buffers}  # noqa: SLF001
-        held = {name: tensor for name, tensor in own.items() if tensor is not None}
+        own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
+        held = {name: tensor for name, tensor in own if tensor is not None}
         computed = parametrizations(module)
         if held or computed:
             yield from _own_sites(prefix, module, held, computed, whole)
@@ -90,7 +90,7 @@ def _own_sites(
 ) -> Iterator[Site]:
     """Meet what one module holds and computes."""
     layer = read_layer(module)
-    shapes = {name: whole.get(id(tensor)) or _shape(tensor) for name, tensor in held.items()}
+    shapes = {name: whole[id(t)] if id(t) in whole else _shape(t) for name, t in held.items()}
     shapes |= {name: how.shape for name, how in computed.items()}
     raw = _raw_names(prefix, module, computed)
     for name, tensor in held.items():

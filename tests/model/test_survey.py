@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from initframe.model import survey
 
@@ -293,3 +294,22 @@ def test_canonical_names_are_the_first_in_named_parameters(model):
 @given(trees())
 def test_a_survey_is_a_function_of_the_model(model):
     assert survey(model).slots == survey(model).slots
+
+
+# --- other kinds of modules --------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_scripted_and_traced_modules_keep_their_names():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
+    for other in (torch.jit.script(model), torch.fx.symbolic_trace(model)):
+        found = [(slot.name, slot.shape, slot.kind, slot.fan_in) for slot in survey(other).slots]
+        assert found == [(slot.name, slot.shape, slot.kind, slot.fan_in) for slot in survey(model).slots]
+
+
+def test_fake_tensors_are_read_like_meta_ones():
+    with FakeTensorMode():
+        model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+        model[1].weight = model[0].weight
+    names = [(slot.name, slot.aliases, slot.blocked) for slot in survey(model).slots]
+    assert names == [("0.weight", ("1.weight",), None), ("0.bias", (), None), ("1.bias", (), None)]
