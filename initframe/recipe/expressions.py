@@ -150,27 +150,34 @@ def _parse_text(text: str) -> Expression:
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> float | bool:
     """Walk one node; numbers are float64 from here on."""
-    match node:
-        case ast.Constant(value=bool(value)):
-            return value
-        case ast.Constant(value=int() | float() as value):
-            return float(value)
-        case ast.Name(id=name):
-            return _named_number(name, names)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _value(operand, names)
-        case ast.UnaryOp(op=op, operand=operand):
-            return _computed(node, ARITHMETIC[type(op)], _value(operand, names))
-        case ast.BinOp(left=left, op=op, right=right):
-            return _computed(node, ARITHMETIC[type(op)], _value(left, names), _value(right, names))
-        case ast.BoolOp(op=op, values=values):
-            truths = (bool(_value(value, names)) for value in values)
-            return all(truths) if isinstance(op, ast.And) else any(truths)
-        case ast.Compare():
-            return _compared(node, names)
-        case ast.Call(func=ast.Name(id=name), args=args):
-            return _computed(node, _function(name, names), *(_value(arg, names) for arg in args))
-    raise ExpressionError(f"it holds a {type(node).__name__}")  # only a tree that parse() did not check
+    walk = _WALKS.get(type(node))
+    if walk is None:  # only in a tree that parse() did not check
+        raise ExpressionError(f"it holds a {type(node).__name__}")
+    return walk(node, names)
+
+
+def _constant(node: ast.Constant, names: Mapping[str, Any]) -> float | bool:
+    del names
+    return node.value if isinstance(node.value, bool) else float(node.value)  # type: ignore[arg-type]
+
+
+def _unary(node: ast.UnaryOp, names: Mapping[str, Any]) -> float | bool:
+    value = _value(node.operand, names)
+    return not value if isinstance(node.op, ast.Not) else _computed(node, ARITHMETIC[type(node.op)], value)
+
+
+def _binary(node: ast.BinOp, names: Mapping[str, Any]) -> float:
+    return _computed(node, ARITHMETIC[type(node.op)], _value(node.left, names), _value(node.right, names))
+
+
+def _boolean(node: ast.BoolOp, names: Mapping[str, Any]) -> bool:
+    truths = (bool(_value(value, names)) for value in node.values)
+    return all(truths) if isinstance(node.op, ast.And) else any(truths)
+
+
+def _called(node: ast.Call, names: Mapping[str, Any]) -> float:
+    name = node.func.id if isinstance(node.func, ast.Name) else ""
+    return _computed(node, _function(name, names), *(_value(arg, names) for arg in node.args))
 
 
 def _compared(node: ast.Compare, names: Mapping[str, Any]) -> bool:
@@ -234,3 +241,14 @@ def _looked_up(name: str, names: Mapping[str, Any]) -> Any:
         return names[name]
     except KeyError:
         raise ExpressionError(f"unknown name '{name}'. {closest(name, names)}".rstrip()) from None
+
+
+_WALKS: dict[type[ast.expr], Callable[[Any, Mapping[str, Any]], float | bool]] = {
+    ast.Constant: _constant,
+    ast.Name: lambda node, names: _named_number(node.id, names),
+    ast.UnaryOp: _unary,
+    ast.BinOp: _binary,
+    ast.BoolOp: _boolean,
+    ast.Compare: _compared,
+    ast.Call: _called,
+}

@@ -46,7 +46,7 @@ class Ground:
         if counted.fan_in is not None and counted.fan_out is not None:
             own.update(fan_in=counted.fan_in, fan_out=counted.fan_out)
         names: ChainMap[str, Any] = ChainMap(own)
-        later = (_Written(arguments or {}, names), _Written(self.recipe.vars, names))
+        later = [_Written(written, names) for written in (arguments, self.recipe.vars) if written]
         names.maps += [captures, *later, self.seen.config, GAINS, FUNCTIONS, CONSTANTS]  # type: ignore[list-item]
         return names
 

@@ -13,7 +13,7 @@ from initframe.initializers.arguments import bind, signature
 from initframe.model import Slot
 from initframe.recipe.expressions import ExpressionError, number, parse
 from initframe.recipe.recipe import Rule
-from initframe.resolver.facts import Ground
+from initframe.resolver.facts import Facts, Ground
 from initframe.resolver.holding import misfit
 from initframe.resolver.matching import Match
 
@@ -56,14 +56,24 @@ def numbers(rule: Rule) -> dict[str, Any]:
 def _call(match: Match, slot: Slot, ground: Ground, block: int | None = None) -> tuple[Fill, Arguments]:
     """Call the rule's initializer on a slot, or on one block of it."""
     rule, function = match.rule, initializers.get(match.rule.init)
-    facts = ground.facts(slot, match.captures, _in_block(rule, block))
-    arguments = bind(function, rule.arguments, lambda written: number(parse(written), facts), block)
+    written = _in_block(rule, block)
+    plain = all(type(value) in _NUMBERS for value in written.values())  # then nobody asks for facts
+    facts = {} if plain else ground.facts(slot, match.captures, written)
+    arguments = bind(function, rule.arguments, lambda value: _number(value, facts), block)
     counted = slot if rule.init == "torch_default" else ground.counted(slot)  # a layer's own law counts as torch does
     fill = _guarded(lambda: function(counted, **arguments), rule)
     if not isinstance(fill, Fill):
         kind = type(fill).__name__
         raise ResolveError(f"{rule.init} returned {kind}, which is no Fill. Return one: initframe.Normal(0, 1), say.")
     return fill, arguments
+
+
+_NUMBERS = (int, float)
+
+
+def _number(written: Any, facts: Facts) -> float:
+    """What a recipe wrote for a number, evaluated where it is an expression."""
+    return written if type(written) in _NUMBERS else number(parse(written), facts)
 
 
 def _per_block(rule: Rule) -> dict[str, Sequence[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -32,121 +32,129 @@ class Match:
 
 
 class Matcher:
-    """One rule, ready to be held against slots: by name first, because that is what rules most often fail by."""
+    """One rule over a whole model: by name first, because that is what rules most often fail by.
 
-    def __init__(self, rule: Rule, names: Iterable[str]) -> None:
+    Attributes:
+        rule: the rule.
+        hits: by slot name, those of the slot's names that the patterns match, with the facts that captures give.
+    """
+
+    def __init__(self, rule: Rule, named: Sequence[tuple[str, Slot]]) -> None:
         self.rule = rule
-        self._counts = {pattern: layer_counts(pattern, names) for pattern in rule.match if pattern.captures}
+        self.hits: dict[str, dict[str, dict[str, int]]] = {}
+        self._fitting: dict[tuple[tuple[str, ...], ...], bool] = {}
+        for pattern in reversed(rule.match):  # where several match, the first one speaks
+            self._add(pattern, named)
+
+    def _add(self, pattern: Pattern, named: Sequence[tuple[str, Slot]]) -> None:
+        fits = pattern.regex.match
+        found = [(name, slot) for name, slot in named if fits(name)]
+        counts = layer_counts(pattern, (name for name, _ in found)) if pattern.captures else {}
+        for name, slot in found:
+            if slot.part_of is None or _asks_for(self.rule, slot):
+                captures = pattern.match(name) or ()
+                facts = {c.name: c.value for c in captures}
+                facts |= {plural(c.name): counts[c.name, c.prefix] for c in captures}
+                self.hits.setdefault(slot.name, {})[name] = facts
 
     def match(self, slot: Slot, ground: Ground) -> Match | None:
-        """Hold the rule against one slot.
+        """Hold the rule's other conditions against a slot that it hits by name.
 
         Raises:
             ExpressionError: the rule's ``where`` has no value for this slot.
         """
         if self.rule.kind not in (slot.kind, "any") or not self.fits_module(slot):
             return None
-        found = {name: facts for name, facts in self.by_name(slot).items() if not self.excludes(name)}
+        found = [name for name in self.hits[slot.name] if not self.excludes(name)]
         if not found:
             return None
-        captures = next(iter(found.values()))
+        captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
         if self.rule.where and not slot.lazy and not truth(self.rule.where, ground.facts(slot, captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(self.rule, frozenset(found), captures)
 
-    def by_name(self, slot: Slot) -> dict[str, dict[str, int]]:
-        """The slot's names that the rule's patterns match, with the facts that the captures give."""
-        pairs = ((name, self._captures(name)) for name in (slot.name, *slot.aliases))
-        found = {name: captures for name, captures in pairs if captures is not None}
-        return found if slot.part_of is None or self._asks_for(slot) else {}
-
-    def _asks_for(self, slot: Slot) -> bool:
-        """Whether the rule writes out the last segment of a raw name: ``*.original0`` does, ``*`` does not."""
-        return any(p.text == slot.name or p.text.endswith(f".{slot.attribute}") for p in self.rule.match)
-
-    def _captures(self, name: str) -> dict[str, int] | None:
-        for pattern in self.rule.match:
-            captures = pattern.match(name)
-            if captures is not None:
-                facts = {c.name: c.value for c in captures}
-                return facts | {plural(c.name): self._counts[pattern][c.name, c.prefix] for c in captures}
-        return None
-
     def excludes(self, name: str) -> bool:
         """Whether the rule's ``exclude`` takes a name away."""
-        return any(pattern.match(name) is not None for pattern in self.rule.exclude)
+        return any(pattern.regex.match(name) for pattern in self.rule.exclude)
 
     def fits_module(self, slot: Slot) -> bool:
         """Whether the rule's ``module`` fits the class of the slot's module, or a base of it."""
-        types = {name for owner in (slot.module_types, *slot.alias_types) for name in owner}
-        return not self.rule.module or any(fnmatchcase(name, glob) for glob in self.rule.module for name in types)
+        if not self.rule.module:
+            return True
+        owners = (slot.module_types, *slot.alias_types)
+        if owners not in self._fitting:
+            types = {name for owner in owners for name in owner}
+            self._fitting[owners] = any(fnmatchcase(name, glob) for glob in self.rule.module for name in types)
+        return self._fitting[owners]
 
 
-def match_all(rules: Iterable[Rule], ground: Ground, problems: Problems) -> dict[str, list[Match]]:
+def _asks_for(rule: Rule, slot: Slot) -> bool:
+    """Whether a rule writes out the last segment of a raw name: ``*.original0`` does, ``*`` does not."""
+    return any(p.text == slot.name or p.text.endswith(f".{slot.attribute}") for p in rule.match)
+
+
+def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -> dict[str, list[Match]]:
     """For every slot the rules that match it, in the recipe's order.
 
     Args:
-        rules: sound rules.
+        matchers: of sound rules.
         ground: recipe and model.
-        problems: takes what goes wrong, unused rules included.
+        problems: takes conditions that have no value.
 
     Returns:
         Matches by slot name, for slots that have any.
     """
-    names = all_names(ground.seen)
+    slots = {slot.name: slot for slot in (*ground.seen.slots, *ground.seen.raw)}
     matches: dict[str, list[Match]] = defaultdict(list)
-    for rule in rules:
-        matcher = Matcher(rule, names)
-        for slot in (*ground.seen.slots, *ground.seen.raw):
+    for matcher in matchers:
+        rule = matcher.rule
+        for name in matcher.hits:
             try:
-                found = matcher.match(slot, ground)
+                found = matcher.match(slots[name], ground)
             except ExpressionError as error:
-                problems.on(rule, slot, f"where {rule.where.text if rule.where else ''!r}: {error}.")
+                problems.on(rule, slots[name], f"where {rule.where.text if rule.where else ''!r}: {error}.")
                 continue
             if found:
-                matches[slot.name].append(found)
+                matches[name].append(found)
     return dict(matches)
 
 
-def unused(rules: Iterable[Rule], matches: Mapping[str, list[Match]], ground: Ground, problems: Problems) -> list[str]:
+def unused(
+    matchers: Iterable[Matcher], matches: Mapping[str, list[Match]], seen: Survey, problems: Problems
+) -> list[str]:
     """Say of every rule that matches nothing, and of every exclude that takes nothing away, why that is.
 
     Args:
-        rules: sound rules; optional ones are passed over.
+        matchers: of sound rules; optional ones are passed over.
         matches: from :func:`match_all`.
-        ground: recipe and model.
+        seen: the model.
         problems: rules that have failed otherwise are passed over.
 
     Returns:
         One message per rule.
     """
     used = {found.rule.name for several in matches.values() for found in several}
-    return list(_unused(rules, used, ground, problems))
+    told = (matcher for matcher in matchers if not matcher.rule.optional and not problems.has(matcher.rule))
+    return list(_unused(told, used, seen))
 
 
-def _unused(rules: Iterable[Rule], used: set[str], ground: Ground, problems: Problems) -> Iterator[str]:
-    for rule in rules:
-        if rule.optional or problems.has(rule):
-            continue
-        matcher = Matcher(rule, all_names(ground.seen))
+def _unused(matchers: Iterable[Matcher], used: set[str], seen: Survey) -> Iterator[str]:
+    for matcher in matchers:
+        rule = matcher.rule
         if rule.name not in used:
-            yield _why_unused(matcher, ground.seen)
-        elif rule.exclude and not _excludes_any(matcher, ground.seen):
+            yield _why_unused(matcher, seen)
+        elif rule.exclude and not any(matcher.excludes(name) for names in matcher.hits.values() for name in names):
             shown = ", ".join(pattern.text for pattern in rule.exclude)
-            hint = _neighbours(rule.exclude[0], ground.seen)
+            hint = _neighbours(rule.exclude[0], seen)
             fix = "Fix the pattern, or set optional: true on the rule, or unused: warn."
             yield f"{rule.describe()}: exclude {shown} takes nothing away. {hint}{fix}"
-
-
-def _excludes_any(matcher: Matcher, seen: Survey) -> bool:
-    return any(matcher.excludes(name) for slot in seen.slots for name in matcher.by_name(slot))
 
 
 def _why_unused(matcher: Matcher, seen: Survey) -> str:
     """Say which of a rule's conditions left nothing, and what stands nearest."""
     rule = matcher.rule
     said, fix = rule.describe(), "Fix the rule, or set optional: true on it, or unused: warn."
-    by_name = [slot for slot in (*seen.slots, *seen.raw) if matcher.by_name(slot)]
+    by_name = [slot for slot in (*seen.slots, *seen.raw) if slot.name in matcher.hits]
     if not by_name:
         hint = _neighbours(rule.match[0], seen)
         return f"{said} matches no tensor of {seen.title}. {hint}Fix the pattern, or set unused: warn."
@@ -158,7 +166,7 @@ def _why_unused(matcher: Matcher, seen: Survey) -> str:
     if not of_module:
         types = ", ".join(sorted({slot.module_types[0] for slot in of_kind if slot.module_types})) or "not known"
         return f"{said}: module {', '.join(rule.module)} leaves nothing; the tensors' modules are {types}. {fix}"
-    left = [slot for slot in of_module if any(not matcher.excludes(name) for name in matcher.by_name(slot))]
+    left = [slot for slot in of_module if any(not matcher.excludes(name) for name in matcher.hits[slot.name])]
     if not left:
         return f"{said}: exclude leaves nothing of {named(of_module)}. {fix}"
     return f"{said}: where {rule.where.text if rule.where else ''!r} is true for none of {named(left)}. {fix}"
@@ -167,10 +175,14 @@ def _why_unused(matcher: Matcher, seen: Survey) -> str:
 def _neighbours(pattern: Pattern, seen: Survey) -> str:
     """The names closest to a pattern without its wildcards, as a sentence with a space after it."""
     plain = pattern.text.translate(str.maketrans("", "", "*?{}[]"))
-    hint = closest(plain, all_names(seen)).replace("Closest:", "Closest names:").replace("Options:", "Names:")
+    hint = (
+        closest(plain, (name for name, _ in named_slots(seen)))
+        .replace("Closest:", "Closest names:")
+        .replace("Options:", "Names:")
+    )
     return f"{hint} " if hint else ""
 
 
-def all_names(seen: Survey) -> list[str]:
-    """Every name of every slot."""
-    return [name for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)]
+def named_slots(seen: Survey) -> list[tuple[str, Slot]]:
+    """Every name of every slot, raw ones last."""
+    return [(name, slot) for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)]

@@ -13,13 +13,14 @@ from initframe.errors import InitframeError, RecipeError, ResolveError
 from initframe.fills import Constant, Fill, Keep
 from initframe.initializers.arguments import ArgumentError, check
 from initframe.model import Slot, survey
+from initframe.model.survey import collector_paused
 from initframe.plan import Assignment, Plan
 from initframe.recipe.expressions import ExpressionError, parse
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.facts import Ground
 from initframe.resolver.fitting import fit, numbers
-from initframe.resolver.matching import Match, match_all, unused
+from initframe.resolver.matching import Match, Matcher, match_all, named_slots, unused
 from initframe.resolver.problems import Problems
 
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
@@ -43,15 +44,22 @@ def resolve(recipe: Recipe | Mapping[str, Any] | str | PathLike[str], model: nn.
     >>> [(a.slot.name, str(a.fill)) for a in plan.assignments]
     [('weight', 'uniform(±1)'), ('bias', 'constant(0)')]
     """
-    recipe, broken = parse_recipe(recipe)
+    with collector_paused():
+        return _resolve(*parse_recipe(recipe), model)
+
+
+def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping[str, Tensor]) -> Plan:
+    """Resolve what could be read of a recipe; what could not is the first of its problems."""
     ground = Ground(recipe, survey(model))
     problems = Problems(recipe=list(broken))
     rules = [rule for rule in recipe.rules if _is_sound(rule, problems)]
     layered = [_DEFAULT, *rules] if recipe.unmatched == "default" else rules
-    matches = match_all(layered, ground, problems)
+    named = named_slots(ground.seen)
+    matchers = [Matcher(rule, named) for rule in layered]
+    matches = match_all(matchers, ground, problems)
     assignments, skipped = _assign(matches, ground, problems)
     untouched = _untouched(matches, ground)
-    idle = unused(rules, matches, ground, problems)
+    idle = unused(matchers, matches, ground.seen, problems)
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched:

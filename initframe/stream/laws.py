@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 from initframe.errors import closest
 from initframe.stream.floats import F32_MAX, below, f32, hex_bits
@@ -53,6 +54,7 @@ def constants(law: str, args: tuple[float, ...]) -> dict[str, str]:
     return {name: hex_bits(value) for name, value in kernel_constants(law, tuple(args)).items()}
 
 
+@lru_cache(maxsize=4096)
 def check(law: str, args: tuple[float, ...]) -> str | None:
     """Say why a law cannot be drawn with these arguments.
 
