@@ -105,6 +105,13 @@ def _check_signature(name: str, function: Any) -> None:
         raise RecipeError(
             f"initializer {name!r} takes {named} by position. Put a * after slot: recipes name arguments."
         )
+    try:
+        parameters(function)
+    except Exception as error:  # whatever evaluating someone's annotations may raise
+        raise RecipeError(
+            f"initializer {name!r} has annotations that cannot be read: {error}. "
+            "Import what they name when the program runs, not only for type checkers."
+        ) from error
 
 
 def _identity(function: Initializer) -> tuple[str, str]:
