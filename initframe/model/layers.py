@@ -40,10 +40,9 @@ class Layer:
 
     def padding_row(self, attribute: str, shape: Sequence[int]) -> int | None:
         """Give the row of an embedding that stays zero, counted from the first."""
-        row = self.settings.get("padding_idx")
-        if row is None or attribute != "weight" or self.name not in ("Embedding", "EmbeddingBag") or 0 in shape[:1]:
-            return None
-        return int(row) % shape[0] if shape else None
+        row, rows = self.settings.get("padding_idx"), shape[0] if shape else 0
+        embeds = self.name in ("Embedding", "EmbeddingBag") and attribute == "weight"
+        return int(row) % rows if embeds and rows and row is not None else None
 
 
 def read_layer(module: nn.Module) -> Layer:
