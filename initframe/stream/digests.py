@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from initframe.stream.eager import piece_size
+from initframe.stream import eager
+from initframe.stream.backends import compiled
+from initframe.stream.schedule import spread
 
-GOLDEN = 0x9E3779B97F4A7C15
-FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-SHIFTS = 30, 27, 31
-SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+COPIED = 1 << 18
+"""Elements that are copied at a time where they do not lie in the order in which they count."""
 
 
 @torch.no_grad()
@@ -40,63 +40,32 @@ def digest(tensor: Tensor, start: int = 0, stride: int = 0) -> int:
     >>> parts % 2**64 == digest(whole)
     True
     """
-    if tensor.element_size() not in SIGNED:
+    if tensor.element_size() not in (1, 2, 4, 8):
         raise ValueError(f"there is no digest of {tensor.dtype}: its elements have {tensor.element_size()} bytes.")
     if stride and tensor.ndim != 2:
         raise ValueError(f"a digest with a stride needs a 2-D tensor, not {tuple(tensor.shape)}.")
-    rows = [(tensor, start)] if stride else _dense(tensor, start)
-    pieces = (piece for part, first in rows for piece in _pieces(part, first, stride))
-    return sum(_sum(piece, first, stride) for piece, first in pieces) % 2**64
+    rows = iter([(_with_dense_rows(tensor), start, stride)]) if stride else _dense(tensor, start)
+    if backend := compiled(tensor.device):
+        sums = spread(task for place in rows for task in backend.digest_tasks(*place))
+        return sum(sums) % 2**64
+    return sum(eager.digest(*place) for place in rows) % 2**64
 
 
-def _dense(tensor: Tensor, start: int) -> Iterator[tuple[Tensor, int]]:
-    """Give the elements in logical order as dense rows, copying no more than a piece at a time."""
-    size = piece_size(tensor.device)
-    if tensor.is_contiguous() or tensor.numel() <= size:
-        yield tensor.reshape(1, -1), start
-        return
-    inner = tensor[0].numel()
-    step = max(1, size // inner)
-    for i in range(0, len(tensor), step):
-        part = tensor[i] if step == 1 else tensor[i : i + step]
-        yield from _dense(part, start + i * inner)
+def _with_dense_rows(tensor: Tensor) -> Tensor:
+    return tensor if tensor.stride(1) == 1 or tensor.shape[1] < 2 else tensor.contiguous()
 
 
-def _pieces(rows: Tensor, start: int, stride: int) -> Iterator[tuple[Tensor, int]]:
-    """Cut rows into pieces of about the backend's size, with the index of each piece's first element."""
-    size = piece_size(rows.device)
-    height = max(1, size // max(rows.shape[1], 1))
-    for r in range(0, rows.shape[0], height):
-        for c in range(0, rows.shape[1], size):
-            yield rows[r : r + height, c : c + size], start + r * stride + c
-
-
-def _sum(rows: Tensor, start: int, stride: int) -> int:
-    """Sum over one piece, in int64 that wraps."""
-    index = torch.arange(rows.shape[0], device=rows.device)[:, None] * stride
-    index = index + torch.arange(start + 1, start + 1 + rows.shape[1], device=rows.device)
-    mixed = _mix(_mix(index * _signed(GOLDEN)) ^ _bits(rows))
-    return int(mixed.sum())
-
-
-def _bits(rows: Tensor) -> Tensor:
-    """Read elements as their own bits in int64, extended by zeros."""
-    size = rows.element_size()
-    words = rows.contiguous().view(SIGNED[size]).to(torch.int64)
-    return words if size == 8 else words & ((1 << 8 * size) - 1)
-
-
-def _mix(z: Tensor) -> Tensor:
-    """Finish a splitmix64 step; shifts bring in zeros."""
-    for shift, factor in zip(SHIFTS, FACTORS, strict=False):
-        z = (z ^ _shift(z, shift)) * _signed(factor)
-    return z ^ _shift(z, SHIFTS[2])
-
-
-def _shift(z: Tensor, n: int) -> Tensor:
-    return (z >> n) & ((1 << 64 - n) - 1)
-
-
-def _signed(word: int) -> int:
-    """Read 64 bits as a signed number, as int64 tensors need it."""
-    return word - (1 << 64) if word >> 63 else word
+def _dense(tensor: Tensor, start: int) -> Iterator[tuple[Tensor, int, int]]:
+    """Give the elements as dense rows, their first index and stride; copies no more than a piece at a time."""
+    if tensor.is_contiguous():
+        yield tensor.view(1, -1), start, 0
+    elif tensor.ndim > 1 and tensor[0].is_contiguous():
+        yield tensor.flatten(1), start, tensor[0].numel()
+    elif tensor.numel() <= COPIED:
+        yield tensor.contiguous().view(1, -1), start, 0
+    else:
+        inner = tensor.numel() // len(tensor)
+        step = max(1, COPIED // inner)
+        for i in range(0, len(tensor), step):
+            part = tensor[i] if step == 1 else tensor[i : i + step]
+            yield from _dense(part, start + i * inner)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from initframe.stream.draws import Draw
-from initframe.stream.formulas import FORMULAS
+from initframe.stream.formulas import FORMULAS, mix
 from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
 
 PIECE_ON_CPU = 1 << 16
 PIECE_ELSEWHERE = 1 << 22
 """Elements at a time: what fits a cache, and what keeps a GPU busy."""
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 NO_FLOAT64 = frozenset({"mps"})
 """Devices that cannot take an exact square root: their values are computed on the CPU and copied."""
 
@@ -66,8 +67,9 @@ def fill(draw: Draw, on_done: Callable[[int], None] | None = None) -> None:
         on_done: told the number of elements after each piece.
     """
     formula, constants = FORMULAS[draw.law], kernel_constants(draw.law, draw.args)
+    size = piece_size(draw.out.device)
     for aligned in _aligned(draw):
-        for piece in _pieces(aligned, piece_size(draw.out.device)):
+        for piece in _parts(aligned, size):
             words = _words(piece)
             values = torch.stack(formula(LANES, (words[..., 0::2], words[..., 1::2]), **constants), -1)
             lead = piece.start & 3
@@ -83,14 +85,18 @@ def _aligned(draw: Draw) -> Iterator[Draw]:
         yield draw.part(draw.out[r::period], r * draw.stride, period * draw.stride)
 
 
-def _pieces(draw: Draw, size: int) -> Iterator[Draw]:
-    """Cut into pieces of about a size: many short rows, or a part of a long one."""
-    rows, length = draw.out.shape
-    width, height = min(length, size), max(1, size // max(length, 1))
-    for r in range(0, rows, height):
-        for c in range(0, length, max(width, 1)):
-            out = draw.out[r : r + height, c : c + width]
-            yield draw.part(out, r * draw.stride + c, draw.stride)
+def _parts(draw: Draw, size: int) -> Iterator[Draw]:
+    """Cut into parts of about a size."""
+    for rows, columns in _cuts(draw.out.shape, size):
+        yield draw.part(draw.out[rows, columns], rows.start * draw.stride + columns.start, draw.stride)
+
+
+def _cuts(shape: torch.Size, size: int) -> Iterator[tuple[slice, slice]]:
+    """Cut rows into many short ones, or a part of a long one."""
+    height = max(1, size // max(shape[1], 1))
+    for r in range(0, shape[0], height):
+        for c in range(0, shape[1], size):
+            yield slice(r, r + height), slice(c, c + size)
 
 
 def _words(draw: Draw) -> Tensor:
@@ -100,6 +106,26 @@ def _words(draw: Draw) -> Tensor:
     device = torch.device("cpu") if draw.out.device.type in NO_FLOAT64 else draw.out.device
     first = torch.arange(rows, dtype=torch.int64, device=device) * (draw.stride // 4) + (draw.start >> 2)
     counter = first[:, None] + torch.arange(blocks, dtype=torch.int64, device=device)
-    # The upper words are tensors too, since Python's integers do not wrap.
-    upper = torch.full_like(first[:1], draw.key[2]), torch.full_like(first[:1], draw.key[3])
-    return torch.stack([word.to(torch.int32) for word in philox(counter, upper, draw.key[:2])], -1)
+    # All words of a counter are tensors, since Python's integers do not wrap.
+    upper = [torch.full_like(first[:1], word) for word in draw.key[2:]]
+    words = philox((counter, counter >> 32, upper[0], upper[1]), draw.key[:2])
+    return torch.stack([word.to(torch.int32) for word in words], -1)
+
+
+@torch.no_grad()
+def digest(rows: Tensor, start: int, stride: int) -> int:
+    """Sum the mixed elements of rows, piece by piece; element (r, c) has index ``start + r * stride + c``."""
+    total = 0
+    for r, c in _cuts(rows.shape, piece_size(rows.device)):
+        bits = _bits(rows[r, c])
+        index = torch.arange(bits.shape[0], device=rows.device)[:, None] * stride
+        index = index + torch.arange(bits.shape[1], device=rows.device) + (start + r.start * stride + c.start)
+        total += int(mix(index, bits).sum())
+    return total
+
+
+def _bits(rows: Tensor) -> Tensor:
+    """Read elements as their own bits in int64, extended by zeros."""
+    size = rows.element_size()
+    words = rows.contiguous().view(INTEGERS[size]).to(torch.int64)
+    return words if size == 8 else words & ((1 << 8 * size) - 1)

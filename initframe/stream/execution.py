@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from initframe.stream import eager
+from initframe.stream.backends import compiled
 from initframe.stream.draws import Draw
 from initframe.stream.philox import Key
+from initframe.stream.schedule import Task, spread
 
 
 def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None) -> None:
@@ -29,8 +31,9 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
     >>> execute([Draw(out.view(1, -1), "normal", (0.0, 1.0), key("w", seed=0))], on_done=print)
     16
     """
-    for job in draws:
-        eager.fill(job, on_done)
+    for done in spread(_tasks(draws, on_done)):
+        if on_done:
+            on_done(done)
 
 
 def draw(
@@ -68,10 +71,19 @@ def draw(
 
 
 def backend_of(device: torch.device | str) -> str:
-    """Name the backend that serves a device, for reports.
+    """Name the backend that serves a device, for reports: ``llvm`` or ``eager``.
 
     >>> backend_of("meta")
     'eager'
     """
-    del device
-    return "eager"
+    return "llvm" if compiled(torch.device(device)) else "eager"
+
+
+def _tasks(draws: Iterable[Draw], on_done: Callable[[int], None] | None) -> Iterator[Task]:
+    """Give the tasks of the draws that a compiled backend serves; fill the others on the way."""
+    for job in draws:
+        if backend := compiled(job.out.device):
+            torch.autograd.graph.increment_version(job.out)
+            yield from backend.fill_tasks(job)
+        else:
+            eager.fill(job, on_done)

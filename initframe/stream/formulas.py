@@ -9,9 +9,11 @@ all backends equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, Protocol, TypeAlias
 
 from initframe.stream.floats import f32
+from initframe.stream.philox import Wide
 
 Word: TypeAlias = Any
 """A lane of int32 with the operators + - ^ & << >>."""
@@ -159,9 +161,60 @@ def normal_quantile(lanes: Lanes, q: Float) -> Float:
     return ratio * (1.0 - q)
 
 
+def to_bfloat16(lanes: Lanes, value: Float) -> Word:
+    """Round to bfloat16, ties to even: its bits, in the lower half of a word, for any value but NaN."""
+    i = lanes.bits(value)
+    return ((i + 0x7FFF + ((i >> 16) & 1)) >> 16) & 0xFFFF
+
+
+def to_float16(lanes: Lanes, value: Float) -> Word:
+    """Round to float16, ties to even: its bits, in the lower half of a word, for any value but NaN.
+
+    Without float16 arithmetic, which few processors have: what is subnormal in float16 (below 2^-14) is
+    rounded by adding 0.5, whose last bit is worth as much as float16's there; what overflows is infinite.
+    """
+    i = lanes.bits(value)
+    magnitude = i & 0x7FFFFFFF
+    magnitude = lanes.select(magnitude > 0x47800000, 0x47800000, magnitude)
+    subnormal = lanes.bits(lanes.from_bits(magnitude) + 0.5) - 0x3F000000
+    regular = (magnitude + (0xFFF - (112 << 23)) + ((magnitude >> 13) & 1)) >> 13
+    return lanes.select(magnitude < 0x38800000, subnormal, regular) | ((i >> 16) & 0x8000)
+
+
+def mix(index: Wide, bits: Wide) -> Wide:
+    """Hash an element's index and bits for the digest, in 64 bits that wrap."""
+    return _splitmix(_splitmix((index + 1) * signed64(0x9E3779B97F4A7C15)) ^ bits)
+
+
+def _splitmix(z: Wide) -> Wide:
+    """Scramble 64 bits as splitmix64 does (Steele, Lea, Flood, "Fast splittable generators", OOPSLA 2014)."""
+    z = (z ^ logical_shift(z, 30)) * signed64(0xBF58476D1CE4E5B9)
+    z = (z ^ logical_shift(z, 27)) * signed64(0x94D049BB133111EB)
+    return z ^ logical_shift(z, 31)
+
+
+def logical_shift(z: Wide, count: int) -> Wide:
+    """Shift 64 bits to the right, bringing in zeros."""
+    return (z >> count) & ((1 << 64 - count) - 1)
+
+
+def signed64(word: int) -> int:
+    """Read 64 bits as a signed number, which is what lanes take."""
+    return word - (1 << 64) if word >> 63 else word
+
+
 FORMULAS: dict[str, Callable[..., Pair]] = {
     "bits": bits,
     "uniform": uniform,
     "normal": normal,
     "truncated_normal": truncated_normal,
 }
+
+
+def constant_names(law: str) -> tuple[str, ...]:
+    """Name the constants that a law's formula takes, in order.
+
+    >>> constant_names("normal")
+    ('mean', 'std')
+    """
+    return tuple(name for name, p in signature(FORMULAS[law]).parameters.items() if p.kind is p.KEYWORD_ONLY)

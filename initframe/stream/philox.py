@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 Key: TypeAlias = tuple[int, int, int, int]
 Wide: TypeAlias = Any
 """A 64-bit lane: an int64 tensor, an LLVM vector of i64, a Triton block, or (for a key) a plain int."""
+Block: TypeAlias = tuple[Wide, Wide, Wide, Wide]
 
 MASK = 0xFFFFFFFF
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -44,24 +45,23 @@ def key(name: str, seed: int, purpose: str = "") -> Key:
     return k0, k1, s0, s1
 
 
-def philox(counter: Wide, upper: tuple[Wide, Wide], key: tuple[Wide, Wide]) -> tuple[Wide, Wide, Wide, Wide]:
-    """Scramble counters into four words each (Salmon et al., "Parallel random numbers", SC 2011).
+def philox(counter: Block, key: tuple[Wide, Wide]) -> Block:
+    """Scramble counters of four words into four random words (Salmon et al., "Parallel random numbers", SC 2011).
 
     Written once for every backend: lanes are 64 bits wide, their lower halves are the words, their upper
     halves are garbage that no later step reads. So nothing is masked but the factors, and it does not
     matter whether ``>>`` brings in zeros or signs.
 
     Args:
-        counter: the lower 64 bits of the counters, the index of an element divided by four.
-        upper: the upper two words of the counters.
+        counter: the index of an element divided by four (two words), then the stream (two words).
         key: the two words of the key.
 
     Returns:
         Words 0 to 3 of each counter, in the lower halves.
     """
-    c0, c1, c2, c3 = counter, counter >> 32, *upper
+    c0, c1, c2, c3 = counter
     for r in range(ROUNDS):
         p0, p1 = (c0 & MASK) * MULTIPLIERS[0], (c2 & MASK) * MULTIPLIERS[1]
         k0, k1 = (k + r * step for k, step in zip(key, WEYL, strict=True))
-        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1, (p0 >> 32) ^ c3 ^ k1, p0
+        c0, c1, c2, c3 = (p1 >> 32) ^ (c1 ^ k0), p1, (p0 >> 32) ^ (c3 ^ k1), p0
     return c0, c1, c2, c3

@@ -7,13 +7,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import Draw, eager, key
+from initframe.stream import Draw, cpu, eager, key
 
 from . import oracle
 
 KEY = key("features.0.weight", 1)
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-BACKENDS = {"eager": eager.fill}
+FEATURES = cpu.llvm.get_host_cpu_features()
+PROCESSORS = {
+    "host": cpu.host(),
+    "avx512": cpu.Processor("x86-64-v4", "", 512),
+    "avx2": cpu.Processor("x86-64-v3", "", 256),
+    "sse": cpu.Processor("x86-64", "", 128),
+}
+NEEDED = {"avx512": "avx512dq", "avx2": "avx2", "sse": "sse2"}
+
+
+def compiled(name):
+    """Fill with kernels that are compiled for a processor, where the one at hand can run them."""
+
+    def fill(draw):
+        if name in NEEDED and not FEATURES.get(NEEDED[name]):
+            pytest.skip(f"this processor has no {NEEDED[name]}")
+        for task in cpu.fill_tasks(draw, PROCESSORS[name]):
+            assert task.run() == task.size
+
+    return fill
+
+
+BACKENDS = {"eager": eager.fill} | {name: compiled(name) for name in PROCESSORS}
 
 
 @pytest.fixture(params=BACKENDS)

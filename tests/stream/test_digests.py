@@ -53,6 +53,13 @@ def test_layout_does_not_matter(shape):
     assert digest(torch.stack([x, x], -1)[..., 0]) == expected
 
 
+def test_rows_may_lie_anywhere_in_memory():
+    x = draw("normal", (0.0, 1.0), KEY, 0, 12 * 50).view(12, 50)
+    expected = oracle.digest(x[:, 7:30], [3 + 90 * r + c for r in range(12) for c in range(23)])
+    for rows in (x[:, 7:30], x[:, 7:30].clone(), x.t().contiguous().t()[:, 7:30]):
+        assert digest(rows, 3, 90) == expected
+
+
 def test_a_large_tensor_is_the_sum_of_its_parts():
     x = draw("uniform", (0.0, 1.0), KEY, 0, (1 << 20) + 77)
     parts = [digest(part, i) for i, part in ((0, x[:99]), (99, x[99:70_000]), (70_000, x[70_000:]))]

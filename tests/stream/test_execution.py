@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,14 +19,37 @@ def test_a_stream_is_the_sum_of_its_pieces(start, count, cut):
     assert torch.equal(torch.cat(pieces), draw(*NORMAL, KEY, start, count))
 
 
-def test_large_memory_equals_its_parts():
+@pytest.mark.parametrize("start", [0, 1, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_large_memory_equals_its_parts(start, dtype):
     count = (1 << 21) + 5
-    whole = draw(*NORMAL, KEY, 1, count)
-    at = [0, 70_001, 1 << 18, (1 << 20) + 3, count - 9]
-    assert all(torch.equal(whole[i : i + 9], draw(*NORMAL, KEY, 1 + i, 9)) for i in at)
-    rows = torch.empty(257, 8191)
-    execute([Draw(rows, *NORMAL, KEY, 1, 8191)])
-    assert torch.equal(rows.flatten()[:count], whole[: rows.numel()])
+    whole = draw(*NORMAL, KEY, start, count, dtype=dtype)
+    for i in (0, 70_001, 1 << 18, (1 << 20) - 3, (1 << 20) + 3, count - 9):
+        assert torch.equal(whole[i : i + 9], draw(*NORMAL, KEY, start + i, 9, dtype=dtype))
+    rows = torch.empty(255, 8191, dtype=dtype)
+    execute([Draw(rows, *NORMAL, KEY, start, 8191)])
+    assert torch.equal(rows.flatten(), whole[: rows.numel()])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_and_order_do_not_matter(threads):
+    sizes = [1, 3_000_000, 17, 0, 70_000, 2_000_001]
+    expected = [draw(*NORMAL, key(str(n), 0), 0, n) for n in sizes]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        outs = [torch.empty(1, n) for n in sizes]
+        execute([Draw(out, *NORMAL, key(str(out.numel()), 0)) for out in reversed(outs)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(out[0], x) for out, x in zip(outs, expected, strict=True))
+
+
+def test_several_callers_may_draw_at_once():
+    laws = [("uniform", (0.0, float(n))) for n in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda law: draw(*law, KEY, 0, 100_000), laws))
+    assert all(torch.equal(x, draw(*law, KEY, 0, 100_000)) for x, law in zip(drawn, laws, strict=True))
 
 
 def test_done_elements_are_told_as_they_come():

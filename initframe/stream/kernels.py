@@ -1,0 +1,173 @@
+"""The kernels of the CPU backend, as LLVM modules: rows filled, rows digested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from llvmlite import ir
+
+from initframe.stream.formulas import FORMULAS, mix, to_bfloat16, to_float16
+from initframe.stream.philox import Block, philox
+from initframe.stream.vectors import F32, F64, I16, I32, I64, Vector, VectorLanes, counted
+
+Arguments: TypeAlias = dict[str, ir.Value]
+
+NAME = "kernel"
+PLACE = "address", "rows", "length", "pitch", "start", "stride"
+"""Where rows lie: the first element's address, their number, their length in elements, their distance
+in bytes; the first element's index, the distance of their indices."""
+KEY = "k0", "k1", "s0", "s1"
+ELEMENTS: dict[str, ir.Type] = {"float32": F32, "bfloat16": I16, "float16": I16, "float64": F64, "int32": I32}
+LINE = 64
+"""Bytes of a cache line."""
+
+
+def fill_module(law: str, dtype: str, constants: Sequence[str], width: int) -> ir.Module:
+    """Write the kernel that fills the rows of a draw.
+
+    It takes `PLACE`, ``past_cache`` (1: memory that is too large for the caches), `KEY` and the law's
+    constants. All indices lie between the same two multiples of 2^34, so that the counters' second word
+    is the same for all. A row is filled in tiles of ``2 * width`` elements that begin at a Philox block,
+    wherever that lies in memory; tiles that reach beyond the row go through the stack.
+
+    Args:
+        law: a name in `LAWS`.
+        dtype: torch's name of the element type.
+        constants: the names of the law's constants, in the kernel's order.
+        width: float32 lanes of a vector; a power of two.
+
+    Returns:
+        A module with one function, `NAME`.
+    """
+    numbers = dict.fromkeys(constants, F32)
+    b, given = _function(ir.VoidType(), ["past_cache", *KEY], numbers)
+    lanes, element, tile = VectorLanes(b, width), ELEMENTS[dtype], 2 * width
+    size, splats = I64(_size(element)), {name: lanes.splat(given[name]) for name in numbers}
+    words = _word_source(b, given, width // 2)
+    scratch = b.ptrtoint(b.alloca(ir.ArrayType(element, tile)), I64)
+    with counted(b, given["rows"]) as r:
+        first = b.add(given["start"], b.mul(r, given["stride"]))
+        block, lead = b.lshr(first, I64(2)), b.and_(first, I64(3))
+        end = b.add(lead, given["length"])
+        row = b.sub(b.add(given["address"], b.mul(r, given["pitch"])), b.mul(lead, size))
+        with counted(b, b.udiv(b.add(end, I64(tile - 1)), I64(tile))) as t:
+            w0, w1, w2, w3 = words(b.add(block, b.mul(t, I64(tile // 4))))
+            pair = FORMULAS[law](lanes, (lanes.weave(w0, w2), lanes.weave(w1, w3)), **splats)
+            vectors = _in_order(lanes, pair, dtype)
+            done = b.mul(t, I64(tile))
+            target = b.add(row, b.mul(done, size))
+            low = b.select(b.icmp_unsigned("==", t, I64(0)), lead, I64(0))
+            high = _smaller(b, b.sub(end, done), I64(tile))
+            with b.if_else(b.icmp_unsigned("==", b.sub(high, low), I64(tile))) as (whole, part):
+                with whole:
+                    _store_tile(b, target, vectors, element, given["past_cache"])
+                with part:
+                    _store(b, scratch, vectors, align=_size(element))
+                    skipped = b.mul(low, size)
+                    _copy(b, b.add(target, skipped), b.add(scratch, skipped), b.sub(high, low), element)
+    b.fence("seq_cst")
+    b.ret_void()
+    return b.module
+
+
+def digest_module(size: int, width: int) -> ir.Module:
+    """Write the kernel that digests rows of elements of 1, 2, 4 or 8 bytes; it takes `PLACE`.
+
+    Args:
+        size: bytes of an element.
+        width: 64-bit lanes of a vector; a power of two.
+
+    Returns:
+        A module with one function, `NAME`, that returns the sum.
+    """
+    b, given = _function(I64, [], {})
+    total = b.alloca(I64)
+    b.store(I64(0), total)
+    with counted(b, given["rows"]) as r:
+        index = b.add(given["start"], b.mul(r, given["stride"]))
+        row = b.add(given["address"], b.mul(r, given["pitch"]))
+        whole = b.and_(given["length"], I64(-width))
+        bulk = _digested(b, row, index, b.udiv(whole, I64(width)), size, width)
+        row, index = b.add(row, b.mul(whole, I64(size))), b.add(index, whole)
+        rest = _digested(b, row, index, b.sub(given["length"], whole), size, 1)
+        b.store(b.add(b.load(total), b.add(bulk, rest)), total)
+    b.ret(b.load(total))
+    return b.module
+
+
+def _function(result: ir.Type, words: list[str], numbers: dict[str, ir.Type]) -> tuple[ir.IRBuilder, Arguments]:
+    """Begin a module with one function of a place, more words and numbers."""
+    kinds = dict.fromkeys([*PLACE, *words], I64) | numbers
+    function = ir.Function(ir.Module(NAME), ir.FunctionType(result, kinds.values()), NAME)
+    return ir.IRBuilder(function.append_basic_block()), dict(zip(kinds, function.args, strict=True))
+
+
+def _word_source(b: ir.IRBuilder, given: Arguments, width: int) -> Callable[[ir.Value], Block]:
+    """Give the function from a block's number to the random words of it and those that follow."""
+    lanes = VectorLanes(b, width)
+    second = lanes.splat(b.lshr(given["start"], I64(34)))
+    k0, k1, s0, s1 = (lanes.splat(given[name]) for name in KEY)
+    return lambda block: philox((lanes.count_from(block), second, s0, s1), (k0, k1))
+
+
+def _in_order(lanes: VectorLanes, pair: tuple[Vector, Vector], dtype: str) -> list[Vector]:
+    """Convert a pair's values to the element type and bring them into the order of memory."""
+    if dtype in ("bfloat16", "float16"):
+        rounded = to_bfloat16 if dtype == "bfloat16" else to_float16
+        even, odd = (rounded(lanes, value) for value in pair)
+        return [even | (odd << 16)]
+    ordered = lanes.interleave(*pair)
+    return [lanes.widen(vector) for vector in ordered] if dtype == "float64" else ordered
+
+
+def _store_tile(
+    b: ir.IRBuilder, address: ir.Value, vectors: list[Vector], element: ir.Type, past_cache: ir.Value
+) -> None:
+    """Store a whole tile, past the caches if that is asked for and memory is aligned for it."""
+    offset = b.and_(address, I64(LINE - 1))
+    with b.if_else(b.icmp_unsigned("<", offset, past_cache)) as (past, through):
+        with past:
+            _store(b, address, vectors, align=LINE, past_cache=True)
+        with through:
+            _store(b, address, vectors, align=_size(element))
+
+
+def _store(b: ir.IRBuilder, address: ir.Value, vectors: list[Vector], *, align: int, past_cache: bool = False) -> None:
+    """Store vectors one after the other."""
+    pointer = b.inttoptr(address, vectors[0].value.type.as_pointer())
+    for j, vector in enumerate(vectors):
+        store = b.store(vector.value, b.gep(pointer, [I64(j)]), align=align)
+        if past_cache:
+            store.set_metadata("nontemporal", b.module.add_metadata([I32(1)]))
+
+
+def _copy(b: ir.IRBuilder, target: ir.Value, source: ir.Value, count: ir.Value, element: ir.Type) -> None:
+    """Copy elements one by one."""
+    to, of = (b.inttoptr(address, element.as_pointer()) for address in (target, source))
+    with counted(b, count) as j:
+        b.store(b.load(b.gep(of, [j])), b.gep(to, [j]))
+
+
+def _digested(b: ir.IRBuilder, address: ir.Value, index: ir.Value, count: ir.Value, size: int, width: int) -> ir.Value:
+    """Sum the mixed elements of ``count`` vectors; the first element has this index."""
+    lanes, element = VectorLanes(b, width), ir.IntType(8 * size)
+    kind = ir.VectorType(I64, width)
+    with b.goto_entry_block():
+        total = b.alloca(kind)
+    b.store(ir.Constant(kind, None), total)
+    pointer = b.inttoptr(address, ir.VectorType(element, width).as_pointer())
+    with counted(b, count) as t:
+        loaded = b.load(b.gep(pointer, [t]), align=size)
+        bits = b.zext(loaded, kind) if size < 8 else loaded
+        numbers = lanes.count_from(b.add(index, b.mul(t, I64(width))))
+        b.store(b.add(b.load(total), mix(numbers, Vector(b, bits)).value), total)
+    return lanes.total(Vector(b, b.load(total)))
+
+
+def _smaller(b: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
+    return b.select(b.icmp_unsigned("<", one, other), one, other)
+
+
+def _size(element: ir.Type) -> int:
+    return {I16: 2, I32: 4, F32: 4, F64: 8}[element]

@@ -1,0 +1,76 @@
+"""Where rows lie, in memory and in the stream, and how they are cut: arithmetic, no memory is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+PIECE = 1 << 20
+"""Elements of a piece: a fraction of a millisecond for one thread."""
+SEGMENT = 34
+"""A piece lies between two multiples of 2**SEGMENT elements, where the counter's second word is the same."""
+
+
+class Place(NamedTuple):
+    """Rows of elements: the arguments by which a kernel finds them.
+
+    Attributes:
+        address: of the first element.
+        rows: how many.
+        length: elements of a row.
+        pitch: bytes from one row to the next.
+        start: index of the first element.
+        stride: distance of two rows' indices.
+    """
+
+    address: int
+    rows: int
+    length: int
+    pitch: int
+    start: int
+    stride: int
+
+
+def place_of(rows: Tensor, start: int, stride: int) -> Place:
+    """Say where the rows of a 2-D tensor lie; rows that follow each other everywhere are one."""
+    count, length = rows.shape
+    size = rows.element_size()
+    if rows.is_contiguous() and stride == length:
+        count, length = 1, count * length
+    return Place(rows.data_ptr(), count, length, rows.stride(0) * size, start, stride)
+
+
+def pieces(place: Place, size: int) -> Iterator[Place]:
+    """Cut rows of elements of ``size`` bytes into pieces of at most `PIECE` elements, each in one segment.
+
+    >>> [(p.address, p.length, p.start) for p in pieces(Place(0, 1, 5, 0, (1 << 34) - 2, 0), size=4)]
+    [(0, 2, 17179869182), (8, 3, 17179869184)]
+    """
+    height = max(1, PIECE // max(1, place.length))
+    for r in range(0, place.rows, height):
+        for c in range(0, place.length, PIECE):
+            rows, length = min(height, place.rows - r), min(PIECE, place.length - c)
+            yield from _by_segment(_part(place, size, (r, rows), (c, length)), size)
+
+
+def _by_segment(place: Place, size: int) -> Iterator[Place]:
+    """Cut where the index passes a multiple of 2**SEGMENT."""
+    last = place.start + (place.rows - 1) * place.stride + place.length - 1
+    if place.start >> SEGMENT == last >> SEGMENT:
+        yield place
+    elif place.rows > 1:
+        for r in range(place.rows):
+            yield from _by_segment(_part(place, size, (r, 1), (0, place.length)), size)
+    else:
+        head = (1 << SEGMENT) - place.start % (1 << SEGMENT)
+        yield _part(place, size, (0, 1), (0, head))
+        yield from _by_segment(_part(place, size, (0, 1), (head, place.length - head)), size)
+
+
+def _part(place: Place, size: int, rows: tuple[int, int], columns: tuple[int, int]) -> Place:
+    """Give some rows and columns, each as where they begin and how many they are."""
+    (r, count), (c, length) = rows, columns
+    address, start = place.address + r * place.pitch + c * size, place.start + r * place.stride + c
+    return Place(address, count, length, place.pitch, start, place.stride)

@@ -1,0 +1,45 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from initframe.stream.places import PIECE, SEGMENT, Place, pieces, place_of
+
+CARRY = 1 << SEGMENT
+
+
+def elements(place, size):
+    """Where each element lies, in memory and in the stream."""
+    return [
+        (place.address + r * place.pitch + c * size, place.start + r * place.stride + c)
+        for r in range(place.rows)
+        for c in range(place.length)
+    ]
+
+
+@given(
+    st.integers(0, 12),
+    st.integers(0, 30),
+    st.integers(CARRY - 300, CARRY + 10),
+    st.one_of(st.integers(0, 50), st.integers(CARRY - 5, CARRY + 5)),
+)
+def test_pieces_hold_every_element_once_and_none_a_carry(rows, length, start, stride):
+    place = Place(1000, rows, length, 200, start, stride)
+    cut = list(pieces(place, 4))
+    assert [e for piece in cut for e in elements(piece, 4)] == elements(place, 4)
+    for piece in cut:
+        indices = [index for _, index in elements(piece, 4)]
+        assert min(indices) >> SEGMENT == max(indices) >> SEGMENT
+
+
+def test_pieces_are_bounded():
+    for rows, length in ((1, 5 * PIECE + 1), (3, PIECE + 7), (PIECE, 3), (0, 3), (3, 0)):
+        cut = list(pieces(Place(0, rows, length, 8 * length, 0, length), 8))
+        assert sum(p.rows * p.length for p in cut) == rows * length
+        assert all(0 < p.rows * p.length <= PIECE for p in cut)
+
+
+def test_rows_that_follow_each_other_everywhere_are_one():
+    x = torch.empty(6, 10)
+    assert place_of(x, 5, 10)[1:] == (1, 60, 40, 5, 10)
+    assert place_of(x, 5, 11)[1:] == (6, 10, 40, 5, 11)
+    assert place_of(x[:, 2:], 5, 8)[1:] == (6, 8, 40, 5, 8)
