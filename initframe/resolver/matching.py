@@ -65,7 +65,7 @@ class Matcher:
         """
         if self.rule.kind not in (slot.kind, "any") or not self.fits_module(slot):
             return None
-        found = [name for name in self.hits[slot.name] if not self.excludes(name)]
+        found = [name for name in self.lying(slot, ground.seen) if not self.excludes(name)]
         if not found:
             return None
         captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
@@ -76,6 +76,14 @@ class Matcher:
     def excludes(self, name: str) -> bool:
         """Whether the rule's ``exclude`` takes a name away."""
         return any(pattern.regex.match(name) for pattern in self.rule.exclude)
+
+    def lying(self, slot: Slot, seen: Survey) -> list[str]:
+        """The slot's names, of those hit, that lie inside of a module of the classes that the rule asks for."""
+        return [name for name in self.hits[slot.name] if not self.rule.inside or self._lies_inside(name, seen)]
+
+    def _lies_inside(self, name: str, seen: Survey) -> bool:
+        types = {name for module in seen.around(name) for name in module}
+        return any(fnmatchcase(name, glob) for glob in self.rule.inside for name in types)
 
     def fits_module(self, slot: Slot) -> bool:
         """Whether the rule's ``module`` fits the class of the slot's module, or a base of it."""
@@ -97,7 +105,7 @@ def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -
     """For every slot the rules that match it, in the recipe's order.
 
     Args:
-        matchers: of sound rules.
+        matchers: of all rules.
         ground: recipe and model.
         problems: takes conditions that have no value.
 
@@ -125,7 +133,7 @@ def unused(
     """Say of every rule that matches nothing, and of every exclude that takes nothing away, why that is.
 
     Args:
-        matchers: of sound rules; optional ones are passed over.
+        matchers: of all rules; optional ones are passed over.
         matches: from :func:`match_all`.
         seen: the model.
         problems: rules that have failed otherwise are passed over.
@@ -166,7 +174,11 @@ def _why_unused(matcher: Matcher, seen: Survey) -> str:
     if not of_module:
         types = ", ".join(sorted({slot.module_types[0] for slot in of_kind if slot.module_types})) or "not known"
         return f"{said}: module {', '.join(rule.module)} leaves nothing; the tensors' modules are {types}. {fix}"
-    left = [slot for slot in of_module if any(not matcher.excludes(name) for name in matcher.hits[slot.name])]
+    inside = [slot for slot in of_module if matcher.lying(slot, seen)]
+    if not inside:
+        types = ", ".join(dict.fromkeys(t[0] for s in of_module[:2] for t in seen.around(s.name) if t)) or "not known"
+        return f"{said}: inside {', '.join(rule.inside)} leaves nothing; {named(of_module)} lie inside {types}. {fix}"
+    left = [slot for slot in inside if any(not matcher.excludes(name) for name in matcher.lying(slot, seen))]
     if not left:
         return f"{said}: exclude leaves nothing of {named(of_module)}. {fix}"
     return f"{said}: where {rule.where.text if rule.where else ''!r} is true for none of {named(left)}. {fix}"
