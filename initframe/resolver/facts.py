@@ -9,7 +9,7 @@ from typing import Any
 
 from initframe.initializers import GAINS
 from initframe.model import Slot, Survey
-from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, number, parse
+from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, is_taken, number, parse
 from initframe.recipe.recipe import Recipe
 
 Facts = Mapping[str, Any]
@@ -37,8 +37,8 @@ class Ground:
             arguments: the rule's other numbers, as written.
 
         Returns:
-            A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, gains,
-            functions, constants.
+            A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, the
+            owning module's numbers, gains, functions, constants.
         """
         counted = self.counted(slot)
         own: dict[str, float] = {"ndim": slot.ndim, "numel": slot.numel}
@@ -47,8 +47,27 @@ class Ground:
             own.update(fan_in=counted.fan_in, fan_out=counted.fan_out)
         names: ChainMap[str, Any] = ChainMap(own)
         later = [_Written(written, names) for written in (arguments, self.recipe.vars) if written]
-        names.maps += [captures, *later, self.seen.config, GAINS, FUNCTIONS, CONSTANTS]  # type: ignore[list-item]
+        given = (self.seen.config, slot.settings, GAINS, FUNCTIONS, CONSTANTS, _Absent(slot))
+        names.maps += [captures, *later, *given]  # type: ignore[list-item]
         return names
+
+
+class _Absent(Mapping[str, float]):
+    """The facts that a tensor of few dimensions lacks: asked for, they say so."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def __getitem__(self, name: str) -> float:
+        if is_taken(name):
+            raise ExpressionError(f"a tensor of shape {list(self._slot.shape)} has no {name} here")
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 class _Written(Mapping[str, float]):

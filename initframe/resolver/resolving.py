@@ -52,17 +52,17 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping
     """Resolve what could be read of a recipe; what could not is the first of its problems."""
     ground = Ground(recipe, survey(model))
     problems = Problems(recipe=list(broken))
-    rules = [rule for rule in recipe.rules if _is_sound(rule, problems)]
-    layered = [_DEFAULT, *rules] if recipe.unmatched == "default" else rules
+    layered = [_DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
+    broken_rules = {rule.name for rule in recipe.rules if not _is_sound(rule, problems)}
     named = named_slots(ground.seen)
     matchers = [Matcher(rule, named) for rule in layered]
     matches = match_all(matchers, ground, problems)
-    assignments, skipped = _assign(matches, ground, problems)
+    assignments, skipped = _assign(_without(broken_rules, matches), ground, problems)
     untouched = _untouched(matches, ground)
     idle = unused(matchers, matches, ground.seen, problems)
     if recipe.unused == "error":
         problems.model += idle
-    if recipe.unmatched == "error" and untouched:
+    if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
         problems.model.append(_uncovered(untouched))
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(idle)
@@ -80,6 +80,14 @@ def _is_sound(rule: Rule, problems: Problems) -> bool:
     facts += _ungrammatical(rule)
     problems.recipe += [f"{rule.describe()}: {fact}" for fact in facts]
     return not facts
+
+
+def _without(rules: set[str], matches: dict[str, list[Match]]) -> dict[str, list[Match]]:
+    """The matches less those of some rules; a slot that one of these wins is left out."""
+    if not rules:
+        return matches
+    left = {slot: several for slot, several in matches.items() if several[-1].rule.name not in rules}
+    return {slot: [match for match in several if match.rule.name not in rules] for slot, several in left.items()}
 
 
 def _stale(rule: Rule, fact: str) -> str:
