@@ -12,6 +12,7 @@ from initframe.fills import Constant, Fill, Keep
 from initframe.model import Place, Slot, Survey, survey
 from initframe.plan import Assignment, Plan
 from initframe.resolver.holding import failure, misfit
+from initframe.shards import unplaced
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ def _problem(target: Target, seen: Survey) -> str | None:
         return f": it {slot.blocked}"
     if any(tensor.is_meta for tensor in target.place.held):
         current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
-        return f": it is on the meta device: {current}. Give it memory first, with to_empty, say."
+        return f": it is on the meta device: {current}. Give it memory first: initframe.materialize."
+    if fact := next(filter(None, map(unplaced, target.place.held)), None):
+        return f": it {fact}"
     fact = slot.dtype != planned.dtype and misfit(fill, slot.shape, slot.dtype)
     fact = fact or failure(fill, target.place.held[0].device)
     return f": {fact}" if fact else None

@@ -44,6 +44,12 @@ class Region:
         return all(runs == ((0, size),) for runs, size in zip(self.runs, self.shape, strict=True))
 
     @property
+    def first(self) -> int:
+        """The flat index, in the whole tensor, of the extent's first element."""
+        strides = (math.prod(self.shape[d + 1 :]) for d in range(len(self.shape)))
+        return sum(start * stride for (start, _), stride in zip(self.extent, strides, strict=True))
+
+    @property
     def local_shape(self) -> tuple[int, ...]:
         """The shape of the memory here."""
         return tuple(sum(stop - start for start, stop in runs) for runs in self.runs)

@@ -1,0 +1,78 @@
+"""Whether all processes hold the same: digests compared, tensors never sent."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from initframe.errors import InitframeError
+
+SHOWN = 4
+"""Disagreements that are spelled out."""
+
+
+def demand_agreement(digests: Mapping[str, int], names: Sequence[str]) -> None:
+    """Compare the digests of whole tensors over all processes; a tensor may be missing on some (pipeline stages).
+
+    Two collectives of one number per tensor, and one more where something differs. Without processes there is nothing
+    to compare.
+
+    Args:
+        digests: of the tensors that this process has, or has a shard of, by name.
+        names: of all tensors of the plan, on every process the same.
+
+    Raises:
+        InitframeError: processes hold different values, or different plans; on all of them alike.
+    """
+    import torch.distributed as dist  # noqa: PLC0415  # as light as torch where it is not used
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    if _differing([zlib.crc32("\n".join(names).encode()), len(names)]):
+        raise InitframeError(
+            "verify_replicas: processes have different plans. Resolve the whole model on every one, on the meta device "
+            "say, and apply(plan, module=stage)."
+        )
+    own = [_signed(digests[name]) if name in digests else None for name in names]
+    if wrong := [names[i] for i in _differing(own)]:
+        raise InitframeError(*_told({name: digests.get(name) for name in wrong[:SHOWN]}, len(wrong)))
+
+
+def _differing(numbers: Sequence[int | None]) -> list[int]:
+    """Where processes have different numbers; those that have none are not asked."""
+    import torch.distributed as dist  # noqa: PLC0415
+
+    limits = torch.iinfo(torch.int64)
+    device = "cpu" if "cpu:" in dist.get_backend_config() else torch.accelerator.current_accelerator()
+    low = torch.tensor([limits.max if n is None else n for n in numbers], device=device)
+    high = torch.tensor([limits.min if n is None else n for n in numbers], device=device)
+    dist.all_reduce(low, dist.ReduceOp.MIN)
+    dist.all_reduce(high, dist.ReduceOp.MAX)
+    return torch.nonzero(low < high).flatten().tolist()
+
+
+def _told(own: Mapping[str, int | None], count: int) -> list[str]:
+    """Say of some tensors which processes hold what."""
+    import torch.distributed as dist  # noqa: PLC0415
+
+    everyone: list[Mapping[str, int | None]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(everyone, own)
+    told = [f"{name}: replicas differ. {_holders([one[name] for one in everyone])}" for name in own]
+    more = [f"{count - len(own)} more tensors differ."] if count > len(own) else []
+    return [*told, *more]
+
+
+def _holders(digests: Sequence[int | None]) -> str:
+    ranks: dict[int, list[str]] = defaultdict(list)
+    for rank, digest in enumerate(digests):
+        if digest is not None:
+            ranks[digest].append(str(rank))
+    return " ".join(f"Digest {digest:016x} on rank {', '.join(held)}." for digest, held in ranks.items())
+
+
+def _signed(word: int) -> int:
+    """Read 64 bits as a signed number, as int64 tensors need it."""
+    return word - (1 << 64) if word >> 63 else word

@@ -1,0 +1,115 @@
+"""Writing: every target is painted where it lives, or beside it and then brought there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from initframe import classic
+from initframe.apply.painting import Job, Progress, paint
+from initframe.model.memory import is_distributed
+from initframe.shards import held
+from initframe.targets import Target
+
+BATCH = 1 << 26
+"""Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
+
+Generator = Literal["stream", "torch"]
+
+
+def write(targets: Sequence[Target], seed: int | None, generator: Generator, tell: Progress) -> None:
+    """Fill all targets, those of a batch together.
+
+    Args:
+        targets: what was found sound.
+        seed: of the generator; ``None`` lets torch's go on from where it is.
+        generator: ``"stream"`` or ``"torch"``.
+        tell: told how many elements were filled since it was last told.
+    """
+    if generator == "stream":
+        for batch in _batches(targets):
+            _paint_batch(batch, seed or 0, tell)
+    else:
+        with classic.seeded(seed, {target.place.held[0].device for target in targets}):
+            for target in targets:
+                _write_classic(target)
+                tell(target.slot.numel)
+
+
+def no_way_in(targets: Sequence[Target], seed: int) -> list[str]:
+    """Say what parametrized tensors do not take through their right_inverse, tried with the values themselves."""
+    computed = [target for target in targets if target.place.direct is None and not target.kept]
+    tried = ((t, t.place.check(_painted(t, seed))) for t in computed)
+    return [f"{target.slot.name}: it {fact}" for target, fact in tried if fact]
+
+
+def _batches(targets: Sequence[Target]) -> Iterator[list[Target]]:
+    """Cut a plan into batches of about BATCH elements."""
+    batch: list[Target] = []
+    size = 0
+    for target in targets:
+        batch.append(target)
+        size += target.slot.numel
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _paint_batch(batch: Sequence[Target], seed: int, tell: Progress) -> None:
+    logicals = [(target, _logical(target)) for target in batch if not target.kept]
+    paint([Job(target.fill, *held(logical), target.name) for target, logical in logicals], seed, tell)
+    for target, logical in logicals:
+        _settle(target, logical)
+    if kept := sum(target.slot.numel for target in batch if target.kept):
+        tell(kept)
+
+
+def _logical(target: Target) -> Tensor:
+    """The tensor to paint: the live one, or one beside those that it is computed from."""
+    direct = target.place.direct
+    return _whole(target) if direct is None else direct
+
+
+def _whole(target: Target) -> Tensor:
+    """A whole plain tensor like the target's, with its values where the fill starts from them."""
+    if target.fill.needs_current:
+        tensor: Any = target.place.tensor()
+        return tensor.full_tensor().clone() if is_distributed(tensor) else tensor.clone()  # type: ignore[no-any-return]
+    return torch.empty(target.slot.shape, dtype=target.slot.dtype, device=target.place.held[0].device)
+
+
+def _painted(target: Target, seed: int) -> Tensor:
+    """The whole value of a parametrized tensor, on memory of its own."""
+    logical = _whole(target)
+    paint([Job(target.fill, *held(logical), target.name)], seed)
+    return logical
+
+
+def _settle(target: Target, logical: Tensor) -> None:
+    """Bring what was painted on a copy to where it is computed from."""
+    if target.place.direct is None:
+        for original, value in target.place.targets(logical):
+            original.copy_(value)
+
+
+def _write_classic(target: Target) -> None:
+    """Draw with torch.nn.init; a sharded tensor whole, in every process the same, of which the shard is kept."""
+    if target.kept:
+        return
+    logical = _whole(target) if is_sharded(target) else _logical(target)
+    classic.write(target.fill, logical)
+    if is_sharded(target):
+        local, region = held(target.place.held[0])
+        local.copy_(region.pick(logical))
+    else:
+        _settle(target, logical)
+
+
+def is_sharded(target: Target) -> bool:
+    """Whether a target is a DTensor."""
+    return target.place.direct is not None and is_distributed(target.place.direct)
