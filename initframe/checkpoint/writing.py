@@ -37,11 +37,13 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        raise SourceError(f"cannot write {path}: it is a folder. Choose another place: hydra.run.dir=…")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror}. Choose another folder: hydra.run.dir=…") from error
+        raise SourceError(f"cannot write {path}: {error.strerror}. Choose another place: hydra.run.dir=…") from error
     os.close(handle)
     draft = Path(name)
     try:

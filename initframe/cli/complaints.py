@@ -28,8 +28,9 @@ def one_message(traceback: bool = False, where: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        leave("interrupted.", 128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        number = stop.args[0] if stop.args else signal.SIGINT
+        leave("terminated." if number == signal.SIGTERM else "interrupted.", 128 + number)
     except Exception as error:
         message = told(error)
         if traceback or message is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from initframe.cli.complaints import leave, one_message
+from initframe.cli.complaints import one_message
 from initframe.errors import InitframeError, SourceError, closest
 from initframe.recipe.presets import conf_directory
 
@@ -37,6 +38,8 @@ def hydra_job(name: str, run: Callable[[Any], None]) -> None:
             leave_nothing(output_directory())
 
     guarded.__module__ = run.__module__
+    speakable()
+    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
     with one_message(traceback), _terminable(), _handed_on():
         hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=name)(guarded)()
 
@@ -52,7 +55,9 @@ SEED = Setting("an integer from 0 to 2**64 - 1", lambda v: type(v) is int and 0 
 COUNT = Setting("a whole number, 0 or more", lambda v: type(v) is int and v >= 0)
 FLAG = Setting("true or false", lambda v: isinstance(v, bool))
 GENERATOR = Setting("stream or torch", lambda v: v in ("stream", "torch"))
-NAMES = Setting("a list of names, as in [my_module]", lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v))
+NAMES = Setting(
+    "a list of names, as in [my_module]", lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v)
+)
 DATA = Setting("a mapping", lambda v: isinstance(v, dict))
 RECIPE = Setting("a recipe", lambda v: isinstance(v, dict | str))
 SEALED = (DATA, RECIPE)
@@ -76,10 +81,16 @@ def settings(config: Any, **wanted: Setting) -> dict[str, Any]:
     Traceback (most recent call last):
     initframe.errors.InitframeError: seed is an integer from 0 to 2**64 - 1, got '7'.
     """
+    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+
     problems = [f"unknown setting {key}. {closest(key, wanted)}" for key in config if key not in wanted]
     given = {}
     for key, setting in wanted.items():
-        given[key] = plain(config, key, resolve=setting not in SEALED)
+        try:
+            given[key] = plain(config, key, resolve=setting not in SEALED)
+        except OmegaConfBaseException as error:
+            problems.append(f"{key}: {str(error).splitlines()[0]}.")
+            continue
         if key not in config:
             problems.append(f"{key} is missing: it is {setting.words}.")
         elif not setting.fits(given[key]):
@@ -128,9 +139,10 @@ def chosen(group: str) -> str:
     """What was chosen in a config group: ``xavier_relu``; ``xavier_relu+head_small`` where one lies over the other."""
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
 
-    choice = HydraConfig.get().runtime.choices.get(group)
-    name = choice if isinstance(choice, str) else "+".join(choice or ["recipe"])
-    changed = any(text.lstrip("+~").startswith((f"{group}.", f"{group}@")) for text in overrides())
+    choices = HydraConfig.get().runtime.choices
+    lists = [text.partition("=")[2].strip("[]") for text in overrides() if text.startswith(f"{group}=[")]
+    name = choices.get(group) or "".join(lists[-1:]).replace(",", "+") or choices.get("experiment") or "recipe"
+    changed = any(text.lstrip("+~").startswith(f"{group}.") for text in overrides())
     return f"{name}, changed" if changed else name
 
 
@@ -149,17 +161,17 @@ def output_directory() -> Path:
 
 
 def leave_nothing(folder: Path) -> None:
-    """Remove a run's folder, and what was made to hold it, where nothing was written into them.
+    """Remove a run's folder where nothing was written into it, and what was made to hold it.
 
     Args:
-        folder: below the current directory, with all of its parents there; any other one is removed alone.
+        folder: a folder below the current one goes with its parents there, any other one alone.
     """
     here = Path.cwd()
     inside = [path for path in (folder, *folder.parents) if path != here and path.is_relative_to(here)]
-    for path in inside or [folder]:
+    for path in inside or {folder} - {here, *here.parents}:
         try:
             path.rmdir()
-        except OSError:  # it holds something, or we stand in it
+        except OSError:  # it holds something
             return
 
 
@@ -170,6 +182,18 @@ def _which_job() -> str:
 
     job = HydraConfig.get()
     return f"job {job.job.num} ({job.job.override_dirname}): " if job.mode == RunMode.MULTIRUN else ""
+
+
+def speakable() -> None:
+    """Let a terminal that cannot show ± and → show question marks, rather than fail after the work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _is_override(argument: str) -> bool:
+    """Tell ``seed=0`` from ``-m``: Hydra's parser takes overrides in one row only, people type them anywhere."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 @contextmanager
@@ -187,11 +211,15 @@ def _handed_on() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the process as an exception does, so that half-written files are removed on the way."""
+    """Let SIGTERM end the process as Ctrl-C does, so that half-written files are removed on the way."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: leave("terminated.", 128 + number))
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:

@@ -1,0 +1,78 @@
+"""The command line inside of this process: a process of its own costs seconds, and shows no more."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from initframe.cli import reinit
+
+SMALL = ("model=torchvision", "model.name=squeezenet1_1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command left behind."""
+
+    code: object
+    out: str
+    err: str
+    files: list[str]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys) -> Callable[..., Run]:
+    """Run a job in an empty folder; ``files`` are the new ones there, whoever wrote them."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, main: Callable[[], None] = reinit.main) -> Run:
+        before = set(tmp_path.rglob("*"))
+        monkeypatch.setattr(sys, "argv", ["reinit.py", *arguments])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code
+        said = capsys.readouterr()
+        new = sorted(
+            str(path.relative_to(tmp_path))
+            for path in {*tmp_path.rglob("*")} - before
+            if "__pycache__" not in path.parts
+        )
+        return Run(code, said.out, said.err, new)
+
+    return run
+
+
+@pytest.fixture
+def refused(command) -> Callable[..., str]:
+    """Run a job that must fail: one message, exit code 1, nothing on stdout, no file and no folder."""
+
+    def run(*arguments: str, **options) -> str:
+        left = command(*arguments, **options)
+        assert left.code == 1
+        assert left.out == ""
+        assert left.files == []
+        assert left.err.startswith("error: ")
+        assert left.err.count("error:") == 1
+        assert "Traceback" not in left.err
+        return left.err
+
+    return run
+
+
+@pytest.fixture
+def user_folder(tmp_path) -> Callable[[str, str], Path]:
+    """Write a file of the user's own."""
+
+    def write(name: str, text: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write

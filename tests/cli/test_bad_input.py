@@ -1,0 +1,190 @@
+"""Whatever a user gets wrong: one clear message, exit code 1, nothing written."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.cli.conftest import SMALL
+
+ONE_LINE = {
+    # the recipe
+    "init.rules.weights.init=xavier_unifrom": ["unknown initializer 'xavier_unifrom'", "Closest: xavier_uniform"],
+    "+init.rules.weights.gian=2": ["unknown argument 'gian'", "Closest: gain"],
+    "init.rules.weights.gain='sqrt(-1)'": ["sqrt(-1"],
+    "init.rules.weights.gain='().__class__'": ["rule 'weights'"],
+    "init.rules.weights.gain=-1": ["must not be negative"],
+    "init.rules.weights.match=featres.*.weight": ["matches no tensor", "features.8.weight"],
+    "init=xavier_rel": ["unknown init 'xavier_rel'", "Closest: xavier_relu"],
+    "init=[xavier_relu,head_smal]": ["unknown init 'head_smal'", "Closest: head_small"],
+    "init=null": ["init=xavier_relu"],
+    "~init": ["init is missing"],
+    "init.rules.weight.gain=2": ["unknown key init.rules.weight", "Closest: weights"],
+    "~init.rules.bias": ["init.rules.bias"],
+    # code and the outside world, wherever they stand
+    "+init.rules.weights._target_=os.system": ["'_target_' is refused"],
+    "+init.rules.weights.gain2={_target_: os.system}": ["'_target_' is refused"],
+    "+init._target_=os.system": ["'_target_' is refused"],
+    "+model._target_=os.system": ["model._target_ is refused"],
+    "+model.arguments.norm_layer={_target_: os.system}": ["model.arguments.norm_layer._target_ is refused"],
+    "init.rules.weights.gain=${oc.env:INITFRAME_SECRET}": ["reads nothing from outside"],
+    "init.rules=${oc.env:INITFRAME_SECRET}": ["error: "],
+    "+init.rules.weights.gain2=${seed}": ["reads nothing from outside"],
+    "model.name=${oc.env:INITFRAME_SECRET}": ["reads nothing from outside"],
+    "+model.arguments.version=${oc.env:INITFRAME_SECRET}": ["reads nothing from outside"],
+    # the model
+    "model=alexnett": ["unknown model 'alexnett'", "Closest: alexnet"],
+    "model=torchvision": ["model.name is missing"],
+    "model.name=squeezenet1_2": ["torchvision has no model 'squeezenet1_2'", "squeezenet1_1"],
+    "model.source=torchvisoin": ["unknown model.source", "Closest: torchvision"],
+    "+model.weihgts=DEFAULT": ["unknown key model.weihgts", "Closest: weights"],
+    "+model.arguments.num_clases=3": ["num_clases"],
+    "model.weights=NO_SUCH": ["weights NO_SUCH"],
+    "model.checkpoint=nope.safetensors": ["nope.safetensors does not exist"],
+    # the job
+    "modl=alexnet": ["unknown key modl", "Closest: model"],
+    "experimnt=digits": ["unknown key experimnt", "Closest: experiment"],
+    "experiment=nothing_like_it": ["unknown experiment 'nothing_like_it'"],
+    "+sed=3": ["unknown setting sed", "Closest: seed"],
+    "seed": ["cannot read 'seed'"],
+    "init.rules.head={match:": ["cannot read", "Quote the whole argument"],
+    "init.rules.features.*.weight.gain=1": ["cannot read", "a rule's name can"],
+    "seed=-1": ["seed is an integer from 0 to 2**64 - 1, got -1"],
+    "seed=18446744073709551616": ["seed is an integer"],
+    "seed=1.5": ["seed is an integer"],
+    "seed=true": ["seed is an integer"],
+    "seed=abc": ["seed is an integer"],
+    "seed=null": ["seed is an integer"],
+    "seed=${nothing}": ["seed: Interpolation key 'nothing' not found"],
+    "generator=numpy": ["generator is stream or torch"],
+    "dry_run=maybe": ["dry_run is true or false"],
+    "plugins=my_module": ["plugins is a list of names"],
+    "plugins=[no_such_module]": ["plugin 'no_such_module' cannot be imported", "No module named"],
+}
+
+
+@pytest.mark.parametrize("argument", ONE_LINE)
+def test_one_wrong_argument(refused, monkeypatch, argument):
+    monkeypatch.setenv("INITFRAME_SECRET", "s3cr3t")
+    small = () if argument.startswith(("model=", "init.rules.weights.match")) else SMALL
+    message = refused(*small, argument)
+    assert "s3cr3t" not in message
+    for part in ONE_LINE[argument]:
+        assert part in message
+
+
+def test_all_problems_of_a_recipe_come_in_one_message(refused):
+    message = refused(*SMALL, "init.rules.weights.init=xavier", "init.rules.biases.init=zero", "+init.unusd=warn")
+    assert "3 problems" in message
+    assert "'xavier'" in message
+    assert "'zero'" in message
+    assert "'unusd'" in message
+
+
+def test_all_wrong_settings_come_in_one_message(refused):
+    message = refused("seed=x", "generator=x", "dry_run=x")
+    assert "3 problems" in message
+
+
+def test_xavier_on_vectors(refused):
+    message = refused("model=torchvision", "model.name=shufflenet_v2_x0_5", "init.rules.weights.where=null")
+    assert "2 or more dimensions" in message
+    assert "where: ndim > 1" in message
+
+
+FILES = {
+    "malformed": ("rules:\n  a: [zeros\n", ["malformed.yaml", "line", "malformed YAML"]),
+    "duplicate": ("rules:\n  a: zeros\n  a: ones\n", ["duplicate.yaml, line 3", "duplicate key a"]),
+    "binary": (b"\xff\xfe\x00", ["not UTF-8"]),
+    "two": ("a: 1\n---\nb: 2\n", ["two.yaml", "malformed YAML"]),
+    "a_list": ("- a\n- b\n", ["init is a recipe"]),
+    "nothing": ("", ["no rules"]),
+    "code": ('rules:\n  "*.weight": {_target_: os.system}\n', ["'_target_' is refused"]),
+    "leak": (
+        'rules:\n  "*.weight": {init: constant, val: "${oc.env:INITFRAME_SECRET}"}\n',
+        ["reads nothing from outside"],
+    ),
+    "chain": ("defaults: [no_such_recipe]\nrules: {}\n", ["unknown init 'no_such_recipe'"]),
+    "not_finite": ('rules:\n  "*.weight": {init: constant, val: .nan}\n', ["val is nan"]),
+    "words": ('rules:\n  "*.weight": {init: constant, val: on}\n', ["val"]),
+}
+
+
+@pytest.mark.parametrize("way", ["--config-dir=mine", "hydra.searchpath=[file://mine]"])
+@pytest.mark.parametrize("name", FILES)
+def test_one_wrong_file(refused, user_folder, monkeypatch, way, name):
+    monkeypatch.setenv("INITFRAME_SECRET", "s3cr3t")
+    text, parts = FILES[name]
+    folder = user_folder(f"mine/init/{name}.yaml", text).parents[1]
+    message = refused(*SMALL, way.replace("mine", str(folder)), f"init={name}")
+    assert "s3cr3t" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("place", ["notes.txt/run", "/proc/nowhere/run"])
+def test_a_place_where_nothing_can_be_written(refused, user_folder, place):
+    user_folder("notes.txt", "mine")
+    message = refused(*SMALL, f"hydra.run.dir={place}")
+    assert "hydra.run.dir" in message
+
+
+def test_a_folder_in_the_place_of_a_file(refused, user_folder):
+    user_folder("run/model.safetensors/mine", "")
+    assert "model.safetensors" in refused(*SMALL, "hydra.run.dir=run")
+
+
+PLUGINS = {
+    "def": "SyntaxError",
+    "1 / 0": "ZeroDivisionError",
+    "import no_such_module": "No module named 'no_such_module'",
+    "import initframe\n@initframe.initializer('law')\ndef law(slot, p): ...": "takes p by position",
+    "import initframe\n@initframe.initializer('zeros')\ndef zeros(slot): ...": "exists already",
+}
+
+
+@pytest.mark.parametrize("text", PLUGINS)
+def test_a_plugin_that_fails(refused, user_folder, monkeypatch, text):
+    name = f"broken_{len(text)}"
+    user_folder(f"{name}.py", text)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert PLUGINS[text] in refused(*SMALL, f"plugins=[{name}]")
+
+
+def test_a_law_that_fails(refused, user_folder, monkeypatch):
+    user_folder(
+        "failing_law.py", "import initframe\n@initframe.initializer('failing_law')\ndef law(slot): return 1 / 0\n"
+    )
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    message = refused(*SMALL, "plugins=[failing_law]", "init.rules.biases={match: '*bias', init: failing_law}")
+    assert "failing_law failed with ZeroDivisionError" in message
+
+
+def test_a_multirun_says_which_job_failed(command):
+    left = command(*SMALL, "-m", "seed=0,-1", "dry_run=true")
+    assert left.code == 1
+    assert "error: job 1 (" in left.err
+    assert "seed=-1" in left.err
+
+
+def test_bugs_keep_their_traceback(command, monkeypatch):
+    def bug(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("initframe.cli.reinit.resolve", bug)
+    with pytest.raises(ZeroDivisionError):
+        command(*SMALL)
+
+
+def test_tracebacks_on_request(command, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(Exception, match="seed is an integer"):
+        command(*SMALL, "seed=x")
+
+
+def test_what_another_recipe_left_behind(refused):
+    message = refused(*SMALL, "init.rules.weights.init=normal")
+    assert "unknown argument 'gain'" in message
+    assert "~init.rules.weights.gain" in message

@@ -1,0 +1,195 @@
+"""The main job, line by line as the README has it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.models import alexnet, squeezenet1_1
+
+import initframe
+from initframe.cli import job
+from tests.cli.conftest import SMALL
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+HERE = "hydra.run.dir=run"
+
+
+def rules(path: str = "run") -> dict:
+    return json.loads(Path(path, "manifest.json").read_text())["recipe"]["rules"]
+
+
+def tensors(path: str = "run") -> dict[str, torch.Tensor]:
+    return load_file(Path(path, "model.safetensors"))
+
+
+def test_the_readmes_command_in_a_process_of_its_own(tmp_path):
+    line = [sys.executable, str(SCRIPTS / "reinit.py"), "model=alexnet", "init=xavier_relu", HERE]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "AlexNet × xavier_relu, seed 0: 16 tensors, 61,100,840 elements" in done.stdout
+    assert "before → after" in done.stdout
+    assert done.stdout.endswith("Files in run: model.safetensors, manifest.json, plan.txt\n")
+    assert "100%" in done.stderr
+    model = alexnet()
+    initframe.reinit(model, "xavier_relu", seed=0)
+    written = load_file(tmp_path / "run/model.safetensors")
+    assert written.keys() == model.state_dict().keys()
+    assert all(torch.equal(written[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_files_of_a_run(command):
+    left = command(*SMALL, HERE)
+    assert left.code == 0
+    assert left.files == ["run", "run/manifest.json", "run/model.safetensors", "run/plan.txt"]
+    record = json.loads(Path("run/manifest.json").read_text())
+    assert record["job"]["model"]["name"] == "squeezenet1_1"
+    assert record["job"]["overrides"] == [*SMALL]
+    assert record["seed"] == 0
+    digests = {entry["name"]: entry["digest"] for entry in record["tensors"]}
+    report = initframe.reinit(tensors(), "xavier_relu", seed=0, measure=True)
+    assert digests == {result.name: result.digest for result in report.results}
+    text = Path("run/plan.txt").read_text()
+    assert "features.0.weight" in text
+    assert "before → after" in text
+
+
+def test_a_run_goes_by_default_below_outputs(command):
+    files = command(*SMALL).files
+    assert files[-1].startswith("outputs/reinit/")
+    assert files[-1].endswith("plan.txt")
+
+
+def test_the_seed_is_all_that_changes_the_numbers(command):
+    for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
+        command(*SMALL, f"seed={seed}", f"hydra.run.dir={folder}")
+    a, b, c = map(tensors, "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["features.0.weight"], c["features.0.weight"])
+
+
+def test_untouched_tensors_come_from_the_seed_too(command):
+    for folder in "ab":
+        command(*SMALL, "~init.rules.weights", "seed=5", f"hydra.run.dir={folder}")
+    assert torch.equal(tensors("a")["features.0.weight"], tensors("b")["features.0.weight"])
+
+
+def test_a_dry_run_writes_nothing(command):
+    left = command(*SMALL, "dry_run=true")
+    assert left.code == 0
+    assert left.files == []
+    assert "SqueezeNet × xavier_relu: 52 tensors" in left.out
+    assert "nothing was written" in left.out
+
+
+def test_a_dry_run_leaves_a_folder_that_was_there(command, user_folder):
+    user_folder("run/notes.txt", "mine")
+    assert command(*SMALL, "dry_run=true", HERE).files == []
+    assert Path("run/notes.txt").read_text() == "mine"
+
+
+def test_a_run_replaces_the_files_of_an_earlier_one(command):
+    command(*SMALL, HERE)
+    command(*SMALL, HERE, "init=normal_001")
+    assert rules()["weights"]["init"] == "normal"
+    assert sorted(path.name for path in Path("run").iterdir()) == ["manifest.json", "model.safetensors", "plan.txt"]
+
+
+@pytest.mark.parametrize("parent", ["", "deep/er"])
+def test_nothing_above_the_current_folder_is_removed(tmp_path, monkeypatch, parent):
+    here = tmp_path / parent
+    here.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(here)
+    job.leave_nothing(here)
+    job.leave_nothing(here.parent)
+    run = here / "outputs/day/time"
+    run.mkdir(parents=True)
+    job.leave_nothing(run)
+    assert here.is_dir()
+    assert list(here.iterdir()) == []
+
+
+def plan_of(command, *arguments: str) -> str:
+    left = command("dry_run=true", *arguments)
+    assert left.code == 0, left.err
+    return left.out
+
+
+def test_overrides(command):
+    plain = plan_of(command)
+    assert "uniform(±0.03847)" in plain  # √2·√(6/(11·11·3 + 11·11·64)), features.0.weight
+    doubled = plan_of(command, "init.rules.weights.gain=2")
+    assert "uniform(±0.0544" in doubled
+    assert "AlexNet × xavier_relu, changed:" in doubled
+    assert "uniform(±0.01924)" in plan_of(command, 'init.rules.weights.gain="1 / sqrt(2)"')
+    head = plan_of(command, "+init.rules.head={match: classifier.6.weight, init: zeros}")
+    assert "Shadowed: 'head' over 'weights' on 1 tensor" in head
+    without = plan_of(command, "~init.rules.biases")
+    assert "Untouched (8): features.0.bias" in without
+    assert "Untouched (8): features.0.bias" in plan_of(command, "init.rules.biases=null")
+    laid_over = plan_of(command, "init=[xavier_relu,head_small]")
+    assert "AlexNet × xavier_relu+head_small:" in laid_over
+    assert "normal(0, 0.001)" in laid_over
+
+
+def test_any_model_of_torchvision(command):
+    assert "ShuffleNetV2 ×" in plan_of(command, "model=torchvision", "model.name=shufflenet_v2_x0_5")
+
+
+def test_arguments_of_a_model(command):
+    assert "10×512×1×1" in plan_of(command, *SMALL, "+model.arguments.num_classes=10")
+
+
+def test_options_may_stand_anywhere(command, user_folder):
+    user_folder("mine/init/quiet.yaml", 'rules:\n  "*bias": zeros\n')
+    assert "× quiet:" in plan_of(command, *SMALL, "--config-dir", "mine", "init=quiet")
+
+
+def test_a_multirun(command):
+    left = command(*SMALL, "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
+    assert left.code == 0
+    assert [name for name in left.files if name.endswith("model.safetensors")] == [
+        f"sweep/{job}/model.safetensors" for job in range(3)
+    ]
+    assert len({tensors(f"sweep/{job}")["features.0.weight"].sum().item() for job in range(3)}) == 3
+
+
+def test_torchs_own_generator(command):
+    command(*SMALL, "generator=torch", "seed=3", "init=xavier_uniform", HERE)
+    torch.manual_seed(3)
+    by_hand = squeezenet1_1().state_dict()
+    torch.manual_seed(3)
+    for value in by_hand.values():
+        nn.init.xavier_uniform_(value) if value.ndim > 1 else nn.init.zeros_(value)
+    assert all(torch.equal(value, by_hand[name]) for name, value in tensors().items())
+
+
+LAW = """
+import initframe
+
+@initframe.initializer("{name}")
+def law(slot, *, width: float = 1.0):
+    return initframe.Uniform(-width / slot.fan_in, width / slot.fan_in)
+"""
+
+
+def test_a_plugin_from_the_current_directory(command, user_folder, monkeypatch, table):
+    user_folder("my_laws.py", LAW.format(name="my_law"))
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    law = ("init.rules.weights.init=my_law", "~init.rules.weights.gain", "+init.rules.weights.width=27")
+    assert "uniform(±1)" in plan_of(command, *SMALL, "plugins=[my_laws]", *law)  # features.0.weight has fan_in 27
+
+
+def test_a_terminal_that_knows_no_arrows(tmp_path):
+    line = [
+        sys.executable,
+        "-c",
+        "from initframe.cli.screen import say; from initframe.cli.job import speakable; speakable(); say('σ →')",
+    ]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, env={"PYTHONIOENCODING": "ascii"}, check=True)
+    assert done.stdout == b"? ?\n"
