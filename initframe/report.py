@@ -116,20 +116,25 @@ class Report:
             f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
         )
         rows = [_row(result) for result in self.results]
-        measured = any(result.after for result in self.results)
-        numbers = ("mean\nbefore → after", "std\nbefore → after") if measured else ("mean ± std",)
-        columns = ("tensor", "shape", "rule", "fill", *numbers)
+        columns = ("tensor", "shape", "rule", "fill", *self._numbers())
         stale = [f"Stale: {name} is an averaged copy; it still holds the weights from before." for name in self.stale]
         return "\n".join([head, table(columns, rows, width), *leftovers(self.plan), *stale])
+
+    def _numbers(self) -> tuple[str, ...]:
+        """The titles of the columns after the fill: what was measured, or else what the fill has."""
+        if not any(result.after for result in self.results):
+            return ("mean ± std",)
+        compared = any(result.before for result in self.results)
+        return ("mean\nbefore → after", "std\nbefore → after") if compared else ("mean", "std")
 
 
 def _row(result: Result) -> tuple[str, ...]:
     a = result.assignment
     cells = (a.slot.name, shape(a.slot), a.rule.name, str(a.fill))
-    if not (result.before and result.after):
+    if not result.after:
         return (*cells, moments(a.fill))
-    old, new = result.before.moments, result.after.moments
-    return (*cells, f"{_tiny(old.mean)} → {_tiny(new.mean)}", f"{old.std:.3g} → {new.std:.3g}")
+    found = [measured.moments for measured in (result.before, result.after) if measured]
+    return (*cells, " → ".join(_tiny(m.mean) for m in found), " → ".join(f"{m.std:.3g}" for m in found))
 
 
 def _tiny(mean: float) -> str:
