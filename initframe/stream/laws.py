@@ -66,7 +66,7 @@ def check(law: str, args: tuple[float, ...]) -> str | None:
         A sentence with the fact, or None where all is well.
 
     >>> check("normal", (0.0, -1.0))
-    'normal(mean=0.0, std=-1.0): std is negative.'
+    'normal(mean=0, std=-1): std is negative.'
     >>> check("normal", (0.0, 0.0)) is None
     True
     """
@@ -77,8 +77,10 @@ def check(law: str, args: tuple[float, ...]) -> str | None:
         return f"{law} takes {len(names)} arguments ({', '.join(names)}), not {len(args)}."
     infinite = [name for name, value in zip(names, args, strict=True) if not math.isfinite(f32(value))]
     fact = f"{' and '.join(infinite)} not finite in float32" if infinite else _LIMITS[law](*args)
-    given = ", ".join(f"{name}={value!r}" for name, value in zip(names, args, strict=True))
-    return f"{law}({given}): {fact}." if fact else None
+    if not fact:
+        return None
+    given = ", ".join(f"{name}={value:g}" for name, value in zip(names, args, strict=True))
+    return f"{law}({given}): {fact}."
 
 
 def _bits_constants() -> dict[str, float]:
