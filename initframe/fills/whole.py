@@ -14,10 +14,29 @@ from initframe.fills.fill import Fill
 
 
 class Draw(Protocol):
-    """A source of random numbers of a whole fill's own shape, given to it when it is built."""
+    """A source of random numbers, given to a whole fill when it is built."""
 
-    def __call__(self, law: str, args: Sequence[float], purpose: str = "") -> Tensor:
-        """Draw a law of the stream at every element, as a float32 tensor (int32 for ``"bits"``) of the fill's shape."""
+    def __call__(
+        self,
+        law: str,
+        args: Sequence[float],
+        purpose: str = "",
+        *,
+        name: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """Draw a law of the stream at every element.
+
+        Args:
+            law: the stream's name of it.
+            args: its numbers.
+            purpose: what it is drawn for; every purpose has numbers of its own.
+            name: under which name; by default the tensor's. Tensors that share a name share the numbers.
+            shape: of what is drawn; by default the fill's.
+
+        Returns:
+            A float32 tensor, int32 for ``"bits"``.
+        """
         ...
 
 
@@ -58,12 +77,8 @@ class Orthogonal(Whole):
 
     def build(self, draw: Draw) -> Tensor:
         """Haar-distributed, so the sign of R's diagonal is made positive (Mezzadri 2007)."""
-        rows, columns = _matrix(self.shape)
-        matrix = draw("normal", (0.0, 1.0), "orthogonal").reshape(rows, columns).double()
-        q, r = torch.linalg.qr(matrix.T if rows < columns else matrix)
-        q = q * r.diagonal().sign()
-        values: Tensor = (q.T if rows < columns else q) * self.gain
-        return values.reshape(self.shape)
+        normal = draw("normal", (0.0, 1.0), "orthogonal").reshape(_matrix(self.shape))
+        return (orthogonalized(normal) * self.gain).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,19 @@ class Sparse(Whole):
         values = draw("normal", (0.0, self.scale))
         ranks = draw("bits", (), "sparse").argsort(dim=0, stable=True)
         return values.scatter(0, ranks[: self.zeros], 0.0)
+
+
+def orthogonalized(normal: Tensor) -> Tensor:
+    """The (semi-)orthogonal matrix that the QR decomposition makes of a matrix of N(0, 1), in float64.
+
+    >>> orthogonalized(torch.tensor([[-2.0, 0.0], [0.0, 3.0]])).tolist()
+    [[-1.0, 0.0], [0.0, 1.0]]
+    """
+    wide = normal.shape[0] < normal.shape[1]
+    q, r = torch.linalg.qr((normal.T if wide else normal).double())
+    q = q * r.diagonal().sign()
+    matrix: Tensor = q.T if wide else q
+    return matrix
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:

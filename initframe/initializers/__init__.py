@@ -1,6 +1,19 @@
 """Initializers: pure functions ``(slot, **kwargs) → Fill``, by family, in one table."""
 
-from initframe.initializers import basic, defaults, structured, variance  # noqa: F401  # they register themselves
+from initframe.initializers import (  # noqa: F401  # they register themselves
+    basic,
+    chaos,
+    convolutions,
+    defaults,
+    identities,
+    positions,
+    priors,
+    recurrent,
+    scales,
+    states,
+    structured,
+    variance,
+)
 from initframe.initializers.gains import GAINS
 from initframe.initializers.table import get, initializer, list_initializers, parameters
 

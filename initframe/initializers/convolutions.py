@@ -1,0 +1,110 @@
+"""Laws of convolutions: isometry, and upsampling without patterns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from initframe.errors import ResolveError
+from initframe.fills import Fill
+from initframe.fills.fixed import BilinearKernel
+from initframe.fills.linked import DeltaOrthogonal, Repeated
+from initframe.initializers.table import initializer
+from initframe.initializers.variance import Distribution, Mode, scaled
+from initframe.model.slot import Slot
+
+
+@initializer("delta_orthogonal")
+def delta_orthogonal(slot: Slot, *, gain: float = 1.0) -> Fill:
+    """An orthogonal matrix at the kernel's centre, zeros elsewhere (Xiao et al. 2018; jax/_src/nn/initializers.py).
+
+    Use it for very deep convolutional networks: unlike a flattened orthogonal matrix it keeps every signal's norm.
+    The centre is k//2, as in torch's dirac; JAX has (k−1)//2, which differs for even kernels.
+
+    Args:
+        slot: a convolution's weight with no fewer outputs than inputs.
+        gain: multiplies the matrix.
+
+    Returns:
+        A whole fill; all singular values of the circular convolution are gain.
+
+    Raises:
+        ResolveError: no convolution, or fewer outputs than inputs.
+
+    >>> delta_orthogonal(Slot("w", (8, 2, 3, 3))).gain
+    1.0
+    """
+    if slot.ndim not in (3, 4, 5):
+        raise ResolveError(
+            f"delta_orthogonal needs 3 to 5 dimensions, this tensor has {slot.ndim}. Add where: ndim >= 3."
+        )
+    if slot.shape[0] < slot.shape[1]:
+        raise ResolveError(
+            f"delta_orthogonal needs no fewer outputs than inputs, got {slot.shape[0]} and {slot.shape[1]}. "
+            "Add where: d0 >= d1."
+        )
+    return DeltaOrthogonal(slot.shape, gain)
+
+
+@initializer("icnr")
+def icnr(
+    slot: Slot,
+    *,
+    factor: int,
+    gain: float = math.sqrt(2.0),
+    mode: Mode = "fan_in",
+    distribution: Distribution = "normal",
+) -> Fill:
+    """A law for outputs/r² filters, each of them r² times in a row (Aitken et al. 2017).
+
+    Use it for the convolution before ``nn.PixelShuffle(factor)``, which then starts as the nearest neighbour, without a
+    checkerboard.
+
+    Args:
+        slot: a convolution's weight whose outputs are a multiple of factor².
+        factor: PixelShuffle's upscale_factor, r.
+        gain: of the filters' std; √2, of a ReLU, by default.
+        mode: the fan that divides the filters' variance.
+        distribution: of the filters.
+
+    Returns:
+        A whole fill.
+
+    Raises:
+        ResolveError: factor² does not divide the outputs.
+
+    >>> icnr(Slot("w", (8, 2, 1, 1), fan_in=2, fan_out=8), factor=2).std
+    1.0
+    """
+    times = factor**2
+    if factor < 1 or slot.ndim < 3 or slot.shape[0] % times:
+        raise ResolveError(f"icnr: factor² = {times} must divide the outputs of a convolution, {list(slot.shape)}.")
+    few = replace(slot, shape=(slot.shape[0] // times, *slot.shape[1:]), fan_out=(slot.fan_out or 0) / times)
+    return Repeated(slot.shape, scaled(few, gain, mode, distribution), times)
+
+
+@initializer("bilinear_upsample")
+def bilinear_upsample(slot: Slot) -> Fill:
+    """A transposed convolution that interpolates linearly, channel by channel (Long, Shelhamer & Darrell 2015, FCN).
+
+    Use it for ``nn.ConvTranspose2d`` of stride s with kernel 2s − s%2 and padding ⌈(s−1)/2⌉, one channel per group or
+    as many outputs as inputs; then it is ``interpolate(mode="bilinear")``.
+
+    Args:
+        slot: a transposed convolution's weight, (inputs, outputs per group, *kernel).
+
+    Returns:
+        A fixed whole fill: 1 − |i − c|/f in each direction, on the diagonal of channels.
+
+    Raises:
+        ResolveError: no convolution, or channels that have no diagonal.
+
+    >>> bilinear_upsample(Slot("w", (1, 1, 4))).mean
+    0.5
+    """
+    if slot.ndim not in (3, 4, 5) or slot.shape[1] not in (1, slot.shape[0]):
+        raise ResolveError(
+            f"bilinear_upsample keeps channels apart: it needs 3 to 5 dimensions, and as many outputs as inputs or one "
+            f"per group; this is {list(slot.shape)}."
+        )
+    return BilinearKernel(slot.shape)

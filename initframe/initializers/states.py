@@ -1,0 +1,120 @@
+"""State space models: transition matrices and step sizes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from initframe.errors import ResolveError
+from initframe.fills import Constant, Elementwise, Fill
+from initframe.fills.fixed import Rows
+from initframe.initializers.table import initializer
+from initframe.model.slot import Slot
+
+
+@initializer("mamba_a_log")
+def mamba_a_log(slot: Slot) -> Fill:
+    """Log n for states n = 1, 2, … of the last dimension (Gu & Dao 2023; state-spaces/mamba, mamba_simple.py).
+
+    Use it for Mamba 1's ``A_log``: A = −exp(A_log) is S4D-Real, −1, −2, …
+
+    Args:
+        slot: a tensor whose last dimension counts states.
+
+    Returns:
+        A fixed whole fill, the same for every channel.
+
+    Raises:
+        ResolveError: the tensor has no dimensions.
+
+    >>> str(mamba_a_log(Slot("A_log", (4, 16))))
+    'rows(0 … 2.773)'
+    """
+    return Rows(slot.shape, tuple(math.log(n + 1) for n in range(_states(slot))))
+
+
+@initializer("mamba_dt_bias")
+def mamba_dt_bias(slot: Slot, *, low: float = 0.001, high: float = 0.1, floor: float = 1e-4) -> Fill:
+    """The bias dt + log(1 − e^−dt), dt log-uniform in [low, high] (Gu & Dao 2023; state-spaces/mamba, mamba_simple.py).
+
+    Use it for Mamba's ``dt_proj.bias`` (Mamba 2's ``dt_bias``): softplus gives the steps back.
+
+    Args:
+        slot: any tensor.
+        low: the shortest step, > 0.
+        high: the longest step.
+        floor: no step is shorter than this.
+
+    Returns:
+        An elementwise fill; its moments are integrated numerically.
+
+    Raises:
+        ResolveError: not 0 < low < high, or a floor that is not positive.
+
+    >>> fill = mamba_dt_bias(Slot("b", (8,)))
+    >>> [round(v, 4) for v in torch.nn.functional.softplus(fill.fn(torch.tensor([0.0, 1.0]))).tolist()]
+    [0.001, 0.1]
+    """
+    if not 0 < low < high or floor <= 0:
+        raise ResolveError(f"steps need 0 < low < high and a positive floor, got {low:g}, {high:g} and {floor:g}.")
+    law = StepBias(low, high, floor)
+    values = law((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
+    return Elementwise(law, values.mean().item(), values.std(correction=0).item())
+
+
+@dataclass(frozen=True)
+class StepBias:
+    """u ↦ softplus⁻¹(max(low·(high/low)^u, floor)), for u in (0, 1)."""
+
+    low: float
+    high: float
+    floor: float
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """The bias at u."""
+        step = torch.exp(u * math.log(self.high / self.low) + math.log(self.low)).clamp(min=self.floor)
+        return step + torch.log(-torch.expm1(-step))
+
+
+@initializer("s4d")
+def s4d(
+    slot: Slot, *, part: Literal["log_real", "imag"], form: Literal["lin", "inv", "real"] = "lin", states: int = 0
+) -> Fill:
+    """A diagonal A: −½ + iπn (lin), −½ + i(N/π)(N/(2n+1) − 1) (inv), −(n+1) (real), n = 0, 1, … (Gu et al. 2022).
+
+    Use it for S4D's ``log_A_real`` and ``A_imag`` (state-spaces/s4, models/s4/s4d.py), along the last dimension.
+
+    Args:
+        slot: a tensor whose last dimension counts complex states.
+        part: ``log_real`` for log(−Re A), ``imag`` for Im A.
+        form: which of the three.
+        states: N; by default twice the last dimension, as states come in conjugate pairs.
+
+    Returns:
+        A fixed whole fill, or a constant.
+
+    Raises:
+        ResolveError: the tensor has no dimensions.
+
+    >>> [round(v, 4) for v in s4d(Slot("A_imag", (4, 3)), part="imag").row]
+    [0.0, 3.1416, 6.2832]
+    """
+    count = _states(slot)
+    n_states = states or 2 * count
+    if form == "real":
+        return mamba_a_log(slot) if part == "log_real" else Constant(0.0)
+    if part == "log_real":
+        return Constant(math.log(0.5))
+    if form == "lin":
+        return Rows(slot.shape, tuple(math.pi * n for n in range(count)))
+    return Rows(slot.shape, tuple(n_states / math.pi * (n_states / (2 * n + 1) - 1) for n in range(count)))
+
+
+def _states(slot: Slot) -> int:
+    if slot.ndim < 1:
+        raise ResolveError("states are counted along the last dimension; this tensor has none.")
+    return slot.shape[-1]
