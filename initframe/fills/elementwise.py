@@ -74,7 +74,7 @@ class Normal(Fill):
 
 @dataclass(frozen=True)
 class TruncatedNormal(Fill):
-    """N(loc, scale²) cut to [low, high], bounds absolute as in torch.nn.init.trunc_normal_.
+    """N(loc, scale²) cut to [low, high], bounds absolute as in ``torch.nn.init.trunc_normal_``.
 
     >>> round(TruncatedNormal(0, 1, -2, 2).std, 5)
     0.87963

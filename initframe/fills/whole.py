@@ -83,7 +83,7 @@ class Orthogonal(Whole):
 
 @dataclass(frozen=True)
 class Identity(Whole):
-    """Ones on the diagonal of a matrix, zeros elsewhere (torch/nn/init.py, eye_).
+    """Ones on the diagonal of a matrix, zeros elsewhere (torch/nn/init.py, ``eye_``).
 
     >>> Identity((2, 2)).mean
     0.5
@@ -106,7 +106,7 @@ class Identity(Whole):
 
 @dataclass(frozen=True)
 class Dirac(Whole):
-    """A convolution that passes its input through, per group (torch/nn/init.py, dirac_).
+    """A convolution that passes its input through, per group (torch/nn/init.py, ``dirac_``).
 
     >>> Dirac((4, 2, 3), groups=2).mean
     0.16666666666666666
@@ -141,7 +141,7 @@ class Dirac(Whole):
 
 @dataclass(frozen=True)
 class Sparse(Whole):
-    """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, sparse_).
+    """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, ``sparse_``).
 
     >>> Sparse((10, 4), sparsity=0.5, scale=1.0).std
     0.7071067811865476

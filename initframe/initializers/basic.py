@@ -13,7 +13,7 @@ from initframe.model.slot import Slot
 
 @initializer("uniform")
 def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
-    """U(a, b) (torch/nn/init.py, uniform_).
+    """U(a, b) (torch/nn/init.py, ``uniform_``).
 
     Args:
         slot: any floating-point tensor.
@@ -36,7 +36,7 @@ def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
 
 @initializer("normal")
 def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
-    """N(mean, std²) (torch/nn/init.py, normal_).
+    """N(mean, std²) (torch/nn/init.py, ``normal_``).
 
     Args:
         slot: any floating-point tensor.
@@ -58,7 +58,7 @@ def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
 
 @initializer("trunc_normal")
 def trunc_normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Fill:
-    """N(mean, std²) cut to [a, b]; the bounds are absolute, as in torch/nn/init.py, trunc_normal_.
+    """N(mean, std²) cut to [a, b]; the bounds are absolute, as in torch/nn/init.py, ``trunc_normal_``.
 
     For bounds in units of std write ``a: -2 * std`` and ``b: 2 * std``.
 
@@ -98,7 +98,7 @@ def constant(slot: Slot, *, val: float, index: Sequence[int] | None = None) -> F
         A constant fill, or one that masks the current values.
 
     Raises:
-        ResolveError: the index lies outside the tensor (torch/nn/init.py, constant_, has no index).
+        ResolveError: the index lies outside the tensor ((torch/nn/init.py, ``constant_``, has no index)).
 
     >>> str(constant(Slot("w", (5, 5)), val=42, index=[0, 0]))
     'keep(), 42 at [0, 0]'
@@ -116,7 +116,7 @@ def constant(slot: Slot, *, val: float, index: Sequence[int] | None = None) -> F
 
 @initializer("ones")
 def ones(slot: Slot) -> Fill:
-    """Every element is 1 (torch/nn/init.py, ones_).
+    """Every element is 1 (torch/nn/init.py, ``ones_``).
 
     >>> ones(Slot("w", (5,))).value
     1.0
@@ -126,7 +126,7 @@ def ones(slot: Slot) -> Fill:
 
 @initializer("zeros")
 def zeros(slot: Slot) -> Fill:
-    """Every element is 0 (torch/nn/init.py, zeros_).
+    """Every element is 0 (torch/nn/init.py, ``zeros_``).
 
     >>> zeros(Slot("b", (5,))).value
     0.0

@@ -35,7 +35,7 @@ def orthogonal(slot: Slot, *, gain: float = 1.0) -> Fill:
 
 @initializer("eye")
 def eye(slot: Slot) -> Fill:
-    """The identity matrix, rectangular where the tensor is (torch/nn/init.py, eye_).
+    """The identity matrix, rectangular where the tensor is (torch/nn/init.py, ``eye_``).
 
     >>> eye(Slot("w", (2, 2))).mean
     0.5
@@ -47,7 +47,7 @@ def eye(slot: Slot) -> Fill:
 
 @initializer("dirac")
 def dirac(slot: Slot, *, groups: int = 1) -> Fill:
-    """A convolution that passes its input through, group by group (torch/nn/init.py, dirac_).
+    """A convolution that passes its input through, group by group (torch/nn/init.py, ``dirac_``).
 
     Args:
         slot: a tensor of 3 to 5 dimensions.
@@ -71,7 +71,7 @@ def dirac(slot: Slot, *, groups: int = 1) -> Fill:
 
 @initializer("sparse")
 def sparse(slot: Slot, *, sparsity: float, std: float = 0.01) -> Fill:
-    """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, sparse_).
+    """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, ``sparse_``).
 
     Args:
         slot: a matrix.

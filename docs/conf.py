@@ -1,0 +1,17 @@
+"""How the pages are built: sphinx-build -W docs build/docs."""
+
+import initframe
+
+project = "initframe"
+author = "The initframe authors"
+version = release = initframe.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+html_title = "initframe"
+myst_heading_anchors = 3
+autodoc_typehints = "none"  # signatures stay short; every argument is described in words
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_include_init_with_doc = False
+exclude_patterns = ["build"]
