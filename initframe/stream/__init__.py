@@ -11,6 +11,7 @@ from initframe.stream.execution import execute as execute
 from initframe.stream.laws import LAWS as LAWS
 from initframe.stream.laws import check as check
 from initframe.stream.laws import constants as constants
+from initframe.stream.pages import prefer_huge_pages as prefer_huge_pages
 from initframe.stream.philox import Key as Key
 from initframe.stream.philox import key as key
 

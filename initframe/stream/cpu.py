@@ -18,6 +18,7 @@ from initframe.stream.draws import Draw
 from initframe.stream.formulas import constant_names
 from initframe.stream.kernels import KEY, NAME, PLACE, digest_module, fill_module
 from initframe.stream.laws import kernel_constants
+from initframe.stream.pages import prefer_huge_pages
 from initframe.stream.places import Place, pieces, place_of
 from initframe.stream.schedule import Task
 
@@ -65,6 +66,7 @@ def fill_tasks(draw: Draw, processor: Processor | None = None) -> Iterator[Task]
     short = place.rows > 1 and place.length < processor.lanes(32)
     kernel = fill_kernel(draw.law, draw.out.dtype, processor.lanes(32, 1 if short else REGISTERS), processor)
     rest = int(draw.out.numel() * size >= LARGE), *draw.key, *(constants[name] for name in constant_names(draw.law))
+    prefer_huge_pages(draw.out)
     for piece in pieces(place, size):
         yield Task(partial(_fill, kernel, piece, rest, draw.out), piece.rows * piece.length)
 

@@ -9,6 +9,7 @@ all backends equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from inspect import signature
 from typing import Any, Protocol, TypeAlias
 
@@ -211,6 +212,7 @@ FORMULAS: dict[str, Callable[..., Pair]] = {
 }
 
 
+@cache
 def constant_names(law: str) -> tuple[str, ...]:
     """Name the constants that a law's formula takes, in order.
 

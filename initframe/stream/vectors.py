@@ -19,7 +19,7 @@ class Vector:
 
     def _write(self, name: str, other: Vector | float, *, swap: bool = False) -> Vector:
         """Write the instruction ``name`` for integers, ``f`` + name for floats."""
-        operands = [self.value, other.value if isinstance(other, Vector) else constant(self.value.type, other)]
+        operands = [self.value, other.value if isinstance(other, Vector) else Splat(self.value.type, other)]
         prefix = "f" if self.value.type.element in (F32, F64) else ""
         return Vector(self.builder, getattr(self.builder, prefix + name)(*operands[:: -1 if swap else 1]))
 
@@ -63,7 +63,7 @@ class Vector:
         return self._compare(">", other)
 
     def _compare(self, sign: str, other: Vector | float) -> Vector:
-        value = other.value if isinstance(other, Vector) else constant(self.value.type, other)
+        value = other.value if isinstance(other, Vector) else Splat(self.value.type, other)
         compare = self.builder.fcmp_ordered if self.value.type.element == F32 else self.builder.icmp_signed
         return Vector(self.builder, compare(sign, self.value, value))
 
@@ -120,7 +120,7 @@ class VectorLanes:
     def select(self, mask: Vector, chosen: Vector | float, other: Vector | float) -> Vector:
         """Choose lane by lane; one of the two may be a number."""
         kind = next(v.value.type for v in (chosen, other) if isinstance(v, Vector))
-        values = [v.value if isinstance(v, Vector) else constant(kind, v) for v in (chosen, other)]
+        values = [v.value if isinstance(v, Vector) else Splat(kind, v) for v in (chosen, other)]
         return Vector(self.builder, self.builder.select(mask.value, *values))
 
     def select_rarely(self, mask: Vector, chosen: Vector, other: Callable[[], Vector]) -> Vector:
@@ -153,9 +153,16 @@ class VectorLanes:
         return Vector(self.builder, self.builder.shuffle_vector(a.value, b.value, indices))
 
 
-def constant(kind: ir.Type, number: float) -> ir.Constant:
-    """Repeat a number in every lane of a vector type."""
-    return ir.Constant(kind, [number] * kind.count)
+class Splat(ir.Constant):  # type: ignore[misc]  # llvmlite has no types
+    """A number in every lane, formatted once: kernels hold hundreds of long vectors."""
+
+    def __init__(self, kind: ir.VectorType, number: float) -> None:
+        super().__init__(kind, None)
+        self.lane = str(ir.Constant(kind.element, number))
+
+    def get_reference(self) -> str:
+        """Write the constant as LLVM reads it."""
+        return f"<{', '.join([self.lane] * self.type.count)}>"
 
 
 @contextmanager
