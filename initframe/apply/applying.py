@@ -192,7 +192,9 @@ def _unknown_to_torch(targets: Sequence[Target], seed: int | None) -> list[str]:
 
 
 def _looked_at(targets: Sequence[Target]) -> list[Sample]:
-    return [sample(target.place.tensor()) for target in targets]
+    """A sample per target; what can only be kept (lazy, quantized, …) is not looked at."""
+    blind = [target.kept and target.slot.blocked is not None for target in targets]
+    return [Sample() if b else sample(target.place.tensor()) for b, target in zip(blind, targets, strict=True)]
 
 
 def _results(targets: Sequence[Target], before: Sequence[Measured], after: Sequence[Measured]) -> tuple[Result, ...]:
