@@ -17,6 +17,6 @@ def assert_moments(sample, mean, std):
     n, eps = x.numel(), float(torch.finfo(sample.dtype).eps)
     found, variance = x.mean().item(), ((x - mean) ** 2).mean().item()
     spread = ((x - mean) ** 4).mean().item() - variance**2
-    slack = 1e-6 + eps
-    assert abs(found - mean) <= STANDARD_ERRORS * std / math.sqrt(n) + slack * (abs(mean) + std)
-    assert abs(variance - std**2) <= STANDARD_ERRORS * math.sqrt(max(spread, 0) / n) + 2 * slack * (variance + std**2)
+    rounding = (1e-6 + eps) * (abs(mean) + std)
+    assert abs(found - mean) <= STANDARD_ERRORS * std / math.sqrt(n) + rounding
+    assert abs(variance - std**2) <= STANDARD_ERRORS * math.sqrt(max(spread, 0) / n) + 2 * std * rounding + rounding**2
