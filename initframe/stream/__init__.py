@@ -3,9 +3,9 @@
 Element i of a stream is a pure function of its law, its key and i. docs/stream.md is its specification.
 """
 
+from initframe.stream.backends import backend_of as backend_of
 from initframe.stream.digests import digest as digest
 from initframe.stream.draws import Draw as Draw
-from initframe.stream.execution import backend_of as backend_of
 from initframe.stream.execution import draw as draw
 from initframe.stream.execution import execute as execute
 from initframe.stream.laws import LAWS as LAWS

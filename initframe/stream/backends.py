@@ -1,19 +1,45 @@
-"""Which backend serves a device: a compiled one where there is one, torch operations everywhere else."""
+"""Which backend serves a device: compiled kernels where there are some, torch operations everywhere else."""
 
 from __future__ import annotations
 
 import logging
+import os
 from functools import cache
 from types import ModuleType
 
 import torch
 
+from initframe.stream import eager
+
+OPT_IN = "INITFRAME_TRITON"
+"""The environment variable whose value 1 draws in CUDA memory by Triton's kernels."""
 logger = logging.getLogger(__name__)
 
 
 def compiled(device: torch.device) -> ModuleType | None:
-    """Give the compiled backend of a device, a module with ``fill_tasks`` and ``digest_tasks``, or None."""
+    """Give the backend of a device that works in tasks, a module with ``fill_tasks`` and ``digest_tasks``."""
     return _cpu() if device.type == "cpu" else None
+
+
+def immediate(device: torch.device) -> ModuleType:
+    """Give the backend that fills a device's memory where it is called, a module with ``fill``."""
+    if device.type == "cuda" and os.environ.get(OPT_IN) == "1":
+        from initframe.stream import cuda  # noqa: PLC0415 (triton is loaded when it is asked for)
+
+        return cuda
+    return eager
+
+
+def backend_of(device: torch.device | str) -> str:
+    """Name the backend that serves a device, for reports: ``llvm``, ``triton`` or ``eager``.
+
+    >>> backend_of("meta")
+    'eager'
+    """
+    device = torch.device(device)
+    if compiled(device):
+        return "llvm"
+    return "eager" if immediate(device) is eager else "triton"
 
 
 @cache

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from initframe.stream import eager
-from initframe.stream.backends import compiled
+from initframe.stream.backends import compiled, immediate
 from initframe.stream.draws import Draw
 from initframe.stream.philox import Key
 from initframe.stream.schedule import Task, spread
@@ -70,20 +69,12 @@ def draw(
     return out[0]
 
 
-def backend_of(device: torch.device | str) -> str:
-    """Name the backend that serves a device, for reports: ``llvm`` or ``eager``.
-
-    >>> backend_of("meta")
-    'eager'
-    """
-    return "llvm" if compiled(torch.device(device)) else "eager"
-
-
 def _tasks(draws: Iterable[Draw], on_done: Callable[[int], None] | None) -> Iterator[Task]:
-    """Give the tasks of the draws that a compiled backend serves; fill the others on the way."""
+    """Give the tasks of the draws whose backend works in tasks; fill the others on the way."""
     for job in draws:
-        if backend := compiled(job.out.device):
-            torch.autograd.graph.increment_version(job.out)
+        device = job.out.device
+        torch.autograd.graph.increment_version(job.out)
+        if backend := compiled(device):
             yield from backend.fill_tasks(job)
         else:
-            eager.fill(job, on_done)
+            immediate(device).fill(job, on_done)
