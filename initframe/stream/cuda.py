@@ -16,6 +16,7 @@ import triton.language as tl
 
 from initframe.stream.draws import Draw
 from initframe.stream.formulas import FORMULAS, constant_names, to_bfloat16, to_float16
+from initframe.stream.lanes import Operand
 from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
 
@@ -28,52 +29,21 @@ WIDE = 1 << 40
 """Added to words of 32 bits, so that Triton passes all of them as 64 bits; upper halves are garbage anyway."""
 
 
-class Traced:
-    """A value of the kernel that is being written: operators write lines."""
+FORMS = {
+    "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}", "and": "{} & {}", "or": "{} | {}",
+    "xor": "{} ^ {}", "shl": "{} << {}", "shr": "{} >> {}", "lt": "{} < {}", "gt": "{} > {}",
+}  # fmt: skip
+
+
+class Traced(Operand):
+    """A value of the kernel that is being written."""
 
     def __init__(self, source: Source, name: str) -> None:
         self.source, self.name = source, name
 
-    def _write(self, form: str, other: Traced | float) -> Traced:
-        return self.source.line(form.format(self.name, other.name if isinstance(other, Traced) else repr(other)))
-
-    def __add__(self, other: Traced | float) -> Traced:
-        return self._write("{} + {}", other)
-
-    def __sub__(self, other: Traced | float) -> Traced:
-        return self._write("{} - {}", other)
-
-    def __rsub__(self, other: float) -> Traced:
-        return self._write("{1} - {0}", other)
-
-    def __mul__(self, other: Traced | float) -> Traced:
-        return self._write("{} * {}", other)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __neg__(self) -> Traced:
-        return self.source.line(f"-{self.name}")
-
-    def __and__(self, other: Traced | int) -> Traced:
-        return self._write("{} & {}", other)
-
-    def __or__(self, other: Traced | int) -> Traced:
-        return self._write("{} | {}", other)
-
-    def __xor__(self, other: Traced | int) -> Traced:
-        return self._write("{} ^ {}", other)
-
-    def __lshift__(self, count: int) -> Traced:
-        return self._write("{} << {}", count)
-
-    def __rshift__(self, count: int) -> Traced:
-        return self._write("{} >> {}", count)
-
-    def __lt__(self, other: Traced | float) -> Traced:
-        return self._write("{} < {}", other)
-
-    def __gt__(self, other: Traced | float) -> Traced:
-        return self._write("{} > {}", other)
+    def write(self, operation: str, *operands: Traced | float) -> Traced:
+        """Write a line with Triton's operator."""
+        return self.source.line(FORMS[operation].format(*map(_spelled, operands)))
 
 
 class Source:
@@ -106,12 +76,15 @@ class Source:
 
     def select(self, mask: Traced, chosen: Traced | float, other: Traced | float) -> Traced:
         """Choose element by element."""
-        names = [v.name if isinstance(v, Traced) else repr(v) for v in (chosen, other)]
-        return self.line(f"tl.where({mask.name}, {', '.join(names)})")
+        return self.line(f"tl.where({mask.name}, {_spelled(chosen)}, {_spelled(other)})")
 
     def select_rarely(self, mask: Traced, chosen: Traced, other: Callable[[], Traced]) -> Traced:
         """Choose element by element; both are computed."""
         return self.select(mask, chosen, other())
+
+
+def _spelled(value: Traced | float) -> str:
+    return value.name if isinstance(value, Traced) else repr(value)
 
 
 def kernel_source(law: str, dtype: str) -> str:

@@ -1,9 +1,7 @@
 """The formulas of every law, written once over lanes: from two random words to two float32 values.
 
-A lane is a torch tensor, an LLVM vector or a Triton block. Words are signed 32-bit lanes that wrap, so
-``>>`` brings in the sign and a logical shift is a shift and a mask. Each float32 operation below is
-rounded by itself: no backend may fuse, reorder or replace any of them. This is what makes the bits of
-all backends equal.
+Each float32 operation below is rounded by itself: no backend may fuse, reorder or replace any of them.
+This is what makes the bits of all backends equal.
 """
 
 from __future__ import annotations
@@ -11,40 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from inspect import signature
-from typing import Any, Protocol, TypeAlias
 
 from initframe.stream.floats import f32
-from initframe.stream.philox import Wide
-
-Word: TypeAlias = Any
-"""A lane of int32 with the operators + - ^ & << >>."""
-Float: TypeAlias = Any
-"""A lane of float32 with the operators + - * < and unary minus; Python floats mix in as constants."""
-Mask: TypeAlias = Any
-Pair: TypeAlias = tuple[Any, Any]
-
-
-class Lanes(Protocol):
-    """What a backend does by name, because Python has no operator for it."""
-
-    def to_float(self, word: Word) -> Float:
-        """Convert signed integers to the nearest float32, ties to even."""
-
-    def bits(self, value: Float) -> Word:
-        """Read float32 as the word of the same bits."""
-
-    def from_bits(self, word: Word) -> Float:
-        """Read words as the float32 of the same bits."""
-
-    def sqrt(self, value: Float) -> Float:
-        """Take the correctly rounded square root."""
-
-    def select(self, mask: Mask, chosen: Float, other: Float) -> Float:
-        """Choose lane by lane."""
-
-    def select_rarely(self, mask: Mask, chosen: Float, other: Callable[[], Float]) -> Float:
-        """Choose lane by lane, where most lanes are chosen: the other may be left uncomputed if all are."""
-
+from initframe.stream.lanes import Float, Lanes, Pair, Wide, Word
 
 # Minimax coefficients, highest power first. NLOG: -ln(1 + f) / f; SIN, COS: √½·sin(πt/4)/t and
 # √½·cos(πt/4) in t²; ICDF: √2·erfinv(1 - q) / (1 - q) in v = -ln(q(2 - q)) (centre) and √v (tail).

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from initframe.stream.lanes import Wide
 
 Key: TypeAlias = tuple[int, int, int, int]
-Wide: TypeAlias = Any
-"""A 64-bit lane: an int64 tensor, an LLVM vector of i64, a Triton block, or (for a key) a plain int."""
 Block: TypeAlias = tuple[Wide, Wide, Wide, Wide]
 
 MASK = 0xFFFFFFFF

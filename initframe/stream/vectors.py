@@ -1,4 +1,4 @@
-"""LLVM vectors as lanes: Python's operators write instructions."""
+"""LLVM vectors as lanes."""
 
 from __future__ import annotations
 
@@ -7,65 +7,37 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
+from initframe.stream.lanes import Operand
+
 I1, I16, I32, I64 = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 F32, F64 = ir.FloatType(), ir.DoubleType()
 
 
-class Vector:
-    """A value of a function that is being written; with a number, an operator makes it a constant."""
+INTEGER = {
+    "add": "add", "sub": "sub", "mul": "mul", "and": "and_", "or": "or_", "xor": "xor", "shl": "shl", "shr": "ashr",
+}  # fmt: skip
+FLOATING = {"add": "fadd", "sub": "fsub", "mul": "fmul", "neg": "fneg"}
+COMPARISONS = {"lt": "<", "gt": ">"}
+
+
+class Vector(Operand):
+    """A vector of a function that is being written."""
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
-    def _write(self, name: str, other: Vector | float, *, swap: bool = False) -> Vector:
-        """Write the instruction ``name`` for integers, ``f`` + name for floats."""
-        operands = [self.value, other.value if isinstance(other, Vector) else Splat(self.value.type, other)]
-        prefix = "f" if self.value.type.element in (F32, F64) else ""
-        return Vector(self.builder, getattr(self.builder, prefix + name)(*operands[:: -1 if swap else 1]))
-
-    def __add__(self, other: Vector | float) -> Vector:
-        return self._write("add", other)
-
-    def __sub__(self, other: Vector | float) -> Vector:
-        return self._write("sub", other)
-
-    def __rsub__(self, other: float) -> Vector:
-        return self._write("sub", other, swap=True)
-
-    def __mul__(self, other: Vector | float) -> Vector:
-        return self._write("mul", other)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __neg__(self) -> Vector:
-        return Vector(self.builder, self.builder.fneg(self.value))
-
-    def __and__(self, other: Vector | int) -> Vector:
-        return self._write("and_", other)
-
-    def __or__(self, other: Vector | int) -> Vector:
-        return self._write("or_", other)
-
-    def __xor__(self, other: Vector | int) -> Vector:
-        return self._write("xor", other)
-
-    def __lshift__(self, count: int) -> Vector:
-        return self._write("shl", count)
-
-    def __rshift__(self, count: int) -> Vector:
-        """Bring in the sign where words need it; zeros in 64 bits, where few processors have the other."""
-        return self._write("lshr" if self.value.type.element == I64 else "ashr", count)
-
-    def __lt__(self, other: Vector | float) -> Vector:
-        return self._compare("<", other)
-
-    def __gt__(self, other: Vector | float) -> Vector:
-        return self._compare(">", other)
-
-    def _compare(self, sign: str, other: Vector | float) -> Vector:
-        value = other.value if isinstance(other, Vector) else Splat(self.value.type, other)
-        compare = self.builder.fcmp_ordered if self.value.type.element == F32 else self.builder.icmp_signed
-        return Vector(self.builder, compare(sign, self.value, value))
+    def write(self, operation: str, *operands: Vector | float) -> Vector:
+        """Write LLVM's instruction for the type of the lanes."""
+        kind, b = self.value.type, self.builder
+        values = [v.value if isinstance(v, Vector) else Splat(kind, v) for v in operands]
+        floating = kind.element == F32
+        if operation in COMPARISONS:
+            compare = b.fcmp_ordered if floating else b.icmp_signed
+            return Vector(b, compare(COMPARISONS[operation], *values))
+        name = (FLOATING if floating else INTEGER)[operation]
+        # Upper halves of 64 bits are garbage, and few processors can shift signs into them.
+        name = "lshr" if name == "ashr" and kind.element == I64 else name
+        return Vector(b, getattr(b, name)(*values))
 
 
 class VectorLanes:
