@@ -30,10 +30,12 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     """Build a model from plain data.
 
     Args:
-        spec: ``source`` (a library this module knows), ``name`` (the library's name for the model), ``weights``
-            (torchvision's name for trained weights, or null), ``checkpoint`` (a file of trained weights, or null),
-            ``arguments`` (plain data for the library's constructor). Nothing else: a model config names code, it
-            cannot be code.
+        spec: plain data and nothing else, because a model config names code and cannot be code.
+            ``source``: a library this module knows.
+            ``name``: the library's name for the model.
+            ``weights``: torchvision's name for trained weights, or null.
+            ``checkpoint``: a file of trained weights, which then takes the place of ``weights``, or null.
+            ``arguments``: numbers, texts, flags and lists for the library's constructor.
 
     Returns:
         The model, as the library makes it, with the trained values that were asked for.
@@ -47,8 +49,10 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     """
     if problems := list(_problems(spec)):
         raise SourceError(*problems)
-    model = _SOURCES[spec["source"]](spec["name"], spec.get("weights"), spec.get("arguments") or {})
-    if checkpoint := spec.get("checkpoint"):
+    checkpoint = spec.get("checkpoint")
+    weights = None if checkpoint else spec.get("weights")
+    model = _SOURCES[spec["source"]](spec["name"], weights, spec.get("arguments") or {})
+    if checkpoint:
         load_checkpoint(model, Path(checkpoint))
     return model
 
@@ -90,12 +94,8 @@ def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
         yield f"unknown model.source {given.get('source')!r}. {closest(str(given.get('source')), _SOURCES)}"
     if not isinstance(given.get("name"), str):
         yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
-    if spec.get("checkpoint") == MISSING:
-        yield "model.checkpoint is missing: give the file of trained weights that this starts from."
     if not isinstance(given.get("checkpoint"), str | None):
         yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}."
-    if given.get("checkpoint") and given.get("weights"):
-        yield "model.weights and model.checkpoint both give trained values. Set one of them to null."
     if not isinstance(given.get("arguments") or {}, Mapping):
         yield f"model.arguments is a mapping of constructor arguments, got {given['arguments']!r}."
 
@@ -212,6 +212,10 @@ def _built(source: str, name: str, make: Callable[[], nn.Module], weights: Any =
     """Call a library, and turn what it says about arguments and weights into one message."""
     try:
         return make()
+    except OSError as error:
+        raise SourceError(
+            f"{source} cannot fetch weights {weights} of {name}: {error}. Give a file: model.checkpoint=FILE."
+        ) from error
     except Exception as error:
         asked = f", weights {weights}" if weights is not None else ""
         raise SourceError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from initframe.cli.choices import about
 from initframe.errors import InitframeError, closest
 from initframe.recipe.presets import conf_directory
 
@@ -67,6 +69,8 @@ def _told_hydra(error: BaseException) -> str | None:
             return _no_such_choice(missing, options or ())
         case OverrideParseException(override=override):
             return f"cannot read {override!r}: {first.removesuffix('.')}. {QUOTES}."
+        case HydraException() if other := re.search(r"In 'experiment/([\w-]+)'.*No match in the defaults", first):
+            return f"experiment={other[1]} is for another command: {about(other[1])}."
         case HydraException():
             return _unknown_key(error.__cause__) or str(error).strip()
         case ValueError() if first.startswith("Config group override"):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from initframe.cli.choices import about, choices
 from initframe.cli.complaints import one_message
 from initframe.errors import InitframeError, SourceError, closest
 from initframe.recipe.presets import conf_directory
@@ -27,6 +28,7 @@ def hydra_job(name: str, run: Callable[[Any], None]) -> None:
             ``HYDRA_FULL_ERROR=1`` in the environment asks for tracebacks.
     """
     import hydra  # noqa: PLC0415  # only the command line needs it
+    from omegaconf import OmegaConf  # noqa: PLC0415
 
     traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -38,6 +40,7 @@ def hydra_job(name: str, run: Callable[[Any], None]) -> None:
             leave_nothing(output_directory())
 
     guarded.__module__ = run.__module__
+    OmegaConf.register_new_resolver("initframe.choices", choices, replace=True)  # for the template of --help
     speakable()
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
     with one_message(traceback), _terminable(), _handed_on():
@@ -53,6 +56,7 @@ class Setting(NamedTuple):
 
 SEED = Setting("an integer from 0 to 2**64 - 1", lambda v: type(v) is int and 0 <= v < 2**64)
 COUNT = Setting("a whole number, 0 or more", lambda v: type(v) is int and v >= 0)
+SHARE = Setting("a share, 0 or more and below 1", lambda v: type(v) in (int, float) and 0 <= v < 1)
 FLAG = Setting("true or false", lambda v: isinstance(v, bool))
 GENERATOR = Setting("stream or torch", lambda v: v in ("stream", "torch"))
 NAMES = Setting(
@@ -83,7 +87,7 @@ def settings(config: Any, **wanted: Setting) -> dict[str, Any]:
     """
     from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
 
-    problems = [f"unknown setting {key}. {closest(key, wanted)}" for key in config if key not in wanted]
+    problems = list(_unknown([key for key in config if key not in wanted], wanted))
     given = {}
     for key, setting in wanted.items():
         try:
@@ -98,6 +102,17 @@ def settings(config: Any, **wanted: Setting) -> dict[str, Any]:
     if problems:
         raise InitframeError(*problems)
     return given
+
+
+def _unknown(keys: list[str], wanted: Mapping[str, Setting]) -> Iterator[str]:
+    """Settings that the job does not know; where an experiment may have brought them, that is the fact to tell."""
+    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
+
+    experiment = HydraConfig.get().runtime.choices.get("experiment") if keys and HydraConfig.initialized() else None
+    if experiment and about(experiment):
+        yield f"unknown setting {', '.join(keys)}. experiment={experiment} is this: {about(experiment)}."
+        return
+    yield from (f"unknown setting {key}. {closest(key, wanted)}" for key in keys)
 
 
 def plain(config: Any, key: str, *, resolve: bool) -> Any:
@@ -158,6 +173,15 @@ def output_directory() -> Path:
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
 
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def siblings() -> list[Path]:
+    """Where the jobs of this multirun write, this one and those before it; nothing in a single run."""
+    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
+    from hydra.types import RunMode  # noqa: PLC0415
+
+    folder = output_directory()
+    return sorted(folder.parent.iterdir()) if HydraConfig.get().mode == RunMode.MULTIRUN else []
 
 
 def leave_nothing(folder: Path) -> None:

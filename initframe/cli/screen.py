@@ -31,7 +31,22 @@ def filling(plan: Plan) -> Iterator[Callable[[int], None]]:
     Yields:
         A function to tell how many elements were filled.
     """
+    with progress(f"Filling {counted(len(plan.assignments), 'tensor')}", plan.elements) as advance:
+        yield advance
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr.
+
+    Args:
+        what: stands before the bar.
+        total: how many steps there are.
+
+    Yields:
+        A function to tell how many were done.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"Filling {counted(len(plan.assignments), 'tensor')}", total=plan.elements)
-        yield lambda elements: progress.advance(task, elements)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda steps: bar.advance(task, steps)
