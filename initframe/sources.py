@@ -157,10 +157,10 @@ def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     return _built("transformers", name, make)
 
 
-def _zoo(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+def _digits(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     """``digits_cnn``: a small convolutional net for digits, with the trained weights that its package ships."""
-    _check_name("the zoo", name, ["digits_cnn"])
-    package = _installed("digit_recognizer", "zoo")
+    _check_name("digits", name, ["digits_cnn"])
+    package = _installed("digit_recognizer", "digits")
     net: nn.Module = _built("digit_recognizer", name, lambda: package.CNN(**arguments))
     if weights is not None:
         with resources.as_file(resources.files(package) / "models" / "handwriting_model.pth") as path:
@@ -179,7 +179,7 @@ _SOURCES: dict[str, Callable[[str, Any, Arguments], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "transformers": _transformers,
-    "zoo": _zoo,
+    "digits": _digits,
     "plugin": _plugin,
 }
 

