@@ -131,6 +131,9 @@ class Plan:
             return f"{name} is untouched: no rule matches it, so it keeps its values."
         if name in self.skipped:
             return f"{name} is skipped: {self.skipped[name]}"
+        if name not in self._by_name:
+            known = (*self._by_name, *self.untouched, *self.skipped)
+            raise ResolveError(f"the plan says nothing of {name!r}. {closest(name, known)}".rstrip())
         return " ".join(_sentences(self[name]))
 
     def __str__(self) -> str:
@@ -184,7 +187,8 @@ def _sentences(a: Assignment) -> list[str]:
     if a.arguments:
         lines.append("Arguments: " + ", ".join(f"{k} = {_number(v)}" for k, v in a.arguments.items()) + ".")
     if slot.fan_in is not None and slot.fan_out is not None:
-        lines.append(f"fan_in {slot.fan_in:g}, fan_out {slot.fan_out:g}.")
+        whole = "" if a.rule.split is None else " of the whole, each block has its own"
+        lines.append(f"fan_in {slot.fan_in:g}, fan_out {slot.fan_out:g}{whole}.")
     if text := fan_difference(slot):
         lines.append(f"The fans of torch.nn.init differ from the effective ones: {text}.")
     if not math.isnan(a.fill.std):
@@ -193,7 +197,8 @@ def _sentences(a: Assignment) -> list[str]:
     if isinstance(asked, float | int) and asked > 0 and abs(a.fill.std / asked - 1) > 1e-3:
         lines.append(f"Asked was std {asked:.4g}; what the fill leaves of it is {a.fill.std / asked:.3f} of that.")
     if a.shadowed:
-        lines.append(f"It beats {', '.join(repr(name) for name in a.shadowed)}, which match too and stand above it.")
+        verbs = "matches too and stands" if len(a.shadowed) == 1 else "match too and stand"
+        lines.append(f"It beats {', '.join(map(repr, a.shadowed))}, which {verbs} above it.")
     return [*lines, *slot.notes]
 
 

@@ -1,0 +1,276 @@
+"""Resolving: one rule wins every tensor, all that is wrong is said at once, and a wrong recipe writes nothing."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import Net, Tower, bits, changed, convnet, rules
+from torch import nn
+
+import initframe
+from initframe.errors import InitframeError, RecipeError, ResolveError
+from initframe.fills import Constant, Normal
+
+
+def problems(recipe, model, kind=ResolveError):
+    """All that resolve says is wrong; reinit says the same and writes nothing."""
+    before = bits(model)
+    with pytest.raises(InitframeError) as caught:
+        initframe.resolve(recipe, model)
+    assert type(caught.value) is kind
+    with pytest.raises(kind):
+        initframe.reinit(model, recipe, seed=0)
+    assert changed(model, before) == set()
+    return caught.value.problems
+
+
+# --- what is left over -----------------------------------------------------------------------------------------------
+
+
+def test_what_no_rule_matches_is_untouched():
+    plan = initframe.resolve(rules({"fc1.weight": "xavier_uniform", "*.bias": "zeros"}), Net())
+    assert [a.slot.name for a in plan.assignments] == ["fc1.weight", "fc1.bias", "fc2.bias"]
+    assert plan.untouched == ("fc2.weight",)
+
+
+def test_untouched_lists_parameters_only():
+    plan = initframe.resolve(rules({"0.weight": "ones"}), convnet())
+    assert not [name for name in plan.untouched if "running" in name or "tracked" in name]
+    assert plan.assignments[0].slot.name not in plan.untouched
+
+
+def test_unmatched_may_be_an_error():
+    (text,) = problems(rules({"*.bias": "zeros"}, unmatched="error"), Net())
+    assert text == (
+        "no rule matches fc1.weight, fc2.weight (unmatched: error). "
+        "Add a rule, init: keep for one, or set unmatched: keep."
+    )
+    covered = rules({"*.weight": "keep", "*.bias": "zeros"}, unmatched="error")
+    assert initframe.resolve(covered, Net()).untouched == ()
+
+
+def test_many_uncovered_tensors_are_counted():
+    (text,) = problems(rules({"head.weight": "ones"}, unmatched="error"), Tower())
+    assert text.startswith("no rule matches encoder.0.norm.weight") or "and" in text
+    assert "more (unmatched: error)" in text
+
+
+def test_a_rule_that_cannot_be_read_leaves_nothing_uncovered():
+    recipe = rules({"*.weight": {"init": "ones", "where": "ndim >"}, "*.bias": "zeros"}, unmatched="error")
+    (text,) = problems(recipe, Net(), RecipeError)
+    assert "where 'ndim >' is not an expression" in text
+    (text,) = problems(rules({"*.weight": "one", "*.bias": "zeros"}, unmatched="error"), Net(), RecipeError)
+    assert "unknown initializer 'one'. Closest: ones" in text
+
+
+# --- overlays --------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_rule_wins_and_names_whom_it_beats():
+    plan = initframe.resolve(rules({"*": "zeros", "*.weight": "ones", "fc2.*": "normal"}), Net())
+    assert {a.slot.name: (a.rule.name, a.shadowed) for a in plan.assignments} == {
+        "fc1.weight": ("*.weight", ("*",)),
+        "fc1.bias": ("*", ()),
+        "fc2.weight": ("fc2.*", ("*", "*.weight")),
+        "fc2.bias": ("fc2.*", ("*",)),
+    }
+
+
+def test_a_shadowed_rule_need_not_fit():
+    """Only the winner is held against the tensor: xavier for all, then zeros for what it does not fit."""
+    plan = initframe.resolve(rules({"*": "xavier_uniform", "*.bias": "zeros"}), Net())
+    assert plan["fc1.bias"].fill == Constant(0.0)
+
+
+# --- tied tensors ----------------------------------------------------------------------------------------------------
+
+
+def test_rules_that_know_a_tied_tensor_by_different_names_must_agree():
+    (text,) = problems(rules({"embed.weight": "normal", "head.weight": "zeros"}), Tower())
+    assert text == (
+        "rule 'head.weight' on embed.weight [11, 8]: it is one tied tensor, which rule 'head.weight' knows as "
+        "head.weight and rule 'embed.weight' as embed.weight, with different fills. Name it in one of the rules only; "
+        "exclude it from the other."
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"embed.weight": "zeros", "head.weight": "zeros"},
+        {"embed.weight": "zeros", "head.weight": {"init": "constant", "val": "1 - 1"}},
+        {"*.weight": "ones", "head.weight": "zeros"},
+        {"embed.weight": "ones", "*.weight": "zeros"},
+        {"embed.weight": {"init": "ones", "exclude": "*", "optional": True}, "head.weight": "zeros"},
+    ],
+)
+def test_rules_that_agree_or_share_a_name_are_fine(recipe):
+    assert str(initframe.resolve(rules(recipe), Tower())["head.weight"].fill).startswith("constant(0)")
+
+
+def test_ties_are_found_in_a_state_dict_too():
+    (text,) = problems(rules({"embed.weight": "normal", "head.weight": "zeros"}), Tower().state_dict())
+    assert "it is one tied tensor" in text
+
+
+# --- all at once -----------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    recipe = {
+        "rules": {
+            "typo": {"match": "*.weight", "init": "xavier_unifrom"},
+            "keyword": {"match": "*.bias", "init": "normal", "sdt": 1},
+            "missing": {"match": "*.bias", "init": "constant"},
+            "grammar": {"match": "*.weight", "init": "normal", "std": "fan_in.real"},
+            "condition": {"match": "*.weight", "init": "ones", "where": "__import__('os')"},
+            "nothing": {"match": "fc3.*", "init": "ones"},
+            "fc1.bias": {"init": "normal", "std": "1 / (fan_in - 784)"},
+            "fc2.weight": "eye_",
+            "fc2.bias": "xavier_normal",
+            "code": {"match": "*", "init": "ones", "_target_": "os.system"},
+        },
+        "unusd": "warn",
+    }
+    told = problems(recipe, Net())
+    for fact in (
+        "unknown initializer 'xavier_unifrom'. Closest: xavier_uniform",
+        "normal: unknown argument 'sdt'. Closest: std",
+        "constant: argument 'val' is missing",
+        "argument 'std', 'fan_in.real', is no expression: a dot may only stand in a number",
+        "where \"__import__('os')\" is not an expression",
+        "rule 'nothing' (match 'fc3.*') matches no tensor of Net. Closest names: fc",
+        "rule 'fc1.bias' on fc1.bias [128]: argument 'std': 1 / (fan_in - 784) divides by zero",
+        "unknown initializer 'eye_'. Closest: eye",
+        "rule 'fc2.bias' on fc2.bias [10]: fan in and fan out need a tensor of 2 or more dimensions",
+        "'_target_' is refused",
+        "unknown key 'unusd'. Closest: unused",
+    ):
+        assert sum(fact in text for text in told) == 1, fact
+    assert len(told) == 11
+
+
+def test_a_recipe_that_is_wrong_by_itself_says_so_by_its_kind():
+    problems(rules({"*": "onse"}), Net(), RecipeError)
+    problems(rules({"*": {"init": "constant", "vel": 1}}), Net(), RecipeError)
+    problems(rules({"*": "xavier_uniform"}), Net(), ResolveError)
+
+
+def test_an_overlays_left_over_keyword_has_a_way_out():
+    recipe = rules(weights={"match": "*.weight", "init": "xavier_uniform", "mode": "fan_in"})
+    (text,) = problems(recipe, Net(), RecipeError)
+    assert "If another recipe left it behind, remove it: ~init.rules.weights.mode" in text
+
+
+@pytest.mark.parametrize(
+    ("rule", "fact"),
+    [
+        ({"init": "normal", "std": "().__class__"}, "is no expression"),
+        ({"init": "normal", "std": "[1][0]"}, "is no expression"),
+        ({"init": "normal", "std": "open(1)"}, "unknown name 'open'"),
+        ({"init": "normal", "std": "lambda: 1"}, "is no expression"),
+        ({"init": "normal", "std": "9 ** 9 ** 9"}, "is too large"),
+        ({"init": "normal", "std": "${oc.env:HOME}"}, "a recipe reads nothing from outside"),
+        ({"init": "normal", "std": float("nan")}, "std is nan. Fix: write a finite number"),
+        ({"init": "normal", "std": float("inf")}, "std is inf. Fix: write a finite number"),
+        ({"init": "normal", "std": {"_target_": "os.system"}}, "'_target_' is refused"),
+        ({"init": "normal", "std": [1, {"a": 1}]}, "argument 'std'"),
+        ({"init": "os.system"}, "unknown initializer 'os.system'"),
+        ({"init": ["zeros"]}, "init takes the name of an initializer"),
+        ({"init": "zeros", "match": "*.{0}.weight"}, "is not a pattern"),
+        ({"init": "zeros", "kind": "param"}, "kind is 'param'. Options: parameter, buffer, any"),
+        ({"init": "zeros", "split": 0}, "split takes a number of blocks"),
+        ({"init": "zeros", "optional": "yes"}, "optional is 'yes'"),
+    ],
+)
+def test_bad_input_is_one_clear_message(rule, fact):
+    with pytest.raises(InitframeError) as caught:
+        initframe.resolve(rules({"*.weight": rule}), Net())
+    assert sum(fact in text for text in caught.value.problems) >= 1, caught.value.problems
+    assert "Traceback" not in str(caught.value)
+
+
+WORDS = st.sampled_from(
+    ["init", "match", "where", "split", "std", "val", "exclude", "zeros", "normal", "constant", "*"]
+)
+SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5) | WORDS
+JUNK = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4), max_leaves=8
+)
+LIKELY = st.fixed_dictionaries({"init": WORDS | JUNK}, optional={"split": JUNK, "std": JUNK, "val": JUNK})
+
+
+@given(st.dictionaries(WORDS | st.text(max_size=4), JUNK | LIKELY, max_size=4))
+def test_no_recipe_is_a_traceback(recipe):
+    model = Net()
+    before = bits(model)
+    try:
+        plan = initframe.resolve({"rules": recipe}, model)
+    except InitframeError as error:
+        told = error.problems
+    else:
+        told = ["it resolves"]
+        assert plan == initframe.resolve({"rules": recipe}, model)
+        json.dumps(plan.to_dict(), allow_nan=False)
+    assert told
+    assert all(told)
+    assert changed(model, before) == set()
+
+
+# --- the plan that comes out -----------------------------------------------------------------------------------------
+
+RECIPES = [
+    rules({"*.weight": {"init": "xavier_uniform", "gain": "relu", "where": "ndim > 1"}, "*.bias": "zeros"}),
+    rules({"*": {"init": "normal", "std": "0.02 / sqrt(2 * layers)", "match": "*.{layer}.*"}}),
+    rules({"*": "torch_default", "scale": "keep"}),
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_resolving_twice_gives_equal_plans(recipe):
+    one, other = initframe.resolve(recipe, Tower()), initframe.resolve(recipe, Tower())
+    assert one == other
+    assert one.to_dict() == other.to_dict()
+    assert str(one) == str(other)
+
+
+def test_different_recipes_or_models_give_different_plans():
+    plan = initframe.resolve(rules({"*": "zeros"}), Net())
+    assert plan != initframe.resolve(rules({"*": "ones"}), Net())
+    assert plan != initframe.resolve(rules({"*": "zeros"}), nn.Linear(2, 2))
+
+
+def test_a_recipe_comes_in_any_form(tmp_path):
+    mapping = rules({"fc1.weight": "normal"})
+    file = tmp_path / "mine.yaml"
+    file.write_text("rules:\n  fc1.weight: normal\n", encoding="utf-8")
+    expected = initframe.resolve(mapping, Net())
+    for source in (initframe.load_recipe(mapping), file, str(file)):
+        assert initframe.resolve(source, Net()) == expected
+
+
+def test_a_plan_is_about_the_model_as_it_is():
+    meta = nn.Linear(3, 2, device="meta")
+    assert initframe.resolve(rules(weight="normal"), meta)["weight"].fill == Normal(0.0, 1.0)
+    assert initframe.resolve(rules(weight="normal"), meta).model is meta
+
+
+# --- what lies beneath a parametrization -----------------------------------------------------------------------------
+
+
+def test_originals_are_filled_on_request_only():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    plan = initframe.resolve(rules({"*": "ones"}), model)
+    assert [a.slot.name for a in plan.assignments] == ["bias", "weight"]
+    initframe.reinit(model, rules({"*.original0": "ones"}))
+    assert (model.parametrizations.weight.original0 == 1).all()
+    assert torch.allclose(model.weight.norm(dim=1), torch.ones(2))
+
+
+def test_a_whole_and_what_it_is_computed_from_are_not_filled_both():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    (text,) = problems(rules({"weight": "ones", "*.original0": "ones"}), model)
+    assert "fills parametrizations.weight.original0, from which weight is computed" in text
+    initframe.resolve(rules({"weight": "keep", "*.original0": "ones"}), model)
