@@ -1,0 +1,91 @@
+"""Layers that begin as the identity, and attention that begins as trained."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+import initframe
+from initializers.drawing import drawn, fill_of
+
+
+def test_identity_passes_its_input_through():
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(x @ drawn("identity", (8, 8)).T, x)
+    image = x.reshape(1, 3, 8)
+    assert torch.equal(functional.conv1d(image, drawn("identity", (3, 3, 5)), padding=2), image)
+
+
+@pytest.mark.parametrize("outputs", [16, 64, 128])
+@pytest.mark.parametrize("kernel", [(), (3, 3)])
+def test_zero_init_is_an_isometry_where_outputs_are_a_power_of_two(outputs, kernel):
+    weight = (
+        drawn("zero_init", (outputs, 12, *kernel)).flatten(2).sum(-1) if kernel else drawn("zero_init", (outputs, 12))
+    )
+    torch.testing.assert_close(weight.T @ weight, torch.eye(12), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (5, 9), (3, 8)])
+def test_zero_init_is_the_identity_where_inputs_suffice(shape):
+    assert torch.equal(drawn("zero_init", shape), torch.eye(*shape))
+
+
+def test_zero_init_draws_nothing():
+    assert torch.equal(drawn("zero_init", (24, 5), seed=1), drawn("zero_init", (24, 5), seed=2))
+    fill = fill_of("zero_init", (24, 5))
+    assert fill.std == pytest.approx(drawn("zero_init", (24, 5)).std(correction=0).item())
+
+
+def parts(width=64, heads=4, **names):
+    """q, k, v and proj of one attention module."""
+    shape = (width, width)
+    return [
+        drawn("mimetic", shape, f"a.attn.{part}.weight", part=part, heads=heads) for part in ("q", "k", "v", "proj")
+    ]
+
+
+def test_mimetic_products_are_near_the_identity():
+    """x·W_q·W_kᵀ·x is qᵀ·k for nn.Linear's transposed weights; with one head nothing is cut from it."""
+    q, k, v, proj = parts(heads=1)
+    noise = q.T @ k - 0.7 * torch.eye(64)
+    assert noise.std().item() == pytest.approx(0.7 / 8, rel=0.05)
+    assert noise.mean().item() == pytest.approx(0, abs=5 * 0.7 / 8 / 64)
+    noise = proj @ v + 0.4 * torch.eye(64)
+    assert noise.std().item() == pytest.approx(0.4 / 8, rel=0.05)
+
+
+def test_mimetic_heads_have_the_largest_part_of_each_product():
+    q, k, *_ = parts(heads=4)
+    for head in range(4):
+        rows = slice(16 * head, 16 * head + 16)
+        product = q[rows].T @ k[rows]
+        assert torch.linalg.matrix_rank(product) == 16
+        assert product.diagonal().mean() > 0.15
+    assert not torch.allclose(q[:16], q[16:32])
+
+
+def test_mimetic_parts_in_one_tensor_are_the_same():
+    fused = drawn("mimetic", (192, 64), "a.attn.qkv.weight", part="qkv", heads=4)
+    assert torch.equal(fused, torch.cat(parts()[:3]))
+    packed = drawn("mimetic", (192, 64), "a.attn.in_proj_weight", part="qkv", heads=4)
+    assert torch.equal(packed, fused)
+
+
+def test_mimetic_modules_differ():
+    one = drawn("mimetic", (64, 64), "0.attn.q.weight", part="q", heads=4)
+    other = drawn("mimetic", (64, 64), "1.attn.q.weight", part="q", heads=4)
+    assert not torch.allclose(one, other)
+    assert math.isnan(fill_of("mimetic", (64, 64), part="q", heads=4).std)
+
+
+@pytest.mark.parametrize(("shape", "heads"), [((64, 32), 4), ((64, 64), 5), ((64,), 4), ((64, 64), 0)])
+def test_mimetic_needs_square_parts(shape, heads):
+    with pytest.raises(initframe.ResolveError, match="mimetic q needs"):
+        fill_of("mimetic", shape, part="q", heads=heads)
+
+
+@pytest.mark.parametrize("init", ["identity", "zero_init"])
+def test_vectors_are_no_layers(init):
+    with pytest.raises(initframe.ResolveError, match="2 to 5 dimensions"):
+        fill_of(init, (4,))
