@@ -22,8 +22,9 @@ def manifest(report: Report) -> dict[str, Any]:
         report: from :func:`initframe.apply`, with ``measure=True`` where digests are wanted.
 
     Returns:
-        Plain data for JSON: the resolved recipe, seed, stream version, versions, and per tensor its name, shape, dtype,
-        rule, fill with the float32 constants that were drawn with (as hex bits), and digest.
+        Plain data for JSON: the resolved recipe, as :func:`initframe.load_recipe` takes it, seed, stream version,
+        versions, and per tensor its name, shape, dtype, rule, fill with the float32 constants that were drawn with (as
+        hex bits), and digest.
 
     >>> from torch import nn
     >>> from initframe import reinit
@@ -35,7 +36,8 @@ def manifest(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "model": plan.title,
-        "recipe": {"name": plan.recipe.name, **plan.recipe.to_dict()},
+        "recipe_name": plan.recipe.name,
+        "recipe": plan.recipe.to_dict(),
         "seed": report.seed,
         "generator": report.generator,
         "stream": {"version": stream.VERSION} if report.generator == "stream" else None,

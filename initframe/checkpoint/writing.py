@@ -76,7 +76,7 @@ def save_tensors(model: nn.Module | Mapping[str, Tensor], path: Path) -> None:
     from safetensors.torch import save_file  # noqa: PLC0415
 
     state = model.state_dict() if isinstance(model, nn.Module) else model
-    tensors = {name: tensor.detach() for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
     try:
         save_file(_separate(tensors), path, metadata={"format": "pt"})
     except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as error:
@@ -88,7 +88,7 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():
-        dense = tensor.contiguous()
+        dense = tensor.detach().contiguous()
         address = dense.untyped_storage().data_ptr()
         separate[name] = dense.clone() if address in seen else dense
         seen.add(address)

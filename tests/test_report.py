@@ -1,0 +1,70 @@
+"""The report: data first, a table second."""
+
+import json
+
+import pytest
+import torch
+from nets import Tower, rules
+from torch import nn
+
+import initframe
+from initframe.errors import ResolveError
+from initframe.plan import WIDTH
+
+RECIPE = rules(
+    {
+        "weights": {"match": "*.weight", "where": "ndim > 1", "init": "xavier_uniform"},
+        "*.bias": "zeros",
+        "*.norm.*": "keep",
+        "scale": {"init": "shift", "by": 0.5},
+    }
+)
+
+
+def tower():
+    """A model whose values before do not depend on torch's own generator."""
+    model = Tower()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((torch.arange(parameter.numel()) % 4).view(parameter.shape))
+    return model
+
+
+def test_a_measured_report(golden):
+    report = initframe.reinit(tower(), RECIPE, seed=0, measure=True)
+    golden("tower_report.txt", str(report))
+
+
+@pytest.mark.parametrize("measure", [False, "after", True])
+def test_a_report_fits_its_columns(measure):
+    report = initframe.reinit(tower(), RECIPE, seed=0, measure=measure)
+    for width in (WIDTH, 160):
+        lines = report.render(width).split("\nUntouched")[0].splitlines()
+        assert max(map(len, lines)) <= width
+    assert str(report).startswith("Tower × recipe, seed 0: 33 tensors, 1,617 elements\n")
+
+
+@pytest.mark.parametrize("measure", [False, "after", True])
+def test_a_report_packs_into_json(measure):
+    report = initframe.reinit(tower(), RECIPE, seed=3, measure=measure)
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert (data["model"], data["seed"], data["generator"]) == ("Tower", 3, "stream")
+    assert [entry["name"] for entry in data["results"]] == [a.slot.name for a in report.plan.assignments]
+    for entry in data["results"]:
+        assert (entry["before"] is None) == (measure is not True)
+        assert (entry["after"] is None) == (entry["digest"] is None) == (not measure)
+
+
+def test_a_report_is_asked_by_name():
+    report = initframe.reinit(tower(), RECIPE)
+    assert report["scale"].assignment.rule.name == "scale"
+    with pytest.raises(ResolveError, match=r"the report has no tensor 'scael'\. Closest: scale"):
+        report["scael"]
+
+
+def test_equal_digests_are_equal_tensors():
+    one, same, other = (
+        initframe.reinit(nn.Linear(5, 5), rules(weight="normal"), seed=seed, measure=True) for seed in (0, 0, 1)
+    )
+    assert one["weight"].digest == same["weight"].digest != other["weight"].digest
+    assert len(one["weight"].digest) == 16
