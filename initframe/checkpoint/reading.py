@@ -193,14 +193,19 @@ def _wrapper_prefix(entries: Iterable[str], held: Iterable[str]) -> str:
 
 def _misfits(found: Mapping[str, Entry], held: Mapping[str, Tensor]) -> Iterator[str]:
     """Everything that keeps a file from filling a model wholly."""
+    strangers = found.keys() - held.keys()
     for name, tensor in held.items():
         if name not in found:
             if not name.endswith("num_batches_tracked"):  # younger than many checkpoints, and of no effect
-                yield f"it has no {name}. {closest(name, found)}".rstrip()
+                yield f"it has no {name}. {closest(name, strangers)}".rstrip()
             continue
         shape, dtype = found[name]
         if shape != tuple(tensor.shape):
             yield f"{name} is {list(shape)} in it, {list(tensor.shape)} in the model."
         elif (dtype.is_floating_point, dtype.is_complex) != (tensor.is_floating_point(), tensor.is_complex()):
             yield f"{name} is {dtype} in it, {tensor.dtype} in the model."
-    yield from (f"the model has no {name}. {closest(name, held)}".rstrip() for name in found if name not in held)
+    yield from (
+        f"the model has no {name}. {closest(name, held.keys() - found.keys())}".rstrip()
+        for name in found
+        if name in strangers
+    )
