@@ -108,17 +108,17 @@ def held(tensor: Tensor) -> tuple[Tensor, Region]:
     """
     if not is_distributed(tensor):
         return tensor, Region.whole(tuple(tensor.shape))
-    sharded: Any = tensor
-    _demand_mesh_order(sharded)
-    mesh = sharded.device_mesh
+    spread: Any = tensor
+    _demand_mesh_order(spread)
+    mesh = spread.device_mesh
     coordinate = mesh.get_coordinate()
-    region = sharded(tensor.shape, mesh.shape, coordinate, sharded.placements)
+    region = sharded(tensor.shape, mesh.shape, coordinate, spread.placements)
     here = local(tensor)
     if coordinate is None:
         return here.new_empty(region.local_shape), region
     if tuple(here.shape) != region.local_shape:
         raise ResolveError(
-            f"is placed as {sharded.placements}, which is {list(region.local_shape)} of {list(tensor.shape)} here, but "
+            f"is placed as {spread.placements}, which is {list(region.local_shape)} of {list(tensor.shape)} here, but "
             f"its local tensor is {list(here.shape)}. Distribute it with distribute_tensor or fully_shard."
         )
     return here, region
@@ -141,9 +141,9 @@ def unplaced(tensor: Tensor) -> str | None:
     return None
 
 
-def _demand_mesh_order(sharded: Any) -> None:
+def _demand_mesh_order(tensor: Any) -> None:
     """Refuse a DTensor that was split in another order than its mesh's."""
-    order = getattr(sharded._spec, "shard_order", None) or ()  # noqa: SLF001 - the only place that says it
+    order = getattr(tensor._spec, "shard_order", None) or ()  # noqa: SLF001 - the only place that says it
     if any(list(entry.mesh_dims) != sorted(entry.mesh_dims) for entry in order):
         raise ResolveError(
             f"is split along its mesh in the order {order}, and only the mesh's own order is known here. "

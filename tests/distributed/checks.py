@@ -1,0 +1,391 @@
+"""What is checked in every process of a world."""
+
+import contextlib
+import functools
+import json
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.placement_types import _StridedShard
+
+import initframe
+from initframe import Normal, ResolveError, apply, deferred, fill_, materialize, reinit, resolve
+from tests.distributed import layouts
+from tests.distributed.models import GPT, Llama
+
+LAWS = {
+    "uniform": {"init": "uniform", "a": -0.1, "b": 0.2},
+    "normal": {"init": "normal", "std": 0.02},
+    "truncated": {"init": "trunc_normal", "std": 0.02, "a": -0.04, "b": 0.04},
+    "constant": {"init": "constant", "val": 0.1},
+    "orthogonal": {"init": "orthogonal", "gain": 2},
+    "kaiming": {"init": "kaiming_uniform"},
+    "sparse": {"init": "sparse", "sparsity": 0.3},
+}
+FUSED = {"init": "normal", "std": [0.01, 0.02, 0.03]}
+TRAINED = "truncated"
+
+
+def recipe(law):
+    """A law for every matrix; ones and zeros for the rest."""
+    return {
+        "rules": {
+            "matrices": {"match": "*", "where": "ndim > 1", **LAWS[law]},
+            "fused": {"match": "*.c_attn.weight", "split": 3, **FUSED, "optional": True},
+            "scales": {"match": "*", "where": "ndim < 2", "init": "ones"},
+            "biases": {"match": "*bias", "init": "uniform", "a": -0.1, "b": 0.1, "optional": True},
+        }
+    }
+
+
+@functools.cache
+def unsharded(model, dtype, law):
+    """The same model in one piece, with its report."""
+    plain = model().to(dtype)
+    return plain, reinit(plain, recipe(law), seed=7, measure=True)
+
+
+def build(model, dtype, layout):
+    with deferred():
+        built = model()
+    return layout(built.to(dtype))
+
+
+def whole(tensor):
+    """A tensor, gathered from all processes."""
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+def shard_of(tensor, like):
+    """What torch leaves of a whole tensor in this process, by the placements of another one."""
+    if not isinstance(like, DTensor):
+        return tensor.detach()
+    return distribute_tensor(tensor.detach(), like.device_mesh, like.placements, src_data_rank=None).to_local()
+
+
+def assert_equal(sharded, model, dtype, law, gather=False):
+    """Every parameter is bit for bit the unsharded model's; of a QR decomposition, up to its rounding."""
+    expected = dict(unsharded(model, dtype, law)[0].named_parameters(remove_duplicate=False))
+    for name, parameter in sharded.named_parameters(remove_duplicate=False):
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        found = whole(parameter) if gather else local.detach()
+        wanted = expected[name].detach() if gather else shard_of(expected[name], parameter)
+        if law == "orthogonal" and dtype == torch.float32:
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+        else:
+            assert torch.equal(found, wanted), (name, parameter)
+
+
+def assert_same_everywhere(layout, models=(GPT, Llama)):
+    """All laws, both dtypes, both models: values, plans, manifests and tables are the unsharded model's."""
+    for model in models:
+        for dtype in (torch.float32, torch.bfloat16):
+            sharded = build(model, dtype, layout)
+            first, *rest = LAWS
+            report = materialize(sharded, recipe(first), seed=7, measure=True)
+            assert_reports_agree(report, unsharded(model, dtype, first)[1])
+            assert_equal(sharded, model, dtype, first, gather=True)
+            for law in rest:
+                plan = resolve(recipe(law), sharded)
+                assert plan == unsharded(model, dtype, law)[1].plan
+                apply(plan, seed=7)
+                assert_equal(sharded, model, dtype, law)
+            assert_tables_are_right(sharded, model, dtype)
+
+
+def assert_reports_agree(sharded, plain):
+    assert json.dumps(initframe.manifest(sharded)) == json.dumps(initframe.manifest(plain))
+    for one, other in zip(sharded.results, plain.results, strict=True):
+        assert one.after.moments == pytest.approx(other.after.moments, rel=1e-4, abs=1e-8)
+
+
+def assert_tables_are_right(sharded, model, dtype):
+    expected = dict(model().to(dtype).named_buffers())
+    for name, table in sharded.named_buffers():
+        assert torch.equal(table, expected[name])
+
+
+def assert_trains_alike(layout):
+    """The loss over two steps prints the same digits."""
+    for model in (GPT, Llama):
+        sharded = build(model, torch.float32, layout)
+        materialize(sharded, recipe(TRAINED), seed=7)
+        plain = model()
+        reinit(plain, recipe(TRAINED), seed=7)
+        assert losses(sharded) == losses(plain)
+
+
+def losses(model, steps=2):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, foreach=False)
+    printed = []
+    for _ in range(steps):
+        loss = loss_of(model(tokens()))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        printed.append(f"{loss.item():.5f}")
+    return printed
+
+
+def tokens():
+    return torch.arange(32).reshape(2, 16) * 3
+
+
+def loss_of(logits):
+    return nn.functional.cross_entropy(logits.flatten(0, 1), tokens().flatten())
+
+
+# --- one function per layout -----------------------------------------------------------------------------------------
+
+
+def fsdp(rank, folder):
+    layout = functools.partial(layouts.fsdp, size=dist.get_world_size())
+    assert_same_everywhere(layout)
+    assert_trains_alike(layout)
+
+
+def fsdp_dim_1(rank, folder):
+    layout = functools.partial(layouts.fsdp_dim_1, size=dist.get_world_size())
+    assert_same_everywhere(layout)
+    assert_trains_alike(layout)
+
+
+def tp(rank, folder):
+    layout = functools.partial(layouts.tp, size=dist.get_world_size())
+    assert_same_everywhere(layout)
+    assert_trains_alike(layout)
+
+
+def hsdp(rank, folder):
+    assert_same_everywhere(lambda model: layouts.hsdp(model, 2, 2))
+    assert_trains_alike(lambda model: layouts.hsdp(model, 2, 2))
+
+
+def fsdp_and_tp(rank, folder):
+    shape = dist.get_world_size() // 2, 2
+    assert_same_everywhere(lambda model: layouts.fsdp_tp(model, *shape))
+    assert_trains_alike(lambda model: layouts.fsdp_tp(model, *shape))
+
+
+def pipeline(rank, folder):
+    """The whole model is resolved without memory; every process fills its own stage of it."""
+    for model in (GPT, Llama):
+        with deferred():
+            meta = model()
+        for law in LAWS:
+            plan = resolve(recipe(law), meta)
+            with deferred():
+                stage = layouts.stage(model(), rank, 2)
+            materialize(stage, plan, seed=7, verify_replicas=True)
+            assert_equal(stage, model, torch.float32, law)
+            apply(plan, seed=8, module=stage)
+            apply(plan, seed=7, module=stage)
+            assert_equal(stage, model, torch.float32, law)
+    assert_pipeline_trains_alike(rank, stage, plan)
+
+
+def assert_pipeline_trains_alike(rank, stage, plan):
+    apply(resolve(recipe(TRAINED), plan.model), seed=7, module=stage)
+    optimizer = torch.optim.AdamW(stage.parameters(), lr=1e-2, foreach=False)
+    printed = []
+    for _ in range(2):
+        between = torch.empty(2, 16, 24, requires_grad=rank == 1)
+        if rank == 0:
+            out = stage(tokens())
+            dist.send(out.detach(), 1)
+            dist.recv(between, 1)
+            out.backward(between)
+        else:
+            dist.recv(between.detach(), 0)
+            loss = loss_of(stage(between))
+            loss.backward()
+            dist.send(between.grad, 0)
+            printed.append(f"{loss.item():.5f}")
+        optimizer.step()
+        optimizer.zero_grad()
+    plain = Llama()
+    reinit(plain, recipe(TRAINED), seed=7)
+    assert rank == 0 or printed == losses(plain)
+
+
+# --- single tensors, in every way there is ---------------------------------------------------------------------------
+
+
+def single_tensors(rank, folder):
+    """fill_ against torch's own distribution of the whole tensor, for placements that no framework makes today."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size() // 2, 2))
+    strided = _StridedShard(0, split_factor=2)
+    for shape in ((13, 6), (8, 4), (5, 7, 3), (1, 2), (0, 3)):
+        for placements in (
+            (Shard(0), Shard(0)),
+            (strided, Shard(0)),
+            (strided, Replicate()),
+            (Replicate(), Shard(1)),
+            (Shard(1), Shard(0)),
+            (Shard(1), Shard(1)),
+            (Replicate(), Replicate()),
+        ):
+            expected = fill_(torch.empty(shape), Normal(), name="w")
+            found = distribute_tensor(torch.zeros(shape), mesh, placements, src_data_rank=None)
+            assert fill_(found, Normal(), name="w") is found
+            assert torch.equal(found.to_local(), shard_of(expected, found)), (shape, placements)
+            assert reported(found) == reported(expected)
+
+
+def reported(tensor):
+    report = reinit({"w": tensor}, {"rules": {"w": "keep"}}, measure=True)
+    moments, digest = report["w"].after if report.results else (None, None)
+    return digest, moments and tuple(f"{moment:.5f}" for moment in moments)
+
+
+def partial_is_refused(rank, folder):
+    """Before the first write: the tensor beside it keeps its values."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    state = {"a": torch.zeros(4), "b": DTensor.from_local(torch.zeros(4), mesh, [Partial()])}
+    with pytest.raises(ResolveError, match=r"b: it is placed as Partial.*Redistribute"):
+        reinit(state, {"rules": {"*": "ones"}})
+    with pytest.raises(ResolveError, match=r"tensor 'b' is placed as Partial"):
+        fill_(state["b"], Normal(), name="b")
+    assert state["a"].tolist() == state["b"].to_local().tolist() == [0.0] * 4
+
+
+def a_shard_of_another_size_is_refused(rank, folder):
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    wrong = DTensor.from_local(torch.zeros(3 + rank), mesh, [Shard(0)], shape=torch.Size((12,)), stride=(1,))
+    with pytest.raises(ResolveError, match="local tensor is"):
+        fill_(wrong, Normal(), name="w")
+
+
+def current_values(rank, folder):
+    """Fills that start from what is there do it shard by shard."""
+    rules = {"rules": {"*": {"init": "shrink_perturb", "shrink": 0.5, "std": 0.1}}}
+    sharded = layouts.fsdp(reinitialized(GPT), dist.get_world_size())
+    plain = reinitialized(GPT)
+    reinit(sharded, rules, seed=3)
+    reinit(plain, rules, seed=3)
+    assert all(torch.equal(whole(p), q) for p, q in zip(sharded.parameters(), plain.parameters(), strict=True))
+
+
+def reinitialized(model):
+    plain = model()
+    reinit(plain, recipe("normal"), seed=7)
+    return plain
+
+
+# --- what goes with it -----------------------------------------------------------------------------------------------
+
+
+def materialized_before_sharding(rank, folder):
+    with deferred():
+        model = Llama()
+    materialize(model, recipe("normal"), seed=7)
+    assert_equal(layouts.fsdp(model, dist.get_world_size()), Llama, torch.float32, "normal")
+
+
+def offloaded_to_the_cpu(rank, folder):
+    from torch.distributed.fsdp import CPUOffloadPolicy
+
+    with deferred():
+        model = Llama()
+    policy = CPUOffloadPolicy(pin_memory=False)
+    sharded = layouts.fsdp(model, dist.get_world_size(), offload_policy=policy)
+    materialize(sharded, recipe("normal"), seed=7, device="cpu")
+    assert_equal(sharded, Llama, torch.float32, "normal")
+    assert len(losses(sharded)) == 2
+
+
+def gathered_parameters_are_dropped(rank, folder):
+    """After a forward pass the root's parameters are whole for a while: what is written to those would be lost."""
+    sharded = build(Llama, torch.float32, functools.partial(layouts.fsdp, size=dist.get_world_size()))
+    materialize(sharded, recipe("constant"), seed=7)
+    with torch.no_grad():
+        sharded(tokens())
+        reinit(sharded, recipe(TRAINED), seed=7)
+        found = sharded(tokens())
+        expected = unsharded(Llama, torch.float32, TRAINED)[0](tokens())
+    torch.testing.assert_close(found, expected)
+
+
+def torchs_own_numbers(rank, folder):
+    """generator: torch draws whole tensors in every process alike, and needs a seed for it."""
+    plain = Llama()
+    reinit(plain, recipe("normal"), seed=7, generator="torch")
+    sharded = build(Llama, torch.float32, functools.partial(layouts.fsdp, size=dist.get_world_size()))
+    materialize(sharded, recipe("normal"), seed=7, generator="torch")
+    assert all(torch.equal(whole(p), q) for p, q in zip(sharded.parameters(), plain.parameters(), strict=True))
+    with pytest.raises(ResolveError, match="needs a seed"):
+        reinit(sharded, recipe("normal"), generator="torch")
+
+
+def parametrized(rank, folder):
+    """A weight that is computed from sharded originals."""
+    from torch.distributed.fsdp import fully_shard
+    from torch.nn.utils.parametrizations import weight_norm
+
+    rules = {"rules": {"weight": {"init": "normal", "std": 0.5}, "bias": "zeros"}}
+    plain, sharded = weight_norm(nn.Linear(6, 5)), fully_shard(weight_norm(nn.Linear(6, 5)))
+    for model in (plain, sharded):
+        reinit(model, rules, seed=7)
+    for one, other in zip(plain.parameters(), sharded.parameters(), strict=True):
+        torch.testing.assert_close(whole(other), one.detach())
+
+
+def flat_parameters(rank, folder):
+    """FullyShardedDataParallel calls a param_init_fn on every module without memory."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+    from tests.distributed.models import LlamaBlock
+
+    with deferred():
+        model = Llama()
+    init = initframe.param_init_fn(resolve(recipe("normal"), model), seed=7)
+    flat = FullyShardedDataParallel(
+        model,
+        auto_wrap_policy=ModuleWrapPolicy({LlamaBlock}),
+        param_init_fn=init,
+        device_id=torch.device("cpu"),
+        use_orig_params=True,
+    )
+    with FullyShardedDataParallel.summon_full_params(flat):
+        expected = dict(unsharded(Llama, torch.float32, "normal")[0].named_parameters())
+        for name, parameter in flat.module.named_parameters():
+            assert torch.equal(parameter, expected[name.replace("_fsdp_wrapped_module.", "")])
+
+
+# --- replicas --------------------------------------------------------------------------------------------------------
+
+
+def replicas_that_agree(rank, folder):
+    sharded = build(GPT, torch.float32, lambda model: layouts.hsdp(model, 2, 2))
+    materialize(sharded, recipe("normal"), seed=7, verify_replicas=True)
+
+
+def replicas_that_do_not_agree(rank, folder):
+    """Every process learns which tensor differs, and who holds what."""
+    sharded = build(GPT, torch.float32, lambda model: layouts.hsdp(model, 2, 2))
+    materialize(sharded, recipe("normal"), seed=7)
+    rules = {"rules": {"*": {"match": "*", "exclude": "ln_f.bias", "init": "ones"}}}
+    with torch.no_grad():
+        sharded.ln_f.bias.to_local().add_(rank // 2)
+    with pytest.raises(initframe.InitframeError, match=r"ln_f.bias: replicas differ.*rank 0, 1.*rank 2, 3") as caught:
+        reinit(sharded, rules, verify_replicas=True)
+    assert len(caught.value.problems) == 1
+
+
+def replicas_with_seeds_of_their_own(rank, folder):
+    with pytest.raises(initframe.InitframeError, match="more tensors differ"):
+        reinit(GPT(), recipe("normal"), seed=rank, verify_replicas=True)
+
+
+def replicas_with_plans_of_their_own(rank, folder):
+    model = GPT()
+    with contextlib.suppress(AttributeError):
+        if rank == 0:
+            del model.wpe
+    with pytest.raises(initframe.InitframeError, match="different plans"):
+        reinit(model, recipe("normal"), verify_replicas=True)

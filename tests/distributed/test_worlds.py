@@ -1,0 +1,41 @@
+"""Worlds of 1 to 6 processes: each is started once and runs all of its checks."""
+
+import pytest
+
+from tests.distributed import checks, worlds
+
+WORLDS = {
+    1: [checks.fsdp, checks.materialized_before_sharding],
+    2: [
+        checks.fsdp,
+        checks.fsdp_dim_1,
+        checks.tp,
+        checks.pipeline,
+        checks.single_tensors,
+        checks.partial_is_refused,
+        checks.a_shard_of_another_size_is_refused,
+        checks.current_values,
+        checks.materialized_before_sharding,
+        checks.offloaded_to_the_cpu,
+        checks.gathered_parameters_are_dropped,
+        checks.torchs_own_numbers,
+        checks.parametrized,
+        checks.flat_parameters,
+        checks.replicas_with_seeds_of_their_own,
+        checks.replicas_with_plans_of_their_own,
+    ],
+    4: [
+        checks.fsdp,
+        checks.hsdp,
+        checks.fsdp_and_tp,
+        checks.single_tensors,
+        checks.replicas_that_agree,
+        checks.replicas_that_do_not_agree,
+    ],
+    6: [checks.fsdp_and_tp, checks.single_tensors],
+}
+
+
+@pytest.mark.parametrize("size", WORLDS)
+def test_world(size, tmp_path):
+    worlds.run(WORLDS[size], size, tmp_path)
