@@ -90,8 +90,9 @@ def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
     refused = CODE_KEYS if strangers else ()
     yield from (f"unknown key model.{key}. {closest(key, KEYS)}" for key in spec if key not in (*KEYS, *refused))
     given = {key: None if value == MISSING else value for key, value in spec.items()}
-    if given.get("source") not in _SOURCES:
-        yield f"unknown model.source {given.get('source')!r}. {closest(str(given.get('source')), _SOURCES)}"
+    source = given.get("source")
+    if not isinstance(source, str) or source not in _SOURCES:
+        yield f"unknown model.source {source!r}. {closest(str(source), _SOURCES)}"
     if not isinstance(given.get("name"), str):
         yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
     if not isinstance(given.get("checkpoint"), str | None):
