@@ -56,8 +56,8 @@ def stale_copies(model: object, touched: Iterable[Tensor]) -> tuple[str, ...]:
     Returns:
         Names of the copies, as they stand in the model.
     """
-    if not isinstance(model, nn.Module):
-        return ()
     written = {id(tensor) for tensor in touched}
+    if not written or not isinstance(model, nn.Module):
+        return ()
     copies = ((name, module) for name, module in model.named_modules() if name and type(module).__name__ in _AVERAGING)
     return tuple(name for name, copy in copies if written.isdisjoint(map(id, copy.parameters())))

@@ -274,3 +274,32 @@ def test_a_whole_and_what_it_is_computed_from_are_not_filled_both():
     (text,) = problems(rules({"weight": "ones", "*.original0": "ones"}), model)
     assert "fills parametrizations.weight.original0, from which weight is computed" in text
     initframe.resolve(rules({"weight": "keep", "*.original0": "ones"}), model)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("rules:\n  a: zeros\n  a: ones\n", "key 'a' is there already, in line 2"),
+        ("rules:\n  *.weight: zeros\n", "malformed YAML"),
+        ("rules: [zeros\n", "malformed YAML"),
+        ("rules:\n  '*': {init: normal, std: .nan}\n", "std is nan"),
+        ("rules:\n  '*': !!python/object/apply:os.system ['true']\n", "malformed YAML"),
+        ("rules:\n  '*': {init: {_target_: os.system}}\n", "'_target_' is refused"),
+        ("_target_: os.system\nrules:\n  '*': zeros\n", "'_target_' is refused"),
+        ("", "is empty"),
+        ("- zeros\n", "not a mapping"),
+    ],
+)
+def test_bad_files_are_one_clear_message(tmp_path, text, fact):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text, encoding="utf-8")
+    told = problems(file, Net(), RecipeError)
+    assert sum(fact in problem for problem in told) == 1
+
+
+def test_an_unknown_preset_is_told_the_closest():
+    (problem,) = problems("xavier_rleu", Net(), RecipeError)
+    assert "Closest: xavier_relu" in problem

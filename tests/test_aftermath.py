@@ -1,0 +1,93 @@
+"""After the write: an optimizer forgets what it knew of the old weights, and stale averages are named."""
+
+import pytest
+import torch
+from nets import Net, Tower, bits, changed, rules
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+import initframe
+from initframe.errors import ResolveError
+
+
+def trained(model=None, kind=torch.optim.Adam):
+    """A model after one step, with its optimizer."""
+    model = model or Net()
+    optimizer = kind(model.parameters(), lr=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("generator", ["stream", "torch"])
+def test_state_of_what_was_written_is_forgotten_and_the_rest_stays(generator):
+    model, optimizer = trained()
+    state = {p: dict(optimizer.state[p]) for p in model.parameters()}
+    groups = [dict(group) for group in optimizer.param_groups]
+    recipe = rules({"fc1.weight": "normal", "fc2.bias": "keep"})
+    initframe.reinit(model, recipe, seed=0, optimizer=optimizer, generator=generator)
+    assert model.fc1.weight not in optimizer.state
+    for parameter in (model.fc1.bias, model.fc2.weight, model.fc2.bias):
+        assert optimizer.state[parameter].keys() == state[parameter].keys()
+        assert all(optimizer.state[parameter][key] is value for key, value in state[parameter].items())
+    assert [dict(group) for group in optimizer.param_groups] == groups
+
+
+def test_an_optimizer_goes_on_after_it_has_forgotten():
+    model, optimizer = trained()
+    initframe.reinit(model, rules({"*": "normal"}), seed=0, optimizer=optimizer)
+    before = bits(model)
+    optimizer.step()
+    assert changed(model, before) == set(before)
+    assert all(state["step"] == 1 for state in optimizer.state.values())
+
+
+def test_without_being_asked_nothing_is_forgotten():
+    model, optimizer = trained()
+    initframe.reinit(model, rules({"*": "normal"}), seed=0)
+    assert len(optimizer.state) == 4
+
+
+def test_the_originals_of_a_parametrization_are_what_an_optimizer_knows():
+    model, optimizer = trained(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+    initframe.reinit(model, rules(weight="normal"), seed=0, optimizer=optimizer)
+    assert set(optimizer.state) == {model.bias}
+
+
+def test_tied_tensors_are_forgotten_once():
+    model, optimizer = trained(Tower())
+    initframe.reinit(model, rules({"head.weight": "normal"}), seed=0, optimizer=optimizer)
+    assert model.embed.weight not in optimizer.state
+    assert len(optimizer.state) == len(list(model.parameters())) - 1
+
+
+@pytest.mark.parametrize("stranger", [nn.Linear(2, 2), "adam", torch.optim.lr_scheduler.LRScheduler])
+def test_what_is_no_optimizer_is_refused_before_the_first_write(stranger):
+    model = Net()
+    before = bits(model)
+    with pytest.raises(ResolveError, match=r"optimizer= takes a torch.optim.Optimizer, got"):
+        initframe.reinit(model, rules({"*": "ones"}), optimizer=stranger)
+    assert changed(model, before) == set()
+
+
+class Trainer(nn.Module):
+    """A model beside its average."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+        self.average = AveragedModel(self.net)
+
+
+def test_averages_that_hold_the_old_weights_are_named():
+    model = Trainer()
+    report = initframe.reinit(model, rules({"net.*": "normal"}), seed=0)
+    assert report.stale == ("average",)
+    assert "Stale: average is an averaged copy; it still holds the weights from before." in str(report)
+    assert report.to_dict()["stale"] == ["average"]
+
+
+def test_averages_are_not_stale_where_they_were_written_too_or_nothing_was():
+    assert initframe.reinit(Trainer(), rules({"*": "normal"}), seed=0).stale == ()
+    assert initframe.reinit(Trainer(), rules({"net.*": "keep"}), seed=0).stale == ()
