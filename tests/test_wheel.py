@@ -1,0 +1,107 @@
+"""The wheel as a stranger gets it: installed beside its dependencies, used from another directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling")
+
+ROOT = Path(__file__).parents[1]
+
+APP = """
+import hydra
+import torch
+import initframe
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="app")
+def main(config):
+    model = torch.nn.Linear(3, 3)
+    initframe.reinit(model, config.init, seed=config.seed)
+    print(model.bias.tolist(), initframe.load_recipe("orthogonal_relu").name, initframe.__file__)
+
+main()
+"""
+CONFIG = """
+defaults:
+  - init: xavier_relu
+  - _self_
+seed: 3
+hydra:
+  searchpath: ["pkg://initframe.conf"]
+  output_subdir: null
+  run: {dir: .}
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True, env=clean()
+    )
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A fresh environment: the wheel in its own place, what it depends on seen where it is already."""
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--disable-pip-version-check", wheel], check=True, env=clean())
+    there = next((home / "lib").glob("python*/site-packages"))
+    (there / "dependencies.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    return home
+
+
+def clean() -> dict[str, str]:
+    """The environment without what would lead back to the sources."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV", "PIP_"))}
+
+
+def test_the_wheel_holds_the_configs_and_nothing_from_outside(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert len(names) == len(set(names))
+    shipped = {name.removeprefix("initframe/") for name in names if name.startswith("initframe/conf/")}
+    assert shipped == {
+        str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.suffix in (".yaml", ".py")
+    }
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"initframe"}
+
+
+def test_the_console_command_from_another_directory(installed, tmp_path):
+    arguments = ["model=torchvision", "model.name=squeezenet1_1", "init=[kaiming_relu,head_small]", "hydra.run.dir=run"]
+    command = installed / "bin" / "initframe-reinit"
+    done = subprocess.run([command, *arguments], cwd=tmp_path, env=clean(), capture_output=True, text=True, check=True)
+    assert "SqueezeNet × kaiming_relu+head_small, seed 0" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "manifest.json",
+        "model.safetensors",
+        "plan.txt",
+    ]
+
+
+def test_a_foreign_hydra_app(installed, tmp_path):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "app.yaml").write_text(CONFIG)
+    (tmp_path / "app.py").write_text(APP)
+    line = [installed / "bin" / "python", "app.py", "init=normal_001"]
+    done = subprocess.run(line, cwd=tmp_path, env=clean(), capture_output=True, text=True, check=True)
+    bias, preset, place = done.stdout.rsplit(maxsplit=2)
+    assert bias == "[0.0, 0.0, 0.0]"
+    assert preset == "orthogonal_relu"
+    assert Path(place).is_relative_to(installed)
+
+
+@pytest.mark.parametrize("command", ["initframe-reinit", "initframe-train"])
+def test_the_console_commands_exist(installed, command):
+    assert (installed / "bin" / command).is_file()
