@@ -33,6 +33,7 @@ from initframe.fills import ShrinkPerturb as ShrinkPerturb
 from initframe.fills import Sparse as Sparse
 from initframe.fills import TruncatedNormal as TruncatedNormal
 from initframe.fills import Uniform as Uniform
+from initframe.initializers import Declined as Declined
 from initframe.initializers import initializer as initializer
 from initframe.initializers import list_initializers as list_initializers
 from initframe.manifest import manifest as manifest
@@ -40,6 +41,7 @@ from initframe.model import Slot as Slot
 from initframe.model import survey as survey
 from initframe.plan import Assignment as Assignment
 from initframe.plan import Plan as Plan
+from initframe.recipe.presets import list_presets as list_presets
 from initframe.recipe.recipe import Recipe as Recipe
 from initframe.recipe.recipe import Rule as Rule
 from initframe.recipe.recipe import load_recipe as load_recipe

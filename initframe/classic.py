@@ -26,6 +26,8 @@ from initframe.fills import (
     Uniform,
     Whole,
 )
+from initframe.fills.fixed import Fixed
+from initframe.fills.stored import Stored
 
 
 @contextmanager
@@ -71,7 +73,7 @@ def refusal(fill: Fill, dtype: torch.dtype) -> str | None:
     'torch.nn.init.orthogonal_ knows no torch.bfloat16. Use generator: stream.'
     """
     for part in fill.parts():
-        if isinstance(part, Whole) and not isinstance(part, Dirac | Identity | Orthogonal | Sparse):
+        if isinstance(part, Whole) and not isinstance(part, Dirac | Identity | Orthogonal | Sparse | Fixed | Stored):
             return f"torch.nn.init has no {part.kind}. Use generator: stream."
         if isinstance(part, Orthogonal) and dtype not in (torch.float32, torch.float64):
             return f"torch.nn.init.orthogonal_ knows no {dtype}. Use generator: stream."
@@ -130,5 +132,9 @@ def _write_whole(fill: Whole, tensor: Tensor) -> None:
             nn.init.dirac_(tensor, fill.groups)
         case Sparse():
             nn.init.sparse_(tensor, fill.sparsity, fill.scale)
+        case Fixed():
+            tensor.copy_(fill.values())
+        case Stored():
+            tensor.copy_(fill.read())
         case _:
             raise ResolveError(f"torch.nn.init has no {fill.kind}. Use generator: stream.")

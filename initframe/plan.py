@@ -31,6 +31,7 @@ class Assignment:
         fill: what the tensor will hold; ``fill.mean`` and ``fill.std`` are what it will really have.
         arguments: the initializer's arguments after evaluation, one value per block where the rule splits.
         shadowed: the names of the rules that match too, and lost because they stand above.
+        declined: the rules below that match too, but whose initializers have nothing for the tensor, with the reasons.
     """
 
     slot: Slot
@@ -38,6 +39,7 @@ class Assignment:
     fill: Fill
     arguments: Mapping[str, Any] = field(default_factory=dict)
     shadowed: tuple[str, ...] = ()
+    declined: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The assignment as plain data."""
@@ -53,6 +55,7 @@ class Assignment:
             "init": self.rule.init,
             "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in self.arguments.items()},
             "shadowed": list(self.shadowed),
+            "declined": dict(self.declined),
             "fan_in": slot.fan_in,
             "fan_out": slot.fan_out,
             "effective_fan_in": slot.effective_fan_in,
@@ -153,6 +156,8 @@ def leftovers(plan: Plan) -> list[str]:
     lines += [
         f"Shadowed: {winner!r} over {loser!r} on {counted(n, 'tensor')}" for (winner, loser), n in shadows.items()
     ]
+    declined = Counter(rule for a in plan.assignments for rule in a.declined)
+    lines += [f"Declined: {rule!r} on {counted(n, 'tensor')}" for rule, n in declined.items()]
     lines += [f"Skipped: {name}: {reason}" for name, reason in plan.skipped.items()]
     lines += [f"Tied: {a.slot.name} is also {', '.join(a.slot.aliases)}" for a in plan.assignments if a.slot.aliases]
     lines += [
@@ -199,6 +204,7 @@ def _sentences(a: Assignment) -> list[str]:
     if a.shadowed:
         verbs = "matches too and stands" if len(a.shadowed) == 1 else "match too and stand"
         lines.append(f"It beats {', '.join(map(repr, a.shadowed))}, which {verbs} above it.")
+    lines += [f"Rule {rule!r}, below, declines it: {reason}" for rule, reason in a.declined.items()]
     return [*lines, *slot.notes]
 
 

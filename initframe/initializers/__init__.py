@@ -3,6 +3,7 @@
 from initframe.initializers import (  # noqa: F401  # they register themselves
     basic,
     chaos,
+    checkpoints,
     convolutions,
     defaults,
     identities,
@@ -15,6 +16,6 @@ from initframe.initializers import (  # noqa: F401  # they register themselves
     variance,
 )
 from initframe.initializers.gains import GAINS
-from initframe.initializers.table import get, initializer, list_initializers, parameters
+from initframe.initializers.table import Declined, get, initializer, list_initializers, parameters
 
-__all__ = ["GAINS", "get", "initializer", "list_initializers", "parameters"]
+__all__ = ["GAINS", "Declined", "get", "initializer", "list_initializers", "parameters"]

@@ -14,6 +14,16 @@ from initframe.fills import Fill
 Initializer = Callable[..., Fill]
 AnyInitializer = TypeVar("AnyInitializer", bound=Initializer)
 
+
+class Declined(Exception):  # noqa: N818  # no error: the next rule is asked
+    """An initializer has nothing for a tensor, and leaves it to the rules above; the message is the reason.
+
+    >>> raise Declined("the file has no such tensor.")
+    Traceback (most recent call last):
+    initframe.initializers.table.Declined: the file has no such tensor.
+    """
+
+
 ENTRY_POINTS = "initframe.initializers"
 
 _TABLE: dict[str, Initializer] = {}

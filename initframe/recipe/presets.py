@@ -27,3 +27,12 @@ def presets() -> dict[str, Path]:
     True
     """
     return {path.stem: path for path in sorted((conf_directory() / "init").glob("*.yaml"))}
+
+
+def list_presets() -> list[str]:
+    """Name the recipes that ship with initframe, sorted.
+
+    >>> "resnet" in list_presets()
+    True
+    """
+    return sorted(presets())

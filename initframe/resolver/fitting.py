@@ -9,6 +9,7 @@ from typing import Any
 from initframe import initializers
 from initframe.errors import InitframeError, ResolveError
 from initframe.fills import Blocks, Fill, Keep, Masked
+from initframe.initializers import Declined
 from initframe.initializers.arguments import bind, signature
 from initframe.model import Slot
 from initframe.recipe.expressions import ExpressionError, number, parse
@@ -35,6 +36,7 @@ def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
         ResolveError: the fill cannot be made, drawn or held.
         ArgumentError: arguments do not fit the initializer.
         ExpressionError: an expression has no value.
+        Declined: the initializer leaves the slot to the rules above.
     """
     if match.rule.split is None:
         fill, arguments = _call(match, slot, ground)
@@ -92,7 +94,7 @@ def _guarded(call: Callable[[], Any], rule: Rule) -> Any:
     """Turn whatever an initializer raises into a problem that names it."""
     try:
         return call()
-    except InitframeError:
+    except (InitframeError, Declined):
         raise
     except Exception as error:
         raise ResolveError(f"{rule.init} failed with {type(error).__name__}: {error}.") from error

@@ -26,6 +26,7 @@ from initframe.fills import (
     Uniform,
     Whole,
 )
+from initframe.fills.stored import Stored
 
 Shape = tuple[int, ...]
 
@@ -54,7 +55,7 @@ def misfit(fill: Fill, shape: Shape, dtype: torch.dtype) -> str | None:
 
 
 def failure(fill: Fill, device: torch.device) -> str | None:
-    """Try the functions of a fill's custom laws on three uniforms, where they will run.
+    """Try the functions of a fill's custom laws on three uniforms, where they will run; look for files again.
 
     Returns:
         What goes wrong, or ``None``.
@@ -62,8 +63,16 @@ def failure(fill: Fill, device: torch.device) -> str | None:
     >>> failure(Elementwise(lambda u: u.mean(), 0.5, 0.0), torch.device("cpu"))
     'elementwise(<lambda>, 0.5, 0) makes a value of shape [] from 3 uniforms. One value per uniform is needed.'
     """
-    laws = (part for part in fill.parts() if isinstance(part, Elementwise))
-    return next(filter(None, (_trial(law, torch.tensor([0.25, 0.5, 0.75], device=device)) for law in laws)), None)
+    return next(filter(None, (_fails(part, device) for part in fill.parts())), None)
+
+
+def _fails(part: Fill, device: torch.device) -> str | None:
+    match part:
+        case Elementwise():
+            return _trial(part, torch.tensor([0.25, 0.5, 0.75], device=device))
+        case Stored():
+            return part.archive.change()
+    return None
 
 
 def _parts(fill: Fill, shape: Shape) -> Iterator[tuple[Fill, Shape]]:

@@ -15,6 +15,9 @@ from initframe.recipe.recipe import Rule
 from initframe.resolver.facts import Ground
 from initframe.resolver.problems import Problems, named
 
+Declines = dict[str, list[tuple[Slot, str]]]
+"""By rule: the slots that its initializer declines, each with the reason."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -128,7 +131,11 @@ def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -
 
 
 def unused(
-    matchers: Iterable[Matcher], matches: Mapping[str, list[Match]], seen: Survey, problems: Problems
+    matchers: Iterable[Matcher],
+    matches: Mapping[str, list[Match]],
+    seen: Survey,
+    problems: Problems,
+    declines: Declines | None = None,
 ) -> list[str]:
     """Say of every rule that matches nothing, and of every exclude that takes nothing away, why that is.
 
@@ -137,19 +144,23 @@ def unused(
         matches: from :func:`match_all`.
         seen: the model.
         problems: rules that have failed otherwise are passed over.
+        declines: what rules have matched and declined.
 
     Returns:
         One message per rule.
     """
     used = {found.rule.name for several in matches.values() for found in several}
     told = (matcher for matcher in matchers if not matcher.rule.optional and not problems.has(matcher.rule))
-    return list(_unused(told, used, seen))
+    return list(_unused(told, used, seen, declines or {}))
 
 
-def _unused(matchers: Iterable[Matcher], used: set[str], seen: Survey) -> Iterator[str]:
+def _unused(matchers: Iterable[Matcher], used: set[str], seen: Survey, declines: Declines) -> Iterator[str]:
     for matcher in matchers:
         rule = matcher.rule
-        if rule.name not in used:
+        if rule.name not in used and rule.name in declines:
+            (slot, reason), *_ = declines[rule.name]
+            yield f"{rule.describe()}: {rule.init} declines all that it matches, {slot.name} for one: {reason}"
+        elif rule.name not in used:
             yield _why_unused(matcher, seen)
         elif rule.exclude and not any(matcher.excludes(name) for names in matcher.hits.values() for name in names):
             shown = ", ".join(pattern.text for pattern in rule.exclude)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from initframe import initializers
 from initframe.errors import InitframeError, RecipeError, ResolveError
 from initframe.fills import Constant, Fill, Keep
+from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, check
 from initframe.model import Slot, survey
 from initframe.model.survey import collector_paused
@@ -20,7 +21,7 @@ from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.facts import Ground
 from initframe.resolver.fitting import fit, numbers
-from initframe.resolver.matching import Match, Matcher, match_all, named_slots, unused
+from initframe.resolver.matching import Declines, Match, Matcher, match_all, named_slots, unused
 from initframe.resolver.problems import Problems
 
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
@@ -57,9 +58,9 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping
     named = named_slots(ground.seen)
     matchers = [Matcher(rule, named) for rule in layered]
     matches = match_all(matchers, ground, problems)
-    assignments, skipped = _assign(_without(broken_rules, matches), ground, problems)
+    assignments, skipped, declines = _assign(_without(broken_rules, matches), ground, problems)
     untouched = _untouched(matches, ground)
-    idle = unused(matchers, matches, ground.seen, problems)
+    idle = unused(matchers, matches, ground.seen, problems, declines)
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
@@ -108,28 +109,49 @@ def _ungrammatical(rule: Rule) -> Iterator[str]:
 
 def _assign(
     matches: Mapping[str, list[Match]], ground: Ground, problems: Problems
-) -> tuple[tuple[Assignment, ...], dict[str, str]]:
-    """One assignment per slot that a rule wins; what cannot hold a fill is a problem, or skipped with its reason."""
-    assignments, skipped = [], {}
+) -> tuple[tuple[Assignment, ...], dict[str, str], Declines]:
+    """One assignment per slot that a rule wins; what cannot hold a fill is a problem, or skipped with its reason.
+
+    Matches whose initializers decline the slot are taken out of ``matches``, and told by rule.
+    """
+    assignments: list[Assignment] = []
+    skipped: dict[str, str] = {}
+    declines: Declines = {}
     for slot in (*ground.seen.slots, *ground.seen.raw):
-        if slot.name not in matches:
-            continue
-        *lost, winner = matches[slot.name]
-        if reason := _skip(slot, winner, ground):
-            skipped[slot.name] = reason
-            continue
+        several, declined = matches.get(slot.name, []), dict[str, str]()
         try:
+            settled = _settle(slot, several, ground, declined)
+        except (InitframeError, ArgumentError, ExpressionError) as error:
+            for fact in error.args:
+                problems.on(several[-1].rule, slot, str(fact))
+            continue
+        for rule, reason in declined.items():
+            declines.setdefault(rule, []).append((slot, reason))
+        if isinstance(settled, str):
+            skipped[slot.name] = settled
+        elif settled:
+            assignments.append(settled)
+    problems.model += _overlaps(assignments)
+    return tuple(assignments), skipped, declines
+
+
+def _settle(slot: Slot, several: list[Match], ground: Ground, declined: dict[str, str]) -> Assignment | str | None:
+    """The last match that does not decline makes the assignment, or says why the slot is skipped."""
+    while several:
+        *lost, winner = several
+        try:
+            if reason := _skip(slot, winner, ground):
+                return reason
             _check_slot(slot, winner, ground)
             fill, arguments = fit(winner, slot, ground)
             _check_ties(winner, lost, fill, slot, ground)
-        except (InitframeError, ArgumentError, ExpressionError) as error:
-            for fact in error.args:
-                problems.on(winner.rule, slot, str(fact))
+        except Declined as fact:
+            declined[winner.rule.name] = str(fact)
+            several.pop()
             continue
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
-        assignments.append(Assignment(slot, winner.rule, fill, arguments, shadowed))
-    problems.model += _overlaps(assignments)
-    return tuple(assignments), skipped
+        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined)
+    return None
 
 
 def _skip(slot: Slot, winner: Match, ground: Ground) -> str:
@@ -176,6 +198,8 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, ground
             continue
         try:
             same = fit(other, slot, ground)[0] == fill
+        except Declined:
+            continue
         except (InitframeError, ArgumentError, ExpressionError):
             same = False
         if not same:
@@ -187,8 +211,9 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, ground
 
 
 def _untouched(matches: Mapping[str, list[Match]], ground: Ground) -> tuple[str, ...]:
-    """Parameters that no rule matches, nor anything that they are computed from."""
-    reached = {slot.part_of for slot in ground.seen.raw if slot.name in matches} | matches.keys()
+    """Parameters that no rule matches (or all decline), nor anything that they are computed from."""
+    matched = {name for name, several in matches.items() if several}
+    reached = {slot.part_of for slot in ground.seen.raw if slot.name in matched} | matched
     return tuple(s.name for s in ground.seen.slots if s.kind == "parameter" and s.name not in reached)
 
 

@@ -1,0 +1,229 @@
+"""Fills whose values lie in a safetensors file: names and shapes are read for a plan, values when it is applied.
+
+A file is data: safetensors holds numbers and nothing that could run. What a fill remembers of its file (size and time
+of the last change) must still be so when the values are read; the file's SHA-256 stands in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from initframe.errors import ResolveError
+from initframe.fills.whole import Draw, Whole
+
+MAX_TENSORS, MAX_INDEX, MAX_ELEMENTS = 100_000, 1 << 25, 1 << 32
+"""Of one file: how many tensors, how many bytes of names and shapes; and how many elements of one tensor."""
+
+
+class State(NamedTuple):
+    """A file as it was when a plan was made."""
+
+    path: str
+    size: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A safetensors file, or a folder of them, as it is now.
+
+    Attributes:
+        path: as it was written.
+        files: their states.
+    """
+
+    path: str
+    files: tuple[State, ...]
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The tensors' shapes by name; files that have not changed are read once."""
+        return {name: shape for state in self.files for name, shape in _shapes(state).items()}
+
+    def read(self, key: str) -> Tensor:
+        """Read one tensor, in float32 or float64.
+
+        Raises:
+            ResolveError: a file has changed since the plan was made, or cannot be read.
+        """
+        if fact := self.change():
+            raise ResolveError(fact)
+        state = next(state for state in self.files if key in _shapes(state))
+        with _opened(state.path) as file:
+            values: Tensor = file.get_tensor(key)
+        return values.to(torch.promote_types(values.dtype, torch.float32))
+
+    def change(self) -> str | None:
+        """Say what has become of the files since they were found, if anything has."""
+        return next(filter(None, map(_change, self.files)), None)
+
+    def digest(self) -> str:
+        """The SHA-256 of the file; of several, that of their digests."""
+        digests = [_digest(state) for state in self.files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def open_archive(path: str) -> Archive:
+    """Find a safetensors file, or all those of a folder.
+
+    Args:
+        path: of the file or the folder, relative to the current directory.
+
+    Returns:
+        The archive; names and shapes are known to be readable.
+
+    Raises:
+        ResolveError: there is no such file, or it is no safetensors file.
+    """
+    place = Path(path)
+    try:
+        files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+        states = tuple(_state(file) for file in files)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ResolveError(f"{path} cannot be read: {reason}. Give a .safetensors file, or a folder of them.") from None
+    if not states:
+        raise ResolveError(f"the folder {path} holds no .safetensors file.")
+    for state in states:
+        _shapes(state)
+    return Archive(path, states)
+
+
+def _state(file: Path) -> State:
+    found = file.stat()
+    return State(str(file), found.st_size, found.st_mtime_ns)
+
+
+def _change(state: State) -> str | None:
+    try:
+        now = _state(Path(state.path))
+    except OSError:
+        return f"{state.path} is gone since the plan was made. Resolve again."
+    return None if now == state else f"{state.path} has changed since the plan was made. Resolve again."
+
+
+@lru_cache(maxsize=64)
+def _shapes(state: State) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of a file's tensors."""
+    with Path(state.path).open("rb") as file:
+        index = int.from_bytes(file.read(8), "little")
+    if index > MAX_INDEX:
+        raise ResolveError(f"{state.path} is no safetensors file, or announces more names than {MAX_INDEX} bytes.")
+    with _opened(state.path) as file:
+        names = file.keys()
+        if len(names) > MAX_TENSORS:
+            raise ResolveError(f"{state.path} holds more than {MAX_TENSORS} tensors.")
+        return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+
+
+@lru_cache(maxsize=64)
+def _digest(state: State) -> str:
+    with Path(state.path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open a safetensors file; its errors become ours."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # imported where used
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ResolveError(f"{path} is no safetensors file: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Stored(Whole):
+    """A tensor of a file, as it is.
+
+    Attributes:
+        path: of the file or the folder.
+        key: the tensor's name there.
+        archive: the files as they were when the plan was made.
+    """
+
+    path: str
+    key: str
+    archive: Archive = field(repr=False)
+
+    @property
+    def mean(self) -> float:
+        """NaN: not known before the values are read."""
+        return math.nan
+
+    @property
+    def std(self) -> float:
+        """NaN: not known before the values are read."""
+        return math.nan
+
+    def read(self) -> Tensor:
+        """The values, read now and made to fit."""
+        return self.fitted(self.archive.read(self.key))
+
+    def build(self, draw: Draw) -> Tensor:  # noqa: ARG002
+        """The same; nothing is drawn."""
+        return self.read()
+
+    def fitted(self, source: Tensor) -> Tensor:
+        """The file's values in the tensor's shape."""
+        return source
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fill as plain data, with the SHA-256 of what is read."""
+        return super().to_dict() | {"sha256": self.archive.digest()}
+
+
+@dataclass(frozen=True)
+class Inflated(Stored):
+    """A 2-D kernel w for every step of time, divided by their number (Carreira & Zisserman 2017, I3D)."""
+
+    def fitted(self, source: Tensor) -> Tensor:
+        """w/k_t, k_t times along dimension 2."""
+        steps = self.shape[2]
+        return (source / steps).unsqueeze(2).expand(self.shape)
+
+
+@dataclass(frozen=True)
+class Resampled(Stored):
+    """A table of positions for a square grid of another size, bicubic with antialiasing (timm/layers/pos_embed.py)."""
+
+    class_tokens: int = 1
+
+    def fitted(self, source: Tensor) -> Tensor:
+        """The tokens before the grid as they are, the grid resampled."""
+        table = source.reshape(source.shape[-2:])
+        first, grid = table[: self.class_tokens], table[self.class_tokens :]
+        old, new = math.isqrt(len(grid)), math.isqrt(self.shape[-2] - self.class_tokens)
+        image = grid.T.reshape(1, -1, old, old)
+        if old != new:
+            image = torch.nn.functional.interpolate(image, size=(new, new), mode="bicubic", antialias=True)
+        return torch.cat([first, image.reshape(-1, new * new).T]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Selected(Stored):
+    """Evenly spaced elements of a larger tensor, in every dimension (Xu et al. 2024)."""
+
+    def fitted(self, source: Tensor) -> Tensor:
+        """Every (T/S)-th index where S divides T, else S indices evenly from the first to the last."""
+        for dim, (indices, size) in enumerate(zip(self._indices(source), self.shape, strict=True)):
+            if size != source.shape[dim]:
+                source = source.index_select(dim, indices)
+        return source
+
+    def _indices(self, source: Tensor) -> Iterator[Tensor]:
+        for old, new in zip(source.shape, self.shape, strict=True):
+            even = torch.arange(0, old, old // new)[:new] if old % new == 0 else None
+            yield torch.linspace(0, old - 1, new).round().long() if even is None else even
