@@ -59,6 +59,8 @@ def fill_tasks(draw: Draw, processor: Processor | None = None) -> Iterator[Task]
         draw: the job, in CPU memory.
         processor: what to compile for; default, the one at hand.
     """
+    if not draw.out.numel():
+        return
     processor = processor or host()
     constants = kernel_constants(draw.law, draw.args)
     place, size = place_of(draw.out, draw.start, draw.stride), draw.out.element_size()
@@ -108,10 +110,9 @@ def digest_kernel(size: int, processor: Processor) -> Kernel:
 
 @cache
 def _fill_kernel(law: str, dtype: str, width: int, processor: Processor) -> Kernel:
-    names = constant_names(law)
     words = len(PLACE) + 1 + len(KEY)
-    kinds = [ctypes.c_uint64] * words + [ctypes.c_float] * len(names)
-    return ctypes.CFUNCTYPE(None, *kinds)(_compile(fill_module(law, dtype, names, width), processor))
+    kinds = [ctypes.c_uint64] * words + [ctypes.c_float] * len(constant_names(law))
+    return ctypes.CFUNCTYPE(None, *kinds)(_compile(fill_module(law, dtype, width), processor))
 
 
 @cache

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 from llvmlite import ir
 
-from initframe.stream.formulas import FORMULAS, mix, to_bfloat16, to_float16
-from initframe.stream.philox import Block, philox
+from initframe.stream.formulas import FORMULAS, constant_names, mix, to_bfloat16, to_float16
+from initframe.stream.philox import philox
 from initframe.stream.vectors import F32, F64, I16, I32, I64, Vector, VectorLanes, counted
 
 Arguments: TypeAlias = dict[str, ir.Value]
@@ -23,7 +23,7 @@ LINE = 64
 """Bytes of a cache line."""
 
 
-def fill_module(law: str, dtype: str, constants: Sequence[str], width: int) -> ir.Module:
+def fill_module(law: str, dtype: str, width: int) -> ir.Module:
     """Write the kernel that fills the rows of a draw.
 
     It takes `PLACE`, ``past_cache`` (1: memory that is too large for the caches), `KEY` and the law's
@@ -34,38 +34,26 @@ def fill_module(law: str, dtype: str, constants: Sequence[str], width: int) -> i
     Args:
         law: a name in `LAWS`.
         dtype: torch's name of the element type.
-        constants: the names of the law's constants, in the kernel's order.
         width: float32 lanes of a vector; a power of two.
 
     Returns:
         A module with one function, `NAME`.
     """
-    numbers = dict.fromkeys(constants, F32)
-    b, given = _function(ir.VoidType(), ["past_cache", *KEY], numbers)
-    lanes, element, tile = VectorLanes(b, width), ELEMENTS[dtype], 2 * width
-    size, splats = I64(_size(element)), {name: lanes.splat(given[name]) for name in numbers}
-    words = _word_source(b, given, width // 2)
-    scratch = b.ptrtoint(b.alloca(ir.ArrayType(element, tile)), I64)
+    b, given = _function(ir.VoidType(), ["past_cache", *KEY], dict.fromkeys(constant_names(law), F32))
+    element, tile = ELEMENTS[dtype], 2 * width
+    size = I64(_size(element))
+    values = _values(b, law, dtype, given, width)
+    write = _tile_writer(b, element, tile, given["past_cache"])
     with counted(b, given["rows"]) as r:
         first = b.add(given["start"], b.mul(r, given["stride"]))
         block, lead = b.lshr(first, I64(2)), b.and_(first, I64(3))
         end = b.add(lead, given["length"])
         row = b.sub(b.add(given["address"], b.mul(r, given["pitch"])), b.mul(lead, size))
         with counted(b, b.udiv(b.add(end, I64(tile - 1)), I64(tile))) as t:
-            w0, w1, w2, w3 = words(b.add(block, b.mul(t, I64(tile // 4))))
-            pair = FORMULAS[law](lanes, (lanes.weave(w0, w2), lanes.weave(w1, w3)), **splats)
-            vectors = _in_order(lanes, pair, dtype)
+            vectors = values(b.add(block, b.mul(t, I64(tile // 4))))
             done = b.mul(t, I64(tile))
-            target = b.add(row, b.mul(done, size))
             low = b.select(b.icmp_unsigned("==", t, I64(0)), lead, I64(0))
-            high = _smaller(b, b.sub(end, done), I64(tile))
-            with b.if_else(b.icmp_unsigned("==", b.sub(high, low), I64(tile))) as (whole, part):
-                with whole:
-                    _store_tile(b, target, vectors, element, given["past_cache"])
-                with part:
-                    _store(b, scratch, vectors, align=_size(element))
-                    skipped = b.mul(low, size)
-                    _copy(b, b.add(target, skipped), b.add(scratch, skipped), b.sub(high, low), element)
+            write(vectors, b.add(row, b.mul(done, size)), low, _smaller(b, b.sub(end, done), I64(tile)))
     b.fence("seq_cst")
     b.ret_void()
     return b.module
@@ -103,12 +91,19 @@ def _function(result: ir.Type, words: list[str], numbers: dict[str, ir.Type]) ->
     return ir.IRBuilder(function.append_basic_block()), dict(zip(kinds, function.args, strict=True))
 
 
-def _word_source(b: ir.IRBuilder, given: Arguments, width: int) -> Callable[[ir.Value], Block]:
-    """Give the function from a block's number to the random words of it and those that follow."""
-    lanes = VectorLanes(b, width)
-    second = lanes.splat(b.lshr(given["start"], I64(34)))
-    k0, k1, s0, s1 = (lanes.splat(given[name]) for name in KEY)
-    return lambda block: philox((lanes.count_from(block), second, s0, s1), (k0, k1))
+def _values(b: ir.IRBuilder, law: str, dtype: str, given: Arguments, width: int) -> Callable[[ir.Value], list[Vector]]:
+    """Give the function that writes a tile's values, in the order of memory, from the number of its first block."""
+    lanes, wide = VectorLanes(b, width), VectorLanes(b, width // 2)
+    second = wide.splat(b.lshr(given["start"], I64(34)))
+    k0, k1, s0, s1 = (wide.splat(given[name]) for name in KEY)
+    numbers = {name: lanes.splat(given[name]) for name in constant_names(law)}
+
+    def values(block: ir.Value) -> list[Vector]:
+        w0, w1, w2, w3 = philox((wide.count_from(block), second, s0, s1), (k0, k1))
+        pair = FORMULAS[law](lanes, (lanes.weave(w0, w2), lanes.weave(w1, w3)), **numbers)
+        return _in_order(lanes, pair, dtype)
+
+    return values
 
 
 def _in_order(lanes: VectorLanes, pair: tuple[Vector, Vector], dtype: str) -> list[Vector]:
@@ -121,12 +116,30 @@ def _in_order(lanes: VectorLanes, pair: tuple[Vector, Vector], dtype: str) -> li
     return [lanes.widen(vector) for vector in ordered] if dtype == "float64" else ordered
 
 
+def _tile_writer(
+    b: ir.IRBuilder, element: ir.Type, tile: int, past_cache: ir.Value
+) -> Callable[[list[Vector], ir.Value, ir.Value, ir.Value], None]:
+    """Give the function that stores a tile's elements from ``low`` to ``high``; a part goes through the stack."""
+    scratch = b.ptrtoint(b.alloca(ir.ArrayType(element, tile)), I64)
+
+    def write(vectors: list[Vector], target: ir.Value, low: ir.Value, high: ir.Value) -> None:
+        count = b.sub(high, low)
+        with b.if_else(b.icmp_unsigned("==", count, I64(tile))) as (whole, part):
+            with whole:
+                _store_tile(b, target, vectors, element, past_cache)
+            with part:
+                _store(b, scratch, vectors, align=_size(element))
+                skipped = b.mul(low, I64(_size(element)))
+                _copy(b, b.add(target, skipped), b.add(scratch, skipped), count, element)
+
+    return write
+
+
 def _store_tile(
     b: ir.IRBuilder, address: ir.Value, vectors: list[Vector], element: ir.Type, past_cache: ir.Value
 ) -> None:
-    """Store a whole tile, past the caches if that is asked for and memory is aligned for it."""
-    offset = b.and_(address, I64(LINE - 1))
-    with b.if_else(b.icmp_unsigned("<", offset, past_cache)) as (past, through):
+    """Store a whole tile, past the caches if that is asked for and memory is aligned: only offset 0 is below 1."""
+    with b.if_else(b.icmp_unsigned("<", b.and_(address, I64(LINE - 1)), past_cache)) as (past, through):
         with past:
             _store(b, address, vectors, align=LINE, past_cache=True)
         with through:

@@ -26,7 +26,7 @@ def kernel_constants(law: str, args: tuple[float, ...]) -> dict[str, float]:
     Raises:
         ValueError: the law cannot be drawn (`check` says why).
     """
-    problem = check(law, args)
+    problem = check(law, tuple(args))
     if problem:
         raise ValueError(problem)
     return {name: f32(value) for name, value in _CONSTANTS[law](*args).items()}
