@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 _GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
@@ -28,7 +29,7 @@ class Fans(NamedTuple):
     fused: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Meaning:
     """How a layer reads a weight of shape (outputs, inputs, *kernel).
 
@@ -76,6 +77,18 @@ def meaning(layer: str | None, attribute: str, groups: int = 1, stride: Sequence
     if attribute.startswith(("weight_ih", "weight_hh")):
         return Meaning(blocks=_GATES.get(layer, 1))
     return Meaning()
+
+
+@lru_cache(maxsize=1024)  # models repeat their layers
+def layer_fans(
+    layer: str | None, attribute: str, shape: tuple[int, ...], groups: int = 1, stride: tuple[int, ...] = ()
+) -> Fans | None:
+    """Count the fans of a layer's weight: ``fans`` of its shape and :func:`meaning`, remembered.
+
+    >>> layer_fans("Linear", "weight", (3, 5)).fan_in
+    5
+    """
+    return fans(shape, meaning(layer, attribute, groups, stride))
 
 
 def fans(shape: Sequence[int], how: Meaning = Meaning()) -> Fans | None:

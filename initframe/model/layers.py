@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from torch import nn
 
-from initframe.model.fans import Meaning, meaning
+from initframe.model.fans import Fans, layer_fans
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,16 @@ class Layer:
     groups: int = 1
     stride: tuple[int, ...] = ()
 
-    def meaning(self, attribute: str) -> Meaning:
-        """Say how this layer reads one of its weights."""
-        return meaning(self.shape_law, attribute, self.groups, self.stride)
+    def fans(self, attribute: str, shape: tuple[int, ...]) -> Fans | None:
+        """Count the fans of one of its weights."""
+        return layer_fans(self.shape_law, attribute, shape, self.groups, self.stride)
 
-    def padding_row(self, attribute: str, shape: Sequence[int]) -> int | None:
+    def padding_row(self, attribute: str, shape: tuple[int, ...]) -> int | None:
         """Give the row of an embedding that stays zero, counted from the first."""
-        row, rows = self.settings.get("padding_idx"), shape[0] if shape else 0
-        embeds = self.name in ("Embedding", "EmbeddingBag") and attribute == "weight"
-        return int(row) % rows if embeds and rows and row is not None else None
+        if self.name not in ("Embedding", "EmbeddingBag") or attribute != "weight" or not shape:
+            return None
+        row, rows = self.settings.get("padding_idx"), shape[0]
+        return int(row) % rows if rows and row is not None else None
 
 
 def read_layer(module: nn.Module) -> Layer:
@@ -61,15 +62,21 @@ def read_layer(module: nn.Module) -> Layer:
     cls: type = type(module)
     types, name, shape_law = _read_class(cls)
     settings = numbers(attributes)
-    stride = attributes.get("stride")
     return Layer(
         types=types,
         name=name,
         settings=settings,
         shape_law=shape_law,
-        groups=int(settings.get("groups", 1)),
-        stride=stride if isinstance(stride, tuple) else (),
+        groups=max(int(settings.get("groups", 1)), 1),
+        stride=_read_stride(attributes.get("stride")),
     )
+
+
+def _read_stride(value: object) -> tuple[int, ...]:
+    """Read a convolution's stride; of anything else, and of one that no convolution can run with, there is none."""
+    if not isinstance(value, tuple) or not all(type(step) is int and step > 0 for step in value):
+        return ()
+    return value
 
 
 @lru_cache(maxsize=512)
@@ -129,7 +136,10 @@ def numbers(attributes: Mapping[Any, Any]) -> dict[str, float]:
     >>> numbers({"eps": 1e-5, "bias": True, "_version": 1, "limit": float("inf")})
     {'eps': 1e-05}
     """
-    return {name: value for name, value in attributes.items() if type(value) in (int, float) and _is_fact(name, value)}
+    return {name: value for name, value in attributes.items() if type(value) in _NUMBERS and _is_fact(name, value)}
+
+
+_NUMBERS = frozenset({int, float})
 
 
 def _attributes(config: object) -> Mapping[Any, Any]:

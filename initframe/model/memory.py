@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def is_distributed(tensor: Tensor) -> bool:
     >>> is_distributed(torch.zeros(2))
     False
     """
-    return type(tensor).__name__ == "DTensor" and type(tensor).__module__.startswith("torch.distributed")
+    return _form(type(tensor)) == "distributed"
 
 
 def is_composite(tensor: Tensor) -> bool:
@@ -61,7 +62,15 @@ def is_composite(tensor: Tensor) -> bool:
     >>> is_composite(torch.zeros(2))
     False
     """
-    return hasattr(type(tensor), "__tensor_flatten__") and not is_distributed(tensor)
+    return _form(type(tensor)) == "composite"
+
+
+@lru_cache(maxsize=512)
+def _form(cls: type) -> Literal["plain", "distributed", "composite"]:
+    """Say by a tensor's class what it is made of."""
+    if cls.__name__ == "DTensor" and cls.__module__.startswith("torch.distributed"):
+        return "distributed"
+    return "composite" if hasattr(cls, "__tensor_flatten__") else "plain"
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
     prefix, dot, attribute = name.rpartition(".")
     if len(shapes[name]) < 2 and "bias" in attribute:
         attribute = "weight".join(attribute.rsplit("bias", 1))
-    return fans(shapes.get(prefix + dot + attribute, ()), layer.meaning(attribute))
+    return layer.fans(attribute, shapes.get(prefix + dot + attribute, ()))
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -108,9 +108,9 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
     for site in sites:
         key = (site.computed is None, site.part_of is None, *map(footprint, site.held))
         tied.setdefault(key, []).append(site)
-    groups = [sorted(group, key=lambda site: site.kind == "buffer") for group in tied.values()]
+    groups = list(map(_parameters_first, tied.values()))
     places = {group[0].name: Place(_held(group), group[0].computed) for group in groups}
-    slots = [_slot(group, places[group[0].name].held) for group in groups]
+    slots = [_slot(*group, held=places[group[0].name].held) for group in groups]
     slots = _without_sharing(slots, list(tied))
     return Survey(
         title=title,
@@ -120,6 +120,11 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
         extra=tuple(extra),
         raw=tuple(slot for slot in slots if slot.part_of is not None),
     )
+
+
+def _parameters_first(group: list[Site]) -> list[Site]:
+    """Let a parameter speak for a tensor that is a buffer, too."""
+    return group if len(group) == 1 else sorted(group, key=lambda site: site.kind == "buffer")
 
 
 def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
@@ -153,11 +158,9 @@ def _sharing(other: str) -> str:
     )
 
 
-def _slot(group: Sequence[Site], held: Sequence[Tensor]) -> Slot:
+def _slot(first: Site, *others: Site, held: Sequence[Tensor]) -> Slot:
     """Put the facts of a tensor's sites together; those of its canonical name speak for it."""
-    first, *others = group
     layer, count = first.layer, first.fans
-    paddings = (site.layer.padding_row(site.attribute, site.shape) for site in group)
     return Slot(
         name=first.name,
         shape=first.shape,
@@ -173,13 +176,21 @@ def _slot(group: Sequence[Site], held: Sequence[Tensor]) -> Slot:
         effective_fan_out=count and count.effective_out,
         fused=count.fused if count else 1,
         output_dim=1 if layer.shape_law == "Conv1D" and len(first.shape) == 2 else 0,
-        padding_row=next((row for row in paddings if row is not None), None),
-        requires_grad=any(site.trained for site in group),
+        padding_row=_padding_row(first, *others),
+        requires_grad=first.trained or any(site.trained for site in others),
         blocked=first.blocked or next(filter(None, map(obstacle, held)), None),
         notes=first.computed.notes if first.computed else (),
         alias_types=tuple(site.layer.types for site in others),
-        persistent=any(site.persistent for site in group),
+        persistent=first.persistent or any(site.persistent for site in others),
         lazy=is_shapeless(held[0]),
         resettable=first.attribute == "num_batches_tracked" and not first.shape and not first.dtype.is_floating_point,
         part_of=first.part_of,
     )
+
+
+def _padding_row(*sites: Site) -> int | None:
+    """Find the row that stays zero in whichever of a tensor's layers is an embedding."""
+    for site in sites:
+        if (row := site.layer.padding_row(site.attribute, site.shape)) is not None:
+            return row
+    return None
