@@ -15,13 +15,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.apply import apply
 from initframe.errors import ResolveError
-from initframe.model import Slot, survey
 from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe
 from initframe.report import Report
 from initframe.resolver import resolve
+from initframe.targets import uncovered
 
 Written = Recipe | Mapping[str, Any] | str | PathLike[str]
 Device = torch.device | str | None
@@ -159,45 +159,6 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
             apply(plan, seed, module={prefixes[id(module)] + name: getattr(module, name) for name in new})
 
     return init
-
-
-def uncovered(plan: Plan, model: nn.Module) -> list[str]:
-    """Say which tensors on the meta device a plan leaves without values.
-
-    Args:
-        plan: from :func:`initframe.resolve`.
-        model: the plan's, or a stage of it.
-
-    Returns:
-        One message per tensor.
-
-    >>> model = nn.Linear(2, 2, device="meta")
-    >>> uncovered(resolve({"rules": {"weight": "zeros"}}, model), model)
-    ['bias has no memory, and no rule gives it values. Add one, or set unmatched: default.']
-    """
-    seen = survey(model)
-    filled = {name: a.fill for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
-    problems = []
-    for slot in (*seen.slots, *seen.raw):
-        place = seen.places[slot.name]
-        if place.computed is None and slot.numel and any(tensor.is_meta for tensor in place.held):
-            names = (slot.name, *slot.aliases, slot.part_of)
-            fill = next((filled[name] for name in names if name in filled), None)
-            if fill is None or fill.needs_current:
-                problems.append(_left_without(slot, rule=fill is not None))
-    return problems
-
-
-def _left_without(slot: Slot, *, rule: bool) -> str:
-    """Say what is wrong with a tensor that has neither memory nor values to come."""
-    if rule:
-        return f"{slot.name} has no memory, and its rule starts from values that are there. Give it a law of its own."
-    if slot.kind == "buffer":
-        return (
-            f"buffer {slot.name} has no memory, and recipes do not know what a constructor computes. "
-            "Build the model under initframe.deferred(), which keeps buffers, or fill it by a rule of kind: buffer."
-        )
-    return f"{slot.name} has no memory, and no rule gives it values. Add one, or set unmatched: default."
 
 
 def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, tied: Replaced | None = None) -> None:

@@ -106,8 +106,48 @@ def _problem(target: Target, seen: Survey) -> str | None:
     if any(tensor.is_meta for tensor in target.place.held):
         current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
         return f": it is on the meta device: {current}. Give it memory first: initframe.materialize."
-    if fact := next(filter(None, map(unplaced, target.place.held)), None):
-        return f": it {fact}"
+    if nowhere := next(filter(None, map(unplaced, target.place.held)), None):
+        return f": it {nowhere}"
     fact = slot.dtype != planned.dtype and misfit(fill, slot.shape, slot.dtype)
     fact = fact or failure(fill, target.place.held[0].device)
     return f": {fact}" if fact else None
+
+
+def uncovered(plan: Plan, model: nn.Module | Mapping[str, Tensor]) -> list[str]:
+    """Say which tensors on the meta device a plan leaves without values.
+
+    Args:
+        plan: from :func:`initframe.resolve`.
+        model: the plan's, or a stage of it.
+
+    Returns:
+        One message per tensor.
+
+    >>> from initframe import resolve
+    >>> model = nn.Linear(2, 2, device="meta")
+    >>> uncovered(resolve({"rules": {"weight": "zeros"}}, model), model)
+    ['bias has no memory, and no rule gives it values. Add one, or set unmatched: default.']
+    """
+    seen = survey(model)
+    filled = {name: a.fill for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
+    problems = []
+    for slot in (*seen.slots, *seen.raw):
+        place = seen.places[slot.name]
+        if place.computed is None and slot.numel and any(tensor.is_meta for tensor in place.held):
+            names = (slot.name, *slot.aliases, slot.part_of)
+            fill = next((filled[name] for name in names if name in filled), None)
+            if fill is None or fill.needs_current:
+                problems.append(_left_without(slot, rule=fill is not None))
+    return problems
+
+
+def _left_without(slot: Slot, *, rule: bool) -> str:
+    """Say what is wrong with a tensor that has neither memory nor values to come."""
+    if rule:
+        return f"{slot.name} has no memory, and its rule starts from values that are there. Give it a law of its own."
+    if slot.kind == "buffer":
+        return (
+            f"buffer {slot.name} has no memory, and recipes do not know what a constructor computes. "
+            "Build the model under initframe.deferred(), which keeps buffers, or fill it by a rule of kind: buffer."
+        )
+    return f"{slot.name} has no memory, and no rule gives it values. Add one, or set unmatched: default."
