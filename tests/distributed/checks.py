@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import warnings
 
 import pytest
 import torch
@@ -355,6 +356,58 @@ def flat_parameters(rank, folder):
         expected = dict(unsharded(Llama, torch.float32, "normal")[0].named_parameters())
         for name, parameter in flat.module.named_parameters():
             assert torch.equal(parameter, expected[name.replace("_fsdp_wrapped_module.", "")])
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def checkpoints(rank, folder):
+    """What shards save, read in one piece, in other shards, and in one safetensors file, is the unsharded model."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict
+
+    sharded = build(Llama, torch.float32, lambda model: layouts.fsdp_tp(model, 2, 2))
+    materialize(sharded, recipe("normal"), seed=7)
+    expected = unsharded(Llama, torch.float32, "normal")[0].state_dict()
+    with torch_warnings():
+        dcp.save(get_model_state_dict(sharded), checkpoint_id=folder / "saved")
+        if rank == 0:
+            found = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
+            dcp.load(found, checkpoint_id=folder / "saved", no_dist=True)
+            assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        other = layouts.fsdp(Llama(), 4)
+        dcp.load(get_model_state_dict(other), checkpoint_id=folder / "saved")
+    assert_equal(other, Llama, torch.float32, "normal")
+
+
+def one_safetensors_file(rank, folder):
+    """torch consolidates shards into the file that write_checkpoint makes of the plan alone."""
+    import torch.distributed.checkpoint as dcp
+    from safetensors.torch import load_file
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict
+
+    sharded = build(Llama, torch.bfloat16, lambda model: layouts.fsdp_tp(model, 2, 2))
+    materialize(sharded, recipe("normal"), seed=7)
+    writer = HuggingFaceStorageWriter(str(folder / "hf"), save_distributed=True, enable_consolidation=True)
+    with torch_warnings():
+        dcp.save(get_model_state_dict(sharded), storage_writer=writer)
+    if rank == 0:
+        (torchs,) = (folder / "hf").glob("*.safetensors")
+        with deferred():
+            plan = resolve(recipe("normal"), Llama())
+        (own,) = initframe.write_checkpoint(plan, folder / "own", seed=7, dtype=torch.bfloat16)
+        found, expected = load_file(torchs), load_file(own)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@contextlib.contextmanager
+def torch_warnings():
+    """Let torch's checkpoints warn of themselves."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="torch")
+        yield
 
 
 # --- replicas --------------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ WORLDS = {
         checks.hsdp,
         checks.fsdp_and_tp,
         checks.single_tensors,
+        checks.checkpoints,
+        checks.one_safetensors_file,
         checks.replicas_that_agree,
         checks.replicas_that_do_not_agree,
     ],
