@@ -11,6 +11,7 @@ from initframe.apply import apply as apply
 from initframe.apply import fill_ as fill_
 from initframe.apply import reinit as reinit
 from initframe.checkpoint import write_checkpoint as write_checkpoint
+from initframe.companions import CompanionWarning as CompanionWarning
 from initframe.deferred import deferred as deferred
 from initframe.deferred import materialize as materialize
 from initframe.deferred import param_init_fn as param_init_fn

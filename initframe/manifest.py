@@ -45,6 +45,7 @@ def manifest(report: Report) -> dict[str, Any]:
         "tensors": [_tensor(result) for result in report.results],
         "untouched": list(plan.untouched),
         "skipped": dict(plan.skipped),
+        "companions": plan.companions,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from initframe import companions
 from initframe.errors import ResolveError, closest
 from initframe.fills import Fill
 from initframe.model.slot import Slot
@@ -32,6 +33,7 @@ class Assignment:
         arguments: the initializer's arguments after evaluation, one value per block where the rule splits.
         shadowed: the names of the rules that match too, and lost because they stand above.
         declined: the rules below that match too, but whose initializers have nothing for the tensor, with the reasons.
+        companions: what the rule asks for besides values: multipliers for the optimizer, factors of the forward pass.
     """
 
     slot: Slot
@@ -40,6 +42,7 @@ class Assignment:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     shadowed: tuple[str, ...] = ()
     declined: Mapping[str, str] = field(default_factory=dict)
+    companions: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The assignment as plain data."""
@@ -56,6 +59,7 @@ class Assignment:
             "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in self.arguments.items()},
             "shadowed": list(self.shadowed),
             "declined": dict(self.declined),
+            "companions": dict(self.companions),
             "fan_in": slot.fan_in,
             "fan_out": slot.fan_out,
             "effective_fan_in": slot.effective_fan_in,
@@ -104,6 +108,20 @@ class Plan:
     @cached_property
     def _by_name(self) -> dict[str, Assignment]:
         return {name: a for a in self.assignments for name in (*a.slot.aliases, a.slot.name)}
+
+    @property
+    def companions(self) -> dict[str, dict[str, float]]:
+        """By tensor name, what the recipe asks for besides values; tensors of which it asks nothing are left out.
+
+        ``lr``, ``weight_decay`` and ``eps`` multiply the optimizer's numbers (:meth:`initframe.Report.param_groups`),
+        everything else is a factor of the forward pass.
+        """
+        return {a.slot.name: dict(a.companions) for a in self.assignments if a.companions}
+
+    @property
+    def asks(self) -> list[str]:
+        """The companions, and what the recipe requires in words, as sentences; empty where nothing differs."""
+        return companions.sentences(((a.rule.name, a.companions) for a in self.assignments), self.recipe.requires)
 
     @property
     def elements(self) -> int:
@@ -165,6 +183,7 @@ def leftovers(plan: Plan) -> list[str]:
     ]
     lines += [f"Fans: {a.slot.name}: {text}" for a in plan.assignments if (text := fan_difference(a.slot))]
     lines += [f"Note: {a.slot.name}: {note}" for a in plan.assignments for note in a.slot.notes]
+    lines += [f"Companion: {text}" for text in plan.asks]
     lines += [f"Warning: {text}" for text in plan.warnings]
     return lines
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from torch import Tensor, nn
+
+from initframe import companions
 from initframe.errors import ResolveError, closest
 from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, shape, table
 
@@ -60,6 +63,7 @@ class Report:
         generator: ``"stream"`` or ``"torch"``.
         results: one per tensor that was written or kept, in the plan's order.
         stale: averaged copies inside the model (EMA) that still hold the weights from before.
+        model: the model that was written to; no part of the report's equality.
     """
 
     plan: Plan
@@ -67,6 +71,31 @@ class Report:
     generator: str
     results: tuple[Result, ...]
     stale: tuple[str, ...] = ()
+    model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+
+    def param_groups(self, lr: float, **numbers: float) -> list[dict[str, Any]]:
+        """The model's trained parameters as an optimizer takes them, each with the learning rate that the recipe asks.
+
+        Args:
+            lr: of tensors without companions.
+            **numbers: further numbers of the optimizer, multiplied likewise where the recipe asks (``weight_decay``,
+                ``eps``).
+
+        Returns:
+            Groups for torch.optim.
+
+        Raises:
+            ResolveError: a number is none.
+
+        >>> from initframe import reinit
+        >>> rules = {"weight": {"init": "zeros", "companions": {"lr": "1 / fan_in"}}}
+        >>> report = reinit(nn.Linear(4, 2), {"rules": rules, "companions": "heeded"}, seed=0)
+        >>> [group["lr"] for group in report.param_groups(lr=0.1, weight_decay=0.01)]
+        [0.025, 0.1]
+        """
+        if self.model is None:
+            raise ResolveError("this report has no model. Build the groups from the one that apply returned.")
+        return companions.param_groups(self.model, self.plan.companions, {"lr": lr, **numbers})
 
     def __getitem__(self, name: str) -> Result:
         """The result of one tensor, by its canonical name.
@@ -116,16 +145,11 @@ class Report:
             f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
         )
         rows = [_row(result) for result in self.results]
-        columns = ("tensor", "shape", "rule", "fill", *self._numbers())
+        measured = any(result.after for result in self.results)
+        numbers = ("mean\nbefore → after", "std\nbefore → after") if measured else ("mean ± std",)
+        columns = ("tensor", "shape", "rule", "fill", *numbers)
         stale = [f"Stale: {name} is an averaged copy; it still holds the weights from before." for name in self.stale]
         return "\n".join([head, table(columns, rows, width), *leftovers(self.plan), *stale])
-
-    def _numbers(self) -> tuple[str, ...]:
-        """The titles of the columns after the fill: what was measured, or else what the fill has."""
-        if not any(result.after for result in self.results):
-            return ("mean ± std",)
-        compared = any(result.before for result in self.results)
-        return ("mean\nbefore → after", "std\nbefore → after") if compared else ("mean", "std")
 
 
 def _row(result: Result) -> tuple[str, ...]:
@@ -133,8 +157,9 @@ def _row(result: Result) -> tuple[str, ...]:
     cells = (a.slot.name, shape(a.slot), a.rule.name, str(a.fill))
     if not result.after:
         return (*cells, moments(a.fill))
-    found = [measured.moments for measured in (result.before, result.after) if measured]
-    return (*cells, " → ".join(_tiny(m.mean) for m in found), " → ".join(f"{m.std:.3g}" for m in found))
+    old, new = result.before and result.before.moments, result.after.moments
+    mean, std = (_tiny(old.mean), f"{old.std:.3g}") if old else ("—", "—")  # where there was no memory before
+    return (*cells, f"{mean} → {_tiny(new.mean)}", f"{std} → {new.std:.3g}")
 
 
 def _tiny(mean: float) -> str:

@@ -16,6 +16,7 @@ FLOORS = [
     {"errors", "version"},
     {"recipe", "model", "stream", "fills"},
     {"initializers"},
+    {"companions"},
     {"plan"},
     {"resolver", "shards", "report"},
     {"classic", "targets", "aftermath"},

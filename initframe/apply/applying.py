@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from initframe.apply.measuring import Sample, combine, sample
 from initframe.apply.painting import Job, Progress, paint
 from initframe.apply.replicas import demand_agreement
 from initframe.apply.writing import Generator, is_sharded, no_way_in, write
+from initframe.companions import CompanionWarning, unheeded
 from initframe.errors import ResolveError
 from initframe.fills import Fill
 from initframe.model import survey
@@ -95,7 +97,10 @@ def apply(
     if optimizer is not None:
         clear_state(optimizer, touched)
     results = _results(targets, combine(before), after if measure else [])
-    return Report(plan, number if generator == "stream" else seed, generator, results, stale_copies(model, touched))
+    if plan.asks and plan.recipe.companions == "warn":
+        warnings.warn(unheeded(plan.asks, plan.recipe.name), CompanionWarning, stacklevel=2)
+    stale = stale_copies(model, touched)
+    return Report(plan, number if generator == "stream" else seed, generator, results, stale, model)
 
 
 def reinit(

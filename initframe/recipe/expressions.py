@@ -24,8 +24,8 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
 )
 CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": math.pi})
 
-_FACTS = frozenset({"fan_in", "fan_out", "ndim", "numel"})
-_DIMENSION = re.compile("d[0-9]+")
+_FACTS = frozenset({"fan_in", "fan_out", "ndim", "numel", "base_fan_in", "base_fan_out"})
+_DIMENSION = re.compile("(base_)?d[0-9]+")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from initframe.errors import RecipeError, closest
 from initframe.recipe.expressions import Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
-from initframe.recipe.plain import check_size, shown, strangers
+from initframe.recipe.plain import check_size, plain_copy, shown, strangers
 from initframe.recipe.presets import presets
 from initframe.recipe.rule import ReadOnly, Rule, is_numeric, read_expression, read_option, read_rule
 
@@ -20,11 +20,13 @@ __all__ = ["Recipe", "Rule", "load_recipe", "parse_recipe"]
 Unused = Literal["error", "warn"]
 Unmatched = Literal["keep", "error", "default"]
 Fans = Literal["torch", "effective"]
+Companions = Literal["warn", "heeded"]
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "unused": get_args(Unused),
     "unmatched": get_args(Unmatched),
     "fans": get_args(Fans),
+    "companions": get_args(Companions),
 }
 
 
@@ -38,6 +40,10 @@ class Recipe:
         unused: whether a rule that matches no tensor is an error or a warning.
         unmatched: whether a tensor that no rule matches keeps its values, is an error, or gets its layer's own law.
         fans: how grouped and transposed convolutions count their fans.
+        base: the shapes of a smaller model of the same names, which expressions may compare with (``base_fan_in``): by
+            name, or the path of a safetensors file that holds it.
+        requires: what the method asks of the model or its training, in words.
+        companions: whether applying the recipe warns of what it asks for besides values, or the user has seen to it.
         name: the preset's name, the file's path, or ``"recipe"``; says nothing about what the recipe does, so two
             recipes that differ only here are equal.
     """
@@ -47,6 +53,9 @@ class Recipe:
     unused: Unused = "error"
     unmatched: Unmatched = "keep"
     fans: Fans = "torch"
+    base: Mapping[str, tuple[int, ...]] | str = field(default_factory=ReadOnly)
+    requires: tuple[str, ...] = ()
+    companions: Companions = "warn"
     name: str = field(default="recipe", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,12 +64,15 @@ class Recipe:
         >>> load_recipe({"rules": {"*.bias": "zeros"}}).to_dict()["rules"]
         {'*.bias': {'match': '*.bias', 'init': 'zeros'}}
         """
+        seldom = {"base": plain_copy(self.base), "requires": list(self.requires)}
         return {
             "rules": {rule.name: rule.to_dict() for rule in self.rules},
             "vars": {name: expression.source for name, expression in self.vars.items()},
             "unused": self.unused,
             "unmatched": self.unmatched,
             "fans": self.fans,
+            **{key: value for key, value in seldom.items() if value},
+            **({"companions": self.companions} if self.companions != "warn" else {}),
         }
 
 
@@ -154,17 +166,18 @@ def _parse(data: object, name: str) -> tuple[Recipe, tuple[str, ...]]:
     entries, entry_facts = _read_entries(data.get("rules"))
     variables, variable_facts = _read_vars(data.get("vars"))
     options, option_facts = _read_options(data)
-    facts = [*_unknown_keys(data), *entry_facts, *variable_facts, *option_facts]
+    given, given_facts = _read_given(data)
+    facts = [*_unknown_keys(data), *entry_facts, *variable_facts, *option_facts, *given_facts]
     readings = [read_rule(key, value) for key, value in entries.items()]
     rules = tuple(rule for rule, _ in readings if rule)
-    recipe = Recipe(rules=rules, vars=ReadOnly(variables), name=name, **options)
+    recipe = Recipe(rules=rules, vars=ReadOnly(variables), name=name, **options, **given)
     rule_problems = (problem for _, problems in readings for problem in problems)
     return recipe, (*(f"{label}: {fact}" for fact in facts), *rule_problems)
 
 
 def _unknown_keys(data: Mapping[Any, Any]) -> list[str]:
     """Say which keys a recipe does not have."""
-    known = ("rules", "vars", *OPTIONS)
+    known = ("rules", "vars", *_GIVEN, *OPTIONS)
     facts = list(strangers(dict.fromkeys(data)))
     for key in data:
         if key == "defaults":
@@ -225,3 +238,37 @@ def _read_options(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
         except ValueError as error:
             facts.append(f"{key} {error}")
     return chosen, facts
+
+
+def _read_given(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Read what a method needs besides rules."""
+    given, facts = {}, []
+    for key, read in _GIVEN.items():
+        try:
+            if data.get(key) is not None:
+                given[key] = read(data[key])
+        except ValueError as error:
+            facts.append(f"{key} {error}")
+    return given, facts
+
+
+def _read_base(value: object) -> Mapping[str, tuple[int, ...]] | str:
+    if isinstance(value, str) and value:
+        return value
+    if not isinstance(value, Mapping):
+        fix = "give shapes by name, or the path of a safetensors file"
+        raise ValueError(f"is {shown(value)}. Fix: {fix}.")  # noqa: TRY004  (collected with the other problems)
+    for name, sizes in value.items():
+        if not isinstance(sizes, list | tuple) or not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError(f"gives {shown(name)} the shape {shown(sizes)}. Fix: list its sizes, as in [256, 64].")
+    return ReadOnly({name: tuple(sizes) for name, sizes in value.items()})
+
+
+def _read_requires(value: object) -> tuple[str, ...]:
+    texts = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f"is {shown(value)}. Fix: write a sentence, or a list of them.")
+    return tuple(texts)
+
+
+_GIVEN: dict[str, Callable[[Any], Any]] = {"base": _read_base, "requires": _read_requires}

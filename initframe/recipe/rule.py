@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from initframe.recipe.expressions import Expression, ExpressionError, is_taken, parse
 from initframe.recipe.grammar import ALLOWED
-from initframe.recipe.patterns import Pattern, compile_pattern, plural
+from initframe.recipe.patterns import Pattern, compile_pattern, is_plain_name, plural
 from initframe.recipe.plain import plain_copy, shown, strangers
 
 Kind = Literal["parameter", "buffer", "any"]
@@ -56,6 +56,8 @@ class Rule:
         init: the initializer's name.
         arguments: the initializer's keyword arguments, as written.
         optional: whether the rule may match nothing.
+        companions: what the method asks for besides values, as numbers: multipliers of an optimizer's ``lr``,
+            ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Rule:
     init: str
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
     optional: bool = False
+    companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
 
     def describe(self) -> str:
         """Name the rule as every message does.
@@ -94,6 +97,7 @@ class Rule:
             "kind": self.kind if self.kind != "parameter" else None,
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
             "optional": self.optional or None,
+            "companions": {name: value.source for name, value in self.companions.items()} or None,
             "init": self.init,
         }
         given = {key: value for key, value in written.items() if value is not None and value != []}
@@ -262,6 +266,14 @@ def _read_flag(value: object) -> bool:
     raise ValueError(f"is {shown(value)}. Options: true, false.")
 
 
+def _read_companions(value: object) -> Mapping[str, Expression]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and is_plain_name(name) for name in value):
+        raise ValueError(f"is {shown(value)}. Fix: name what is asked for, as in companions: {{lr: 1 / fan_in}}.")
+    if wrong := [name for name, number in value.items() if not is_numeric(number)]:
+        raise ValueError(f"{wrong[0]} is {shown(value[wrong[0]])}. Fix: write a number or an expression.")
+    return ReadOnly({name: read_expression(number) for name, number in value.items()})
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "match": _read_match,
     "exclude": _read_patterns,
@@ -272,6 +284,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "split": _read_split,
     "init": _read_init,
     "optional": _read_flag,
+    "companions": _read_companions,
 }
 
 RULE_KEYS = tuple(_READERS)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from initframe.fills.stored import open_archive
 from initframe.initializers import GAINS
 from initframe.model import Slot, Survey
+from initframe.model.fans import fans
 from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, is_taken, number, parse
 from initframe.recipe.recipe import Recipe
 
@@ -45,11 +48,29 @@ class Ground:
         own.update({f"d{i}": size for i, size in enumerate(slot.shape)})
         if counted.fan_in is not None and counted.fan_out is not None:
             own.update(fan_in=counted.fan_in, fan_out=counted.fan_out)
+        if self.base:
+            own.update(self._base_facts(slot))
         names: ChainMap[str, Any] = ChainMap(own)
         later = [_Written(written, names) for written in (arguments, self.recipe.vars) if written]
         given = (self.seen.config, slot.settings, GAINS, FUNCTIONS, CONSTANTS, _Absent(slot))
         names.maps += [captures, *later, *given]  # type: ignore[list-item]
         return names
+
+    @cached_property
+    def base(self) -> Mapping[str, tuple[int, ...]]:
+        """The base model's shapes by name, from the recipe or from the file that it names."""
+        base = self.recipe.base
+        return open_archive(base).shapes if isinstance(base, str) else base
+
+    def _base_facts(self, slot: Slot) -> dict[str, float]:
+        """Shape and torch's fans of the base model's tensor; a bias has its layer's fans."""
+        name = next((name for name in (slot.name, *slot.aliases) if name in self.base), "")
+        shape = self.base.get(name, ())
+        prefix, dot, attribute = name.rpartition(".")
+        weight = prefix + dot + "weight".join(attribute.rsplit("bias", 1))
+        count = fans(shape if len(shape) > 1 else self.base.get(weight, ()))
+        sizes: dict[str, float] = {f"base_d{i}": size for i, size in enumerate(shape)}
+        return sizes | ({"base_fan_in": count.fan_in, "base_fan_out": count.fan_out} if count else {})
 
 
 class _Absent(Mapping[str, float]):
@@ -59,6 +80,10 @@ class _Absent(Mapping[str, float]):
         self._slot = slot
 
     def __getitem__(self, name: str) -> float:
+        if name.startswith("base_") and is_taken(name):
+            raise ExpressionError(
+                f"the recipe's base shapes give no {name} for it; write base: {{{self._slot.name}: […]}}"
+            )
         if is_taken(name):
             raise ExpressionError(f"a tensor of shape {list(self._slot.shape)} has no {name} here")
         raise KeyError(name)
