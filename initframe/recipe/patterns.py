@@ -14,7 +14,7 @@ import functools
 import keyword
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -124,27 +124,26 @@ def compile_pattern(text: str) -> Pattern:
     return Pattern(text, tuple(captures), re.compile(regex))
 
 
-def layer_counts(pattern: Pattern, names: Iterable[str]) -> dict[tuple[str, str], int]:
+def layer_counts(found: Iterable[Sequence[Capture]]) -> dict[tuple[str, str], int]:
     """Count the distinct integers at each capture: the fact ``layers`` of a capture ``{layer}``.
 
     Integers count together where the same text stands before them, so an encoder's and a decoder's layers
     count apart.
 
     Args:
-        pattern: a pattern with captures.
-        names: the full names of the whole model.
+        found: what :meth:`Pattern.match` gives for the names of the whole model that it matches.
 
     Returns:
-        The count for each capture's name and prefix, as :meth:`Pattern.match` reports them.
+        The count for each capture's name and prefix.
 
     >>> names = ["encoder.0.weight", "encoder.1.weight", "encoder.1.bias", "decoder.0.weight"]
-    >>> layer_counts(compile_pattern("*.{layer}.*"), names)
+    >>> layer_counts(map(compile_pattern("*.{layer}.*").match, names))
     {('layer', 'encoder.'): 2, ('layer', 'decoder.'): 1}
     """
     integers: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-    for name in names:
-        for capture in pattern.match(name) or ():
-            integers[capture.name, capture.prefix].add(capture.value)
+    for captures in found:
+        for name, value, prefix in captures:
+            integers[name, prefix].add(value)
     return {place: len(values) for place, values in integers.items()}
 
 

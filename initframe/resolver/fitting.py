@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from initframe import initializers
 from initframe.errors import InitframeError, ResolveError
 from initframe.fills import Blocks, Fill, Keep, Masked
 from initframe.initializers import Declined
-from initframe.initializers.arguments import bind, signature
+from initframe.initializers.arguments import bind
 from initframe.model import Slot
 from initframe.recipe.expressions import ExpressionError, number, parse
-from initframe.recipe.recipe import Rule
+from initframe.resolver.calls import Arguments, Call
 from initframe.resolver.facts import Facts, Ground
 from initframe.resolver.holding import misfit
-from initframe.resolver.matching import Match
-
-Arguments = dict[str, Any]
+from initframe.resolver.matching import Captures, Match
 
 
 def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
@@ -38,10 +34,10 @@ def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
         ExpressionError: an expression has no value.
         Declined: the initializer leaves the slot to the rules above.
     """
-    if match.rule.split is None:
-        fill, arguments = _call(match, slot, ground)
-    else:
-        fill, arguments = _blocks(match, slot, ground)
+    if match.call is None:
+        raise ResolveError(f"{match.rule.describe()} is broken.")
+    make = _fill if match.rule.split is None else _blocks
+    fill, arguments = make(match.call, match.captures, slot, ground)
     if slot.padding_row is not None and not any(isinstance(part, Keep) for part in fill.parts()):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0)
     if fact := misfit(fill, slot.shape, slot.dtype):
@@ -49,65 +45,46 @@ def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
     return fill, arguments
 
 
-def numbers(rule: Rule) -> dict[str, Any]:
-    """The rule's arguments that are expressions, as written."""
-    known = signature(initializers.get(rule.init))
-    return {k: v for k, v in rule.arguments.items() if k in known and known[k].numeric}
-
-
-def _call(match: Match, slot: Slot, ground: Ground, block: int | None = None) -> tuple[Fill, Arguments]:
+def _fill(
+    call: Call, captures: Captures, slot: Slot, ground: Ground, block: int | None = None
+) -> tuple[Fill, Arguments]:
     """Call the rule's initializer on a slot, or on one block of it."""
-    rule, function = match.rule, initializers.get(match.rule.init)
-    written = _in_block(rule, block)
-    plain = all(type(value) in _NUMBERS for value in written.values())  # then nobody asks for facts
-    facts = {} if plain else ground.facts(slot, match.captures, written)
-    arguments = bind(function, rule.arguments, lambda value: _number(value, facts), block)
-    counted = slot if rule.init == "torch_default" else ground.counted(slot)  # a layer's own law counts as torch does
-    fill = _guarded(lambda: function(counted, **arguments), rule)
-    if not isinstance(fill, Fill):
-        kind = type(fill).__name__
-        raise ResolveError(f"{rule.init} returned {kind}, which is no Fill. Return one: initframe.Normal(0, 1), say.")
-    return fill, arguments
-
-
-_NUMBERS = (int, float)
+    arguments = call.settled
+    if arguments is None:
+        facts = ground.facts(slot, captures, call.written(block))
+        arguments = bind(call.function, call.rule.arguments, lambda value: _number(value, facts), block)
+    counted = slot if call.rule.init == "torch_default" else ground.counted(slot)  # a layer's own law counts as torch
+    return _guarded(call, counted, arguments), arguments
 
 
 def _number(written: Any, facts: Facts) -> float:
     """What a recipe wrote for a number, evaluated where it is an expression."""
-    return written if type(written) in _NUMBERS else number(parse(written), facts)
+    return written if type(written) in (int, float) else number(parse(written), facts)
 
 
-def _per_block(rule: Rule) -> dict[str, Sequence[Any]]:
-    """The lists that give one number per block."""
-    known = signature(initializers.get(rule.init))
-    return {k: v for k, v in numbers(rule).items() if isinstance(v, list | tuple) and not known[k].many}
-
-
-def _in_block(rule: Rule, block: int | None) -> Arguments:
-    """The numbers of one block, which the others of the same rule may name."""
-    written = numbers(rule)
-    return written if block is None else written | {name: values[block] for name, values in _per_block(rule).items()}
-
-
-def _guarded(call: Callable[[], Any], rule: Rule) -> Any:
+def _guarded(call: Call, slot: Slot, arguments: Arguments) -> Fill:
     """Turn whatever an initializer raises into a problem that names it."""
+    init = call.rule.init
     try:
-        return call()
+        fill: Any = call.function(slot, **arguments)
     except (InitframeError, Declined):
         raise
     except Exception as error:
-        raise ResolveError(f"{rule.init} failed with {type(error).__name__}: {error}.") from error
+        raise ResolveError(f"{init} failed with {type(error).__name__}: {error}.") from error
+    if not isinstance(fill, Fill):
+        kind = type(fill).__name__
+        raise ResolveError(f"{init} returned {kind}, which is no Fill. Return one: initframe.Normal(0, 1), say.")
+    return fill
 
 
-def _blocks(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
+def _blocks(call: Call, captures: Captures, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
     """One call per block along the output axis, with the block's own shape and fans."""
     dim = slot.output_dim if slot.ndim > 1 else 0
-    sizes = _sizes(match, slot, dim, ground)
-    _check_lists(match.rule, len(sizes))
-    calls = [_call(match, _block(slot, dim, size), ground, i) for i, size in enumerate(sizes)]
-    arguments = {name: _merged([own[name] for _, own in calls]) for name in calls[0][1]}
-    return Blocks(tuple(fill for fill, _ in calls), sizes, dim), arguments
+    sizes = _sizes(call, captures, slot, dim, ground)
+    _check_lists(call, len(sizes))
+    filled = [_fill(call, captures, _block(slot, dim, size), ground, i) for i, size in enumerate(sizes)]
+    arguments = {name: _merged([own[name] for _, own in filled]) for name in filled[0][1]}
+    return Blocks(tuple(fill for fill, _ in filled), sizes, dim), arguments
 
 
 def _merged(values: list[Any]) -> Any:
@@ -115,9 +92,9 @@ def _merged(values: list[Any]) -> Any:
     return values[0] if all(value == values[0] for value in values) else tuple(values)
 
 
-def _sizes(match: Match, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...]:
+def _sizes(call: Call, captures: Captures, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...]:
     """The blocks' sizes along the output axis."""
-    split = match.rule.split
+    split = call.rule.split
     if slot.ndim == 0:
         raise ResolveError("split needs a tensor of 1 or more dimensions.")
     total = slot.shape[dim]
@@ -125,7 +102,7 @@ def _sizes(match: Match, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...
         if total % split:
             raise ResolveError(f"split: {split} does not divide dimension {dim}, which is {total}. List the sizes.")
         return (total // split,) * split
-    facts = ground.facts(slot, match.captures, numbers(match.rule))
+    facts = ground.facts(slot, captures, call.numbers)
     try:
         values = [number(expression, facts) for expression in split or ()]
     except ExpressionError as error:
@@ -137,9 +114,9 @@ def _sizes(match: Match, slot: Slot, dim: int, ground: Ground) -> tuple[int, ...
     return sizes
 
 
-def _check_lists(rule: Rule, blocks: int) -> None:
+def _check_lists(call: Call, blocks: int) -> None:
     """A list for one number needs one value per block."""
-    for name, values in _per_block(rule).items():
+    for name, values in call.lists.items():
         if len(values) != blocks:
             raise ResolveError(f"argument {name!r}: {len(values)} values for {blocks} blocks. Write one per block.")
 

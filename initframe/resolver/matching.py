@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import repeat
+from typing import NamedTuple
 
 from initframe.errors import closest
 from initframe.model import Slot, Survey
 from initframe.recipe.expressions import ExpressionError, truth
 from initframe.recipe.patterns import Pattern, layer_counts, plural
 from initframe.recipe.recipe import Rule
+from initframe.resolver.calls import Call
 from initframe.resolver.facts import Ground
 from initframe.resolver.problems import Problems, named
 
@@ -19,19 +21,24 @@ Declines = dict[str, list[tuple[Slot, str]]]
 """By rule: the slots that its initializer declines, each with the reason."""
 
 
-@dataclass(frozen=True)
-class Match:
+Captures = Mapping[str, int]
+"""The facts that a pattern's ``{…}`` give."""
+
+
+class Match(NamedTuple):
     """A rule that matches a slot.
 
     Attributes:
         rule: the rule.
         names: by which of the slot's names.
         captures: the facts that the first of them gives.
+        call: of the rule's initializer; ``None`` where the rule is broken.
     """
 
     rule: Rule
     names: frozenset[str]
-    captures: Mapping[str, int]
+    captures: Captures
+    call: Call | None
 
 
 class Matcher:
@@ -39,12 +46,14 @@ class Matcher:
 
     Attributes:
         rule: the rule.
+        call: of its initializer; ``None`` where it is broken.
         hits: by slot name, those of the slot's names that the patterns match, with the facts that captures give.
     """
 
-    def __init__(self, rule: Rule, named: Sequence[tuple[str, Slot]]) -> None:
+    def __init__(self, rule: Rule, call: Call | None, named: Sequence[tuple[str, Slot]]) -> None:
         self.rule = rule
-        self.hits: dict[str, dict[str, dict[str, int]]] = {}
+        self.call = call
+        self.hits: dict[str, dict[str, Captures]] = {}
         self._fitting: dict[tuple[tuple[str, ...], ...], bool] = {}
         for pattern in reversed(rule.match):  # where several match, the first one speaks
             self._add(pattern, named)
@@ -52,13 +61,9 @@ class Matcher:
     def _add(self, pattern: Pattern, named: Sequence[tuple[str, Slot]]) -> None:
         fits = pattern.regex.match
         found = [(name, slot) for name, slot in named if fits(name)]
-        counts = layer_counts(pattern, (name for name, _ in found)) if pattern.captures else {}
-        for name, slot in found:
+        for (name, slot), captures in zip(found, _captured(pattern, [name for name, _ in found]), strict=False):
             if slot.part_of is None or _asks_for(self.rule, slot):
-                captures = pattern.match(name) or ()
-                facts = {c.name: c.value for c in captures}
-                facts |= {plural(c.name): counts[c.name, c.prefix] for c in captures}
-                self.hits.setdefault(slot.name, {})[name] = facts
+                self.hits.setdefault(slot.name, {})[name] = captures
 
     def match(self, slot: Slot, ground: Ground) -> Match | None:
         """Hold the rule's other conditions against a slot that it hits by name.
@@ -66,15 +71,18 @@ class Matcher:
         Raises:
             ExpressionError: the rule's ``where`` has no value for this slot.
         """
-        if self.rule.kind not in (slot.kind, "any") or not self.fits_module(slot):
+        rule = self.rule
+        if rule.kind not in (slot.kind, "any") or not self.fits_module(slot):
             return None
-        found = [name for name in self.lying(slot, ground.seen) if not self.excludes(name)]
+        found = self.lying(slot, ground.seen)
+        if rule.exclude:
+            found = [name for name in found if not self.excludes(name)]
         if not found:
             return None
         captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
-        if self.rule.where and not slot.lazy and not truth(self.rule.where, ground.facts(slot, captures)):
+        if rule.where and not slot.lazy and not truth(rule.where, ground.facts(slot, captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
-        return Match(self.rule, frozenset(found), captures)
+        return Match(rule, frozenset(found), captures, self.call)
 
     def excludes(self, name: str) -> bool:
         """Whether the rule's ``exclude`` takes a name away."""
@@ -82,7 +90,8 @@ class Matcher:
 
     def lying(self, slot: Slot, seen: Survey) -> list[str]:
         """The slot's names, of those hit, that lie inside of a module of the classes that the rule asks for."""
-        return [name for name in self.hits[slot.name] if not self.rule.inside or self._lies_inside(name, seen)]
+        names = list(self.hits[slot.name])
+        return [name for name in names if self._lies_inside(name, seen)] if self.rule.inside else names
 
     def _lies_inside(self, name: str, seen: Survey) -> bool:
         types = {name for module in seen.around(name) for name in module}
@@ -97,6 +106,18 @@ class Matcher:
             types = {name for owner in owners for name in owner}
             self._fitting[owners] = any(fnmatchcase(name, glob) for glob in self.rule.module for name in types)
         return self._fitting[owners]
+
+
+def _captured(pattern: Pattern, names: Sequence[str]) -> Iterable[Captures]:
+    """The facts that a pattern's captures give for names that it matches."""
+    if not pattern.captures:
+        return repeat({})
+    found = [pattern.match(name) or () for name in names]
+    counts = layer_counts(found)
+    return (
+        {c.name: c.value for c in captures} | {plural(c.name): counts[c.name, c.prefix] for c in captures}
+        for captures in found
+    )
 
 
 def _asks_for(rule: Rule, slot: Slot) -> bool:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
 from torch import Tensor, nn
 
-from initframe import initializers
-from initframe.errors import InitframeError, RecipeError, ResolveError
+from initframe.errors import InitframeError, ResolveError
 from initframe.fills import Constant, Fill, Keep
 from initframe.initializers import Declined
-from initframe.initializers.arguments import ArgumentError, check
+from initframe.initializers.arguments import ArgumentError
 from initframe.model import Slot, survey
 from initframe.model.survey import collector_paused
 from initframe.plan import Assignment, Plan
-from initframe.recipe.expressions import ExpressionError, parse
+from initframe.recipe.expressions import ExpressionError
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
+from initframe.resolver.asking import asked
+from initframe.resolver.calls import Call, prepare
 from initframe.resolver.facts import Ground
-from initframe.resolver.fitting import fit, numbers
+from initframe.resolver.fitting import fit
 from initframe.resolver.matching import Declines, Match, Matcher, match_all, named_slots, unused
 from initframe.resolver.problems import Problems
 
@@ -54,11 +55,10 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping
     ground = Ground(recipe, survey(model))
     problems = Problems(recipe=list(broken))
     layered = [_DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
-    broken_rules = {rule.name for rule in recipe.rules if not _is_sound(rule, problems)}
     named = named_slots(ground.seen)
-    matchers = [Matcher(rule, named) for rule in layered]
+    matchers = [Matcher(rule, _prepared(rule, problems), named) for rule in layered]
     matches = match_all(matchers, ground, problems)
-    assignments, skipped, declines = _assign(_without(broken_rules, matches), ground, problems)
+    assignments, skipped, declines = _assign(matches, ground, problems)
     untouched = _untouched(matches, ground)
     idle = unused(matchers, matches, ground.seen, problems, declines)
     if recipe.unused == "error":
@@ -70,41 +70,11 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping
     return Plan(recipe, ground.seen.title, assignments, untouched, skipped, warnings, model)
 
 
-def _is_sound(rule: Rule, problems: Problems) -> bool:
-    """Check what needs no tensor: the initializer's name, its keywords, and the grammar of its numbers."""
-    try:
-        function = initializers.get(rule.init)
-    except RecipeError as error:
-        problems.recipe.append(f"{rule.describe()}: {error}")
-        return False
-    facts = [f"{rule.init}: {fact}{_stale(rule, fact)}" for fact in check(function, rule.arguments)]
-    facts += _ungrammatical(rule)
-    problems.recipe += [f"{rule.describe()}: {fact}" for fact in facts]
-    return not facts
-
-
-def _without(rules: set[str], matches: dict[str, list[Match]]) -> dict[str, list[Match]]:
-    """The matches less those of some rules; a slot that one of these wins is left out."""
-    if not rules:
-        return matches
-    left = {slot: several for slot, several in matches.items() if several[-1].rule.name not in rules}
-    return {slot: [match for match in several if match.rule.name not in rules] for slot, several in left.items()}
-
-
-def _stale(rule: Rule, fact: str) -> str:
-    """A hint for keywords that an overlay left behind."""
-    left = next((k for k in rule.arguments if fact.startswith(f"unknown argument {k!r}")), None)
-    return f" If another recipe left it behind, remove it: ~init.rules.{rule.name}.{left}" if left else ""
-
-
-def _ungrammatical(rule: Rule) -> Iterator[str]:
-    """What is written for numbers and is no expression."""
-    for name, value in numbers(rule).items():
-        for item in value if isinstance(value, list | tuple) else [value]:
-            try:
-                parse(0 if item is None else item)
-            except ExpressionError as error:
-                yield f"argument {name!r}, {item!r}, is no expression: {error}."
+def _prepared(rule: Rule, problems: Problems) -> Call | None:
+    """Look a rule's initializer up; what is wrong with its call is told now."""
+    call, facts = prepare(rule)
+    problems.recipe += facts
+    return call
 
 
 def _assign(
@@ -139,6 +109,8 @@ def _settle(slot: Slot, several: list[Match], ground: Ground, declined: dict[str
     """The last match that does not decline makes the assignment, or says why the slot is skipped."""
     while several:
         *lost, winner = several
+        if winner.call is None:
+            return None
         try:
             if reason := _skip(slot, winner, ground):
                 return reason
@@ -150,7 +122,7 @@ def _settle(slot: Slot, several: list[Match], ground: Ground, declined: dict[str
             several.pop()
             continue
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
-        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined)
+        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked(winner, slot, ground))
     return None
 
 
@@ -194,7 +166,7 @@ def _overlaps(assignments: list[Assignment]) -> list[str]:
 def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, ground: Ground) -> None:
     """A tied tensor that two rules know by different names, and would fill differently, is nobody's intention."""
     for other in lost if slot.aliases else []:
-        if other.names & winner.names or other.rule is _DEFAULT:
+        if other.names & winner.names or other.rule is _DEFAULT or other.call is None:
             continue
         try:
             same = fit(other, slot, ground)[0] == fill

@@ -110,13 +110,13 @@ def test_many_stars_on_a_long_name_do_not_explode():
 
 def test_layers_are_counted_behind_the_same_text():
     names = [f"{part}.h.{i}.mlp.{w}" for part, n in [("encoder", 3), ("decoder", 2)] for i in range(n) for w in "ab"]
-    counts = layer_counts(compile_pattern("*.h.{layer}.*"), ["h.7.x", *names, "other.0.x"])
+    counts = layer_counts(map(compile_pattern("*.h.{layer}.*").match, ["h.7.x", *names]))
     assert counts == {("layer", "h."): 1, ("layer", "encoder.h."): 3, ("layer", "decoder.h."): 2}
 
 
 def test_nested_captures_count_apart():
     names = ["s.0.b.0.w", "s.0.b.1.w", "s.1.b.0.w"]
-    counts = layer_counts(compile_pattern("s.{stage}.b.{block}.w"), names)
+    counts = layer_counts(map(compile_pattern("s.{stage}.b.{block}.w").match, names))
     assert counts == {("stage", "s."): 2, ("block", "s.0.b."): 2, ("block", "s.1.b."): 1}
 
 

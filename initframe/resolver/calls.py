@@ -1,0 +1,88 @@
+"""What a rule says to its initializer, checked and looked up once for all tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from initframe import initializers
+from initframe.errors import RecipeError
+from initframe.initializers.arguments import bind, check, signature
+from initframe.initializers.table import Initializer
+from initframe.recipe.expressions import ExpressionError, parse
+from initframe.recipe.recipe import Rule
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A rule's initializer and its arguments, as far as they are the same for every tensor.
+
+    Attributes:
+        rule: the rule.
+        function: its initializer.
+        numbers: the arguments that may be expressions, as written.
+        lists: those of them that give one number per block.
+    """
+
+    rule: Rule
+    function: Initializer
+    numbers: Mapping[str, Any]
+    lists: Mapping[str, Sequence[Any]]
+
+    @cached_property
+    def settled(self) -> Arguments | None:
+        """The arguments, where all numbers are written out: nobody asks for facts then."""
+        plain = all(type(value) in (int, float) for value in self.numbers.values())
+        return bind(self.function, self.rule.arguments, lambda value: value) if plain else None
+
+    def written(self, block: int | None) -> Mapping[str, Any]:
+        """The numbers of one block, which the others of the same rule may name."""
+        if block is None or not self.lists:
+            return self.numbers
+        return {**self.numbers, **{name: values[block] for name, values in self.lists.items()}}
+
+
+def prepare(rule: Rule) -> tuple[Call | None, list[str]]:
+    """Look a rule's initializer up, and check what needs no tensor: keywords, and the grammar of numbers.
+
+    Args:
+        rule: any rule.
+
+    Returns:
+        The call, or ``None`` and one message per problem.
+
+    >>> from initframe.recipe.recipe import load_recipe
+    >>> (rule,) = load_recipe({"rules": {"*.bias": {"init": "constant", "vel": 1}}}).rules
+    >>> prepare(rule)[1][1]
+    "rule '*.bias': constant: argument 'val' is missing."
+    """
+    try:
+        function = initializers.get(rule.init)
+    except RecipeError as error:
+        return None, [f"{rule.describe()}: {error}"]
+    known = signature(function)
+    numbers = {k: v for k, v in rule.arguments.items() if k in known and known[k].numeric}
+    facts = [f"{rule.init}: {fact}{_stale(rule, fact)}" for fact in check(function, rule.arguments)]
+    facts += _ungrammatical(numbers)
+    lists = {k: v for k, v in numbers.items() if isinstance(v, list | tuple) and not known[k].many}
+    return (None if facts else Call(rule, function, numbers, lists)), [f"{rule.describe()}: {fact}" for fact in facts]
+
+
+def _stale(rule: Rule, fact: str) -> str:
+    """A hint for keywords that an overlay left behind."""
+    left = next((k for k in rule.arguments if fact.startswith(f"unknown argument {k!r}")), None)
+    return f" If another recipe left it behind, remove it: ~init.rules.{rule.name}.{left}" if left else ""
+
+
+def _ungrammatical(numbers: Mapping[str, Any]) -> Iterator[str]:
+    """What is written for numbers and is no expression."""
+    for name, value in numbers.items():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            try:
+                parse(0 if item is None else item)
+            except ExpressionError as error:
+                yield f"argument {name!r}, {item!r}, is no expression: {error}."
