@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, nn
 
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import class_names, read_config, title
+from initframe.model.layers import class_names, read_config, read_layer, title
 from initframe.model.memory import Footprint, footprint, is_shapeless, overlaps
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import obstacle
@@ -32,6 +32,7 @@ class Survey:
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
+        settings: the plain numbers among the model's own attributes.
         modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
     """
 
@@ -41,6 +42,7 @@ class Survey:
     config: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
+    settings: Mapping[str, float] = field(default_factory=dict)
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
@@ -78,7 +80,8 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
         modules = list(walk(bare))
         sites = module_sites(modules, flattened_shapes(model))
         seen = _merge(title(bare), sites, read_config(bare), _extra_keys(modules))
-        return replace(seen, modules={prefix: class_names(module) for prefix, module in modules})
+        names = {prefix: class_names(module) for prefix, module in modules}
+        return replace(seen, settings=read_layer(bare).settings, modules=names)
 
 
 @contextmanager
