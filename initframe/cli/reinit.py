@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from initframe import sources
-from initframe.apply import apply
 from initframe.checkpoint import replacing, save_tensors
 from initframe.cli.job import (
     DATA,
@@ -28,37 +29,63 @@ from initframe.cli.job import (
     settings,
 )
 from initframe.cli.screen import filling, say, width
+from initframe.deferred import materialize, resolve_deferred
 from initframe.manifest import manifest
+from initframe.plan import Plan
 from initframe.report import Report
 from initframe.resolver import resolve
 
 FILES = ("model.safetensors", "manifest.json", "plan.txt")
+WANTED = {"model": DATA, "init": RECIPE, "seed": SEED, "generator": GENERATOR, "dry_run": FLAG, "plugins": NAMES}
 
 
 def run(config: Any) -> None:
     """The whole way of the data: recipe → plan → tensors → files."""
-    job = settings(config, model=DATA, init=RECIPE, seed=SEED, generator=GENERATOR, dry_run=FLAG, plugins=NAMES)
+    job = settings(config, **WANTED)
     import_plugins(job["plugins"])
-    torch.manual_seed(job["seed"])  # what no rule touches comes from the model's constructor
-    model = sources.build(job["model"])
-    plan = resolve(job["init"], model)
-    plan = replace(plan, recipe=replace(plan.recipe, name=chosen("init")))
+    plan = planned(job, chosen("init"))
+    model: Any = plan.model
     if job["dry_run"]:
         say(f"{plan}\nA dry run: nothing was written.")
         return
     folder = output_directory()
     with replacing(*(folder / name for name in FILES)) as drafts:
         with filling(plan) as advance:
-            report = apply(plan, job["seed"], generator=job["generator"], measure=True, on_progress=advance)
-        write(report, model, job["model"], drafts)
+            report = materialize(
+                model, plan, job["seed"], generator=job["generator"], measure=True, on_progress=advance
+            )
+        tensors, *texts = drafts
+        save_tensors(model, tensors)
+        write(report, job["model"], *texts)
     say(report.render(width()))
     say(f"Files in {os.path.relpath(folder)}: {', '.join(FILES)}")
 
 
-def write(report: Report, model: torch.nn.Module, source: dict[str, Any], drafts: tuple[Path, ...]) -> None:
-    """Write the checkpoint, the manifest and the plan with what came of it."""
-    tensors, record, text = drafts
-    save_tensors(model, tensors)
+def planned(job: Mapping[str, Any], name: str) -> Plan:
+    """Lay the job's recipe over its model.
+
+    The model is built without memory, unless it brings trained values, or the recipe leaves it some of those that its
+    constructor makes.
+
+    Args:
+        job: the job's settings.
+        name: the recipe's.
+
+    Returns:
+        The plan, with the model.
+    """
+
+    def build() -> nn.Module:
+        torch.manual_seed(job["seed"])  # what no rule touches comes from the model's constructor
+        return sources.build(job["model"])
+
+    trained = job["model"].get("weights") or job["model"].get("checkpoint")
+    plan = resolve(job["init"], build()) if trained else resolve_deferred(job["init"], build)
+    return replace(plan, recipe=replace(plan.recipe, name=name))
+
+
+def write(report: Report, source: Mapping[str, Any], record: Path, text: Path) -> None:
+    """Write the manifest, and the plan with what came of it."""
     told = {**manifest(report), "job": {"model": source, "overrides": overrides()}}
     record.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     text.write_text(f"{report.plan}\n\n{report}\n", encoding="utf-8")

@@ -173,7 +173,7 @@ def test_bugs_keep_their_traceback(command, monkeypatch):
     def bug(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("initframe.cli.reinit.resolve", bug)
+    monkeypatch.setattr("initframe.cli.reinit.planned", bug)
     with pytest.raises(ZeroDivisionError):
         command(*SMALL)
 

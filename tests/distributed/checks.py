@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 import warnings
 
@@ -408,6 +409,38 @@ def torch_warnings():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torch")
         yield
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def the_command_tells_mistakes_once(rank, folder):
+    """Rank 0 says what is wrong, the others follow it out of the door; nothing is left behind."""
+    for mistake in ("init=xavier_rule", "+init.rules.nowhere={match: nothing, init: zeros}", "seed=-1"):
+        code, said = run_command(rank, folder, "model=torchvision", "model.name=squeezenet1_1", mistake)
+        assert (code, bool(said)) == ((1, True) if rank == 0 else (None, False))
+        assert said.count("error: ") == (rank == 0)
+    assert not (folder / "run").exists()
+
+
+def run_command(rank, folder, *arguments):
+    """The command in these processes; torchrun's own are started by tests/cli."""
+    from unittest import mock
+
+    from initframe.cli import distributed
+
+    argv = ["distributed.py", *arguments, f"hydra.run.dir={folder / 'run'}"]
+    errors, code = io.StringIO(), None
+    with (
+        mock.patch.object(distributed, "_processes", return_value=contextlib.nullcontext((rank, "cpu"))),
+        mock.patch("sys.argv", argv),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            distributed.main()
+        except SystemExit as left:
+            code = left.code
+    return code, errors.getvalue()
 
 
 # --- replicas --------------------------------------------------------------------------------------------------------

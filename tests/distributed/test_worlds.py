@@ -21,6 +21,7 @@ WORLDS = {
         checks.torchs_own_numbers,
         checks.parametrized,
         checks.flat_parameters,
+        checks.the_command_tells_mistakes_once,
         checks.replicas_with_seeds_of_their_own,
         checks.replicas_with_plans_of_their_own,
     ],
