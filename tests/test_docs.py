@@ -1,0 +1,178 @@
+"""What the pages show is run: YAML is read, Python executed, commands given to the jobs as bash would give them."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from torchvision import models
+
+import initframe
+import initframe.cli.gap  # registers its law in the real table, not in the copy of one test
+from initframe.cli import reinit, train
+from initframe.initializers import table as initializer_table
+from initframe.initializers.table import parameters
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+COMMANDS = {
+    "python scripts/reinit.py": reinit.main,
+    "initframe-reinit": reinit.main,
+    "python scripts/train.py": train.main,
+    "initframe-train": train.main,
+}
+ELSEWHERE = (
+    "python3 -m venv",  # .ci/run
+    ".venv/bin/",  # .ci/run
+    'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
+    "python benchmarks/",  # their numbers mean nothing on a busy machine
+)
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: str) -> Iterator[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield Block(text.count("\n", 0, found.start()) + 1, found[1], found[2])
+
+
+def named_file(block: Block) -> str | None:
+    """The file that a block is, if its first line says so."""
+    found = re.match(r"# ([\w/]+\.(?:yaml|py))\n", block.text)
+    return found[1] if found else None
+
+
+def expanded(line: str) -> list[str]:
+    """A command's arguments after bash has seen them."""
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]
+
+
+def run_yaml(block: Block) -> None:
+    if name := named_file(block):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(block.text, encoding="utf-8")
+        initframe.load_recipe(Path(name))
+    else:
+        Path("block.yaml").write_text(block.text, encoding="utf-8")
+        initframe.load_recipe("block.yaml")
+
+
+def run_python(block: Block) -> None:
+    if name := named_file(block):
+        Path(name).write_text(block.text, encoding="utf-8")
+    else:
+        exec(compile(block.text, f"line {block.line}", "exec"), {"__name__": "__main__"})
+
+
+def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command in this process: smaller where it trains, dry where nobody needs its files."""
+    if line.startswith(ELSEWHERE):
+        return
+    command = next((command for command in COMMANDS if line.startswith(command)), None)
+    assert command, f"no test knows how to run: {line}"
+    arguments = expanded(line.removeprefix(command))
+    if COMMANDS[command] is train.main:
+        arguments += ["images=100", "epochs=1"]
+    elif "hydra.run.dir" not in line and "--help" not in line:
+        arguments += ["dry_run=true"]
+    monkeypatch.setattr(sys, "argv", [command.split()[-1], *arguments])
+    with contextlib.suppress(SystemExit) if "--help" in line else contextlib.nullcontext():
+        COMMANDS[command]()
+
+
+@pytest.fixture
+def away(monkeypatch, table):
+    """A folder that is gone afterwards, no network, and plugins that are not remembered."""
+    fetched = {name.replace("_", ""): name for name in models.list_models(module=models)}
+
+    def fetch(url: str, **_: object) -> object:
+        return models.get_model(fetched[url.rpartition("/")[2].partition("-")[0].replace("_", "")]).state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    before = set(sys.modules)
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.chdir(folder)
+        yield
+        monkeypatch.undo()
+    for name in {"my_laws"} & (set(sys.modules) - before):
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_runs(page, away, monkeypatch):
+    for block in blocks(page):
+        if block.language == "yaml":
+            run_yaml(block)
+        elif block.language == "python":
+            run_python(block)
+        elif block.language == "sh":
+            for line in block.text.replace("\\\n", "").splitlines():
+                if line and not line.startswith("#"):
+                    run_line(line, monkeypatch)
+        else:
+            assert block.language in ("text", "toctree", "")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_into_the_repository_leads_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+# --- the page of initializers ----------------------------------------------------------------------------------------
+
+HEAD = """# Initializers
+
+What a recipe can write after `init:`, with its arguments. Those without a default must be given. (This page is made
+from the code: `pytest tests/test_docs.py --overwrite`.)
+
+| name | arguments | what it gives |
+|---|---|---|
+"""
+
+
+def page_of_initializers() -> str:
+    own = {n: f for n, f in initializer_table._TABLE.items() if f.__module__.startswith("initframe.initializers")}
+    return HEAD + "".join(f"| `{name}` | {arguments(own[name])} | {summary(own[name])} |\n" for name in sorted(own))
+
+
+def arguments(function) -> str:
+    return ", ".join(f"`{p.name}`{default(p)}" for p in parameters(function).values())
+
+
+def default(parameter: inspect.Parameter) -> str:
+    if parameter.default is inspect.Parameter.empty:
+        return ""
+    value = parameter.default
+    shown = {None: "null", "": "''"}.get(value, value)
+    return f" = {shown:.6g}" if isinstance(shown, float) else f" = {shown}"
+
+
+def summary(function) -> str:
+    return inspect.getdoc(function).partition("\n")[0].replace("``", "`").replace("|", "\\|")
+
+
+def test_the_page_of_initializers_is_what_the_code_says(request):
+    page = ROOT / "docs/initializers.md"
+    if request.config.getoption("--overwrite"):
+        page.write_text(page_of_initializers(), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == page_of_initializers(), "run pytest tests/test_docs.py --overwrite"
