@@ -36,7 +36,8 @@ class Fill:
     @property
     def args(self) -> tuple[float, ...]:
         """The numbers of the law, in the stream's order."""
-        return tuple(getattr(self, f.name) for f in fields(self))
+        names: tuple[str, ...] = self.__match_args__  # every fill is a dataclass
+        return tuple(getattr(self, name) for name in names)
 
     @property
     def kind(self) -> str:

@@ -90,9 +90,9 @@ def bind(
     >>> bind(get("kaiming_normal"), {"a": 1, "mode": "fan_out"}, float)
     {'a': 1.0, 'mode': 'fan_out'}
     """
-    bound, problems = {}, []
+    known, bound, problems = signature(function), {}, []
     for name, value in written.items():
-        parameter = signature(function)[name]
+        parameter = known[name]
         try:
             bound[name] = _value(parameter, _of_block(parameter, value, block), evaluate)
         except ValueError as error:

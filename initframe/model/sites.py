@@ -10,52 +10,31 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
-from initframe.model.fans import Fans, fans
+from initframe.model.fans import Fans
 from initframe.model.flat import FLATTENED, flattened_tensors
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
+from initframe.model.obstacles import obstacle
 from initframe.model.packed import PACKED, is_packed, packed_state
 from initframe.model.parametrizations import parametrizations
-from initframe.model.slot import Kind
+from initframe.model.slot import Kind, Slot
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_COUNTER = "num_batches_tracked"
+_STATISTICS = ("running_mean", "running_var", _COUNTER)
 
 
 class Site(NamedTuple):
     """One name of one tensor.
 
     Attributes:
-        name: the name, wrappers stripped.
+        slot: the facts under this name, as if the tensor had no other.
         held: the tensors that a write touches: the tensor, or the originals of a parametrization.
-        shape: the global, logical shape; empty where it is not known.
-        dtype: the logical dtype.
-        kind: parameter or buffer.
-        layer: facts of the owning module.
-        fans: of the tensor; a bias has its layer's.
-        trained: whether it is; of a state_dict's detached tensors, parameters are taken to be.
-        persistent: whether state_dict holds it.
-        computed: how it comes from ``held``, where it is parametrized.
-        part_of: the name of the parametrized tensor that is computed from this one.
-        blocked: what is known against filling it, by where it was met.
+        computed: how the logical tensor comes from those, where it is parametrized.
     """
 
-    name: str
+    slot: Slot
     held: tuple[Tensor, ...]
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    kind: Kind
-    layer: Layer
-    fans: Fans | None = None
-    trained: bool = True
-    persistent: bool = True
     computed: Parametrization | None = None
-    part_of: str | None = None
-    blocked: str | None = None
-
-    @property
-    def attribute(self) -> str:
-        """The name inside the owning module."""
-        return self.name.rpartition(".")[2]
 
 
 def module_sites(modules: Iterable[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Site]:
@@ -68,7 +47,7 @@ def module_sites(modules: Iterable[tuple[str, nn.Module]], whole: Mapping[int, t
     Yields:
         Per module parameters, then buffers, then parametrized tensors, then its children's.
 
-    >>> [site.name for site in module_sites([("0.", nn.Linear(2, 3))], {})]
+    >>> [site.slot.name for site in module_sites([("0.", nn.Linear(2, 3))], {})]
     ['0.weight', '0.bias']
     """
     for prefix, module in modules:
@@ -97,33 +76,77 @@ def _own_sites(
         if name == "_flat_param":
             yield from _flat_sites(prefix, tensor)
             continue
-        yield Site(
-            name=prefix + name,
-            held=(tensor,),
-            shape=shapes[name],
+        slot = _slot(
+            prefix,
+            name,
+            shapes,
+            layer,
             dtype=tensor.dtype,
             kind="parameter" if name in module._parameters else "buffer",  # noqa: SLF001
-            layer=layer,
-            fans=count_fans(name, shapes, layer),
             trained=tensor.requires_grad,
             persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
+            lazy=is_shapeless(tensor),
+            blocked=FLATTENED if id(tensor) in whole else obstacle(tensor),
             part_of=raw.get(name),
-            blocked=FLATTENED if id(tensor) in whole else None,
         )
+        yield Site(slot, (tensor,))
     for name, how in computed.items():
         originals = tuple(how.originals.values())
-        yield Site(
-            name=prefix + name,
-            held=originals,
-            shape=how.shape,
+        slot = _slot(
+            prefix,
+            name,
+            shapes,
+            layer,
             dtype=how.dtype,
             kind="parameter" if any(isinstance(tensor, nn.Parameter) for tensor in originals) else "buffer",
-            layer=layer,
-            fans=count_fans(name, shapes, layer),
             trained=any(tensor.requires_grad for tensor in originals),
-            computed=how,
-            blocked=how.blocked,
+            lazy=any(map(is_shapeless, originals)),
+            blocked=how.blocked or next(filter(None, map(obstacle, originals)), None),
+            notes=how.notes,
         )
+        yield Site(slot, originals, how)
+
+
+def _slot(
+    prefix: str,
+    attribute: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    layer: Layer,
+    *,
+    dtype: torch.dtype,
+    kind: Kind = "parameter",
+    trained: bool = True,
+    persistent: bool = True,
+    lazy: bool = False,
+    blocked: str | None = None,
+    notes: tuple[str, ...] = (),
+    part_of: str | None = None,
+) -> Slot:
+    """Put the facts of a tensor together with those that its layer adds; ``shapes`` are its own and its neighbours'."""
+    shape, count = shapes[attribute], count_fans(attribute, shapes, layer)
+    return Slot(
+        name=prefix + attribute,
+        shape=shape,
+        dtype=dtype,
+        kind=kind,
+        module_types=layer.types,
+        layer=layer.name,
+        settings=layer.settings,
+        fan_in=count and count.fan_in,
+        fan_out=count and count.fan_out,
+        effective_fan_in=count and count.effective_in,
+        effective_fan_out=count and count.effective_out,
+        fused=count.fused if count else 1,
+        output_dim=1 if layer.shape_law == "Conv1D" and len(shape) == 2 else 0,
+        padding_row=layer.padding_row(attribute, shape),
+        requires_grad=trained,
+        blocked=blocked,
+        notes=notes,
+        persistent=persistent,
+        lazy=lazy,
+        resettable=not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER),
+        part_of=part_of,
+    )
 
 
 def _raw_names(prefix: str, module: nn.Module, computed: Mapping[str, Parametrization]) -> dict[str, str]:
@@ -139,27 +162,17 @@ def _flat_sites(prefix: str, flat: Tensor) -> Iterator[Site]:
     """Meet the tensors that FSDP1 made one flat parameter of; an empty one stands for each of them."""
     owners = {name: (shape, read_layer(module)) for name, shape, module in flattened_tensors(flat)}
     shapes = {name: shape for name, (shape, _) in owners.items()}
-    for name, (shape, layer) in owners.items():
-        stand_in = flat.detach()[:0]
-        count = count_fans(name, shapes, layer)
-        yield Site(prefix + name, (stand_in,), shape, flat.dtype, "parameter", layer, count, blocked=FLATTENED)
+    for name, (_, layer) in owners.items():
+        slot = _slot(prefix, name, shapes, layer, dtype=flat.dtype, blocked=FLATTENED)
+        yield Site(slot, (flat.detach()[:0],))
 
 
 def _packed_sites(prefix: str, module: nn.Module) -> Iterator[Site]:
     """Meet the tensors that a quantized module shows only as copies."""
-    for name, tensor in packed_state(module).items():
-        if isinstance(tensor, Tensor):
-            shape = tuple(tensor.shape)
-            yield Site(
-                prefix + name,
-                (tensor,),
-                shape,
-                tensor.dtype,
-                "parameter",
-                read_layer(module),
-                fans(shape),
-                blocked=PACKED,
-            )
+    held = {name: tensor for name, tensor in packed_state(module).items() if isinstance(tensor, Tensor)}
+    shapes, layer = {name: tuple(tensor.shape) for name, tensor in held.items()}, read_layer(module)
+    for name, tensor in held.items():
+        yield Site(_slot(prefix, name, shapes, layer, dtype=tensor.dtype, blocked=PACKED), (tensor,))
 
 
 def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
@@ -171,16 +184,25 @@ def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
     Yields:
         Each tensor as a parameter, BatchNorm's statistics as buffers (by their names).
 
-    >>> [(site.name, site.fans.fan_in) for site in mapping_sites({"a.weight": torch.zeros(3, 2), "version": 1})]
+    >>> [(site.slot.name, site.slot.fan_in) for site in mapping_sites({"a.weight": torch.zeros(3, 2), "version": 1})]
     [('a.weight', 2)]
     """
     held = {name: value for name, value in tensors.items() if is_tensor_entry(name, value)}
     shapes = {name: _shape(tensor) for name, tensor in held.items()}
-    layer = Layer()
     for name, tensor in held.items():
         kind: Kind = "buffer" if name.rpartition(".")[2] in _STATISTICS else "parameter"
-        trained = tensor.requires_grad if isinstance(tensor, nn.Parameter) else kind == "parameter"
-        yield Site(name, (tensor,), shapes[name], tensor.dtype, kind, layer, count_fans(name, shapes, layer), trained)
+        slot = _slot(
+            "",
+            name,
+            shapes,
+            Layer(),
+            dtype=tensor.dtype,
+            kind=kind,
+            trained=tensor.requires_grad if isinstance(tensor, nn.Parameter) else kind == "parameter",
+            lazy=is_shapeless(tensor),
+            blocked=obstacle(tensor),
+        )
+        yield Site(slot, (tensor,))
 
 
 def is_tensor_entry(name: str, value: object) -> bool:

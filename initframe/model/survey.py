@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, read_config, read_layer, title
-from initframe.model.memory import Footprint, footprint, is_shapeless, overlaps
+from initframe.model.memory import Footprint, footprint, overlaps
 from initframe.model.names import unwrap, walk
-from initframe.model.obstacles import obstacle
 from initframe.model.packed import is_packed, packed_state
 from initframe.model.place import Place
 from initframe.model.sites import Site, is_tensor_entry, mapping_sites, module_sites
@@ -109,12 +108,11 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
     """Make one slot of all names of the same tensor."""
     tied: dict[tuple[Hashable, ...], list[Site]] = {}
     for site in sites:
-        key = (site.computed is None, site.part_of is None, *map(footprint, site.held))
+        key = (site.computed is None, site.slot.part_of is None, *map(footprint, site.held))
         tied.setdefault(key, []).append(site)
     groups = list(map(_parameters_first, tied.values()))
-    places = {group[0].name: Place(_held(group), group[0].computed) for group in groups}
-    slots = [_slot(*group, held=places[group[0].name].held) for group in groups]
-    slots = _without_sharing(slots, list(tied))
+    places = {group[0].slot.name: Place(_held(group), group[0].computed) for group in groups}
+    slots = _without_sharing([_tied(*(site.slot for site in group)) for group in groups], list(tied))
     return Survey(
         title=title,
         slots=tuple(slot for slot in slots if slot.part_of is None),
@@ -127,7 +125,7 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
 
 def _parameters_first(group: list[Site]) -> list[Site]:
     """Let a parameter speak for a tensor that is a buffer, too."""
-    return group if len(group) == 1 else sorted(group, key=lambda site: site.kind == "buffer")
+    return group if len(group) == 1 else sorted(group, key=lambda site: site.slot.kind == "buffer")
 
 
 def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
@@ -161,39 +159,17 @@ def _sharing(other: str) -> str:
     )
 
 
-def _slot(first: Site, *others: Site, held: Sequence[Tensor]) -> Slot:
-    """Put the facts of a tensor's sites together; those of its canonical name speak for it."""
-    layer, count = first.layer, first.fans
-    return Slot(
-        name=first.name,
-        shape=first.shape,
-        dtype=first.dtype,
-        kind=first.kind,
-        aliases=tuple(site.name for site in others),
-        module_types=layer.types,
-        layer=layer.name,
-        settings=layer.settings,
-        fan_in=count and count.fan_in,
-        fan_out=count and count.fan_out,
-        effective_fan_in=count and count.effective_in,
-        effective_fan_out=count and count.effective_out,
-        fused=count.fused if count else 1,
-        output_dim=1 if layer.shape_law == "Conv1D" and len(first.shape) == 2 else 0,
-        padding_row=_padding_row(first, *others),
-        requires_grad=first.trained or any(site.trained for site in others),
-        blocked=first.blocked or next(filter(None, map(obstacle, held)), None),
-        notes=first.computed.notes if first.computed else (),
-        alias_types=tuple(site.layer.types for site in others),
-        persistent=first.persistent or any(site.persistent for site in others),
-        lazy=is_shapeless(held[0]),
-        resettable=first.attribute == "num_batches_tracked" and not first.shape and not first.dtype.is_floating_point,
-        part_of=first.part_of,
+def _tied(first: Slot, *others: Slot) -> Slot:
+    """Put the facts of a tensor's names together; those of its canonical name speak for it."""
+    if not others:
+        return first
+    every = (first, *others)
+    return replace(
+        first,
+        aliases=tuple(slot.name for slot in others),
+        alias_types=tuple(slot.module_types for slot in others),
+        padding_row=next((slot.padding_row for slot in every if slot.padding_row is not None), None),
+        requires_grad=any(slot.requires_grad for slot in every),
+        persistent=any(slot.persistent for slot in every),
+        blocked=next((slot.blocked for slot in every if slot.blocked), None),
     )
-
-
-def _padding_row(*sites: Site) -> int | None:
-    """Find the row that stays zero in whichever of a tensor's layers is an embedding."""
-    for site in sites:
-        if (row := site.layer.padding_row(site.attribute, site.shape)) is not None:
-            return row
-    return None

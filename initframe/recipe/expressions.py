@@ -73,7 +73,7 @@ class Expression:
         >>> parse("ndim > 1 and d1 != 3").evaluate({"ndim": 1})
         False
         """
-        return _value(self.tree, names)
+        return _walk(self.tree)(names)
 
 
 def parse(source: str | float) -> Expression:
@@ -148,47 +148,62 @@ def _parse_text(text: str) -> Expression:
     return Expression(text, names, tree)
 
 
-def _value(node: ast.expr, names: Mapping[str, Any]) -> float | bool:
-    """Walk one node; numbers are float64 from here on."""
-    walk = _WALKS.get(type(node))
-    if walk is None:  # only in a tree that parse() did not check
+_Walk = Callable[[Mapping[str, Any]], float | bool]
+
+
+@functools.lru_cache(maxsize=65536)
+def _walk(node: ast.expr) -> _Walk:
+    """Turn a node into a function of the names; numbers are float64 from there on."""
+    make = _WALKS.get(type(node))
+    if make is None:  # only in a tree that parse() did not check
         raise ExpressionError(f"it holds a {type(node).__name__}")
-    return walk(node, names)
+    return make(node)
 
 
-def _constant(node: ast.Constant, names: Mapping[str, Any]) -> float | bool:
-    del names
-    return node.value if isinstance(node.value, bool) else float(node.value)  # type: ignore[arg-type]
+def _constant(node: ast.Constant) -> _Walk:
+    value = node.value if isinstance(node.value, bool) else float(node.value)  # type: ignore[arg-type]
+    return lambda _: value
 
 
-def _unary(node: ast.UnaryOp, names: Mapping[str, Any]) -> float | bool:
-    value = _value(node.operand, names)
-    return not value if isinstance(node.op, ast.Not) else _computed(node, ARITHMETIC[type(node.op)], value)
+def _unary(node: ast.UnaryOp) -> _Walk:
+    operand = _walk(node.operand)
+    if isinstance(node.op, ast.Not):
+        return lambda names: not operand(names)
+    function = ARITHMETIC[type(node.op)]
+    return lambda names: _computed(node, function, operand(names))
 
 
-def _binary(node: ast.BinOp, names: Mapping[str, Any]) -> float:
-    return _computed(node, ARITHMETIC[type(node.op)], _value(node.left, names), _value(node.right, names))
+def _binary(node: ast.BinOp) -> _Walk:
+    function, left, right = ARITHMETIC[type(node.op)], _walk(node.left), _walk(node.right)
+    return lambda names: _computed(node, function, left(names), right(names))
 
 
-def _boolean(node: ast.BoolOp, names: Mapping[str, Any]) -> bool:
-    truths = (bool(_value(value, names)) for value in node.values)
-    return all(truths) if isinstance(node.op, ast.And) else any(truths)
+def _boolean(node: ast.BoolOp) -> _Walk:
+    every, settled = [_walk(value) for value in node.values], all if isinstance(node.op, ast.And) else any
+    return lambda names: settled(bool(value(names)) for value in every)
 
 
-def _called(node: ast.Call, names: Mapping[str, Any]) -> float:
+def _called(node: ast.Call) -> _Walk:
     name = node.func.id if isinstance(node.func, ast.Name) else ""
-    return _computed(node, _function(name, names), *(_value(arg, names) for arg in node.args))
+    values = [_walk(arg) for arg in node.args]
+    return lambda names: _computed(node, _function(name, names), *(value(names) for value in values))
 
 
-def _compared(node: ast.Compare, names: Mapping[str, Any]) -> bool:
+def _compared(node: ast.Compare) -> _Walk:
     """Compare along a chain; as in Python, it ends at the first comparison that fails."""
-    left = _value(node.left, names)
-    for op, comparator in zip(node.ops, node.comparators, strict=True):
-        right = _value(comparator, names)
-        if not COMPARISONS[type(op)](left, right):
-            return False
-        left = right
-    return True
+    first, *others = (_walk(value) for value in (node.left, *node.comparators))
+    steps = list(zip((COMPARISONS[type(op)] for op in node.ops), others, strict=True))
+
+    def holds(names: Mapping[str, Any]) -> bool:
+        left = first(names)
+        for compare, value in steps:
+            right = value(names)
+            if not compare(left, right):
+                return False
+            left = right
+        return True
+
+    return holds
 
 
 def _computed(node: ast.expr, function: Callable[..., float], *values: float) -> float:
@@ -243,9 +258,9 @@ def _looked_up(name: str, names: Mapping[str, Any]) -> Any:
         raise ExpressionError(f"unknown name '{name}'. {closest(name, names)}".rstrip()) from None
 
 
-_WALKS: dict[type[ast.expr], Callable[[Any, Mapping[str, Any]], float | bool]] = {
+_WALKS: dict[type[ast.expr], Callable[[Any], _Walk]] = {
     ast.Constant: _constant,
-    ast.Name: lambda node, names: _named_number(node.id, names),
+    ast.Name: lambda node: functools.partial(_named_number, node.id),
     ast.UnaryOp: _unary,
     ast.BinOp: _binary,
     ast.BoolOp: _boolean,

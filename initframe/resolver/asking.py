@@ -30,5 +30,5 @@ def asked(match: Match, slot: Slot, ground: Ground) -> dict[str, float]:
         try:
             found[name] = number(expression, facts)
         except ExpressionError as error:
-            raise ResolveError(f"companion {name!r}: {error}.") from None
+            raise ResolveError(f"companion {name!r}: {error}") from None
     return found

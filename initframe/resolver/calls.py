@@ -24,12 +24,14 @@ class Call:
     Attributes:
         rule: the rule.
         function: its initializer.
-        numbers: the arguments that may be expressions, as written.
-        lists: those of them that give one number per block.
+        arguments: the rule's arguments, expressions parsed.
+        numbers: those of them that are numbers or expressions.
+        lists: those of the numbers that are one per block.
     """
 
     rule: Rule
     function: Initializer
+    arguments: Arguments
     numbers: Mapping[str, Any]
     lists: Mapping[str, Sequence[Any]]
 
@@ -37,7 +39,7 @@ class Call:
     def settled(self) -> Arguments | None:
         """The arguments, where all numbers are written out: nobody asks for facts then."""
         plain = all(type(value) in (int, float) for value in self.numbers.values())
-        return bind(self.function, self.rule.arguments, lambda value: value) if plain else None
+        return bind(self.function, self.arguments, lambda value: value) if plain else None
 
     def written(self, block: int | None) -> Mapping[str, Any]:
         """The numbers of one block, which the others of the same rule may name."""
@@ -68,8 +70,18 @@ def prepare(rule: Rule) -> tuple[Call | None, list[str]]:
     numbers = {k: v for k, v in rule.arguments.items() if k in known and known[k].numeric}
     facts = [f"{rule.init}: {fact}{_stale(rule, fact)}" for fact in check(function, rule.arguments)]
     facts += _ungrammatical(numbers)
+    if facts:
+        return None, [f"{rule.describe()}: {fact}" for fact in facts]
+    numbers = {k: v if known[k].many else _parsed(v) for k, v in numbers.items()}
     lists = {k: v for k, v in numbers.items() if isinstance(v, list | tuple) and not known[k].many}
-    return (None if facts else Call(rule, function, numbers, lists)), [f"{rule.describe()}: {fact}" for fact in facts]
+    return Call(rule, function, {**rule.arguments, **numbers}, numbers, lists), []
+
+
+def _parsed(value: Any) -> Any:
+    """Read an expression, or a list of them; anything else is what it is."""
+    if isinstance(value, list | tuple):
+        return [_parsed(item) for item in value]
+    return parse(value) if isinstance(value, str) else value
 
 
 def _stale(rule: Rule, fact: str) -> str:

@@ -17,6 +17,10 @@ from initframe.recipe.recipe import Recipe
 
 Facts = Mapping[str, Any]
 
+_WORDS: Facts = {**CONSTANTS, **FUNCTIONS, **GAINS}
+_SIZES = tuple(f"d{i}" for i in range(64))
+"""The names of a shape's sizes, for as many dimensions as torch has."""
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -41,19 +45,15 @@ class Ground:
 
         Returns:
             A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, the
-            owning module's numbers, gains, functions, constants.
+            owning module's and the model's own numbers, gains, functions, constants.
         """
-        counted = self.counted(slot)
-        own: dict[str, float] = {"ndim": slot.ndim, "numel": slot.numel}
-        own.update({f"d{i}": size for i, size in enumerate(slot.shape)})
-        if counted.fan_in is not None and counted.fan_out is not None:
-            own.update(fan_in=counted.fan_in, fan_out=counted.fan_out)
+        own = _own_facts(self.counted(slot))
         if self.base:
-            own.update(self._base_facts(slot))
+            own |= self._base_facts(slot)
         names: ChainMap[str, Any] = ChainMap(own)
-        later = [_Written(written, names) for written in (arguments, self.recipe.vars) if written]
-        given = (self.seen.config, slot.settings, GAINS, FUNCTIONS, CONSTANTS, _Absent(slot))
-        names.maps += [captures, *later, *given]  # type: ignore[list-item]
+        later = (_Written(written, names) for written in (arguments, self.recipe.vars) if written)
+        names.maps += filter(None, (captures, *later, self.seen.config, slot.settings, self.seen.settings, _WORDS))  # type: ignore[arg-type]
+        names.maps.append(_Absent(slot))  # type: ignore[arg-type]
         return names
 
     @cached_property
@@ -71,6 +71,15 @@ class Ground:
         count = fans(shape if len(shape) > 1 else self.base.get(weight, ()))
         sizes: dict[str, float] = {f"base_d{i}": size for i, size in enumerate(shape)}
         return sizes | ({"base_fan_in": count.fan_in, "base_fan_out": count.fan_out} if count else {})
+
+
+def _own_facts(slot: Slot) -> dict[str, float]:
+    """Shape and fans of a tensor."""
+    facts: dict[str, float] = dict(zip(_SIZES, slot.shape, strict=False))
+    facts |= {"ndim": slot.ndim, "numel": slot.numel}
+    if slot.fan_in is not None and slot.fan_out is not None:
+        facts |= {"fan_in": slot.fan_in, "fan_out": slot.fan_out}
+    return facts
 
 
 class _Absent(Mapping[str, float]):

@@ -10,7 +10,7 @@ from initframe.fills import Blocks, Fill, Keep, Masked
 from initframe.initializers import Declined
 from initframe.initializers.arguments import bind
 from initframe.model import Slot
-from initframe.recipe.expressions import ExpressionError, number, parse
+from initframe.recipe.expressions import Expression, ExpressionError, number, parse
 from initframe.resolver.calls import Arguments, Call
 from initframe.resolver.facts import Facts, Ground
 from initframe.resolver.holding import misfit
@@ -52,14 +52,16 @@ def _fill(
     arguments = call.settled
     if arguments is None:
         facts = ground.facts(slot, captures, call.written(block))
-        arguments = bind(call.function, call.rule.arguments, lambda value: _number(value, facts), block)
+        arguments = bind(call.function, call.arguments, lambda value: _number(value, facts), block)
     counted = slot if call.rule.init == "torch_default" else ground.counted(slot)  # a layer's own law counts as torch
     return _guarded(call, counted, arguments), arguments
 
 
 def _number(written: Any, facts: Facts) -> float:
     """What a recipe wrote for a number, evaluated where it is an expression."""
-    return written if type(written) in (int, float) else number(parse(written), facts)
+    if type(written) in (int, float):
+        return written  # type: ignore[no-any-return]
+    return number(written if isinstance(written, Expression) else parse(written), facts)
 
 
 def _guarded(call: Call, slot: Slot, arguments: Arguments) -> Fill:
@@ -106,7 +108,7 @@ def _sizes(call: Call, captures: Captures, slot: Slot, dim: int, ground: Ground)
     try:
         values = [number(expression, facts) for expression in split or ()]
     except ExpressionError as error:
-        raise ResolveError(f"split: {error}.") from None
+        raise ResolveError(f"split: {error}") from None
     sizes = tuple(int(value) for value in values)
     if sizes != tuple(values) or min(sizes) < 1 or sum(sizes) != total:
         shown = ", ".join(f"{value:g}" for value in values)

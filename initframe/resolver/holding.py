@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -50,6 +51,8 @@ def misfit(fill: Fill, shape: Shape, dtype: torch.dtype) -> str | None:
     >>> misfit(Normal(0.0, 0.02), (2, 2), torch.float16) is None
     True
     """
+    if fill.law:
+        return _undrawable(fill) or _overflow(fill, dtype)
     # One part after the other: what lies inside of a part is looked at when the part itself is sound.
     return next(filter(None, (_fact(part, here, dtype) for part, here in _parts(fill, shape))), None)
 
@@ -119,11 +122,15 @@ def _undrawable(part: Fill) -> str | None:
 
 def _overflow(part: Fill, dtype: torch.dtype) -> str | None:
     """What a dtype cannot hold; an infinite constant is on purpose."""
-    largest = torch.finfo(dtype).max if dtype.is_floating_point else math.inf
-    reach = _reach(part)
+    largest, reach = _largest(dtype), _reach(part)
     if largest < reach < math.inf:
         return f"{part} reaches to {reach:.3g}, and {dtype} only to {largest:.3g}."
     return None
+
+
+@cache
+def _largest(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).max if dtype.is_floating_point else math.inf
 
 
 def _reach(part: Fill) -> float:

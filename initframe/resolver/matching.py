@@ -144,7 +144,7 @@ def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -
             try:
                 found = matcher.match(slots[name], ground)
             except ExpressionError as error:
-                problems.on(rule, slots[name], f"where {rule.where.text if rule.where else ''!r}: {error}.")
+                problems.on(rule, slots[name], f"where {rule.where.text if rule.where else ''!r}: {error}")
                 continue
             if found:
                 matches[name].append(found)

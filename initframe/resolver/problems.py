@@ -25,8 +25,8 @@ class Problems:
     shared: dict[tuple[str, str], list[Slot]] = field(default_factory=dict)
 
     def on(self, rule: Rule, slot: Slot, fact: str) -> None:
-        """Note a fact about one tensor under one rule."""
-        self.shared.setdefault((rule.describe(), fact), []).append(slot)
+        """Note a fact about one tensor under one rule; as a sentence, it ends with a full stop."""
+        self.shared.setdefault((rule.describe(), fact.removesuffix(".") + "."), []).append(slot)
 
     def has(self, rule: Rule) -> bool:
         """Whether a rule has failed on some tensor."""
