@@ -1,0 +1,175 @@
+"""Methods that ask for more than values: what they fill, what they ask, and that it does what it is for."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import initframe
+from presets.families import FixupBasicBlock, FixupBottleneck, FixupResNet, coordinate_slope, perceptron, shapes
+from presets.test_proofs import assert_planned
+from presets.zoo import language_model
+
+
+def preset(name, **more):
+    """A preset whose user has seen to what it asks for."""
+    return initframe.load_recipe(name).to_dict() | {"companions": "heeded"} | more
+
+
+def mup(model, base_width=64):
+    return preset("mup", base=shapes(perceptron(base_width)), vars={"mup_gain": "relu"})
+
+
+def mup_from_zero(model):
+    """μP whose readout starts at zero (appendix D.2): what a finite width adds to the first output is gone."""
+    recipe = mup(model)
+    recipe["rules"]["head"] = {"match": "6.weight", "init": "zeros", "companions": {"lr": "base_fan_in / fan_in"}}
+    return recipe
+
+
+def standard(model):
+    return {"rules": {"*.weight": {"init": "kaiming_normal", "nonlinearity": "relu"}, "*.bias": "zeros"}}
+
+
+WIDTHS = [64, 128, 256, 512]
+
+
+def test_mup_changes_outputs_alike_at_every_width_and_the_standard_does_not():
+    assert abs(coordinate_slope(mup_from_zero, WIDTHS)) <= 0.1
+    assert coordinate_slope(standard, WIDTHS) >= 0.3
+
+
+def test_mup_at_the_base_is_a_plain_law_that_asks_for_nothing():
+    plan = initframe.resolve(mup(None), perceptron(64))
+    assert {a.rule.name for a in plan.assignments} == {"weights", "biases"}
+    assert [text for text in plan.asks if "rule" in text] == []
+    assert all(a.fill.std == pytest.approx(math.sqrt(2 / a.slot.fan_in)) for a in plan.assignments if a.fill.std)
+
+
+def test_mup_away_from_the_base():
+    plan = initframe.resolve(mup(None), perceptron(256))
+    first, hidden, readout = plan["0.weight"], plan["2.weight"], plan["6.weight"]
+    assert (first.companions["lr"], hidden.companions["lr"], readout.companions["lr"]) == (1, 0.25, 0.25)
+    assert hidden.companions["weight_decay"] == 4
+    assert hidden.fill.std == pytest.approx(math.sqrt(2 / 256))
+    assert readout.fill.std == pytest.approx(math.sqrt(2 / 64) / 4)
+    assert first.fill.std == pytest.approx(math.sqrt(2 / 16))
+
+
+def test_mup_reads_base_shapes_from_a_file(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(perceptron(64).state_dict(), tmp_path / "base.safetensors")
+    recipe = preset("mup", base=str(tmp_path / "base.safetensors"), vars={"mup_gain": "relu"})
+    assert (
+        initframe.resolve(recipe, perceptron(256)).companions
+        == initframe.resolve(mup(None), perceptron(256)).companions
+    )
+
+
+def test_mup_without_base_shapes_says_what_is_missing():
+    with pytest.raises(initframe.ResolveError, match=r"base shapes give no base_fan_in for it; write base:"):
+        initframe.resolve("mup", perceptron(64))
+
+
+def test_fixup_is_its_source():
+    for block, expansion in ((FixupBasicBlock, 1), (FixupBottleneck, 2)):
+        assert_planned("fixup", lambda block=block, expansion=expansion: FixupResNet(block, expansion=expansion))
+
+
+def test_fixups_logits_are_zero_and_its_blocks_are_their_shortcuts():
+    model = FixupResNet(FixupBottleneck, expansion=2)
+    report = initframe.reinit(model, preset("fixup"), seed=0)
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert not model(images).any()
+    block, x = model.layer1[1], torch.rand(2, 64, 4, 4)
+    assert torch.equal(block(x), x)
+    slow, fast = sorted(report.param_groups(lr=1.0), key=lambda group: group["lr"])
+    assert (slow["lr"], fast["lr"]) == (0.1, 1.0)
+    assert {tuple(p.shape) for p in slow["params"]} == {(1,)}
+
+
+def test_deepnorm_of_an_encoder():
+    layer = nn.TransformerEncoderLayer(16, 2, 32)
+    plan = initframe.resolve(preset("deepnorm"), nn.TransformerEncoder(layer, 18, enable_nested_tensor=False))
+    assert plan.untouched == ()
+    assert plan["layers.7.linear1.weight"].companions["residual"] == pytest.approx(2.4495, abs=1e-4)
+    assert plan["layers.7.linear1.weight"].fill.std == pytest.approx(0.2887 * math.sqrt(2 / 48), rel=1e-3)
+    query, key, value = plan["layers.7.self_attn.in_proj_weight"].fill.fills
+    assert query.std == key.std == pytest.approx(math.sqrt(2 / 32))
+    assert value.std == pytest.approx(0.2887 * query.std, rel=1e-3)
+
+
+def test_deepnorm_of_both():
+    model = nn.Transformer(16, 2, 6, 6, 32, batch_first=True)
+    recipe = preset("deepnorm_seq2seq")
+    recipe["vars"] |= {"encoder_layers": 6, "decoder_layers": 6}
+    plan = initframe.resolve(recipe, model)
+    assert plan.untouched == ()
+    for side, alpha, beta in (("encoder", 1.418, 0.497), ("decoder", 2.060, 0.343)):
+        linear = plan[f"{side}.layers.0.linear1.weight"]
+        assert linear.companions["residual"] == pytest.approx(alpha, abs=2e-3)
+        assert linear.fill.std == pytest.approx(beta * math.sqrt(2 / 48), rel=2e-3)
+    cross = plan["decoder.layers.0.multihead_attn.in_proj_weight"].fill.fills
+    assert cross[2].std == pytest.approx(0.343 * cross[0].std, rel=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_t_fixup_of_bart():
+    sizes = {"vocab_size": 99, "d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "pad_token_id": 0}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    model = language_model("BartModel", **sizes, **heads, encoder_layers=4, decoder_layers=3)
+    plan = initframe.resolve(preset("t_fixup"), model)
+    assert plan.untouched == ()
+    plain = math.sqrt(2 / 64)
+    for name, gain in (("q", 1), ("k", 1), ("v", 0.67 * 4**-0.25), ("out", 0.67 * 4**-0.25)):
+        assert plan[f"encoder.layers.1.self_attn.{name}_proj.weight"].fill.std == pytest.approx(gain * plain)
+    assert plan["decoder.layers.1.encoder_attn.v_proj.weight"].fill.std == pytest.approx(27**-0.25 * plain)
+    assert plan["decoder.layers.1.fc1.weight"].fill.std == pytest.approx(27**-0.25 * math.sqrt(2 / 96))
+    assert plan["shared.weight"].fill.fill.std == pytest.approx(36**-0.25 / math.sqrt(32))
+    assert plan.asks == ["no layer normalization", "no warm-up of the learning rate"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("alpha", [0.5, 1])
+def test_complete_p_of_gpt2(alpha):
+    model = language_model("GPT2LMHeadModel", vocab_size=99, n_positions=16, n_embd=64, n_layer=8, n_head=2)
+    recipe = preset("complete_p")
+    recipe["vars"] |= {"base_width": 16, "base_layers": 2, "alpha": alpha}
+    report = initframe.reinit(model, recipe, seed=0)
+    assert report.plan.untouched == ()
+    hidden = report.plan["transformer.h.3.mlp.c_fc.weight"]
+    assert hidden.fill.std == pytest.approx(0.02 / 2)
+    expected = {"lr": 4 ** (alpha - 1) / 4, "weight_decay": 4, "eps": 4**-alpha / 4, "residual": 4**-alpha}
+    assert hidden.companions == pytest.approx(expected)
+    assert report.plan["transformer.h.3.ln_1.weight"].companions["lr"] == pytest.approx(4 ** (alpha - 1))
+    assert report.plan["lm_head.weight"].companions["logits"] == 0.25
+    groups = report.param_groups(lr=1e-2, weight_decay=0.1, eps=1e-8)
+    by_parameter = {id(p): group for group in groups for p in group["params"]}
+    assert len(by_parameter) == len(list(model.parameters()))
+    group = by_parameter[id(model.transformer.h[3].mlp.c_fc.weight)]
+    assert group["lr"] == pytest.approx(1e-2 * expected["lr"])
+    assert group["weight_decay"] == pytest.approx(0.4)
+    assert by_parameter[id(model.transformer.wte.weight)]["lr"] == pytest.approx(1e-2)
+    torch.optim.AdamW(groups)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gpt2_residual_lies_over_another_recipe():
+    model = language_model(
+        "LlamaForCausalLM",
+        vocab_size=99,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=5,
+        num_attention_heads=2,
+    )
+    both = preset("llama")
+    both["rules"] |= preset("gpt2_residual")["rules"]
+    plan = initframe.resolve(both | {"vars": {"residual_std": 0.02}}, model)
+    outputs = {"mlp.down_proj", "self_attn.o_proj"}
+    for a in plan.assignments:
+        is_output = any(a.slot.name.endswith(f"{output}.weight") for output in outputs)
+        if a.fill.std:
+            assert a.fill.std == pytest.approx(0.02 / math.sqrt(10) if is_output else 0.02)
