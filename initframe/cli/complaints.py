@@ -14,8 +14,9 @@ from initframe.errors import InitframeError, closest
 from initframe.recipe.presets import conf_directory
 
 QUOTES = (
-    "Quote the whole argument for the shell, as in '+init.rules.head={match: classifier.6.weight, init: zeros}'; "
-    "a pattern cannot stand in front of the =, a rule's name can"
+    "Quote the whole argument for the shell, and what has parentheses once more: "
+    """'+init.rules.head={match: fc.weight, init: normal, std: "1 / sqrt(fan_in)"}'. """
+    "A pattern cannot stand in front of the =, a rule's name can"
 )
 OWN = "your own go into a folder of that name below --config-dir"
 

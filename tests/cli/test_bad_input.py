@@ -49,6 +49,7 @@ ONE_LINE = {
     "+sed=3": ["unknown setting sed", "Closest: seed"],
     "seed": ["cannot read 'seed'"],
     "init.rules.head={match:": ["cannot read", "Quote the whole argument"],
+    "init.rules.weights.gain=sqrt(2)": ["cannot read", "parentheses once more"],
     "init.rules.features.*.weight.gain=1": ["cannot read", "a rule's name can"],
     "seed=-1": ["seed is an integer from 0 to 2**64 - 1, got -1"],
     "seed=18446744073709551616": ["seed is an integer"],
