@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from initframe.model.fans import Fans, layer_fans
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """The owner of tensors, as facts.
 
     Attributes:
@@ -29,7 +28,7 @@ class Layer:
 
     types: tuple[str, ...] = ()
     name: str | None = None
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float] = MappingProxyType({})
     shape_law: str | None = None
     groups: int = 1
     stride: tuple[int, ...] = ()

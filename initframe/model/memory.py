@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import torch
@@ -157,10 +158,12 @@ def overlaps(groups: Sequence[Sequence[Footprint]]) -> dict[int, int]:
     >>> overlaps([[footprint(part)] for part in (flat[:6], flat[6:], flat[4:8])])
     {0: 2, 2: 0, 1: 2}
     """
-    entries = [(where, group) for group, parts in enumerate(groups) for where in parts]
-    entries.sort(key=lambda entry: (str(entry[0].space), entry[0].start))
+    spaces: dict[Hashable, list[_Entry]] = {}
+    for group, parts in enumerate(groups):
+        for where in parts:
+            spaces.setdefault(where.space, []).append((where, group))
     found: dict[int, int] = {}
-    for cluster in _clusters(entries):
+    for cluster in chain.from_iterable(map(_clusters, spaces.values())):
         for one, other in _shared(cluster):
             if one != other:
                 found.setdefault(one, other)
@@ -172,17 +175,15 @@ _Entry = tuple[Footprint, int]
 
 
 def _clusters(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
-    """Split sorted entries where no footprint crosses; only what is more than one comes out."""
+    """Sort the entries of one space and split them where no footprint crosses; only several in one come out."""
     cluster: list[_Entry] = []
-    space: Hashable = None
     stop = 0
-    for entry in entries:
-        where = entry[0]
-        if where.start >= stop or where.space != space:
+    for entry in sorted(entries, key=lambda entry: entry[0].start):
+        if entry[0].start >= stop:
             if len(cluster) > 1:
                 yield cluster
-            cluster, space, stop = [], where.space, where.stop
-        stop = max(stop, where.stop)
+            cluster = []
+        stop = max(stop, entry[0].stop)
         cluster.append(entry)
     if len(cluster) > 1:
         yield cluster

@@ -112,7 +112,8 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
         tied.setdefault(key, []).append(site)
     groups = list(map(_parameters_first, tied.values()))
     places = {group[0].slot.name: Place(_held(group), group[0].computed) for group in groups}
-    slots = _without_sharing([_tied(*(site.slot for site in group)) for group in groups], list(tied))
+    slots = [group[0].slot if len(group) == 1 else _tied(*(site.slot for site in group)) for group in groups]
+    slots = _without_sharing(slots, list(tied))
     return Survey(
         title=title,
         slots=tuple(slot for slot in slots if slot.part_of is None),
@@ -161,8 +162,6 @@ def _sharing(other: str) -> str:
 
 def _tied(first: Slot, *others: Slot) -> Slot:
     """Put the facts of a tensor's names together; those of its canonical name speak for it."""
-    if not others:
-        return first
     every = (first, *others)
     return replace(
         first,

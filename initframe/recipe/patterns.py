@@ -24,6 +24,7 @@ _CAPTURE, _BOUNDARY = "\0", "\1"
 _BEGIN, _END = r"(?<![^.])", r"(?![^.])"
 _INTEGER = f"{_BEGIN}([0-9]{{1,15}}+){_END}"  # 15 digits: every such integer is exact in float64
 _SET_OR_BRACE = re.compile(r"\[!?+\]?+[^\]]*+\]|\{([^{}]*)\}|[{}]")
+_SPECIAL = re.compile(r"[*?\[{]")
 _INSIDE_SEGMENT = re.compile(rf"[\w{_CAPTURE}-]{_CAPTURE}|{_CAPTURE}[\w-]")
 
 
@@ -53,6 +54,15 @@ class Pattern:
     text: str
     captures: tuple[str, ...]
     regex: re.Pattern[str] = field(repr=False, compare=False)
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether it is a name rather than a glob, and matches that name only.
+
+        >>> compile_pattern("fc.weight").is_literal, compile_pattern("fc.*").is_literal
+        (True, False)
+        """
+        return not _SPECIAL.search(self.text)
 
     def match(self, name: str) -> tuple[Capture, ...] | None:
         """Match one full name.

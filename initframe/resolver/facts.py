@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from initframe.fills.stored import open_archive
@@ -15,9 +15,7 @@ from initframe.model.fans import fans
 from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, is_taken, number, parse
 from initframe.recipe.recipe import Recipe
 
-Facts = Mapping[str, Any]
-
-_WORDS: Facts = {**CONSTANTS, **FUNCTIONS, **GAINS}
+_WORDS: Mapping[str, Any] = {**CONSTANTS, **FUNCTIONS, **GAINS}
 _SIZES = tuple(f"d{i}" for i in range(64))
 """The names of a shape's sizes, for as many dimensions as torch has."""
 
@@ -47,14 +45,16 @@ class Ground:
             A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, the
             owning module's and the model's own numbers, gains, functions, constants.
         """
-        own = _own_facts(self.counted(slot))
-        if self.base:
-            own |= self._base_facts(slot)
-        names: ChainMap[str, Any] = ChainMap(own)
-        later = (_Written(written, names) for written in (arguments, self.recipe.vars) if written)
-        names.maps += filter(None, (captures, *later, self.seen.config, slot.settings, self.seen.settings, _WORDS))  # type: ignore[arg-type]
-        names.maps.append(_Absent(slot))  # type: ignore[arg-type]
-        return names
+        counted = self.counted(slot)
+        own = _own_facts(counted.shape, counted.fan_in, counted.fan_out)
+        base = self._base_facts(slot) if self.base else {}
+        written = (arguments or {}, self._vars)
+        given = (self.seen.config, slot.settings, self.seen.settings, _WORDS)
+        return Facts(slot, (own, base, captures), written, given)
+
+    @cached_property
+    def _vars(self) -> Mapping[str, Expression]:
+        return dict(self.recipe.vars)
 
     @cached_property
     def base(self) -> Mapping[str, tuple[int, ...]]:
@@ -73,57 +73,70 @@ class Ground:
         return sizes | ({"base_fan_in": count.fan_in, "base_fan_out": count.fan_out} if count else {})
 
 
-def _own_facts(slot: Slot) -> dict[str, float]:
+@lru_cache(maxsize=1024)  # models repeat their layers
+def _own_facts(shape: tuple[int, ...], fan_in: float | None, fan_out: float | None) -> Mapping[str, float]:
     """Shape and fans of a tensor."""
-    facts: dict[str, float] = dict(zip(_SIZES, slot.shape, strict=False))
-    facts |= {"ndim": slot.ndim, "numel": slot.numel}
-    if slot.fan_in is not None and slot.fan_out is not None:
-        facts |= {"fan_in": slot.fan_in, "fan_out": slot.fan_out}
-    return facts
+    facts: dict[str, float] = dict(zip(_SIZES, shape, strict=False))
+    facts |= {"ndim": len(shape), "numel": math.prod(shape)}
+    return facts if fan_in is None or fan_out is None else facts | {"fan_in": fan_in, "fan_out": fan_out}
 
 
-class _Absent(Mapping[str, float]):
-    """The facts that a tensor of few dimensions lacks: asked for, they say so."""
+class Facts(Mapping[str, Any]):
+    """The names that an expression on one tensor may use; where several have one, the first does.
 
-    def __init__(self, slot: Slot) -> None:
+    What a rule or a recipe wrote is evaluated when asked for, so its order does not matter.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        own: Sequence[Mapping[str, Any]],
+        written: Sequence[Mapping[str, Any]],
+        given: Sequence[Mapping[str, Any]],
+    ) -> None:
         self._slot = slot
-
-    def __getitem__(self, name: str) -> float:
-        if name.startswith("base_") and is_taken(name):
-            raise ExpressionError(
-                f"the recipe's base shapes give no {name} for it; write base: {{{self._slot.name}: […]}}"
-            )
-        if is_taken(name):
-            raise ExpressionError(f"a tensor of shape {list(self._slot.shape)} has no {name} here")
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-class _Written(Mapping[str, float]):
-    """Expressions that are names themselves: evaluated when asked for, so their order does not matter."""
-
-    def __init__(self, written: Mapping[str, Any], names: Facts) -> None:
-        self._written = {k: v for k, v in written.items() if isinstance(v, str | int | float | Expression)}
-        self._names = names
+        self._own = own
+        self._written = written
+        self._given = given
         self._open: set[str] = set()
 
-    def __getitem__(self, name: str) -> float:
-        written = self._written[name]
+    def __getitem__(self, name: str) -> Any:
+        for facts in self._own:
+            if name in facts:
+                return facts[name]
+        for facts in self._written:
+            if name in facts and _is_one_number(facts[name]):
+                return self._evaluated(name, facts[name])
+        for facts in self._given:
+            if name in facts:
+                return facts[name]
+        if is_taken(name):
+            raise ExpressionError(self._absence(name))
+        raise KeyError(name)
+
+    def _evaluated(self, name: str, written: Any) -> float:
         if name in self._open:
             raise ExpressionError(f"{name} is defined by itself")
         self._open.add(name)
         try:
-            return number(written if isinstance(written, Expression) else parse(written), self._names)
+            return number(written if isinstance(written, Expression) else parse(written), self)
         finally:
             self._open.discard(name)
 
+    def _absence(self, name: str) -> str:
+        """Why a tensor lacks a fact that others have."""
+        if name.startswith("base_"):
+            return f"the recipe's base shapes give no {name} for it; write base: {{{self._slot.name}: […]}}"
+        return f"a tensor of shape {list(self._slot.shape)} has no {name} here"
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._written)
+        written = ({k: v for k, v in facts.items() if _is_one_number(v)} for facts in self._written)
+        return iter(dict.fromkeys(name for facts in (*self._own, *written, *self._given) for name in facts))
 
     def __len__(self) -> int:
-        return len(self._written)
+        return sum(1 for _ in self)
+
+
+def _is_one_number(written: Any) -> bool:
+    """Whether what stands for an argument can be named by another: lists, one number per block, cannot."""
+    return isinstance(written, str | int | float | Expression)

@@ -22,8 +22,9 @@ from initframe.resolver.asking import asked
 from initframe.resolver.calls import Call, prepare
 from initframe.resolver.facts import Ground
 from initframe.resolver.fitting import fit
-from initframe.resolver.matching import Declines, Match, Matcher, match_all, named_slots, unused
+from initframe.resolver.matching import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems
+from initframe.resolver.unused import Declines, unused
 
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
 
@@ -55,8 +56,8 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping
     ground = Ground(recipe, survey(model))
     problems = Problems(recipe=list(broken))
     layered = [_DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
-    named = named_slots(ground.seen)
-    matchers = [Matcher(rule, _prepared(rule, problems), named) for rule in layered]
+    slots = named_slots(ground.seen)
+    matchers = [Matcher(rule, _prepared(rule, problems), slots) for rule in layered]
     matches = match_all(matchers, ground, problems)
     assignments, skipped, declines = _assign(matches, ground, problems)
     untouched = _untouched(matches, ground)
@@ -88,7 +89,8 @@ def _assign(
     skipped: dict[str, str] = {}
     declines: Declines = {}
     for slot in (*ground.seen.slots, *ground.seen.raw):
-        several, declined = matches.get(slot.name, []), dict[str, str]()
+        several: list[Match] = matches.get(slot.name, [])
+        declined: dict[str, str] = {}
         try:
             settled = _settle(slot, several, ground, declined)
         except (InitframeError, ArgumentError, ExpressionError) as error:
