@@ -31,18 +31,16 @@ def standard(_: nn.Module) -> Any:
     return {"rules": {"*.weight": {"init": "kaiming_normal", "nonlinearity": "relu"}, "*.bias": "zeros"}}
 
 
-def mup(_: nn.Module) -> Any:
-    """The preset, with the smallest network as the base."""
-    base = {slot.name: list(slot.shape) for slot in initframe.survey(network(64)).slots}
-    own = {"base": base, "vars": {"mup_gain": "relu"}, "companions": "heeded"}
+def mup(_: nn.Module, readout: float = 1) -> Any:
+    """The preset, with a network of half the smallest width as the base."""
+    base = {slot.name: list(slot.shape) for slot in initframe.survey(network(32)).slots}
+    own = {"base": base, "vars": {"mup_gain": "relu", "readout": readout}, "companions": "heeded"}
     return initframe.load_recipe("mup").to_dict() | own
 
 
 def mup_from_zero(model: nn.Module) -> Any:
-    """The same, and a readout that starts at zero."""
-    recipe = mup(model)
-    recipe["rules"]["head"] = {"match": "6.weight", "init": "zeros", "companions": {"lr": "base_fan_in / fan_in"}}
-    return recipe
+    """The same, with a readout that starts at zero."""
+    return mup(model, readout=0)
 
 
 def change(recipe: Recipe, width: int, seed: int, steps: int) -> float:

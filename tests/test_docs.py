@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import initframe.cli.gap  # registers its law in the real table, not in the copy
 from initframe.cli import reinit, train
 from initframe.initializers import table as initializer_table
 from initframe.initializers.table import parameters
+from initframe.recipe.presets import presets
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -145,14 +147,15 @@ HEAD = """# Initializers
 What a recipe can write after `init:`, with its arguments. Those without a default must be given. (This page is made
 from the code: `pytest tests/test_docs.py --overwrite`.)
 
-| name | arguments | what it gives |
-|---|---|---|
+| name | arguments | what it gives | when | source |
+|---|---|---|---|---|
 """
 
 
 def page_of_initializers() -> str:
     own = {n: f for n, f in initializer_table._TABLE.items() if f.__module__.startswith("initframe.initializers")}
-    return HEAD + "".join(f"| `{name}` | {arguments(own[name])} | {summary(own[name])} |\n" for name in sorted(own))
+    lines = (f"| `{name}` | {arguments(own[name])} | {' | '.join(about(own[name]))} |\n" for name in sorted(own))
+    return HEAD + "".join(lines)
 
 
 def arguments(function) -> str:
@@ -167,8 +170,16 @@ def default(parameter: inspect.Parameter) -> str:
     return f" = {shown:.6g}" if isinstance(shown, float) else f" = {shown}"
 
 
-def summary(function) -> str:
-    return inspect.getdoc(function).partition("\n")[0].replace("``", "`").replace("|", "\\|")
+def about(function) -> tuple[str, str, str]:
+    """What an initializer gives, when to use it, and its source: its first line and the paragraph "Use it …"."""
+    first, use, *_ = inspect.getdoc(function).split("\n\n")
+    formula, source = re.fullmatch(r"(.*?)(?: \(([^()]*(?:\d{4}|\.py)[^()]*)\))?\.", first).groups()
+    when = " ".join(use.removeprefix("Use it ").split())
+    return cell(f"{formula}."), cell(when[0].upper() + when[1:]), cell(source or "")
+
+
+def cell(text: str) -> str:
+    return text.replace("``", "`").replace("|", "\\|")
 
 
 def test_the_page_of_initializers_is_what_the_code_says(request):
@@ -176,3 +187,35 @@ def test_the_page_of_initializers_is_what_the_code_says(request):
     if request.config.getoption("--overwrite"):
         page.write_text(page_of_initializers(), encoding="utf-8")
     assert page.read_text(encoding="utf-8") == page_of_initializers(), "run pytest tests/test_docs.py --overwrite"
+
+
+# --- the page of presets ---------------------------------------------------------------------------------------------
+
+PRESETS = """# Presets
+
+The recipes that come with initframe, by the names that `init=` and `load_recipe` take; each is a page of YAML in
+`conf/init`, to be read and changed. *Proven* ones are compared with their library's own constructor, tensor by tensor,
+in `tests/presets`. (This page is made from the files' own comments: `pytest tests/test_docs.py --overwrite`.)
+
+| name | what it is | rests on |
+|---|---|---|
+"""
+
+
+def page_of_presets() -> str:
+    return PRESETS + "".join(f"| `{name}` | {' | '.join(told(path))} |\n" for name, path in presets().items())
+
+
+def told(path: Path) -> tuple[str, str]:
+    """A preset's comment up to where it says what it rests on, and that."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line[2:] for line in itertools.takewhile(lambda line: line.startswith("# "), lines))
+    text, rest = re.fullmatch(r"(.*?)((?:Proven against|From source only).*)?", comment).groups()
+    return cell(text.strip()), cell(rest or "")
+
+
+def test_the_page_of_presets_is_what_the_files_say(request):
+    page = ROOT / "docs/presets.md"
+    if request.config.getoption("--overwrite"):
+        page.write_text(page_of_presets(), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == page_of_presets(), "run pytest tests/test_docs.py --overwrite"

@@ -15,6 +15,8 @@ from initframe.model.slot import Slot
 def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
     """U(a, b) (torch/nn/init.py, ``uniform_``).
 
+    Use it for embeddings and decoders with plain bounds, and as a law to compare others with.
+
     Args:
         slot: any floating-point tensor.
         a: lower bound, included.
@@ -38,6 +40,8 @@ def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
 def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
     """N(mean, std²) (torch/nn/init.py, ``normal_``).
 
+    Use it where a recipe states a std, as GPT-2 and BERT do.
+
     Args:
         slot: any floating-point tensor.
         mean: the mean.
@@ -59,6 +63,8 @@ def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
 @initializer("trunc_normal")
 def trunc_normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Fill:
     """N(mean, std²) cut to [a, b]; the bounds are absolute, as in torch/nn/init.py, ``trunc_normal_``.
+
+    Use it where a recipe states a std and no outliers are wanted, as Vision Transformers do.
 
     For bounds in units of std write ``a: -2 * std`` and ``b: 2 * std``.
 
@@ -87,6 +93,8 @@ def trunc_normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0, a: float = 
 @initializer("constant")
 def constant(slot: Slot, *, val: float, index: Sequence[int] | None = None) -> Fill:
     """Every element is ``val``; with ``index``, that one element or row is, and the others keep their values.
+
+    Use it for biases, gates and temperatures; with ``index``, for one number of a tensor.
 
     Args:
         slot: any floating-point tensor.
@@ -118,6 +126,8 @@ def constant(slot: Slot, *, val: float, index: Sequence[int] | None = None) -> F
 def ones(slot: Slot) -> Fill:
     """Every element is 1 (torch/nn/init.py, ``ones_``).
 
+    Use it for the weights of norms.
+
     >>> ones(Slot("w", (5,))).value
     1.0
     """
@@ -127,6 +137,8 @@ def ones(slot: Slot) -> Fill:
 @initializer("zeros")
 def zeros(slot: Slot) -> Fill:
     """Every element is 0 (torch/nn/init.py, ``zeros_``).
+
+    Use it for biases, and for the last layer of a residual branch.
 
     >>> zeros(Slot("b", (5,))).value
     0.0
@@ -138,6 +150,8 @@ def zeros(slot: Slot) -> Fill:
 def keep(slot: Slot) -> Fill:
     """The tensor stays as it is, on purpose: the plan lists it as kept rather than untouched.
 
+    Use it for trained or frozen parts, and to tell ``unmatched: error`` that they are meant.
+
     >>> keep(Slot("w", (5,))).needs_current
     True
     """
@@ -147,6 +161,8 @@ def keep(slot: Slot) -> Fill:
 @initializer("shift")
 def shift(slot: Slot, *, by: float) -> Fill:
     """Current values plus ``by``.
+
+    Use it to disturb trained values by hand.
 
     >>> str(shift(Slot("w", (5,)), by=1.0))
     'shift(1)'
@@ -158,6 +174,8 @@ def shift(slot: Slot, *, by: float) -> Fill:
 def scale(slot: Slot, *, by: float) -> Fill:
     """Current values times ``by``.
 
+    Use it to shrink or grow what a trained layer gives.
+
     >>> str(scale(Slot("w", (5,)), by=0.5))
     'scale(0.5)'
     """
@@ -167,6 +185,8 @@ def scale(slot: Slot, *, by: float) -> Fill:
 @initializer("shrink_perturb")
 def shrink_perturb(slot: Slot, *, shrink: float = 0.4, std: float = 0.01) -> Fill:
     """shrink·W + N(0, std²): warm starts that generalize (Ash & Adams 2020).
+
+    Use it before training goes on with new data.
 
     Args:
         slot: a tensor that holds trained values.

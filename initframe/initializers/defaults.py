@@ -87,6 +87,8 @@ _LAWS: dict[str, dict[str, Law]] = {
 def torch_default(slot: Slot) -> Fill:
     """What the owning torch layer does by itself in ``reset_parameters`` (torch/nn/modules/*.py).
 
+    Use it for what torch would have done, with numbers that are the same on every machine.
+
     Linear and convolutions U(±1/√fan_in), weights and biases alike; recurrent layers U(±1/√hidden_size); embeddings
     N(0, 1); norms 1 and 0; attention xavier_uniform on its input projections and 0 on its biases.
 

@@ -12,6 +12,8 @@ from initframe.model.slot import Slot
 def orthogonal(slot: Slot, *, gain: float = 1.0) -> Fill:
     """A (semi-)orthogonal matrix times gain, dimensions after the first flattened (Saxe et al. 2013; torch/nn/init.py).
 
+    Use it for recurrent matrices, policies and values, and deep linear stacks; convolutions want delta_orthogonal.
+
     Args:
         slot: a tensor of at least two dimensions.
         gain: multiplies the matrix.
@@ -37,6 +39,8 @@ def orthogonal(slot: Slot, *, gain: float = 1.0) -> Fill:
 def eye(slot: Slot) -> Fill:
     """The identity matrix, rectangular where the tensor is (torch/nn/init.py, ``eye_``).
 
+    Use it for square layers that should pass their input through at first.
+
     >>> eye(Slot("w", (2, 2))).mean
     0.5
     """
@@ -48,6 +52,8 @@ def eye(slot: Slot) -> Fill:
 @initializer("dirac")
 def dirac(slot: Slot, *, groups: int = 1) -> Fill:
     """A convolution that passes its input through, group by group (torch/nn/init.py, ``dirac_``).
+
+    Use it for convolutions that should pass their input through at first.
 
     Args:
         slot: a tensor of 3 to 5 dimensions.
@@ -72,6 +78,8 @@ def dirac(slot: Slot, *, groups: int = 1) -> Fill:
 @initializer("sparse")
 def sparse(slot: Slot, *, sparsity: float, std: float = 0.01) -> Fill:
     """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, ``sparse_``).
+
+    Use it for deep plain networks trained by second-order methods, for which it was made.
 
     Args:
         slot: a matrix.

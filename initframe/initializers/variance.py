@@ -70,6 +70,8 @@ def variance_scaling(
 ) -> Fill:
     """Variance ``scale / n``, as JAX and Keras have it (jax/_src/nn/initializers.py, variance_scaling).
 
+    Use it to write what JAX, Flax or Keras call variance scaling, under their names.
+
     Args:
         slot: a tensor of at least two dimensions.
         scale: multiplies the variance (a gain squared), ≥ 0.
@@ -94,6 +96,8 @@ def variance_scaling(
 def xavier_uniform(slot: Slot, *, gain: float = 1.0) -> Fill:
     """U(±gain·√(6/(fan_in+fan_out))) (Glorot & Bengio 2010; torch/nn/init.py).
 
+    Use it for tanh and linear layers, and with a gain for ReLUs; transformers take it for projections.
+
     Args:
         slot: a tensor of at least two dimensions.
         gain: multiplies the std, ≥ 0; by name (``relu``) in a recipe.
@@ -114,6 +118,8 @@ def xavier_uniform(slot: Slot, *, gain: float = 1.0) -> Fill:
 def xavier_normal(slot: Slot, *, gain: float = 1.0) -> Fill:
     """N(0, gain²·2/(fan_in+fan_out)) (Glorot & Bengio 2010; torch/nn/init.py).
 
+    Use it where xavier is asked for and the form is normal.
+
     Args:
         slot: a tensor of at least two dimensions.
         gain: multiplies the std, ≥ 0; by name (``relu``) in a recipe.
@@ -133,6 +139,8 @@ def xavier_normal(slot: Slot, *, gain: float = 1.0) -> Fill:
 @initializer("kaiming_uniform")
 def kaiming_uniform(slot: Slot, *, a: float = 0.0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu") -> Fill:
     """U(±√3·gain/√fan) with the gain of ``nonlinearity`` (He et al. 2015; torch/nn/init.py).
+
+    Use it for ReLU networks where the form is uniform.
 
     Args:
         slot: a tensor of at least two dimensions.
@@ -156,6 +164,8 @@ def kaiming_uniform(slot: Slot, *, a: float = 0.0, mode: Mode = "fan_in", nonlin
 def kaiming_normal(slot: Slot, *, a: float = 0.0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu") -> Fill:
     """N(0, gain²/fan) with the gain of ``nonlinearity`` (He et al. 2015; torch/nn/init.py).
 
+    Use it for ReLU networks: ``fan_in`` keeps the signal's size, ``fan_out`` the gradient's, as ResNets have it.
+
     Args:
         slot: a tensor of at least two dimensions.
         a: the negative slope of ``leaky_relu``; ignored for others.
@@ -178,6 +188,8 @@ def kaiming_normal(slot: Slot, *, a: float = 0.0, mode: Mode = "fan_in", nonline
 def lecun_uniform(slot: Slot) -> Fill:
     """U(±√(3/fan_in)): variance 1/fan_in (LeCun et al. 1998; jax/_src/nn/initializers.py).
 
+    Use it for SELU networks and linear layers where the form is uniform.
+
     >>> lecun_uniform(Slot("w", (2, 3), fan_in=3, fan_out=2)).high
     1.0
     """
@@ -186,9 +198,9 @@ def lecun_uniform(slot: Slot) -> Fill:
 
 @initializer("lecun_normal")
 def lecun_normal(slot: Slot) -> Fill:
-    """Normal cut at ±2σ with variance 1/fan_in after the cut, as JAX, Keras and timm have it; right for SELU.
+    """Normal cut at ±2σ, of variance 1/fan_in after the cut (LeCun et al. 1998; jax/_src/nn/initializers.py).
 
-    LeCun et al. 1998; Klambauer et al. 2017; jax/_src/nn/initializers.py.
+    Use it for SELU networks (Klambauer et al. 2017) and for patches of Vision Transformers, as JAX and timm do.
 
     >>> round(lecun_normal(Slot("w", (2, 4), fan_in=4, fan_out=2)).std, 12)
     0.5

@@ -17,15 +17,13 @@ def preset(name, **more):
     return initframe.load_recipe(name).to_dict() | {"companions": "heeded"} | more
 
 
-def mup(model, base_width=64):
-    return preset("mup", base=shapes(perceptron(base_width)), vars={"mup_gain": "relu"})
+def mup(model, base_width=64, readout=1):
+    return preset("mup", base=shapes(perceptron(base_width)), vars={"mup_gain": "relu", "readout": readout})
 
 
 def mup_from_zero(model):
-    """μP whose readout starts at zero (appendix D.2): what a finite width adds to the first output is gone."""
-    recipe = mup(model)
-    recipe["rules"]["head"] = {"match": "6.weight", "init": "zeros", "companions": {"lr": "base_fan_in / fan_in"}}
-    return recipe
+    """With a readout that starts at zero (appendix D.2): what a small width adds to the first outputs is gone."""
+    return mup(model, base_width=32, readout=0)
 
 
 def standard(model):
@@ -61,7 +59,7 @@ def test_mup_reads_base_shapes_from_a_file(tmp_path):
     from safetensors.torch import save_file
 
     save_file(perceptron(64).state_dict(), tmp_path / "base.safetensors")
-    recipe = preset("mup", base=str(tmp_path / "base.safetensors"), vars={"mup_gain": "relu"})
+    recipe = preset("mup", base=str(tmp_path / "base.safetensors"), vars={"mup_gain": "relu", "readout": 1})
     assert (
         initframe.resolve(recipe, perceptron(256)).companions
         == initframe.resolve(mup(None), perceptron(256)).companions
