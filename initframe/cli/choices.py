@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from initframe.initializers import list_initializers
 from initframe.recipe.presets import conf_directory
 
 GROUPS = ("model", "init", "experiment")
@@ -13,8 +15,8 @@ WIDTH = 110
 
 
 def choices() -> str:
-    """All choices of all groups, for the template of ``--help``."""
-    text = "\n\n".join(_group(group, list(_folders())) for group in GROUPS)
+    """All choices of all groups, and all initializers, for the template of ``--help``."""
+    text = "\n\n".join([*(_group(group, list(_folders())) for group in GROUPS), _initializers()])
     return text.replace("$", "$$")  # Hydra fills the template in like a shell would
 
 
@@ -56,3 +58,9 @@ def _group(group: str, folders: list[Path]) -> str:
             files.setdefault(path.stem, path)
     lines = (f"  {name:<22}{first_words(path)}"[:WIDTH].rstrip() for name, path in sorted(files.items()))
     return "\n".join([f"{group}=", *lines])
+
+
+def _initializers() -> str:
+    """What a rule's init can be."""
+    names = textwrap.wrap(", ".join(list_initializers()), WIDTH - 2)
+    return "\n".join(["init.rules.NAME.init=", *(f"  {line}" for line in names)])
