@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -28,7 +27,7 @@ class Layer(NamedTuple):
 
     types: tuple[str, ...] = ()
     name: str | None = None
-    settings: Mapping[str, float] = MappingProxyType({})
+    settings: Mapping[str, float] = {}  # nobody changes it
     shape_law: str | None = None
     groups: int = 1
     stride: tuple[int, ...] = ()
