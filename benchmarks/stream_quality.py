@@ -1,4 +1,4 @@
-"""Statistical evidence for the stream: moments, chi², Kolmogorov-Smirnov, tails, lags, and streams against each other.
+"""Statistical evidence for the stream: moments, chi², Kolmogorov-Smirnov, tails, lags, streams against each other.
 
     python benchmarks/stream_quality.py [--log2 30]
 
@@ -109,6 +109,19 @@ def across(what: str, keys: list[stream.Key], n: int) -> None:
     print(f"mean square {spread:.4f}: {(spread - 1) / math.sqrt(2 / pairs):+.2f} SE")
 
 
+def many_keys(keys: int, n: int) -> None:
+    """chi² of the words' upper 16 bits under many keys: is the mean of the statistics what it should be?"""
+    words, bins, scores = torch.empty(1, n, dtype=torch.int32), 1 << 16, []
+    for k in range(keys):
+        stream.execute([stream.Draw(words, "bits", (), stream.key(f"key {k}", 0))])
+        counts = torch.bincount((words[0] >> 16) + bins // 2, minlength=bins)
+        statistic = float(((counts - n / bins) ** 2 / (n / bins)).sum())
+        scores.append((statistic - (bins - 1)) / math.sqrt(2 * (bins - 1)))
+    z = torch.tensor(scores)
+    print(f"  chi² of {keys} keys, {n:,} words each, {bins} bins: mean z {z.mean():+.3f} ± {keys**-0.5:.3f}, ", end="")
+    print(f"standard deviation {z.std():.3f}, largest {z.max():+.2f}")
+
+
 def main() -> None:
     """Run everything."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -122,6 +135,8 @@ def main() -> None:
     across("names", [stream.key(f"h.{k}.mlp.weight", 0) for k in range(128)], size)
     across("seeds", [stream.key("weight", seed) for seed in range(128)], size)
     across("purposes and names", [stream.key(f"{k // 2}", 0, ("", "perturb")[k % 2]) for k in range(128)], size)
+    print("\nmany keys")
+    many_keys(100, min(n, 1 << 24))
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 
