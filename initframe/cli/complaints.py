@@ -114,19 +114,10 @@ def _told_omegaconf(error: BaseException) -> str | None:
 
 
 def _told_yaml(error: BaseException) -> str | None:
-    from yaml import MarkedYAMLError, YAMLError  # noqa: PLC0415
+    """Of files inside of packages; the others are read with our own messages."""
+    from yaml import YAMLError  # noqa: PLC0415
 
-    if isinstance(error, UnicodeDecodeError):
-        return f"a YAML file of the configuration is not UTF-8 text: {error.reason}. Save it as UTF-8."
-    if not isinstance(error, YAMLError):
-        return None
-    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
-        return f"malformed YAML: {error}."
-    mark = error.problem_mark
-    fact = ", ".join(part for part in (error.context, error.problem) if part)
-    return (
-        f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: malformed YAML: {fact}. Correct the text there."
-    )
+    return f"malformed YAML: {error}" if isinstance(error, YAMLError) else None
 
 
 def _told_system(error: BaseException) -> str | None:

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from initframe.checkpoint import replacing
-from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory, settings
+from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory
 from initframe.cli.reinit import FILES, WANTED, planned, write
 from initframe.cli.screen import say, width
+from initframe.cli.settings import settings
 from initframe.deferred import materialize
 from initframe.errors import InitframeError
 from initframe.plan import Plan

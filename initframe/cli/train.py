@@ -20,19 +20,9 @@ from initframe import sources
 from initframe.apply import apply
 from initframe.checkpoint import replacing
 from initframe.cli.digits import Digits, load_digits
-from initframe.cli.job import (
-    COUNT,
-    DATA,
-    NAMES,
-    SEED,
-    SHARE,
-    hydra_job,
-    import_plugins,
-    output_directory,
-    settings,
-    siblings,
-)
+from initframe.cli.job import hydra_job, import_plugins, output_directory, siblings
 from initframe.cli.screen import progress, say
+from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, settings
 from initframe.errors import InitframeError
 from initframe.plan import Plan, table
 from initframe.resolver import resolve

@@ -94,10 +94,17 @@ def test_xavier_on_vectors(refused):
     assert "where: ndim > 1" in message
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)
+)
+
 FILES = {
     "malformed": ("rules:\n  a: [zeros\n", ["malformed.yaml", "line", "malformed YAML"]),
-    "duplicate": ("rules:\n  a: zeros\n  a: ones\n", ["duplicate.yaml, line 3", "duplicate key a"]),
-    "binary": (b"\xff\xfe\x00", ["not UTF-8"]),
+    "duplicate": ("rules:\n  a: zeros\n  a: ones\n", ["duplicate.yaml, line 3", "key 'a' is there already, in line 2"]),
+    "binary": (b"\xff\xfe\x00", ["binary.yaml", "not UTF-8"]),
+    "bomb": (BOMB, ["bomb.yaml", "more than 20000 values"]),
+    "long": ("#" * 2_000_000, ["long.yaml", "larger than"]),
+    "deep": ("a: " + 5000 * "[", ["deep.yaml"]),
     "two": ("a: 1\n---\nb: 2\n", ["two.yaml", "malformed YAML"]),
     "a_list": ("- a\n- b\n", ["init is a recipe"]),
     "nothing": ("", ["no rules"]),
