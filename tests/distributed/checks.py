@@ -4,7 +4,11 @@ import contextlib
 import functools
 import io
 import json
+import re
+import types
 import warnings
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -425,8 +429,6 @@ def the_command_tells_mistakes_once(rank, folder):
 
 def run_command(rank, folder, *arguments):
     """The command in these processes; torchrun's own are started by tests/cli."""
-    from unittest import mock
-
     from initframe.cli import distributed
 
     argv = ["distributed.py", *arguments, f"hydra.run.dir={folder / 'run'}"]
@@ -475,3 +477,61 @@ def replicas_with_plans_of_their_own(rank, folder):
             del model.wpe
     with pytest.raises(initframe.InitframeError, match="different plans"):
         reinit(model, recipe("normal"), verify_replicas=True)
+
+
+# --- docs/scale.md ---------------------------------------------------------------------------------------------------
+
+
+def the_page(rank, folder):
+    """The demo says what the page says that it says, and each framework's way makes the same model."""
+    demo, printed = page_module("demo"), io.StringIO()
+    with torch_warnings(), contextlib.redirect_stdout(printed):
+        demo["main"]()
+    expected = "torch_nn_init: a 512×512 weight of rank 256\ninitframe_materialize: a 512×512 weight of rank 512\n"
+    assert expected in PAGE
+    assert printed.getvalue() == (expected if rank == 0 else "")
+    shard = functools.partial(layouts.fsdp, size=dist.get_world_size())
+    titan = page_module("torchtitan_style")["prepare"](Llama, shard, recipe("normal"), 7, "cpu")
+    assert_equal(titan, Llama, torch.float32, "normal")
+    stage_of = functools.partial(layouts.stage, index=rank, count=2)
+    stage = page_module("pipeline_style")["prepare"](Llama, stage_of, recipe("normal"), 7, "cpu")
+    assert_equal(stage, Llama, torch.float32, "normal")
+    light = page_module("lightning_style", lightning={"LightningModule": nn.Module})["Trained"](
+        Llama, recipe("normal"), 7
+    )
+    light.device_mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("data_parallel",))
+    light.configure_model()
+    assert_equal(light.model, Llama, torch.float32, "normal")
+    accelerated = page_module("accelerate_style", accelerate=AccelerateLike)["prepare"](
+        Llama, recipe("normal"), 7, "cpu"
+    )
+    assert_equal(accelerated, Llama, torch.float32, "normal")
+
+
+PAGE = (Path(__file__).parents[2] / "docs/scale.md").read_text(encoding="utf-8")
+
+
+def page_module(name, **stand_ins):
+    """A file of the page, run; packages that are not installed are stood in for."""
+    (text,) = re.findall(rf"^```python\n(# {name}\.py\n.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    modules = {package: types.SimpleNamespace(**names) for package, names in stand_ins.items()}
+    namespace = {"__name__": name}
+    with mock.patch.dict("sys.modules", modules):
+        exec(text, namespace)
+    return namespace
+
+
+class PluginLike:
+    """Calls a param_init_fn on every module without memory, as FullyShardedDataParallel does."""
+
+    def __init__(self, param_init_fn, **_):
+        self.init = param_init_fn
+
+    def prepare(self, model):
+        for module in model.modules():
+            if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+                self.init(module)
+        return model
+
+
+AccelerateLike = {"FullyShardedDataParallelPlugin": PluginLike, "Accelerator": lambda fsdp_plugin: fsdp_plugin}

@@ -22,6 +22,7 @@ WORLDS = {
         checks.parametrized,
         checks.flat_parameters,
         checks.the_command_tells_mistakes_once,
+        checks.the_page,
         checks.replicas_with_seeds_of_their_own,
         checks.replicas_with_plans_of_their_own,
     ],
