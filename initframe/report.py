@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from initframe import companions
 from initframe.errors import ResolveError, closest
-from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, shape, table
+from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, shape, table, wrapped
 
 
 class Moments(NamedTuple):
@@ -149,7 +149,8 @@ class Report:
         numbers = ("mean\nbefore → after", "std\nbefore → after") if measured else ("mean ± std",)
         columns = ("tensor", "shape", "rule", "fill", *numbers)
         stale = [f"Stale: {name} is an averaged copy; it still holds the weights from before." for name in self.stale]
-        return "\n".join([head, table(columns, rows, width), *leftovers(self.plan), *stale])
+        stale = [wrapped(line, width) for line in stale]
+        return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *stale])
 
 
 def _row(result: Result) -> tuple[str, ...]:

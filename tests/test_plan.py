@@ -101,7 +101,7 @@ def test_what_a_cut_leaves_of_the_std_is_explained():
     plan = initframe.resolve(
         rules(weight={"init": "trunc_normal", "std": 0.02, "a": -0.02, "b": 0.02}), nn.Linear(3, 3)
     )
-    assert "Asked was std 0.02; what the fill leaves of it is 0.540 of that." in plan.explain("weight")
+    assert "Asked was std 0.02, of which the fill has 0.01079 (×0.540)." in plan.explain("weight")
     noisy = initframe.resolve(rules(weight={"init": "shrink_perturb", "std": 0.02}), nn.Linear(3, 3))
     assert "nan" not in noisy.explain("weight")
 

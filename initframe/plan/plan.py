@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import StringIO
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,11 +14,17 @@ from torch import Tensor, nn
 from initframe import companions
 from initframe.errors import ResolveError, closest
 from initframe.fills import Fill
+from initframe.initializers.asked import asked_gain, asked_std
 from initframe.model.slot import Slot
+from initframe.plan.explaining import leftovers, sentences
+from initframe.plan.folding import Template, fold, template
+from initframe.plan.text import WIDTH, counted, moments, shape, table, wrapped
 from initframe.recipe.recipe import Recipe, Rule
 
-WIDTH = 100
-"""Columns of a printed plan."""
+Row = tuple[str, str, str, str, str]
+
+ROWS = 100
+"""Tensors that a printed plan shows one by one; of more, those with numbered names are folded."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,16 @@ class Assignment:
     declined: Mapping[str, str] = field(default_factory=dict)
     companions: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def gain(self) -> Any:
+        """The gain that was asked for, by number or by nonlinearity: one, a tuple of one per block, or ``None``."""
+        return asked_gain(self.rule.init, self.arguments)
+
+    @property
+    def asked_std(self) -> float | None:
+        """The std that was asked for; the fill's own is less where a law is cut or a row stays zero."""
+        return asked_std(self.rule.init, self.arguments, self.fill)
+
     def to_dict(self) -> dict[str, Any]:
         """The assignment as plain data."""
         slot = self.slot
@@ -65,6 +80,8 @@ class Assignment:
             "effective_fan_in": slot.effective_fan_in,
             "effective_fan_out": slot.effective_fan_out,
             "fill": self.fill.to_dict(),
+            "gain": list(self.gain) if isinstance(self.gain, tuple) else self.gain,
+            "asked_std": self.asked_std,
             "mean": _finite(self.fill.mean),
             "std": _finite(self.fill.std),
             "notes": list(slot.notes),
@@ -155,115 +172,43 @@ class Plan:
         if name not in self._by_name:
             known = (*self._by_name, *self.untouched, *self.skipped)
             raise ResolveError(f"the plan says nothing of {name!r}. {closest(name, known)}".rstrip())
-        return " ".join(_sentences(self[name]))
+        return " ".join(sentences(self[name]))
 
     def __str__(self) -> str:
-        """A table of 100 columns, then what is untouched, shadowed or skipped."""
+        return self.render()
+
+    def render(self, width: int = WIDTH, *, folded: bool | None = None) -> str:
+        """The plan as text: a table, then what is untouched, shadowed, skipped, tied or frozen, and fans that differ.
+
+        Args:
+            width: columns to use at most.
+            folded: whether tensors of one rule and shape whose names differ in whole numbers share a row; by default
+                where the plan has more than 100.
+        """
         rows = [(a.slot.name, shape(a.slot), a.rule.name, str(a.fill), moments(a.fill)) for a in self.assignments]
         head = f"{self.title} × {self.recipe.name}: {counted(len(rows), 'tensor')}, {self.elements:,} elements"
+        if len(rows) > ROWS if folded is None else folded:
+            rows = _folded(rows)
         columns = ("tensor", "shape", "rule", "fill", "mean ± std")
-        return "\n".join([head, table(columns, rows), *leftovers(self)])
+        return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self, width)])
 
 
-def leftovers(plan: Plan) -> list[str]:
-    """Lines about everything that a plan's table does not show: untouched, shadowed, skipped, differing fans."""
-    lines = []
-    if plan.untouched:
-        lines.append(f"Untouched ({len(plan.untouched)}): {', '.join(plan.untouched)}")
-    shadows = Counter((a.rule.name, loser) for a in plan.assignments for loser in a.shadowed)
-    lines += [
-        f"Shadowed: {winner!r} over {loser!r} on {counted(n, 'tensor')}" for (winner, loser), n in shadows.items()
-    ]
-    declined = Counter(rule for a in plan.assignments for rule in a.declined)
-    lines += [f"Declined: {rule!r} on {counted(n, 'tensor')}" for rule, n in declined.items()]
-    lines += [f"Skipped: {name}: {reason}" for name, reason in plan.skipped.items()]
-    lines += [f"Tied: {a.slot.name} is also {', '.join(a.slot.aliases)}" for a in plan.assignments if a.slot.aliases]
-    lines += [
-        f"Frozen: {a.slot.name}" for a in plan.assignments if not a.slot.requires_grad and a.slot.kind == "parameter"
-    ]
-    lines += [f"Fans: {a.slot.name}: {text}" for a in plan.assignments if (text := fan_difference(a.slot))]
-    lines += [f"Note: {a.slot.name}: {note}" for a in plan.assignments for note in a.slot.notes]
-    lines += [f"Companion: {text}" for text in plan.asks]
-    lines += [f"Warning: {text}" for text in plan.warnings]
-    return lines
-
-
-def fan_difference(slot: Slot) -> str:
-    """Where torch's fans and the effective ones differ, by what factor; empty where they do not."""
-    if slot.ndim < 2 or None in (slot.fan_in, slot.fan_out, slot.effective_fan_in, slot.effective_fan_out):
-        return ""
-    pairs = (("fan_in", slot.fan_in, slot.effective_fan_in), ("fan_out", slot.fan_out, slot.effective_fan_out))
-    return ", ".join(
-        f"{name} {torchs:g}, effective {own:g} (×{torchs / own:.3g})"
-        for name, torchs, own in pairs
-        if torchs and own and torchs != own
-    )
-
-
-def _sentences(a: Assignment) -> list[str]:
-    """What happens to one tensor, sentence by sentence."""
-    slot = a.slot
-    trained = "" if slot.requires_grad else "frozen "
-    lines = [f"{slot.name} ({trained}{slot.kind}, shape {shape(slot)}, {str(slot.dtype).removeprefix('torch.')})"]
-    if slot.aliases:
-        lines[0] += f", tied to {', '.join(slot.aliases)},"
-    lines[0] += f" gets {a.fill} from {a.rule.describe()}, {a.rule.init}."
-    if a.arguments:
-        lines.append("Arguments: " + ", ".join(f"{k} = {_number(v)}" for k, v in a.arguments.items()) + ".")
-    if slot.fan_in is not None and slot.fan_out is not None:
-        whole = "" if a.rule.split is None else " of the whole, each block has its own"
-        lines.append(f"fan_in {slot.fan_in:g}, fan_out {slot.fan_out:g}{whole}.")
-    if text := fan_difference(slot):
-        lines.append(f"The fans of torch.nn.init differ from the effective ones: {text}.")
-    if not math.isnan(a.fill.std):
-        lines.append(f"Mean {a.fill.mean:.4g} and std {a.fill.std:.4g} are what it will have.")
-    asked = a.arguments.get("std")
-    if isinstance(asked, float | int) and asked > 0 and abs(a.fill.std / asked - 1) > 1e-3:
-        lines.append(f"Asked was std {asked:.4g}; what the fill leaves of it is {a.fill.std / asked:.3f} of that.")
-    if a.shadowed:
-        verbs = "matches too and stands" if len(a.shadowed) == 1 else "match too and stand"
-        lines.append(f"It beats {', '.join(map(repr, a.shadowed))}, which {verbs} above it.")
-    lines += [f"Rule {rule!r}, below, declines it: {reason}" for rule, reason in a.declined.items()]
-    return [*lines, *slot.notes]
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
-    """Rows as aligned text of at most ``width`` columns; long cells fold."""
-    from rich import box  # noqa: PLC0415  # rich is for people who look, not for import
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    grid = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for column in grid.columns:
-        column.overflow = "fold"
+def _folded(rows: Sequence[Row]) -> list[Row]:
+    """Put rows of one shape and rule together where their names differ in whole numbers only."""
+    alike: dict[tuple[Template, str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        grid.add_row(*map(Text, row))
-    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
-    console.print(grid)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.splitlines())
+        alike[template(row[0])[0], row[1], row[2]].append(row)
+    return [
+        (name, several[0][1], several[0][2], _span(row[3] for row in several), _span(row[4] for row in several))
+        for several in alike.values()
+        for name in fold(row[0] for row in several)
+    ]
 
 
-def shape(slot: Slot) -> str:
-    """A slot's shape, as people write it: ``64×3×11×11``."""
-    return "×".join(map(str, slot.shape)) or "scalar"
-
-
-def moments(fill: Fill) -> str:
-    """A fill's mean and std, or a dash where they depend on the current values."""
-    return "—" if math.isnan(fill.std) else f"{fill.mean:.3g} ± {fill.std:.3g}"
-
-
-def counted(n: int, noun: str) -> str:
-    """A count with its noun: ``1 tensor``, ``2 tensors``."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_number, value)) + "]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _span(cells: Iterable[str]) -> str:
+    """One text for all rows: their own where they have the same, else the first and the last."""
+    different = list(dict.fromkeys(cells))
+    return different[0] if len(different) == 1 else f"{different[0]} … {different[-1]}"
 
 
 def _finite(value: float) -> float | None:
