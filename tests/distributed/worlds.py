@@ -10,8 +10,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-PRELOADED = ["initframe", "torch.distributed.tensor.parallel", "torch.distributed.fsdp", "torch.distributed.checkpoint"]
-
 
 def run(checks, size, folder):
     """Run every check in every process of a world; the first that fails ends it.
@@ -21,7 +19,7 @@ def run(checks, size, folder):
         size: the number of processes.
         folder: an empty one, shared by all.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)  # torch is imported once
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.distributed.warm"])
     context = torch.multiprocessing.start_processes(
         _work, (checks, size, folder), nprocs=size, join=False, start_method="forkserver"
     )
