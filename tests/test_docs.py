@@ -110,13 +110,13 @@ def away(monkeypatch, table):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    before = set(sys.modules)
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.chdir(folder)
         yield
         monkeypatch.undo()
-    for name in {"my_laws"} & (set(sys.modules) - before):
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from initframe.cli.choices import about
@@ -18,7 +19,9 @@ QUOTES = (
     """'+init.rules.head={match: fc.weight, init: normal, std: "1 / sqrt(fan_in)"}'. """
     "A pattern cannot stand in front of the =, a rule's name can"
 )
-OWN = "your own go into a folder of that name below --config-dir"
+OWN = (
+    "--help lists all. Your own: a recipe anywhere, init=FILE.yaml; others in a folder of that name below --config-dir"
+)
 
 
 @contextmanager
@@ -81,11 +84,13 @@ def _told_hydra(error: BaseException) -> str | None:
 
 def _no_such_choice(missing: str, options: Any) -> str:
     """A group has no such choice; where Hydra does not list the choices, ours are known."""
-    group, _, choice = missing.rpartition("/")
-    if not group:
+    group, _, choice = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
+    if not choice:
         return f"there is no config {missing!r}."
+    if choice.endswith((".yaml", ".yml")):
+        return f"{group}={choice}: there is no file {choice} in {Path.cwd()}."
     known = {*options, *(path.stem for path in (conf_directory() / group).glob("*.yaml"))}
-    return f"unknown {group} {choice!r}. {closest(choice, known)} --help lists all; {OWN}.".replace("  ", " ")
+    return f"unknown {group} {choice!r}. {closest(choice, known)} {OWN}.".replace("  ", " ")
 
 
 def _unknown_key(error: BaseException | None) -> str | None:

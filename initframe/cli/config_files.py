@@ -10,6 +10,21 @@ from typing import Any
 from initframe.recipe.files import read_yaml
 
 
+def own_recipe(config_path: str) -> Path | None:
+    """The file that ``init=mine.yaml`` or ``init=recipes/mine.yaml`` names, beside the choices of the group.
+
+    Args:
+        config_path: what Hydra looks for, ``"init/mine.yaml"``.
+
+    >>> own_recipe("init/nothing.yaml") is None
+    True
+    """
+    group, _, path = config_path.partition("/")
+    if group != "init" or not path.endswith((".yaml", ".yml")) or not Path(path).is_file():
+        return None
+    return Path(path).resolve()
+
+
 @contextmanager
 def bounded_config_files() -> Iterator[None]:
     """Hold every config file to the size, the nesting and the distinct keys that a recipe must have.
@@ -19,13 +34,21 @@ def bounded_config_files() -> Iterator[None]:
     from hydra._internal.core_plugins.file_config_source import FileConfigSource  # noqa: PLC0415
     from hydra._internal.sources_registry import SourcesRegistry  # noqa: PLC0415
     from hydra.core.plugins import Plugins  # noqa: PLC0415
+    from hydra.plugins.config_source import ConfigResult  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
 
     class BoundedFiles(FileConfigSource):
+        def is_config(self, config_path: str) -> bool:
+            return super().is_config(config_path) or own_recipe(config_path) is not None
+
         def load_config(self, config_path: str) -> Any:
-            path = Path(self.path, self._normalize_file_name(config_path))
+            own = own_recipe(config_path)
+            path = own or Path(self.path, self._normalize_file_name(config_path))
             if path.exists():
                 read_yaml(path)
-            return super().load_config(config_path)
+            if own is None:
+                return super().load_config(config_path)
+            return ConfigResult(self.provider, self.path, OmegaConf.load(own), {"package": "init"})
 
     Plugins.instance()  # registers Hydra's own sources first
     known = SourcesRegistry.instance().types

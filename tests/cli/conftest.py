@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,17 @@ class Run:
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys) -> Callable[..., Run]:
+def plugins_forgotten(tmp_path, monkeypatch) -> Iterator[None]:
+    """Let no later test see what a test imports from its own folder."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys, plugins_forgotten) -> Callable[..., Run]:
     """Run a job in an empty folder; ``files`` are the new ones there, whoever wrote them."""
     monkeypatch.chdir(tmp_path)
 

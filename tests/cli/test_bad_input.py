@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from tests.cli.conftest import SMALL
@@ -18,6 +16,7 @@ ONE_LINE = {
     "init.rules.weights.match=featres.*.weight": ["matches no tensor", "features.8.weight"],
     "init=xavier_rel": ["unknown init 'xavier_rel'", "Closest: xavier_relu"],
     "init=[xavier_relu,head_smal]": ["unknown init 'head_smal'", "Closest: head_small"],
+    "init=recipes/mine.yaml": ["there is no file recipes/mine.yaml"],
     "init=null": ["init=xavier_relu"],
     "~init": ["init is missing"],
     "init.rules.weight.gain=2": ["unknown key init.rules.weight", "Closest: weights"],
@@ -119,13 +118,20 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("way", ["--config-dir=mine", "hydra.searchpath=[file://mine]"])
+WAYS = {
+    "folder": ("--config-dir={here}/mine", "init={name}"),
+    "search path": ("hydra.searchpath=[file://{here}/mine]", "init={name}"),
+    "file": ("init=mine/init/{name}.yaml",),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", FILES)
 def test_one_wrong_file(refused, user_folder, monkeypatch, way, name):
     monkeypatch.setenv("INITFRAME_SECRET", "s3cr3t")
     text, parts = FILES[name]
-    folder = user_folder(f"mine/init/{name}.yaml", text).parents[1]
-    message = refused(*SMALL, way.replace("mine", str(folder)), f"init={name}")
+    here = user_folder(f"mine/init/{name}.yaml", text).parents[2]
+    message = refused(*SMALL, *(argument.format(here=here, name=name) for argument in WAYS[way]))
     assert "s3cr3t" not in message
     for part in parts:
         assert part in message
@@ -153,19 +159,16 @@ PLUGINS = {
 
 
 @pytest.mark.parametrize("text", PLUGINS)
-def test_a_plugin_that_fails(refused, user_folder, monkeypatch, text):
+def test_a_plugin_that_fails(refused, user_folder, text):
     name = f"broken_{len(text)}"
     user_folder(f"{name}.py", text)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.delitem(sys.modules, name, raising=False)
     assert PLUGINS[text] in refused(*SMALL, f"plugins=[{name}]")
 
 
-def test_a_law_that_fails(refused, user_folder, monkeypatch):
+def test_a_law_that_fails(refused, user_folder):
     user_folder(
         "failing_law.py", "import initframe\n@initframe.initializer('failing_law')\ndef law(slot): return 1 / 0\n"
     )
-    monkeypatch.setattr(sys, "path", sys.path[:])
     message = refused(*SMALL, "plugins=[failing_law]", "init.rules.biases={match: '*bias', init: failing_law}")
     assert "failing_law failed with ZeroDivisionError" in message
 

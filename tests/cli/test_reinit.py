@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from torchvision.models import alexnet, squeezenet1_1
 
 import initframe
 from initframe.cli import job
+from initframe.cli.screen import say
 from tests.cli.conftest import SMALL
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -130,8 +132,8 @@ def test_overrides(command):
     head = plan_of(command, "+init.rules.head={match: classifier.6.weight, init: zeros}")
     assert "Shadowed: 'head' over 'weights' on 1 tensor" in head
     without = plan_of(command, "~init.rules.biases")
-    assert "Untouched (8): features.0.bias" in without
-    assert "Untouched (8): features.0.bias" in plan_of(command, "init.rules.biases=null")
+    assert "Untouched (8): features." in without
+    assert "Untouched (8): features." in plan_of(command, "init.rules.biases=null")
     laid_over = plan_of(command, "init=[xavier_relu,head_small]")
     assert "AlexNet × xavier_relu+head_small:" in laid_over
     assert "normal(0, 0.001)" in laid_over
@@ -178,18 +180,26 @@ def law(slot, *, width: float = 1.0):
 """
 
 
-def test_a_plugin_from_the_current_directory(command, user_folder, monkeypatch, table):
+def test_a_plugin_from_the_current_directory(command, user_folder, table):
     user_folder("my_laws.py", LAW.format(name="my_law"))
-    monkeypatch.setattr(sys, "path", sys.path[:])
     law = ("init.rules.weights.init=my_law", "~init.rules.weights.gain", "+init.rules.weights.width=27")
     assert "uniform(±1)" in plan_of(command, *SMALL, "plugins=[my_laws]", *law)  # features.0.weight has fan_in 27
 
 
-def test_a_terminal_that_knows_no_arrows(tmp_path):
-    line = [
-        sys.executable,
-        "-c",
-        "from initframe.cli.screen import say; from initframe.cli.job import speakable; speakable(); say('σ →')",
-    ]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, env={"PYTHONIOENCODING": "ascii"}, check=True)
-    assert done.stdout == b"? ?\n"
+def test_a_terminal_that_knows_no_arrows(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    job.speakable()
+    say("σ →")
+    sys.stdout.flush()
+    assert written.getvalue() == b"? ?\n"
+
+
+@pytest.mark.parametrize("name", ["quiet.yaml", "./quiet.yaml", "recipes/quiet.yaml", "{here}/quiet.yml"])
+def test_a_recipe_of_ones_own_by_its_file(command, user_folder, tmp_path, name):
+    name = name.format(here=tmp_path)
+    user_folder(name, 'rules:\n  "*bias": zeros\n')
+    assert "bias  " in plan_of(command, *SMALL, f"init={name}")
+    over = plan_of(command, *SMALL, f"init=[xavier_relu,{name}]", "~init.rules.biases")
+    assert "Untouched" not in over
+    assert "xavier_relu+" in over
