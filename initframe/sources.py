@@ -123,10 +123,13 @@ def _torchvision(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     from torchvision import models  # noqa: PLC0415
 
     _check_name("torchvision", name, models.list_models())
+    trained = {"DEFAULT", *(one.name for one in models.get_model_weights(name))}
+    if weights is not None and str(weights).rpartition(".")[2] not in trained:
+        raise SourceError(f"torchvision has no weights {weights!r} for {name}. {closest(str(weights), trained)}")
     known = inspect.signature(models.get_model_builder(name)).parameters
     # Detection and segmentation models fetch a trained backbone unless told not to.
     quiet = {"weights_backbone": None} if "weights_backbone" in known and "weights_backbone" not in arguments else {}
-    return _built("torchvision", name, lambda: models.get_model(name, weights=weights, **quiet, **arguments), weights)
+    return _built("torchvision", name, lambda: models.get_model(name, weights=weights, **quiet, **arguments))
 
 
 def _timm(name: str, weights: Any, arguments: Arguments) -> nn.Module:
@@ -154,7 +157,7 @@ def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
         made: nn.Module = getattr(transformers, bare.get(name, name))(config)
         return made
 
-    _check_memory(name, make)
+    _check_size(name, make)
     return _built("transformers", name, make)
 
 
@@ -209,34 +212,50 @@ def _refuse_weights(source: str, weights: Any) -> None:
         )
 
 
-def _built(source: str, name: str, make: Callable[[], nn.Module], weights: Any = None) -> nn.Module:
+def _built(source: str, name: str, make: Callable[[], nn.Module]) -> nn.Module:
     """Call a library, and turn what it says about arguments and weights into one message."""
     try:
         return make()
     except OSError as error:
         raise SourceError(
-            f"{source} cannot fetch weights {weights} of {name}: {error}. Give a file: model.checkpoint=FILE."
+            f"{source} cannot fetch the weights of {name}: {error}. Give a file: model.checkpoint=FILE."
         ) from error
     except Exception as error:
-        asked = f", weights {weights}" if weights is not None else ""
         raise SourceError(
-            f"{source} cannot build {name}{asked}: {type(error).__name__}: {error}. "
+            f"{source} cannot build {name}: {type(error).__name__}: {error}. "
             "Look at model.arguments, which are the constructor's."
         ) from error
 
 
-def _check_memory(name: str, make: Callable[[], nn.Module]) -> None:
-    """Build the model without memory first: a config's default may be larger than the machine."""
+def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
+    """Build a model without memory first: the default of a config may be larger than the machine."""
+    if nn.Linear(1, 1).weight.is_meta:  # built without memory anyway
+        return
     try:
         with torch.device("meta"):
-            need = sum(tensor.nbytes for tensor in make().parameters())
+            size = sum(tensor.nbytes for tensor in make().parameters())
     except Exception:  # noqa: BLE001  # not every model can be built so, and then it is just built
         return
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
+    check_memory(name, size)
+
+
+def check_memory(name: str, size: int) -> None:
+    """Refuse a model that cannot fit, before the system ends the process without a word.
+
+    Args:
+        name: the model's, for the message.
+        size: what will be allocated, in bytes.
+
+    Raises:
+        SourceError: it is more than the machine has.
+    """
+    if not hasattr(os, "sysconf"):  # Windows does not say it so simply
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
         raise SourceError(
-            f"{name} takes {need / 2**30:.0f} GiB, this machine has {have / 2**30:.0f}. "
-            "Make it smaller by its config's own numbers, as in model.arguments.num_hidden_layers=2."
+            f"{name} takes {size / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}. Make it smaller by its "
+            "config's own numbers, as in +model.arguments.num_hidden_layers=2; a plan needs no memory: dry_run=true."
         )
 
 

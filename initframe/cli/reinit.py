@@ -36,6 +36,7 @@ def run(config: Any) -> None:
     if job["dry_run"]:
         say(f"{plan}\nA dry run: nothing was written.")
         return
+    sources.check_memory(plan.title, sum(tensor.nbytes for tensor in model.parameters() if tensor.is_meta))
     folder = output_directory()
     with replacing(*(folder / name for name in FILES)) as drafts:
         with filling(plan) as advance:

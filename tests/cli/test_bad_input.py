@@ -39,7 +39,7 @@ ONE_LINE = {
     "model.source=torchvisoin": ["unknown model.source", "Closest: torchvision"],
     "+model.weihgts=DEFAULT": ["unknown key model.weihgts", "Closest: weights"],
     "+model.arguments.num_clases=3": ["num_clases"],
-    "model.weights=NO_SUCH": ["weights NO_SUCH"],
+    "model.weights=NO_SUCH": ["no weights 'NO_SUCH'", "DEFAULT"],
     "model.checkpoint=nope.safetensors": ["nope.safetensors does not exist"],
     # the job
     "modl=alexnet": ["unknown key modl", "Closest: model"],
@@ -163,6 +163,13 @@ def test_a_plugin_that_fails(refused, user_folder, text):
     name = f"broken_{len(text)}"
     user_folder(f"{name}.py", text)
     assert PLUGINS[text] in refused(*SMALL, f"plugins=[{name}]")
+
+
+def test_a_model_larger_than_the_machine(refused, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda _: 1000)
+    message = refused(*SMALL)
+    assert "this machine has 0" in message
+    assert "dry_run=true" in message
 
 
 def test_a_law_that_fails(refused, user_folder):
