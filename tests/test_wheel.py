@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -41,13 +42,20 @@ hydra:
 """
 
 
+def built(kind: str, source: Path, folder: Path) -> Path:
+    """Build an sdist or a wheel."""
+    line = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", folder]
+    subprocess.run(line, cwd=source, env=clean(), capture_output=True, check=True)
+    return next(folder.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
+    """A wheel, built as an index would: from the sdist."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True, env=clean()
-    )
-    return next(folder.glob("*.whl"))
+    with tarfile.open(built("sdist", ROOT, folder)) as archive:
+        archive.extractall(folder, filter="data")
+    return built("wheel", next(path for path in folder.iterdir() if path.is_dir()), folder)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +108,11 @@ def test_a_foreign_hydra_app(installed, tmp_path):
     assert bias == "[0.0, 0.0, 0.0]"
     assert preset == "orthogonal_relu"
     assert Path(place).is_relative_to(installed)
+
+
+def test_the_wheel_is_the_same_from_the_repository(wheel, tmp_path):
+    direct = built("wheel", ROOT, tmp_path)
+    assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
 @pytest.mark.parametrize("command", ["initframe-reinit", "initframe-train"])
