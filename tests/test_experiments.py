@@ -63,6 +63,7 @@ def test_head_only(run, monkeypatch):
     out = run(reinit.main, "experiment=head_only", "hydra.run.dir=run")
     written = load_file("run/model.safetensors")
     assert {name for name in trained if not torch.equal(written[name], trained[name])} == {"fc.weight", "fc.bias"}
+    assert "ResNet × head_only, seed 0" in out
     assert "Untouched (60)" in out
 
 
@@ -175,6 +176,9 @@ WRONG = {
     "prune=1": "prune is a share",
     "epochs=-1": "epochs is a whole number",
     "images=many": "images is a whole number",
+    "images=3": "images is a whole number, 10 or more",
+    "freeze=[conv_layer.*]": "freeze: 'conv_layer.*' matches no parameter. Closest: conv_layers",
+    "freeze=['*']": "leaves nothing to train",
     "freeze=conv": "freeze is a list",
     "experiment=head_only": "initframe-reinit, a new head",
 }

@@ -72,13 +72,17 @@ def import_plugins(names: list[str]) -> None:
 
 
 def chosen(group: str) -> str:
-    """What was chosen in a config group: ``xavier_relu``; ``xavier_relu+head_small`` where one lies over the other."""
+    """What was chosen in a config group: ``xavier_relu``; ``xavier_relu+head_small`` where one lies over the other.
+
+    Where an experiment was chosen, its name says more: it may hold parts of the group itself.
+    """
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
 
-    choices = HydraConfig.get().runtime.choices
+    made = HydraConfig.get().runtime.choices
     lists = [text.partition("=")[2].strip("[]") for text in overrides() if text.startswith(f"{group}=[")]
-    name = choices.get(group) or "".join(lists[-1:]).replace(",", "+") or choices.get("experiment") or "recipe"
-    changed = any(text.lstrip("+~").startswith(f"{group}.") for text in overrides())
+    name = made.get("experiment") or made.get(group) or "".join(lists[-1:]).replace(",", "+") or "recipe"
+    starts = (f"{group}.", f"{group}=") if made.get("experiment") else (f"{group}.",)
+    changed = any(text.lstrip("+~").startswith(starts) for text in overrides())
     return f"{name}, changed" if changed else name
 
 

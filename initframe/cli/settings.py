@@ -18,6 +18,7 @@ class Setting(NamedTuple):
 
 SEED = Setting("an integer from 0 to 2**64 - 1", lambda v: type(v) is int and 0 <= v < 2**64)
 COUNT = Setting("a whole number, 0 or more", lambda v: type(v) is int and v >= 0)
+SIZE = Setting("a whole number, 10 or more", lambda v: type(v) is int and v >= 10)
 SHARE = Setting("a share, 0 or more and below 1", lambda v: type(v) in (int, float) and 0 <= v < 1)
 FLAG = Setting("true or false", lambda v: isinstance(v, bool))
 GENERATOR = Setting("stream or torch", lambda v: v in ("stream", "torch"))

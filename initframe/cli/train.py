@@ -22,13 +22,23 @@ from initframe.checkpoint import replacing
 from initframe.cli.digits import Digits, load_digits
 from initframe.cli.job import hydra_job, import_plugins, output_directory, siblings
 from initframe.cli.screen import progress, say
-from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, settings
-from initframe.errors import InitframeError
+from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, SIZE, settings
+from initframe.errors import InitframeError, closest
 from initframe.plan import Plan, table
 from initframe.resolver import resolve
 
 BATCH, RATE = 64, 1e-3
 FILE = "results.json"
+WANTED = {
+    "model": DATA,
+    "starts": DATA,
+    "freeze": NAMES,
+    "prune": SHARE,
+    "epochs": COUNT,
+    "images": SIZE,
+    "seed": SEED,
+    "plugins": NAMES,
+}
 
 Masks = Mapping[str, Tensor]
 Rows = dict[str, list[float]]
@@ -36,14 +46,13 @@ Rows = dict[str, list[float]]
 
 def run(config: Any) -> None:
     """Every start resolved before any is trained; then a row of accuracies for each."""
-    job = settings(
-        config, model=DATA, starts=DATA, freeze=NAMES, prune=SHARE, epochs=COUNT, images=COUNT, seed=SEED, plugins=NAMES
-    )
+    job = settings(config, **WANTED)
     if not job["starts"]:
         raise InitframeError("starts is empty: there is nothing to compare. Give one: +starts.xavier=xavier_relu.")
     import_plugins(job["plugins"])
     torch.manual_seed(job["seed"])
     trial = Trial(sources.build(job["model"]), *load_digits(job["images"]), job["freeze"], job["epochs"])
+    _check_freeze(trial)
     plans = {label: resolve(recipe, trial.model) if recipe else None for label, recipe in job["starts"].items()}
     runs = len(plans) * (3 if job["prune"] else 1)
     folder = output_directory()
@@ -127,6 +136,16 @@ class Trial:
                 self.advance(1)
             accuracies.append(accuracy(model, self.test))
         return accuracies
+
+
+def _check_freeze(trial: Trial) -> None:
+    """Refuse patterns that freeze nothing, and patterns that freeze everything."""
+    names = [name for name, _ in trial.model.named_parameters()]
+    idle = [pattern for pattern in trial.freeze if not any(fnmatchcase(name, pattern) for name in names)]
+    if idle:
+        raise InitframeError(*(f"freeze: {p!r} matches no parameter. {closest(p, names)}".rstrip() for p in idle))
+    if all(any(fnmatchcase(name, pattern) for pattern in trial.freeze) for name in names):
+        raise InitframeError(f"freeze {trial.freeze} leaves nothing to train. Leave a layer out, as the head.")
 
 
 def _rows(trial: Trial, label: str, plan: Plan | None, job: Mapping[str, Any]) -> Iterator[tuple[str, list[float]]]:
