@@ -39,7 +39,13 @@ def started(folder: Path, replaced: bool) -> subprocess.Popen[str]:
         (folder / "run/model.safetensors").write_text("of an earlier run")
     arguments = ["plugins=[slow_law]", "model=plugin", "model.name=tiny", "hydra.run.dir=run", "init=zeros_bias"]
     line = [sys.executable, str(SCRIPT), *arguments, "init.rules.biases.init=slow"]
-    return subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, cwd=folder, preexec_fn=_hears_interrupts, **pipes)  # noqa: PLW1509
+
+
+def _hears_interrupts() -> None:
+    """What runs in the background of a script inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
