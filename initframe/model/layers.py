@@ -120,9 +120,9 @@ def read_config(model: nn.Module) -> dict[str, float]:
     >>> read_config(Model())
     {'d_model': 512, 'dropout': 0.1}
     """
-    config = getattr(model, "config", None)
+    config = _answer(model, "config")
     facts = numbers(_attributes(config))
-    synonyms = getattr(config, "attribute_map", None)
+    synonyms = _answer(config, "attribute_map")
     if isinstance(synonyms, Mapping):
         facts |= {word: facts[meant] for word, meant in synonyms.items() if meant in facts}
     return facts
@@ -145,8 +145,16 @@ def _attributes(config: object) -> Mapping[Any, Any]:
     if isinstance(config, Mapping):
         return config
     if dataclasses.is_dataclass(config):
-        return {one.name: getattr(config, one.name, None) for one in dataclasses.fields(config)}
+        return {one.name: _answer(config, one.name) for one in dataclasses.fields(config)}
     return getattr(config, "__dict__", {})
+
+
+def _answer(thing: object, attribute: str) -> Any:
+    """Ask for an attribute; a config may refuse one that its layers do not share (transformers' per-layer configs)."""
+    try:
+        return getattr(thing, attribute, None)
+    except Exception:  # noqa: BLE001 - whatever a property raises, there is no number
+        return None
 
 
 def _is_fact(name: object, value: float) -> bool:

@@ -103,6 +103,19 @@ class TestConfig:
 
         assert self.model(Config()) == {"d_model": 512, "hidden_size": 512}
 
+    def test_numbers_that_a_config_refuses_to_name_are_left_out(self):
+        @dataclass
+        class PerLayer:
+            depth: int = 12
+            heads: int = 4
+
+            def __getattribute__(self, name):
+                if name == "heads":
+                    raise RuntimeError("varies between layers")
+                return super().__getattribute__(name)
+
+        assert self.model(PerLayer()) == {"depth": 12}
+
     @pytest.mark.parametrize("config", [None, "text", 7, lambda: None, object(), {}])
     def test_anything_else_has_no_numbers(self, config):
         assert self.model(config) == {}
