@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
 from zoo.soundness import assert_sound, on_meta
 
 spec = find_spec("timm")

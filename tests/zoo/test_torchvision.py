@@ -8,6 +8,7 @@ import pytest
 import torch
 from torchvision import models
 from torchvision.models.regnet import BlockParams
+
 from zoo.soundness import assert_sound, on_meta
 
 # Constructors that would load weights for a part, or draw slowly, unless told not to.

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from zoo.soundness import assert_sound, on_meta
 
 from initframe.model import survey
+from zoo.soundness import assert_sound, on_meta
 
 spec = find_spec("transformers")
 ROOT = Path(spec.origin).parent / "models" if spec else Path("nowhere")
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(spec is None, reason="transformers is not instal
 
 # Numbers without which a default config describes no model.
 NEEDED = {
-    **dict.fromkeys(["autoformer", "informer", "time_series_transformer"], {"prediction_length": 4}),
-    **dict.fromkeys(["hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl", "ministral"], {"head_dim": 64}),
+    **{family: {"prediction_length": 4} for family in ("autoformer", "informer", "time_series_transformer")},
+    **{family: {"head_dim": 64} for family in ("hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl", "ministral")},
     "esm": {"vocab_size": 33},
 }
 FEW = 2
@@ -29,12 +29,34 @@ COUNTS = {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth"} | {
 # Families whose layers belong together in ways that a config does not say.
 INDIVISIBLE = {"gemma3n", "mask2former", "maskformer", "neomme"}
 # Families whose default config the library itself cannot build, or only with libraries that are not here.
-UNBUILT = set(
-    "aya_vision chameleon cohere_compass dbrx deepseek_ocr2 diffusion_gemma dinat dots1 emu3 funnel gemma4_assistant "
-    "gemma4_unified_assistant granite4_vision higgs_audio_v2_tokenizer layoutlmv2 lfm2_moe moonshine_streaming "
-    "musicgen musicgen_melody nemotron perception_lm pp_ocrv5_server_det pp_ocrv6_medium_det qwen4_exp timm_backbone "
-    "vitmatte".split()
-)
+UNBUILT = [
+    "aya_vision",
+    "chameleon",
+    "cohere_compass",
+    "dbrx",
+    "deepseek_ocr2",
+    "diffusion_gemma",
+    "dinat",
+    "dots1",
+    "emu3",
+    "funnel",
+    "gemma4_assistant",
+    "gemma4_unified_assistant",
+    "granite4_vision",
+    "higgs_audio_v2_tokenizer",
+    "layoutlmv2",
+    "lfm2_moe",
+    "moonshine_streaming",
+    "musicgen",
+    "musicgen_melody",
+    "nemotron",
+    "perception_lm",
+    "pp_ocrv5_server_det",
+    "pp_ocrv6_medium_det",
+    "qwen4_exp",
+    "timm_backbone",
+    "vitmatte",
+]
 
 
 @functools.cache
