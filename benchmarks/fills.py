@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 import subprocess
 import sys
@@ -171,7 +172,8 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {len(names) or '?'} cores, {platform.system()}"
+    load = f", other load before the run: {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{names[0] if names else platform.processor()}, {len(names) or '?'} cores, {platform.system()}{load}"
 
 
 def table(rows: list[Row]) -> str:
@@ -192,6 +194,7 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
+    where = machine()
     n, budget, rows = given.elements, given.seconds, []
     parts = (
         elementwise(n, budget),
@@ -206,7 +209,7 @@ def main() -> None:
             rows.append(measured)
     text = f"""# Fills: figures of one run of `python benchmarks/fills.py`
 
-{machine()}; torch {torch.__version__}; {given.threads} threads; {n:,} float32 elements, memory warm unless said;
+{where}; torch {torch.__version__}; {given.threads} threads; {n:,} float32 elements, memory warm unless said;
 backend: {stream.backend_of("cpu")}.
 
 {table(rows)}
