@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,22 +145,27 @@ class Report:
             f"{self.plan.title} × {self.plan.recipe.name}, seed {self.seed}: "
             f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
         )
-        rows = [_row(result) for result in self.results]
+        # Where memory is new nothing was before; then the plan's promise stands beside what came of it.
+        from_plan = not any(result.before for result in self.results)
+        rows = [_row(result, from_plan) for result in self.results]
         measured = any(result.after for result in self.results)
-        numbers = ("mean\nbefore → after", "std\nbefore → after") if measured else ("mean ± std",)
+        change = "planned → measured" if from_plan else "before → after"
+        numbers = (f"mean\n{change}", f"std\n{change}") if measured else ("mean ± std",)
         columns = ("tensor", "shape", "rule", "fill", *numbers)
         stale = [f"Stale: {name} is an averaged copy; it still holds the weights from before." for name in self.stale]
         stale = [wrapped(line, width) for line in stale]
         return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *stale])
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _row(result: Result, from_plan: bool) -> tuple[str, ...]:
     a = result.assignment
     cells = (a.slot.name, shape(a.slot), a.rule.name, str(a.fill))
     if not result.after:
         return (*cells, moments(a.fill))
-    old, new = result.before and result.before.moments, result.after.moments
-    mean, std = (_tiny(old.mean), f"{old.std:.3g}") if old else ("—", "—")  # where there was no memory before
+    old = Moments(a.fill.mean, a.fill.std) if from_plan else result.before and result.before.moments
+    known = old is not None and not math.isnan(old.std)
+    mean, std = (_tiny(old.mean), f"{old.std:.3g}") if old and known else ("—", "—")
+    new = result.after.moments
     return (*cells, f"{mean} → {_tiny(new.mean)}", f"{std} → {new.std:.3g}")
 
 
