@@ -17,7 +17,18 @@ from typing import Any
 from initframe.errors import closest
 from initframe.recipe.grammar import ARITHMETIC, COMPARISONS, ExpressionError, check_finite, syntax_tree
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "Expression", "ExpressionError", "is_taken", "number", "parse", "truth"]
+__all__ = [
+    "CONSTANTS",
+    "FUNCTIONS",
+    "UNREADABLE",
+    "Expression",
+    "ExpressionError",
+    "Unread",
+    "is_taken",
+    "number",
+    "parse",
+    "truth",
+]
 
 FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
     {"sqrt": math.sqrt, "log": math.log, "min": min, "max": max}
@@ -74,6 +85,21 @@ class Expression:
         False
         """
         return _walk(self.tree)(names)
+
+
+class Unread(Exception):  # noqa: N818  # no news: what is wrong was told when the recipe was read
+    """A value depends on an expression that could not be read."""
+
+
+class _Unreadable(Expression):
+    """Stands where an expression could not be read, so that what depends on it is not a problem of its own."""
+
+    def evaluate(self, names: Mapping[str, Any]) -> float | bool:
+        del names
+        raise Unread
+
+
+UNREADABLE: Expression = _Unreadable("unreadable", frozenset(), ast.Constant(0))
 
 
 def parse(source: str | float) -> Expression:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from initframe.errors import RecipeError, closest
-from initframe.recipe.expressions import Expression, is_taken
+from initframe.recipe.expressions import UNREADABLE, Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
 from initframe.recipe.plain import check_size, plain_copy, shown, strangers
 from initframe.recipe.presets import presets
@@ -214,6 +214,7 @@ def _read_vars(data: object) -> tuple[dict[str, Expression], list[str]]:
         try:
             variables[name] = _read_var(name, value)
         except ValueError as error:
+            variables[name] = UNREADABLE
             facts.append(f"vars.{name}: {error}")
     return variables, facts
 

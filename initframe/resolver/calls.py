@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,7 @@ from initframe.errors import RecipeError
 from initframe.initializers.arguments import bind, check, signature
 from initframe.initializers.table import Initializer
 from initframe.recipe.expressions import ExpressionError, parse
-from initframe.recipe.recipe import Rule
+from initframe.recipe.rule import RULE_KEYS, Rule
 
 Arguments = dict[str, Any]
 
@@ -68,7 +69,7 @@ def prepare(rule: Rule) -> tuple[Call | None, list[str]]:
         return None, [f"{rule.describe()}: {error}"]
     known = signature(function)
     numbers = {k: v for k, v in rule.arguments.items() if k in known and known[k].numeric}
-    facts = [f"{rule.init}: {fact}{_stale(rule, fact)}" for fact in check(function, rule.arguments)]
+    facts = [f"{rule.init}: {fact}{_hint(rule, fact)}" for fact in check(function, rule.arguments)]
     facts += _ungrammatical(numbers)
     if facts:
         return None, [f"{rule.describe()}: {fact}" for fact in facts]
@@ -84,10 +85,14 @@ def _parsed(value: Any) -> Any:
     return parse(value) if isinstance(value, str) else value
 
 
-def _stale(rule: Rule, fact: str) -> str:
-    """A hint for keywords that an overlay left behind."""
-    left = next((k for k in rule.arguments if fact.startswith(f"unknown argument {k!r}")), None)
-    return f" If another recipe left it behind, remove it: ~init.rules.{rule.name}.{left}" if left else ""
+def _hint(rule: Rule, fact: str) -> str:
+    """What an unknown keyword may be: a key of the rule, misspelt, or what an overlay left behind."""
+    key = next((k for k in rule.arguments if fact.startswith(f"unknown argument {k!r}")), None)
+    if key is None:
+        return ""
+    if meant := get_close_matches(key, RULE_KEYS, n=1, cutoff=0.85):
+        return f" If the rule's own key is meant, write {meant[0]}."
+    return f" If another recipe left it behind, remove it: ~init.rules.{rule.name}.{key}"
 
 
 def _ungrammatical(numbers: Mapping[str, Any]) -> Iterator[str]:

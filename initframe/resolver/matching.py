@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from initframe.model import Slot, Survey
-from initframe.recipe.expressions import ExpressionError, truth
+from initframe.recipe.expressions import ExpressionError, Unread, truth
 from initframe.recipe.patterns import Pattern, layer_counts, plural
 from initframe.recipe.recipe import Rule
 from initframe.resolver.calls import Call
@@ -147,9 +147,11 @@ def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -
                 found = matcher.match(slots[name], ground)
             except ExpressionError as error:
                 problems.on(rule, slots[name], f"where {rule.where.text if rule.where else ''!r}: {error}")
-                continue
-            if found:
-                matches[name].append(found)
+            except Unread:
+                problems.on(rule, slots[name], "")
+            else:
+                if found:
+                    matches[name].append(found)
     return dict(matches)
 
 

@@ -25,8 +25,11 @@ class Problems:
     shared: dict[tuple[str, str], list[Slot]] = field(default_factory=dict)
 
     def on(self, rule: Rule, slot: Slot, fact: str) -> None:
-        """Note a fact about one tensor under one rule; as a sentence, it ends with a full stop."""
-        self.shared.setdefault((rule.describe(), fact.removesuffix(".") + "."), []).append(slot)
+        """Note a fact about one tensor under one rule; as a sentence, it ends with a full stop.
+
+        An empty one is known already: the rule has failed, and nothing more is told of it.
+        """
+        self.shared.setdefault((rule.describe(), fact and fact.removesuffix(".") + "."), []).append(slot)
 
     def has(self, rule: Rule) -> bool:
         """Whether a rule has failed on some tensor."""
@@ -39,7 +42,7 @@ class Problems:
             RecipeError: all of them are the recipe's own.
             ResolveError: otherwise.
         """
-        told = [f"{rule} on {named(slots)}: {fact}" for (rule, fact), slots in self.shared.items()]
+        told = [f"{rule} on {named(slots)}: {fact}" for (rule, fact), slots in self.shared.items() if fact]
         if problems := self.recipe + self.model + told:
             raise (RecipeError if len(problems) == len(self.recipe) else ResolveError)(*problems)
 

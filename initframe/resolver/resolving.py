@@ -15,7 +15,7 @@ from initframe.initializers.arguments import ArgumentError
 from initframe.model import Slot, survey
 from initframe.model.survey import collector_paused
 from initframe.plan import Assignment, Plan
-from initframe.recipe.expressions import ExpressionError
+from initframe.recipe.expressions import ExpressionError, Unread
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.asking import asked
@@ -93,8 +93,8 @@ def _assign(
         declined: dict[str, str] = {}
         try:
             settled = _settle(slot, several, ground, declined)
-        except (InitframeError, ArgumentError, ExpressionError) as error:
-            for fact in error.args:
+        except (InitframeError, ArgumentError, ExpressionError, Unread) as error:
+            for fact in error.args or [""]:
                 problems.on(several[-1].rule, slot, str(fact))
             continue
         for rule, reason in declined.items():
@@ -149,7 +149,7 @@ def _is_blocked(slot: Slot, winner: Match, ground: Ground) -> bool:
         return True
     try:
         return fit(winner, slot, ground)[0] != Constant(0.0)
-    except (InitframeError, ArgumentError, ExpressionError):
+    except (InitframeError, ArgumentError, ExpressionError, Unread):
         return True
 
 
@@ -174,7 +174,7 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, ground
             same = fit(other, slot, ground)[0] == fill
         except Declined:
             continue
-        except (InitframeError, ArgumentError, ExpressionError):
+        except (InitframeError, ArgumentError, ExpressionError, Unread):
             same = False
         if not same:
             mine, theirs = (", ".join(sorted(match.names)) for match in (winner, other))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from trees import trees
 
 from initframe.model import survey
 
@@ -231,44 +231,6 @@ def test_a_state_dicts_prefix_stays():
 
 
 # --- any tree ----------------------------------------------------------------
-
-odd_names = st.text(min_size=1, max_size=6).filter(lambda text: "." not in text) | st.sampled_from(
-    ["module", "_orig_mod", "weight", "parametrizations", "original0", "0", "  ", "*", "[a]", "ü", "bias\n"]
-)
-
-
-@st.composite
-def trees(draw, depth=3):
-    """A random module tree with odd names, tied tensors and shared modules."""
-    pool_modules, pool_tensors = [], []
-
-    def tensor():
-        if pool_tensors and draw(st.booleans()):
-            return draw(st.sampled_from(pool_tensors))
-        fresh = nn.Parameter(torch.zeros(draw(st.lists(st.integers(0, 3), max_size=3))))
-        pool_tensors.append(fresh)
-        return fresh
-
-    def module(level):
-        if pool_modules and draw(st.integers(0, 4)) == 0:
-            return draw(st.sampled_from(pool_modules))
-        tree = nn.Module()
-        for name in draw(st.lists(odd_names, max_size=3, unique=True)):
-            if hasattr(tree, name):
-                continue
-            kind = draw(st.sampled_from(["parameter", "buffer", "lost", "child", "nothing"]))
-            if kind == "parameter":
-                tree.register_parameter(name, tensor())
-            elif kind == "child" and level:
-                tree.add_module(name, module(level - 1))
-            elif kind == "nothing":
-                tree.register_parameter(name, None)
-            else:
-                tree.register_buffer(name, tensor().detach(), persistent=kind == "buffer")
-        pool_modules.append(tree)
-        return tree
-
-    return module(depth)
 
 
 @settings(max_examples=200, deadline=None)

@@ -303,3 +303,27 @@ def test_bad_files_are_one_clear_message(tmp_path, text, fact):
 def test_an_unknown_preset_is_told_the_closest():
     (problem,) = problems("xavier_rleu", Net(), RecipeError)
     assert "Closest: xavier_relu" in problem
+
+
+# --- what follows from a problem is no problem of its own ------------------------------------------------------------
+
+
+def test_a_variable_that_cannot_be_read_is_told_once():
+    recipe = rules(
+        {
+            "fc1.weight": {"init": "normal", "std": "2 * base"},
+            "fc2.weight": {"init": "ones", "where": "base > 1"},
+            "*.bias": {"init": "constant", "val": "bass"},
+        },
+        vars={"base": "2 *"},
+    )
+    broken, unknown = problems(recipe, Net())
+    assert "vars.base: '2 *' is not an expression" in broken
+    assert unknown.startswith("rule '*.bias' on fc1.bias [128], fc2.bias [10]: argument 'val': unknown name 'bass'")
+
+
+def test_a_misspelt_key_of_the_rule_is_told_as_one():
+    (text,) = problems(rules(w={"match": "*.weight", "init": "zeros", "exlude": "fc2.*"}), Net(), RecipeError)
+    assert text.endswith(
+        "zeros: unknown argument 'exlude'. It takes none. If the rule's own key is meant, write exclude."
+    )
