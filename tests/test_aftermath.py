@@ -10,10 +10,10 @@ import initframe
 from initframe.errors import ResolveError
 
 
-def trained(model=None, kind=torch.optim.Adam):
+def trained(model=None, kind=torch.optim.Adam, **options):
     """A model after one step, with its optimizer."""
     model = model or Net()
-    optimizer = kind(model.parameters(), lr=0.1)
+    optimizer = kind(model.parameters(), lr=0.1, **options)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
@@ -55,6 +55,63 @@ def test_the_originals_of_a_parametrization_are_what_an_optimizer_knows():
     assert set(optimizer.state) == {model.bias}
 
 
+OPTIMIZERS = [
+    (torch.optim.Adam, {"amsgrad": True}),
+    (torch.optim.AdamW, {}),
+    (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    (torch.optim.Adagrad, {}),
+    (torch.optim.RMSprop, {"momentum": 0.5, "centered": True}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), OPTIMIZERS)
+def test_whatever_the_state_is_the_next_step_is_a_first_step(kind, options):
+    model, optimizer = trained(kind=kind, **options)
+    initframe.reinit(model, rules({"fc1.*": "normal"}), seed=0, optimizer=optimizer)
+    assert not optimizer.state.keys() & {model.fc1.weight, model.fc1.bias}
+    assert {model.fc2.weight, model.fc2.bias} <= optimizer.state.keys()
+    fresh = Net()
+    initframe.reinit(fresh, rules({"fc1.*": "normal"}), seed=0)
+    first = kind(fresh.parameters(), lr=0.1, **options)
+    for one, other in zip(model.parameters(), fresh.parameters(), strict=True):
+        one.grad, other.grad = torch.full_like(one, 0.3), torch.full_like(other, 0.3)
+    optimizer.step()
+    first.step()
+    assert torch.equal(model.fc1.weight, fresh.fc1.weight)
+
+
+def test_momentum_without_state_yet_is_nothing_to_forget():
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    initframe.reinit(model, rules({"*": "normal"}), seed=0, optimizer=optimizer)
+    assert not optimizer.state
+
+
+def test_groups_keep_their_settings_and_what_was_not_written():
+    model = Net()
+    groups = [{"params": model.fc1.parameters(), "lr": 0.1}, {"params": model.fc2.parameters(), "weight_decay": 0.5}]
+    optimizer = torch.optim.AdamW(groups, lr=0.2)
+    model(torch.ones(1, 784)).sum().backward()
+    optimizer.step()
+    initframe.reinit(model, rules({"*.weight": "normal"}), seed=0, optimizer=optimizer)
+    assert set(optimizer.state) == {model.fc1.bias, model.fc2.bias}
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.1, 0.01), (0.2, 0.5)]
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2]
+
+
+def test_an_optimizer_of_other_parameters_forgets_nothing():
+    model, (_, optimizer) = Net(), trained()
+    initframe.reinit(model, rules({"*": "normal"}), seed=0, optimizer=optimizer)
+    assert len(optimizer.state) == 4
+
+
+def test_what_is_refused_leaves_the_state_alone():
+    model, optimizer = trained()
+    with pytest.raises(ResolveError):
+        initframe.reinit(model, rules({"*": "xavier_uniform"}), seed=0, optimizer=optimizer)
+    assert len(optimizer.state) == 4
+
+
 def test_tied_tensors_are_forgotten_once():
     model, optimizer = trained(Tower())
     initframe.reinit(model, rules({"head.weight": "normal"}), seed=0, optimizer=optimizer)
@@ -91,3 +148,15 @@ def test_averages_that_hold_the_old_weights_are_named():
 def test_averages_are_not_stale_where_they_were_written_too_or_nothing_was():
     assert initframe.reinit(Trainer(), rules({"*": "normal"}), seed=0).stale == ()
     assert initframe.reinit(Trainer(), rules({"net.*": "keep"}), seed=0).stale == ()
+
+
+@pytest.mark.parametrize("kind", ["ModelEmaV2", "ModelEmaV3"])
+def test_the_averages_of_timm_are_known(kind):
+    average = getattr(pytest.importorskip("timm.utils"), kind)
+    model = nn.Module()
+    model.net = Net()
+    model.ema = average(model.net)
+    before = bits(model.ema)
+    report = initframe.reinit(model, rules({"net.*": "normal"}), seed=0)
+    assert report.stale == ("ema",)
+    assert changed(model.ema, before) == set()

@@ -143,3 +143,11 @@ def test_a_layer_of_ones_own_has_the_meaning_of_its_base():
 
     assert survey(Mine(4, 6, 2, stride=2)).slots[0].effective_fan_in == 4
     assert meaning(None, "weight") == Meaning()
+
+
+@pytest.mark.parametrize("change", [{"stride": (0, 2)}, {"stride": "no"}, {"groups": 0}, {"groups": -1.5}])
+def test_settings_that_no_convolution_can_run_with_are_none(change):
+    layer = nn.ConvTranspose2d(4, 6, 3)
+    vars(layer).update(change)
+    weight = survey(layer).slots[0]
+    assert (weight.effective_fan_in, weight.effective_fan_out) == (36, 54)
