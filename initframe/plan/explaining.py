@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def sentences(a: Assignment) -> Iterator[str]:
     """Say what happens to one tensor, and why, sentence by sentence."""
     slot = a.slot
-    trained = "" if slot.requires_grad else "frozen "
+    trained = "" if slot.requires_grad or slot.kind == "buffer" else "frozen "
     tied = f", tied to {', '.join(slot.aliases)}," if slot.aliases else ""
     facts = f"{trained}{slot.kind}, shape {shape(slot)}, {str(slot.dtype).removeprefix('torch.')}"
     yield f"{slot.name} ({facts}){tied} gets {a.fill} from {a.rule.describe()}, {a.rule.init}."
