@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -52,7 +53,7 @@ def misfit(fill: Fill, shape: Shape, dtype: torch.dtype) -> str | None:
     True
     """
     if fill.law:
-        return _undrawable(fill) or _overflow(fill, dtype)
+        return _no_number(fill) or _undrawable(fill) or _overflow(fill, dtype)
     # One part after the other: what lies inside of a part is looked at when the part itself is sound.
     return next(filter(None, (_fact(part, here, dtype) for part, here in _parts(fill, shape))), None)
 
@@ -90,7 +91,30 @@ def _parts(fill: Fill, shape: Shape) -> Iterator[tuple[Fill, Shape]]:
 
 
 def _fact(part: Fill, shape: Shape, dtype: torch.dtype) -> str | None:
-    return _other_shape(part, shape) or _undrawable(part) or _overflow(part, dtype)
+    return _no_number(part) or _other_shape(part, shape) or _undrawable(part) or _overflow(part, dtype)
+
+
+def _no_number(part: Fill) -> str | None:
+    """What stands for a number and is none: an initializer of one's own may return anything."""
+    for name in _numbers(type(part)):
+        value = getattr(part, name)
+        if type(value) is not float and not _is_number(value):
+            return f"{part.kind}: {name} is {value!r}. Give a real number."
+    return None
+
+
+@cache
+def _numbers(kind: type[Fill]) -> tuple[str, ...]:
+    """The names of a fill's numbers."""
+    return tuple(field.name for field in fields(kind) if field.type in ("float", float))
+
+
+def _is_number(value: object) -> bool:
+    """Whether float() takes it: an int may be too large, and whatever else is no number."""
+    try:
+        return isinstance(value, int | float) and isinstance(float(value), float)
+    except OverflowError:
+        return False
 
 
 def _other_shape(part: Fill, shape: Shape) -> str | None:

@@ -141,3 +141,12 @@ def test_a_law_of_ones_own_is_tried(fn, fact):
     law = Elementwise(fn, 0, 1)
     assert re.search(fact, failure(law, CPU))
     assert re.search(fact, failure(Masked(law, (3, 3), (0,), 0.0), CPU))
+
+
+@pytest.mark.parametrize("value", ["a", [1], None, 1j, torch.tensor(0.1), torch.ones(2), 10**400])
+@pytest.mark.parametrize("kind", [Constant, lambda value: Normal(0.0, value), lambda value: Uniform(value, 1.0)])
+def test_numbers_of_a_fill_are_numbers(kind, value):
+    fact = misfit(kind(value), (2, 2), torch.float32)
+    assert fact.endswith("Give a real number.")
+    inside = initframe.Blocks((Constant(0), kind(value)), (1, 1), 0)
+    assert misfit(inside, (2, 2), torch.float32) == fact
