@@ -96,7 +96,8 @@ def _fact(part: Fill, shape: Shape, dtype: torch.dtype) -> str | None:
 
 def _no_number(part: Fill) -> str | None:
     """What stands for a number and is none: an initializer of one's own may return anything."""
-    for name in _numbers(type(part)):
+    kind: type = type(part)
+    for name in _numbers(kind):
         value = getattr(part, name)
         if type(value) is not float and not _is_number(value):
             return f"{part.kind}: {name} is {value!r}. Give a real number."
@@ -104,8 +105,8 @@ def _no_number(part: Fill) -> str | None:
 
 
 @cache
-def _numbers(kind: type[Fill]) -> tuple[str, ...]:
-    """The names of a fill's numbers."""
+def _numbers(kind: type) -> tuple[str, ...]:
+    """The names of a kind of fill's numbers."""
     return tuple(field.name for field in fields(kind) if field.type in ("float", float))
 
 
