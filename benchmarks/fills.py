@@ -25,6 +25,11 @@ from torch import Tensor, nn
 import initframe
 from initframe import stream
 
+REST = 0.02
+"""Seconds between two turns: torch's threads go on turning for some time when their work is done, and would take
+processor time from whoever comes next."""
+TURN = 0.1
+"""Seconds of a turn, in which short work is repeated: processors take some milliseconds to wake up."""
 KEY = stream.key("benchmark", 0)
 LAWS = {"uniform": (-0.1, 0.1), "normal": (0.0, 0.02), "truncated_normal": (0.0, 0.02, -0.04, 0.04)}
 FIRST_DRAW = """
@@ -49,14 +54,18 @@ class Row(NamedTuple):
 
 
 def best(ours: Timed, theirs: Timed, budget: float, between: Timed = lambda: None) -> tuple[float, float]:
-    """The best seconds of two functions that take turns until each has had its budget, once at least."""
+    """The best seconds of two functions that take turns until each has had its budget, one turn at least."""
     seconds: list[list[float]] = [[], []]
     while not seconds[0] or min(map(sum, seconds)) < budget:
         for function, taken in zip((ours, theirs), seconds, strict=True):
-            start = time.perf_counter()
-            function()
-            between()
-            taken.append(time.perf_counter() - start)
+            time.sleep(REST)
+            begin = start = time.perf_counter()
+            while start - begin < TURN:
+                function()
+                between()
+                end = time.perf_counter()
+                taken.append(end - start)
+                start = end
     return min(seconds[0]), min(seconds[1])
 
 

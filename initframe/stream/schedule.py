@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 
@@ -23,15 +23,18 @@ class Task(NamedTuple):
     size: int
 
 
+Batch: TypeAlias = list[Task]
+
+
 def spread(tasks: Iterable[Task]) -> Iterator[int]:
-    """Run tasks on ``torch.get_num_threads()`` threads.
+    """Run tasks on ``torch.get_num_threads()`` threads, of which the calling one is one.
 
     Args:
         tasks: the work, read by the calling thread as it is needed. What one task does must not depend
             on another.
 
     Yields:
-        The sums of the results, batch by batch, in order.
+        The sums of the results, batch by batch, in no order that means anything.
 
     >>> sum(spread(Task(lambda k=k: k, size=1 << 19) for k in range(10)))
     45
@@ -41,19 +44,26 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
     if threads == 1 or len(first) < 2:
         yield from map(_run, chain(first, batches))
         return
-    waiting: deque[Future[int]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="initframe") as pool:
+    waiting: deque[tuple[Future[int], Batch]] = deque()
+    with ThreadPoolExecutor(threads - 1, thread_name_prefix="initframe") as pool:
         for batch in chain(first, batches):
-            waiting.append(pool.submit(_run, batch))
+            waiting.append((pool.submit(_run, batch), batch))
+            while waiting and waiting[0][0].done():
+                yield waiting.popleft()[0].result()
             if len(waiting) > AHEAD * threads:
-                yield waiting.popleft().result()
+                yield _finished(*waiting.pop())
         while waiting:
-            yield waiting.popleft().result()
+            yield _finished(*waiting.pop())
 
 
-def _batches(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+def _finished(handed_over: Future[int], batch: Batch) -> int:
+    """The result of a batch, which is taken back and run here where no other thread has begun it."""
+    return _run(batch) if handed_over.cancel() else handed_over.result()
+
+
+def _batches(tasks: Iterable[Task]) -> Iterator[Batch]:
     """Gather tasks until they weigh `BATCH`."""
-    batch: list[Task] = []
+    batch: Batch = []
     weight = 0
     for task in tasks:
         batch.append(task)
@@ -65,5 +75,5 @@ def _batches(tasks: Iterable[Task]) -> Iterator[list[Task]]:
         yield batch
 
 
-def _run(batch: list[Task]) -> int:
+def _run(batch: Batch) -> int:
     return sum(task.run() for task in batch)
