@@ -43,7 +43,11 @@ def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> 
     >>> clear_state(adam, [layer.weight]), layer.bias in adam.state
     (1, True)
     """
-    return sum(optimizer.state.pop(tensor, None) is not None for tensor in touched)
+    forgotten = [tensor for tensor in touched if optimizer.state.pop(tensor, None) is not None]
+    if forgotten and isinstance(optimizer, torch.optim.Adagrad):
+        # In older versions of torch it has state from the beginning, and no step works without.
+        optimizer.state.update(torch.optim.Adagrad(forgotten, **optimizer.defaults).state)
+    return len(forgotten)
 
 
 def stale_copies(model: object, touched: Iterable[Tensor]) -> tuple[str, ...]:

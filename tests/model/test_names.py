@@ -34,8 +34,9 @@ HONEST = ["module.weight", "module.bias", "_orig_mod.0.weight", "_orig_mod.0.bia
 
 
 def compiled(model):
-    """Compile a module; torch.compile makes a bare function of one that is compiled already."""
-    return model if type(model).__name__ == "OptimizedModule" else torch.compile(model)
+    """Compile a module; torch.compile makes a bare function of one that is compiled already, inside even."""
+    compiled = torch.compile(model)
+    return compiled if isinstance(compiled, nn.Module) else model
 
 
 WRAPPERS = {
