@@ -34,7 +34,8 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
             on another.
 
     Yields:
-        The sums of the results, batch by batch, in no order that means anything.
+        The sums of the results, batch by batch, in no order that means anything. Whoever stops reading, or is
+        stopped by an error, gets control back when every thread has ended: no task runs later than that.
 
     >>> sum(spread(Task(lambda k=k: k, size=1 << 19) for k in range(10)))
     45
@@ -44,16 +45,21 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
     if threads == 1 or len(first) < 2:
         yield from map(_run, chain(first, batches))
         return
+    pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="initframe")
     waiting: deque[tuple[Future[int], Batch]] = deque()
-    with ThreadPoolExecutor(threads - 1, thread_name_prefix="initframe") as pool:
+    try:
         for batch in chain(first, batches):
-            waiting.append((pool.submit(_run, batch), batch))
             while waiting and waiting[0][0].done():
                 yield waiting.popleft()[0].result()
-            if len(waiting) > AHEAD * threads:
-                yield _finished(*waiting.pop())
+            if len(waiting) < AHEAD * threads:
+                waiting.append((pool.submit(_run, batch), batch))
+            else:
+                yield _run(batch)
         while waiting:
             yield _finished(*waiting.pop())
+    finally:
+        # After an error, and where the reader stops, what no thread has begun is left undone.
+        pool.shutdown(cancel_futures=True)
 
 
 def _finished(handed_over: Future[int], batch: Batch) -> int:

@@ -1,8 +1,10 @@
 import threading
+import weakref
 
 import pytest
 import torch
 
+from initframe.stream import schedule
 from initframe.stream.schedule import BATCH, Task, spread
 
 
@@ -44,3 +46,77 @@ def test_small_work_stays_in_the_calling_thread(threads):
 def test_errors_reach_the_caller(threads):
     with pytest.raises(ZeroDivisionError):
         sum(spread(Task(lambda k=k: 1 // k, BATCH) for k in (3, 2, 1, 0)))
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """A gate for other threads than the calling one; it opens when they are told to end."""
+    opened = threading.Event()
+
+    class Pool(schedule.ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            opened.set()
+            super().shutdown(wait=wait)
+
+    monkeypatch.setattr(schedule, "ThreadPoolExecutor", Pool)
+    return opened
+
+
+def gated(gate, ran, number):
+    """Tasks that wait at a gate in any thread but this one."""
+    here = threading.current_thread()
+
+    def run(memory):
+        if threading.current_thread() is not here:
+            gate.wait()
+        ran.append(threading.current_thread())
+        return 1
+
+    for _ in range(number):
+        memory = Memory()
+        yield Task(lambda memory=memory: run(memory), BATCH)
+
+
+class Memory:
+    """What tasks hold."""
+
+
+@pytest.mark.parametrize("stop", ["reader", "task", "tasks"])
+def test_what_no_thread_has_begun_is_left_undone(threads, gate, stop):
+    ran = []
+
+    def fail():
+        raise ZeroDivisionError
+
+    def tasks():
+        yield from gated(gate, ran, 100)
+        if stop == "task":
+            yield Task(fail, BATCH)
+        fail()
+
+    sums = spread(tasks())
+    if stop == "reader":
+        next(sums)
+        sums.close()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            sum(sums)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("initframe")]
+    others = [thread for thread in ran if thread is not threading.current_thread()]
+    assert len(others) <= threads - 1
+
+
+def test_memory_is_held_no_longer_than_its_task(threads, gate):
+    alive = weakref.WeakSet()
+
+    def tasks():
+        for task in gated(gate, [], 1000):
+            alive.add(task.run.__defaults__[0])
+            most.append(len(alive))
+            yield task
+        gate.set()
+
+    most = []
+    assert sum(spread(tasks())) == 1000
+    assert max(most) <= schedule.AHEAD * threads + 4
