@@ -299,6 +299,19 @@ def test_inference_tensors_are_refused():
     assert "made in inference mode" in refused(rules(weight="normal"), model)
 
 
+def test_inside_inference_mode_its_tensors_are_filled():
+    bare = nn.Linear(2, 2)
+    initframe.reinit(bare, rules(weight="orthogonal", bias="normal"), seed=0)
+    with torch.inference_mode():
+        model = nn.Linear(2, 2)
+        plan = initframe.resolve(rules(weight="orthogonal", bias="normal"), model)
+        initframe.apply(plan, seed=0)
+        assert torch.equal(model.weight, bare.weight)
+        assert torch.equal(model.bias, bare.bias)
+    with pytest.raises(ResolveError, match="no write outside of it"):
+        initframe.apply(plan, seed=0)
+
+
 @pytest.mark.filterwarnings("ignore:.*deprecated")
 def test_a_quantized_state_dict_is_refused():
     import torch.ao.nn.quantized as quantized_nn

@@ -69,7 +69,7 @@ def _form_obstacle(tensor: Tensor) -> str | None:
 
 def _memory_obstacle(tensor: Tensor) -> str | None:
     """Look at the memory that would be written."""
-    if tensor.is_inference():
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "was made in inference mode and takes no write outside of it. Build the model without it, or clone."
     if overlaps_itself(tensor):
         return "is expanded: several indices share one element, which holds one value only. Clone it first."
