@@ -27,6 +27,8 @@ from initframe.fills import (
     TruncatedNormal,
     Uniform,
 )
+from initframe.fills.fixed import PartialHadamard
+from initframe.fills.linked import DeltaOrthogonal
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -128,6 +130,17 @@ def test_sparse_has_its_zeros_in_every_column(rows, columns, sparsity):
     fill = Sparse((rows, columns), sparsity, 0.5)
     zeros = (written(fill, (rows, columns)) == 0).sum(0)
     assert torch.equal(zeros, torch.full((columns,), math.ceil(sparsity * rows)))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize(
+    "kind", [Identity, Orthogonal, lambda s: Sparse(s, 0.5), PartialHadamard, DeltaOrthogonal, Dirac]
+)
+def test_whole_fills_of_nothing_write_nothing(kind, shape):
+    fill = kind((*shape, 3) if kind in (Dirac, DeltaOrthogonal) else shape)
+    assert written(fill, fill.shape).numel() == 0
+    assert fill.mean == 0
+    assert math.isfinite(fill.std)
 
 
 def test_sparse_states_its_moments_and_spreads_its_zeros():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from initframe import stream
 from initframe.errors import ResolveError
-from initframe.fills import Blocks, Constant, Draw, Elementwise, Fill, Keep, Masked, OnCurrent, Whole
+from initframe.fills import Blocks, Constant, Draw, Elementwise, Fill, Keep, Masked, OnCurrent, Scattered, Whole
 from initframe.shards import Region
 
 Progress = Callable[[int], None]
@@ -101,7 +101,7 @@ def _ask(job: Job, work: _Work) -> None:
         case OnCurrent():
             work.after.append(lambda: _on_current(fill, job, work.seed))
         case Whole():
-            out.copy_(region.pick(fill.build(_source(job, work.seed)).to(out.device)))
+            _write_whole(fill, job, work.seed)
         case Blocks(fills, sizes, dim):
             start = region.extent[dim][0]
             for part, size in zip(fills, sizes, strict=True):
@@ -150,6 +150,18 @@ def _drawn(law: str, args: Sequence[float], purpose: str, job: Job, seed: int) -
     work.draw(law, args, Job(job.fill, out, job.region, job.name), purpose)
     work.run(lambda _: None)
     return out
+
+
+def _write_whole(fill: Whole, job: Job, seed: int) -> None:
+    """Write what is held of a whole fill; where most of it is zero, no tensor of its size is made for that."""
+    draw = _source(job, seed)
+    if not isinstance(fill, Scattered):
+        job.out.copy_(job.region.pick(fill.build(draw).to(job.out.device)))
+        return
+    job.out.zero_()
+    if held := job.region.pick_at(*fill.elements(draw)):
+        index, values = held
+        job.out[index] = values.to(job.out)
 
 
 def _on_current(fill: OnCurrent, job: Job, seed: int) -> None:

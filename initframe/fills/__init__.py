@@ -10,7 +10,8 @@ from initframe.fills.composed import Blocks, Masked
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
-from initframe.fills.whole import Dirac, Draw, Identity, Orthogonal, Sparse, Whole
+from initframe.fills.scattered import Dirac, Identity, Scattered
+from initframe.fills.whole import Draw, Orthogonal, Sparse, Whole
 
 __all__ = [
     "Blocks",
@@ -26,6 +27,7 @@ __all__ = [
     "OnCurrent",
     "Orthogonal",
     "Scale",
+    "Scattered",
     "Shift",
     "ShrinkPerturb",
     "Sparse",

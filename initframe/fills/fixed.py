@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from initframe.fills.scattered import ALL, Identity, Index, Scattered, centre
 from initframe.fills.whole import Draw, Whole
 
 
@@ -59,7 +60,7 @@ class Rows(Fixed):
 
 
 @dataclass(frozen=True)
-class PartialHadamard(Fixed):
+class PartialHadamard(Scattered, Fixed):
     """ZerO's matrix: the identity, or, where outputs outnumber inputs, part of a Hadamard matrix (Zhao et al. 2022).
 
     W = I·H/√p·I for the Sylvester matrix H of size p, the power of two that is no smaller than the outputs. A
@@ -69,29 +70,30 @@ class PartialHadamard(Fixed):
     [[0.5, 0.5], [0.5, -0.5], [0.5, 0.5], [0.5, -0.5]]
     """
 
-    def values(self) -> Tensor:
-        """The matrix, at the centre k//2 of the kernel."""
+    def elements(self, draw: Draw) -> tuple[Index, Tensor]:
+        """The diagonal, or the matrix, at the centre k//2 of the kernel."""
         outputs, inputs = self.shape[:2]
         if outputs <= inputs:
-            matrix = torch.eye(outputs, inputs)
-        else:
-            bits = math.ceil(math.log2(outputs))
-            matrix = _sylvester(outputs, inputs) * 2.0 ** (-bits / 2)
-        return at_centre(matrix, self.shape)
+            (rows, columns), ones = Identity((outputs, inputs)).elements(draw)
+            return (rows, columns, *centre(self.shape)), ones
+        bits = math.ceil(math.log2(outputs))
+        return (ALL, ALL, *centre(self.shape)), _sylvester(outputs, inputs) * 2.0 ** (-bits / 2)
+
+    def values(self) -> Tensor:
+        """The full tensor."""
+        return self.build(nothing)
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        """Sums over the elements that are not zero, over the number of all."""
+        values, count = self.elements(nothing)[1].double(), max(math.prod(self.shape), 1)
+        mean, square = values.sum().item() / count, values.square().sum().item() / count
+        return mean, math.sqrt(square - mean**2)
 
 
-def at_centre(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A convolution's weight that is a matrix at its kernel's centre k//2, and zeros elsewhere.
-
-    >>> at_centre(torch.eye(1), (1, 1, 3)).tolist()
-    [[[0.0, 1.0, 0.0]]]
-    """
-    values = torch.zeros(shape, dtype=matrix.dtype, device=matrix.device)
-    centre = values
-    for size in shape[2:]:
-        centre = centre.select(2, size // 2)
-    centre[:] = matrix
-    return values
+def nothing(*_: object, **__: object) -> Tensor:
+    """What fills draw from that draw nothing."""
+    raise NotImplementedError
 
 
 def _sylvester(rows: int, columns: int) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from initframe.fills.fill import Fill
-from initframe.fills.fixed import at_centre
+from initframe.fills.scattered import ALL, Index, Scattered, centre
 from initframe.fills.whole import Draw, Whole, orthogonalized
 
 
 @dataclass(frozen=True)
-class DeltaOrthogonal(Whole):
+class DeltaOrthogonal(Scattered):
     """A convolution with an orthogonal matrix at its kernel's centre k//2 and zeros elsewhere (Xiao et al. 2018).
 
     >>> DeltaOrthogonal((4, 4, 1)).std
@@ -33,12 +33,12 @@ class DeltaOrthogonal(Whole):
     @property
     def std(self) -> float:
         """gain/√(max(outputs, inputs)·K), K the product of the kernel."""
-        return abs(self.gain) / math.sqrt(max(self.shape[:2]) * math.prod(self.shape[2:]))
+        return abs(self.gain) / math.sqrt(max(*self.shape[:2], 1) * math.prod(self.shape[2:]))
 
-    def build(self, draw: Draw) -> Tensor:
-        """The matrix, put in its place."""
+    def elements(self, draw: Draw) -> tuple[Index, Tensor]:
+        """The matrix, in its place."""
         drawn = orthogonalized(draw("normal", (0.0, 1.0), "orthogonal", shape=self.shape[:2]))
-        return at_centre(drawn * self.gain, self.shape)
+        return (ALL, ALL, *centre(self.shape)), drawn * self.gain
 
 
 @dataclass(frozen=True)

@@ -82,64 +82,6 @@ class Orthogonal(Whole):
 
 
 @dataclass(frozen=True)
-class Identity(Whole):
-    """Ones on the diagonal of a matrix, zeros elsewhere (torch/nn/init.py, ``eye_``).
-
-    >>> Identity((2, 2)).mean
-    0.5
-    """
-
-    @property
-    def mean(self) -> float:
-        """min(n, m)/(n·m)."""
-        return min(self.shape) / max(math.prod(self.shape), 1)
-
-    @property
-    def std(self) -> float:
-        """√(p(1−p)), p the mean."""
-        return math.sqrt(self.mean * (1 - self.mean))
-
-    def build(self, draw: Draw) -> Tensor:  # noqa: ARG002
-        """The identity."""
-        return torch.eye(*self.shape)
-
-
-@dataclass(frozen=True)
-class Dirac(Whole):
-    """A convolution that passes its input through, per group (torch/nn/init.py, ``dirac_``).
-
-    >>> Dirac((4, 2, 3), groups=2).mean
-    0.16666666666666666
-    """
-
-    groups: int = 1
-
-    @property
-    def mean(self) -> float:
-        """The share of ones."""
-        passed = min(self.shape[0] // self.groups, self.shape[1]) * self.groups
-        return passed / max(math.prod(self.shape), 1)
-
-    @property
-    def std(self) -> float:
-        """√(p(1−p)), p the mean."""
-        return math.sqrt(self.mean * (1 - self.mean))
-
-    def build(self, draw: Draw) -> Tensor:  # noqa: ARG002
-        """1 at the kernel's centre k//2, from input channel c to output channel c of each group."""
-        out, channels, *kernel = self.shape
-        values = torch.zeros(self.shape)
-        per_group = out // self.groups
-        passed = torch.arange(min(per_group, channels))
-        centre = values
-        for size in kernel:
-            centre = centre.select(2, size // 2)
-        for group in range(self.groups):
-            centre[group * per_group + passed, passed] = 1.0
-        return values
-
-
-@dataclass(frozen=True)
 class Sparse(Whole):
     """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, ``sparse_``).
 

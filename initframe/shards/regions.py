@@ -12,6 +12,8 @@ from torch import Tensor
 Run = tuple[int, int]
 """Consecutive indices along one dimension: start and stop."""
 Runs = tuple[Run, ...]
+Index = tuple[int | slice | Tensor, ...]
+"""What stands in the brackets of ``tensor[index]``."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,55 @@ class Region:
 
     def pick(self, values: Tensor) -> Tensor:
         """The held part of values that were computed for the whole extent."""
-        for dim, (runs, (first, last)) in enumerate(zip(self.runs, self.extent, strict=True)):
-            if runs != ((first, last),):
-                index = torch.cat([torch.arange(a - first, b - first) for a, b in runs] or [torch.arange(0)])
-                values = values.index_select(dim, index.to(values.device))
+        for dim in range(len(self.shape)):
+            values = self._pick_along(dim, values, dim)
         return values
+
+    def pick_at(self, index: Index, values: Tensor) -> tuple[Index, Tensor] | None:
+        """The held part of values that were computed for some places of the extent, and where these lie here.
+
+        Args:
+            index: as it would stand in the brackets of the whole extent: per dimension one index or ``slice(None)``,
+                or else one index or a list; lists go together.
+            values: one per place.
+
+        Returns:
+            The index that stands in the brackets of the memory here, and its values; ``None`` where there are none.
+
+        >>> below = Region((3, 3), ((0, 3), (0, 3)), (((1, 3),), ((0, 3),)))
+        >>> below.pick_at((torch.arange(3), torch.arange(3)), torch.ones(3))
+        ((tensor([0, 1]), tensor([1, 2])), tensor([1., 1.]))
+        """
+        here: list[int | slice | Tensor] = []
+        held = torch.ones((), dtype=torch.bool)
+        for dim, places in enumerate(index):
+            if isinstance(places, slice):
+                values = self._pick_along(dim, values, sum(isinstance(other, slice) for other in here))
+                here.append(places)
+            else:
+                local = self._local(dim)[places]
+                here.append(local if local.ndim else int(local))
+                held = held & (local >= 0)
+        if not held.any():
+            return None
+        lists = tuple(local[held] if isinstance(local, Tensor) else local for local in here)
+        return lists, values[held] if held.ndim else values
+
+    def _pick_along(self, dim: int, values: Tensor, axis: int) -> Tensor:
+        """The part of values that is held along a dimension, which is an axis of theirs."""
+        held = self.runs[dim] == (self.extent[dim],)
+        return values if held else values.index_select(axis, self._held(dim).to(values.device))
+
+    def _held(self, dim: int) -> Tensor:
+        """The indices along a dimension that are held, counted from the extent's first."""
+        first = self.extent[dim][0]
+        return torch.cat([torch.arange(a - first, b - first) for a, b in self.runs[dim]] or [torch.arange(0)])
+
+    def _local(self, dim: int) -> Tensor:
+        """Where every index of the extent lies here, along a dimension; −1 where it does not."""
+        first, last = self.extent[dim]
+        held = self._held(dim)
+        return torch.full((last - first,), -1).index_copy(0, held, torch.arange(len(held)))
 
     def position(self, index: tuple[int, ...]) -> tuple[int, ...] | None:
         """Where an index of the whole tensor (or the first few numbers of one) lies here; ``None`` where it does not.

@@ -2,12 +2,15 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import same_bits
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import initframe
 from initframe.apply import writing
@@ -28,6 +31,8 @@ from initframe.fills import (
     TruncatedNormal,
     Uniform,
 )
+from initframe.fills.fixed import PartialHadamard
+from initframe.fills.linked import DeltaOrthogonal
 from initframe.shards import Region
 from initframe.stream import eager
 
@@ -214,3 +219,43 @@ def test_threads_do_not_matter(threads):
         assert same_bits(initframe.fill_(torch.empty(70_000), Normal(), name="w"), expected)
     finally:
         torch.set_num_threads(before)
+
+
+class Largest(TorchDispatchMode):
+    """Watches operations: the size in bytes of the largest memory that they make."""
+
+    def __init__(self, *known):
+        super().__init__()
+        self.known, self.bytes = {tensor.data_ptr() for tensor in known}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for made in tree_leaves(result):
+            if isinstance(made, torch.Tensor) and made.untyped_storage().data_ptr() not in self.known:
+                self.bytes = max(self.bytes, made.untyped_storage().nbytes())
+        return result
+
+
+@pytest.mark.parametrize(
+    ("fill", "share"),
+    [
+        (Identity((64, 64)), 1 / 8),
+        (Dirac((32, 16, 5, 5), 2), 1 / 25),
+        (PartialHadamard((64, 64)), 1 / 8),
+        (PartialHadamard((32, 16, 5, 5)), 4 / 25),
+        (DeltaOrthogonal((32, 16, 5, 5)), 2 / 25),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("rows", [None, (3, 20)], ids=["whole", "some rows"])
+def test_what_is_mostly_zero_takes_no_memory_of_the_tensors_size(fill, share, rows):
+    region = Region.whole(fill.shape)
+    if rows:
+        region = replace(region, runs=((rows,), *region.runs[1:]))
+    out = torch.empty(region.local_shape)
+    with Largest(out) as largest:
+        initframe.fill_(out, fill, name="w", region=region)
+    assert largest.bytes <= share * math.prod(fill.shape) * 4
+    whole = initframe.fill_(torch.empty(fill.shape), fill, name="w")
+    assert torch.equal(out, region.pick(whole))
+    assert whole.count_nonzero() <= share * whole.numel()

@@ -52,6 +52,24 @@ def test_pick_is_plain_indexing(region):
     assert torch.equal(region.pick(flat(region.shape)), taken(flat(region.shape), region))
 
 
+@given(regions(), st.integers(0, 5), st.data())
+def test_places_are_picked_as_plain_indexing_does(region, count, data):
+    lists = data.draw(st.booleans())
+    index = []
+    for size in region.shape:
+        one = st.integers(0, size - 1)
+        several = st.lists(one, min_size=count, max_size=count).map(lambda i: torch.tensor(i, dtype=torch.long))
+        index.append(data.draw(st.one_of(one, several if lists else st.just(slice(None)))))
+    index = tuple(index)
+    whole, here = torch.zeros(region.shape, dtype=torch.long), torch.zeros(region.local_shape, dtype=torch.long)
+    values = 1 + flat(region.shape)[index]
+    whole[index] = values
+    if part := region.pick_at(index, values):
+        places, picked = part
+        here[places] = picked
+    assert torch.equal(here, taken(whole, region))
+
+
 @given(regions())
 def test_rows_are_all_of_the_memory_once_and_know_their_place(region):
     memory = torch.full(region.local_shape, -1)
