@@ -50,7 +50,7 @@ def _cpu() -> ModuleType | None:
     except (ImportError, OSError) as problem:
         logger.warning(
             "llvmlite cannot be loaded (%s): the stream is drawn by torch operations, the same bits at about a "
-            "thirtieth of the speed. Install llvmlite to draw it compiled.",
+            "sixtieth of the speed. Install llvmlite to draw it compiled.",
             problem,
         )
         return None

@@ -1,4 +1,4 @@
-"""The backend for every device: torch operations, one at a time, in pieces that stay in cache."""
+"""The backend for every device: torch operations, one at a time, in pieces."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from initframe.stream.formulas import FORMULAS, mix
 from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
 
-PIECE_ON_CPU = 1 << 16
+PIECE_ON_CPU = 1 << 18
 PIECE_ELSEWHERE = 1 << 22
-"""Elements at a time: what fits a cache, and what keeps a GPU busy."""
+"""Elements at a time: what still fits a cache while torch spreads it over threads, and what keeps a GPU busy."""
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 NO_FLOAT64 = frozenset({"mps"})
 """Devices that cannot take an exact square root: their values are computed on the CPU and copied."""
