@@ -17,13 +17,10 @@ def preset(name, **more):
     return initframe.load_recipe(name).to_dict() | {"companions": "heeded"} | more
 
 
-def mup(model, base_width=64, readout=1):
-    return preset("mup", base=shapes(perceptron(base_width)), vars={"mup_gain": "relu", "readout": readout})
-
-
-def mup_from_zero(model):
-    """With a readout that starts at zero (appendix D.2): what a small width adds to the first outputs is gone."""
-    return mup(model, base_width=32, readout=0)
+def mup(model, base_width=32, **numbers):
+    """For ReLUs, with a base that is narrower than all models."""
+    recipe = preset("mup", base=shapes(perceptron(base_width)))
+    return recipe | {"vars": recipe["vars"] | {"mup_gain": "relu"} | numbers}
 
 
 def standard(model):
@@ -34,19 +31,34 @@ WIDTHS = [64, 128, 256, 512]
 
 
 def test_mup_changes_outputs_alike_at_every_width_and_the_standard_does_not():
-    assert abs(coordinate_slope(mup_from_zero, WIDTHS)) <= 0.1
+    assert abs(coordinate_slope(mup, WIDTHS)) <= 0.1
     assert coordinate_slope(standard, WIDTHS) >= 0.3
 
 
+def test_mups_readout_starts_at_zero_and_learns():
+    model = perceptron(64)
+    report = initframe.reinit(model, mup(model), seed=0)
+    assert not model[6].weight.any()
+    assert model[4].weight.std().item() == pytest.approx(math.sqrt(2 / 64), rel=0.05)
+    assert report.plan["6.weight"].companions == {"lr": 0.5, "weight_decay": 2}
+
+
+def test_mup_at_the_base_cannot_tell_readouts_and_says_so():
+    with pytest.raises(initframe.ResolveError, match=r"rule 'readouts'.*fan_in != base_fan_in.* is true for none"):
+        initframe.resolve(mup(None, 64), perceptron(64))
+
+
 def test_mup_at_the_base_is_a_plain_law_that_asks_for_nothing():
-    plan = initframe.resolve(mup(None), perceptron(64))
+    recipe = mup(None, 64, readout=1)
+    recipe["rules"]["readouts"]["optional"] = True
+    plan = initframe.resolve(recipe, perceptron(64))
     assert {a.rule.name for a in plan.assignments} == {"weights", "biases"}
     assert [text for text in plan.asks if "rule" in text] == []
     assert all(a.fill.std == pytest.approx(math.sqrt(2 / a.slot.fan_in)) for a in plan.assignments if a.fill.std)
 
 
 def test_mup_away_from_the_base():
-    plan = initframe.resolve(mup(None), perceptron(256))
+    plan = initframe.resolve(mup(None, 64, readout=1), perceptron(256))
     first, hidden, readout = plan["0.weight"], plan["2.weight"], plan["6.weight"]
     assert (first.companions["lr"], hidden.companions["lr"], readout.companions["lr"]) == (1, 0.25, 0.25)
     assert hidden.companions["weight_decay"] == 4
@@ -58,12 +70,10 @@ def test_mup_away_from_the_base():
 def test_mup_reads_base_shapes_from_a_file(tmp_path):
     from safetensors.torch import save_file
 
-    save_file(perceptron(64).state_dict(), tmp_path / "base.safetensors")
-    recipe = preset("mup", base=str(tmp_path / "base.safetensors"), vars={"mup_gain": "relu", "readout": 1})
-    assert (
-        initframe.resolve(recipe, perceptron(256)).companions
-        == initframe.resolve(mup(None), perceptron(256)).companions
-    )
+    save_file(perceptron(32).state_dict(), tmp_path / "base.safetensors")
+    from_file = mup(None) | {"base": str(tmp_path / "base.safetensors")}
+    plan, other = (initframe.resolve(recipe, perceptron(256)) for recipe in (from_file, mup(None)))
+    assert plan.companions == other.companions
 
 
 def test_mup_without_base_shapes_says_what_is_missing():
