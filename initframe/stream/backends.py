@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from functools import cache
 from types import ModuleType
 
@@ -14,11 +15,15 @@ from initframe.stream import eager
 OPT_IN = "INITFRAME_TRITON"
 """The environment variable whose value 1 draws in CUDA memory by Triton's kernels."""
 logger = logging.getLogger(__name__)
+_loading = threading.Lock()
 
 
 def compiled(device: torch.device) -> ModuleType | None:
     """Give the backend of a device that works in tasks, a module with ``fill_tasks`` and ``digest_tasks``."""
-    return _cpu() if device.type == "cpu" else None
+    if device.type != "cpu":
+        return None
+    with _loading:  # threads that draw first together are told once
+        return _cpu()
 
 
 def immediate(device: torch.device) -> ModuleType:

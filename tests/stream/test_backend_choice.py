@@ -1,6 +1,8 @@
 import logging
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -34,6 +36,18 @@ def test_without_llvmlite_the_same_bits_and_one_notice(request, caplog):
         assert digest(expected) == total
     assert len(caplog.records) == 1
     assert "Install llvmlite" in caplog.text
+
+
+def test_threads_that_draw_first_together_are_told_once(without_llvmlite, caplog):
+    together = threading.Barrier(8)
+
+    def drawn(_):
+        together.wait()
+        return draw("uniform", (0.0, 1.0), key("w", 0), 0, 10)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(drawn, range(8)))
+    assert len(caplog.records) == 1
 
 
 def test_importing_does_not_load_llvmlite():
