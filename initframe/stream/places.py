@@ -56,17 +56,20 @@ def pieces(place: Place, size: int) -> Iterator[Place]:
 
 
 def _by_segment(place: Place, size: int) -> Iterator[Place]:
-    """Cut where the index passes a multiple of 2**SEGMENT."""
-    last = place.start + (place.rows - 1) * place.stride + place.length - 1
-    if place.start >> SEGMENT == last >> SEGMENT:
-        yield place
-    elif place.rows > 1:
-        for r in range(place.rows):
-            yield from _by_segment(_part(place, size, (r, 1), (0, place.length)), size)
-    else:
-        head = (1 << SEGMENT) - place.start % (1 << SEGMENT)
-        yield _part(place, size, (0, 1), (0, head))
-        yield from _by_segment(_part(place, size, (0, 1), (head, place.length - head)), size)
+    """Cut where the index passes a multiple of 2**SEGMENT: between rows, or inside of one."""
+    row = 0
+    while row < place.rows:
+        start = place.start + row * place.stride
+        room = (1 << SEGMENT) - start % (1 << SEGMENT)
+        if room < place.length:
+            yield _part(place, size, (row, 1), (0, room))
+            yield _part(place, size, (row, 1), (room, place.length - room))
+            row += 1
+        else:
+            fitting = (room - place.length) // place.stride + 1 if place.stride else place.rows
+            count = min(fitting, place.rows - row)
+            yield _part(place, size, (row, count), (0, place.length))
+            row += count
 
 
 def _part(place: Place, size: int, rows: tuple[int, int], columns: tuple[int, int]) -> Place:

@@ -38,6 +38,10 @@ def test_pieces_are_bounded():
         assert all(0 < p.rows * p.length <= PIECE for p in cut)
 
 
+def test_a_narrow_window_of_a_tall_tensor_is_cut_between_its_rows():
+    assert len(list(pieces(Place(0, PIECE, 1, 8, 0, 1 << 16), 4))) == PIECE >> (SEGMENT - 16)
+
+
 def test_rows_that_follow_each_other_everywhere_are_one():
     x = torch.empty(6, 10)
     assert place_of(x, 5, 10)[1:] == (1, 60, 40, 5, 10)
