@@ -71,6 +71,11 @@ def timm_vit(weight_init="", **options):
     return library.VisionTransformer(**small, reg_tokens=2, init_values=1e-5, weight_init=weight_init, **options)
 
 
+def distilled():
+    small = {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 2, "num_heads": 4, "num_classes": 50}
+    return pytest.importorskip("timm").models.deit.VisionTransformerDistilled(**small)
+
+
 def timm_model(name, **options):
     return pytest.importorskip("timm").create_model(name, pretrained=False, **options)
 
@@ -96,14 +101,15 @@ def bert():
     return language_model("BertForPreTraining", **small, intermediate_size=128, max_position_embeddings=32)
 
 
-def t5(**options):
+def t5(name="T5ForConditionalGeneration", **options):
     small = {"vocab_size": 200, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 3}
-    return language_model("T5ForConditionalGeneration", **small, **options)
+    return language_model(name, **small, **options)
 
 
-def llama(**options):
+def llama(name="LlamaForCausalLM", **options):
     small = {"vocab_size": 200, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
-    return language_model("LlamaForCausalLM", **small, num_attention_heads=4, num_key_value_heads=2, **options)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    return language_model(name, **small, **heads, **options)
 
 
 def clip():
@@ -127,7 +133,7 @@ BUILDERS = {
     "vit": [vit, partial(vit, representation_size=48)],
     "retinanet_heads": [retinanet_head, partial(retinanet_head, partial(nn.GroupNorm, 8))],
     "resnet+retinanet_heads": [retinanet],
-    "timm_vit": [timm_vit],
+    "timm_vit": [timm_vit, partial(timm_vit, global_pool="map"), distilled],
     "timm_vit_jax": [partial(timm_vit, "jax")],
     "timm_vit_jax_nlhb": [partial(timm_vit, "jax_nlhb")],
     "timm_vit_moco": [partial(timm_vit, "moco")],
@@ -135,8 +141,16 @@ BUILDERS = {
     "beit": [beit],
     "gpt2": [gpt2],
     "bert": [bert],
-    "t5": [t5, partial(t5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)],
-    "llama": [llama, partial(llama, attention_bias=True, tie_word_embeddings=True)],
+    "t5": [
+        t5,
+        partial(t5, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+        partial(t5, "MT5ForConditionalGeneration"),
+    ],
+    "llama": [
+        llama,
+        partial(llama, attention_bias=True, tie_word_embeddings=True),
+        *(partial(llama, f"{name}ForCausalLM") for name in ("Mistral", "Qwen2", "Phi3", "Olmo2", "Gemma", "Gemma2")),
+    ],
     "clip": [clip],
 }
 
