@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from samples import assert_moments
 
 import initframe
+from initframe import stream
 from initframe.fills import (
     Blocks,
     Constant,
@@ -149,6 +150,42 @@ def test_sparse_states_its_moments_and_spreads_its_zeros():
     assert_moments(values, fill.mean, fill.std)
     for row in values:
         assert_moments((row == 0).double(), 0.3, math.sqrt(0.3 * 0.7))
+
+
+def drawn(law, args, shape, name, seed, purpose):
+    """A law of the stream over a whole tensor, as docs/stream.md has it."""
+    return stream.draw(law, args, stream.key(name, seed, purpose), 0, math.prod(shape)).view(shape)
+
+
+@pytest.mark.parametrize(("name", "seed"), [("w", 0), ("w", 1), ("v", 0)])
+def test_sparse_is_zero_where_the_words_of_its_name_and_seed_are_smallest(name, seed):
+    shape = (9, 40)
+    values = initframe.fill_(torch.empty(shape), Sparse(shape, 0.4, 0.5), name=name, seed=seed)
+    ranks = drawn("bits", (), shape, name, seed, "sparse").argsort(0).argsort(0)
+    normal = drawn("normal", (0.0, 0.5), shape, name, seed, "")
+    assert torch.equal(values, torch.where(ranks < 4, 0.0, normal))
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 2, 3)], ids=str)
+def test_orthogonal_is_a_factor_of_the_streams_matrix(shape):
+    """Qᵀ·A is upper triangular with a positive diagonal for the tall A alone that Q was made of."""
+    q = written(Orthogonal(shape), shape, seed=2, dtype=torch.float64).flatten(1)
+    a = drawn("normal", (0.0, 1.0), shape, "w", 2, "orthogonal").double().flatten(1)
+    r = q.T @ a if len(q) >= q.shape[1] else q @ a.T
+    assert (r.diagonal() > 0).all()
+    assert r.tril(-1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(150, 90), (90, 150), (40, 30, 3)], ids=str)
+def test_orthogonal_hardly_knows_how_many_threads_there_are(shape):
+    before, values = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 8):
+            torch.set_num_threads(threads)
+            values.append(written(Orthogonal(shape), shape))
+    finally:
+        torch.set_num_threads(before)
+    assert all((other - values[0]).abs().max() <= 1e-6 for other in values)
 
 
 def assert_exact(values, fill):

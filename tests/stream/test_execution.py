@@ -1,3 +1,4 @@
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import Draw, backend_of, draw, execute, key
+from initframe.stream import Draw, backend_of, cpu, draw, execute, key
 
 KEY = key("w", 0)
 NORMAL = "normal", (0.0, 1.0)
@@ -58,6 +59,16 @@ def test_done_elements_are_told_as_they_come():
     execute((Draw(out, *NORMAL, KEY) for out in outs), told.append)
     assert sum(told) == 500_031
     assert min(told) > 0
+
+
+def test_memory_lives_as_long_as_its_tasks():
+    out = torch.empty(1, 8)
+    tasks = [*cpu.fill_tasks(Draw(out, *NORMAL, KEY)), *cpu.digest_tasks(out, 0, 0)]
+    memory = weakref.ref(out)
+    del out
+    assert memory() is not None
+    del tasks
+    assert memory() is None
 
 
 def test_memory_with_a_history_of_gradients_is_filled_in_place():

@@ -42,5 +42,12 @@ def test_fills_round_every_operation_by_themselves(assembly, law, dtype):
     assert not re.findall(r"^\s+(?:callq?|bl|blr)\s", code, re.MULTILINE)
 
 
+def test_what_is_written_past_the_caches_is_fenced(assembly):
+    """Another thread may read it when the kernel has returned."""
+    code = assembly(fill_module("uniform", "float32", 16))
+    assert re.search(r"\bv?movnt\w+|\bstnp\b", code)
+    assert re.search(r"\b[ms]fence\b|\block\s+or|\bdmb\b", code)
+
+
 def test_digests_call_nothing(assembly):
     assert not re.findall(r"^\s+(?:callq?|bl|blr)\s", assembly(digest_module(2, 8)), re.MULTILINE)

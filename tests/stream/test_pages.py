@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from initframe.stream import pages
+from initframe.stream import Draw, execute, key, pages
 
 
 @pytest.fixture
@@ -29,6 +29,14 @@ def test_advice_covers_whole_pages_of_the_tensor_and_no_others(asked, view):
     assert begin % mmap.PAGESIZE == 0
     assert x.data_ptr() <= begin < x.data_ptr() + mmap.PAGESIZE
     assert begin + length == last
+
+
+@linux
+def test_what_is_drawn_asks_for_its_memory(asked):
+    out = torch.empty(1, 1 << 21)
+    execute([Draw(out, "uniform", (0.0, 1.0), key("w", 0))])
+    [(begin, length, _)] = asked
+    assert begin + length == out.data_ptr() + out.nbytes
 
 
 @pytest.mark.parametrize("x", [torch.empty(100), torch.empty(0), torch.empty(1 << 24, device="meta")])
