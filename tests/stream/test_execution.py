@@ -61,10 +61,12 @@ def test_done_elements_are_told_as_they_come():
     assert min(told) > 0
 
 
-def test_memory_lives_as_long_as_its_tasks():
+@pytest.mark.parametrize(
+    "tasks_of", [lambda out: cpu.fill_tasks(Draw(out, *NORMAL, KEY)), lambda out: cpu.digest_tasks(out, 0, 0)]
+)
+def test_memory_lives_as_long_as_its_tasks(tasks_of):
     out = torch.empty(1, 8)
-    tasks = [*cpu.fill_tasks(Draw(out, *NORMAL, KEY)), *cpu.digest_tasks(out, 0, 0)]
-    memory = weakref.ref(out)
+    memory, tasks = weakref.ref(out), list(tasks_of(out))
     del out
     assert memory() is not None
     del tasks
