@@ -29,8 +29,8 @@ DENSITY = math.exp(-2) / math.sqrt(2 * math.pi)
 
 def chunks(law: str, n: int) -> Iterator[Tensor]:
     """The first n elements of a stream, in float64."""
-    memory, key = torch.empty(1, CHUNK), stream.key("quality", 0)
-    for start in range(0, n, CHUNK):
+    memory, key = torch.empty(1, min(CHUNK, n)), stream.key("quality", 0)
+    for start in range(0, n, memory.numel()):
         stream.execute([stream.Draw(memory, law, LAWS[law], key, start)])
         yield memory[0].double()
 
@@ -74,7 +74,7 @@ def examine(law: str, n: int) -> None:
         print(f"  moment {k}: {moment:+.6f}, expected {expected[k]:+.6f}: {(moment - expected[k]) / error:+.2f} SE")
     print(f"  chi², {bins} bins: p = {chi2(counts, n):.3f}")
     print(f"  Kolmogorov-Smirnov at {bins} edges: p = {kolmogorov(counts, n):.3f}")
-    pieces, variance = n / CHUNK, expected[2]
+    pieces, variance = max(n / CHUNK, 1), expected[2]
     scores = {lag: total / pieces / variance * math.sqrt(n) for lag, total in lagged.items()}
     print("  lag correlations, SE: " + ", ".join(f"{lag}: {score:+.2f}" for lag, score in scores.items()))
     if law == "normal":
