@@ -1,28 +1,32 @@
-"""Fills whose values lie in a safetensors file: names and shapes are read for a plan, values when it is applied.
+"""Fills whose values lie in a file: names and shapes are read for a plan, values when it is applied.
 
-A file is data: safetensors holds numbers and nothing that could run. What a fill remembers of its file (size and time
-of the last change) must still be so when the values are read; the file's SHA-256 stands in the manifest.
+What a fill remembers of its file (size and time of the last change) must still be so when the values are read; the
+file's SHA-256 stands in the manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import takewhile
+from operator import eq
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from initframe.errors import ResolveError
+from initframe.errors import ResolveError, SourceError
+from initframe.fills.files import Contents, open_file
 from initframe.fills.whole import Draw, Whole
 
-MAX_TENSORS, MAX_INDEX, MAX_ELEMENTS = 100_000, 1 << 25, 1 << 32
-"""Of one file: how many tensors, how many bytes of names and shapes; and how many elements of one tensor."""
+MAX_ELEMENTS = 1 << 32
+"""Of one tensor of a file."""
 
 
 class State(NamedTuple):
@@ -35,7 +39,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Archive:
-    """A safetensors file, or a folder of them, as it is now.
+    """A file of tensors, or a folder of safetensors files, as it is now.
 
     Attributes:
         path: as it was written.
@@ -48,7 +52,16 @@ class Archive:
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The tensors' shapes by name; files that have not changed are read once."""
-        return {name: shape for state in self.files for name, shape in _shapes(state).items()}
+        return _shapes(self.files)
+
+    def nearest(self, key: str, count: int = 3) -> list[str]:
+        """The names that end most like a key, in its last part at least: a beginning is what is mostly amiss."""
+        ends, wanted = _from_behind(self.files), tuple(reversed(key.split(".")))
+        place = bisect(ends, wanted)
+        around = ends[max(0, place - count) : place + count]
+        alike = {end: sum(takewhile(bool, map(eq, end, wanted))) for end in around}
+        best = sorted((end for end in around if alike[end]), key=lambda end: -alike[end])
+        return [".".join(reversed(end)) for end in best[:count]]
 
     def read(self, key: str) -> Tensor:
         """Read one tensor, in float32 or float64.
@@ -58,9 +71,9 @@ class Archive:
         """
         if fact := self.change():
             raise ResolveError(fact)
-        state = next(state for state in self.files if key in _shapes(state))
-        with _opened(state.path) as file:
-            values: Tensor = file.get_tensor(key)
+        contents = next(contents for contents in map(_contents, self.files) if key in contents.entries)
+        with _told():
+            values = contents.value(key)
         return values.to(torch.promote_types(values.dtype, torch.float32))
 
     def change(self) -> str | None:
@@ -74,7 +87,7 @@ class Archive:
 
 
 def open_archive(path: str) -> Archive:
-    """Find a safetensors file, or all those of a folder.
+    """Find a file of tensors, or all safetensors files of a folder.
 
     Args:
         path: of the file or the folder, relative to the current directory.
@@ -83,7 +96,7 @@ def open_archive(path: str) -> Archive:
         The archive; names and shapes are known to be readable.
 
     Raises:
-        ResolveError: there is no such file, or it is no safetensors file.
+        ResolveError: there is no such file, or it holds more than tensors.
     """
     place = Path(path)
     try:
@@ -91,11 +104,12 @@ def open_archive(path: str) -> Archive:
         states = tuple(_state(file) for file in files)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ResolveError(f"{path} cannot be read: {reason}. Give a .safetensors file, or a folder of them.") from None
+        fix = "Give a .safetensors or .pt file, or a folder of .safetensors files."
+        raise ResolveError(f"{path} cannot be read: {reason}. {fix}") from None
     if not states:
         raise ResolveError(f"the folder {path} holds no .safetensors file.")
     for state in states:
-        _shapes(state)
+        _contents(state)
     return Archive(path, states)
 
 
@@ -113,35 +127,36 @@ def _change(state: State) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _shapes(state: State) -> Mapping[str, tuple[int, ...]]:
-    """Names and shapes of a file's tensors."""
-    with Path(state.path).open("rb") as file:
-        index = int.from_bytes(file.read(8), "little")
-    if index > MAX_INDEX:
-        raise ResolveError(f"{state.path} is no safetensors file, or announces more names than {MAX_INDEX} bytes.")
-    with _opened(state.path) as file:
-        names = file.keys()
-        if len(names) > MAX_TENSORS:
-            raise ResolveError(f"{state.path} holds more than {MAX_TENSORS} tensors.")
-        return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+def _contents(state: State) -> Contents:
+    """What a file holds, found out once."""
+    with _told():
+        return open_file(Path(state.path))
+
+
+@lru_cache(maxsize=64)
+def _shapes(files: tuple[State, ...]) -> Mapping[str, tuple[int, ...]]:
+    return {name: entry.shape for state in files for name, entry in _contents(state).entries.items()}
+
+
+@lru_cache(maxsize=64)
+def _from_behind(files: tuple[State, ...]) -> list[tuple[str, ...]]:
+    """All names part by part from behind, in order: those that end alike stand together."""
+    return sorted(tuple(reversed(name.split("."))) for name in _shapes(files))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with a file is wrong with the recipe that names it."""
+    try:
+        yield
+    except SourceError as error:
+        raise ResolveError(*error.problems) from error
 
 
 @lru_cache(maxsize=64)
 def _digest(state: State) -> str:
     with Path(state.path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    """Open a safetensors file; its errors become ours."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # imported where used
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise ResolveError(f"{path} is no safetensors file: {error}.") from error
 
 
 @dataclass(frozen=True)

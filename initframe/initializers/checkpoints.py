@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from initframe.errors import ResolveError, closest
+from initframe.errors import ResolveError
 from initframe.fills import Fill
 from initframe.fills.stored import MAX_ELEMENTS, Archive, Inflated, Resampled, Selected, Stored, open_archive
 from initframe.initializers.table import Declined, initializer
@@ -19,13 +19,13 @@ Keys = Mapping[str, str] | None
 def pretrained(
     slot: Slot, *, path: str, prefix: str = "", keys: Keys = None, shapes: Literal["error", "decline"] = "error"
 ) -> Fill:
-    """The tensor of that name in a safetensors file; one that the file has not is left to the rules above.
+    """The tensor of that name in a file; one that the file has not is left to the rules above.
 
     Use it to start from trained weights in part: ``match: "*"`` above, and rules for what is new over or under it.
 
     Args:
         slot: any floating-point tensor.
-        path: a .safetensors file, or a folder of them.
+        path: a .safetensors file, a folder of them, or a .pt file that ``torch.load(weights_only=True)`` takes.
         prefix: what the file's names begin with before the model's (``model.``).
         keys: renames beginnings of names, the model's to the file's: ``{encoder.: backbone.}``; the longest that fits.
         shapes: whether another shape in the file is an error, or leaves the tensor to the rules above.
@@ -58,7 +58,7 @@ def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
 
     Args:
         slot: a 3-D convolution's weight, (o, i, k_t, k, k).
-        path: a .safetensors file, or a folder of them, with the weight as (o, i, k, k).
+        path: as ``pretrained`` has it, with the weight as (o, i, k, k).
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
 
@@ -87,7 +87,7 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
 
     Args:
         slot: a table (…, class_tokens + side², dim).
-        path: a .safetensors file, or a folder of them.
+        path: as ``pretrained`` has it.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
         class_tokens: how many tokens come before the grid; they are copied.
@@ -122,7 +122,7 @@ def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
 
     Args:
         slot: any floating-point tensor.
-        path: a .safetensors file, or a folder of them, with tensors of the same or larger shapes.
+        path: as ``pretrained`` has it, with tensors of the same or larger shapes.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
 
@@ -145,14 +145,15 @@ def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
 
 def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str, tuple[int, ...]]:
     """The file, and the slot's name and shape in it."""
-    if keys is not None and not isinstance(keys, Mapping):
+    if keys is not None and not (isinstance(keys, Mapping) and all(isinstance(v, str) for v in keys.values())):
         raise ResolveError(f"keys maps beginnings of names, the model's to the file's; got {keys!r}.")
     archive = open_archive(path)
     held = archive.shapes
     wanted = [prefix + _renamed(name, keys or {}) for name in (slot.name, *slot.aliases)]
     key = next((name for name in wanted if name in held), None)
     if key is None:
-        raise Declined(f"{path} has no {wanted[0]}. {closest(wanted[0], held)}".rstrip())
+        near = archive.nearest(wanted[0])
+        raise Declined(f"{path} has no {wanted[0]}." + (f" Closest: {', '.join(near)}." if near else ""))
     if math.prod(held[key]) > MAX_ELEMENTS:
         raise ResolveError(f"{path}: {key} has more than {MAX_ELEMENTS} elements.")
     return archive, key, held[key]
@@ -160,5 +161,5 @@ def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str,
 
 def _renamed(name: str, keys: Mapping[str, str]) -> str:
     """A name with the longest beginning that fits replaced."""
-    fitting = max((begin for begin in keys if name.startswith(begin)), key=len, default=None)
+    fitting = max((begin for begin in map(str, keys) if name.startswith(begin)), key=len, default=None)
     return name if fitting is None else keys[fitting] + name.removeprefix(fitting)

@@ -41,7 +41,7 @@ class Recipe:
         unmatched: whether a tensor that no rule matches keeps its values, is an error, or gets its layer's own law.
         fans: how grouped and transposed convolutions count their fans.
         base: the shapes of a smaller model of the same names, which expressions may compare with (``base_fan_in``): by
-            name, or the path of a safetensors file that holds it.
+            name, or the path of a checkpoint that holds it.
         requires: what the method asks of the model or its training, in words.
         companions: whether applying the recipe warns of what it asks for besides values, or the user has seen to it.
         name: the preset's name, the file's path, or ``"recipe"``; says nothing about what the recipe does, so two
@@ -257,7 +257,7 @@ def _read_base(value: object) -> Mapping[str, tuple[int, ...]] | str:
     if isinstance(value, str) and value:
         return value
     if not isinstance(value, Mapping):
-        fix = "give shapes by name, or the path of a safetensors file"
+        fix = "give shapes by name, or the path of a checkpoint"
         raise ValueError(f"is {shown(value)}. Fix: {fix}.")  # noqa: TRY004  (collected with the other problems)
     for name, sizes in value.items():
         if not isinstance(sizes, list | tuple) or not all(type(size) is int and size >= 0 for size in sizes):

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from initframe.checkpoint import load_checkpoint, reading, save_tensors
+from initframe.checkpoint import load_checkpoint, save_tensors
 from initframe.errors import SourceError
+from initframe.fills import files
 
 
 def net() -> nn.Module:
@@ -238,13 +239,13 @@ def test_a_dtype_that_no_model_here_holds(tmp_path):
 
 @pytest.mark.parametrize("way", ["safetensors", "torch"])
 def test_too_many_tensors(tmp_path, monkeypatch, way):
-    monkeypatch.setattr(reading, "MAX_TENSORS", 3)
+    monkeypatch.setattr(files, "MAX_TENSORS", 3)
     WAYS[way](net().state_dict(), tmp_path / "file")
     assert "more than 3 entries" in refused(tmp_path / "file")
 
 
 def test_a_large_index(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_INDEX", 10)
+    monkeypatch.setattr(files, "MAX_INDEX", 10)
     assert "10 is the limit" in refused(save(net().state_dict(), tmp_path / "file.pt"))
 
 

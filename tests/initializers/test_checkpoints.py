@@ -73,6 +73,17 @@ def test_a_file_that_has_nothing_is_an_error(trained):
         initframe.resolve(recipe, model())
 
 
+def test_a_prefix_that_is_amiss_shows(tmp_path):
+    """The names that end alike are named, among thousands in no time."""
+    names = [f"backbone.{i}.{name}" for i in range(3000) for name in ("weight", "bias")]
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "a.safetensors")
+    with pytest.raises(initframe.ResolveError, match=r"has no 0.weight. Closest: backbone.0.weight, "):
+        initframe.resolve(take(str(tmp_path / "a.safetensors")), model())
+    named = initframe.fills.stored.open_archive(str(tmp_path / "a.safetensors")).nearest
+    assert named("other.17.bias", 1) == ["backbone.17.bias"]
+    assert named("17.gamma") == []
+
+
 def test_names_are_prefixed_and_renamed(tmp_path):
     tensors = {"model.trunk.weight": noise(8, 6), "model.trunk.bias": noise(8), "model.2.weight": noise(4, 8)}
     save_file(tensors, tmp_path / "a.safetensors")
@@ -90,6 +101,26 @@ def test_a_tied_tensor_is_found_by_any_of_its_names(tmp_path):
     save_file({"head.weight": table}, tmp_path / "a.safetensors")
     initframe.reinit(net, take(str(tmp_path / "a.safetensors")), seed=0)
     assert torch.equal(net["embed"].weight, table)
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
+def test_a_torch_checkpoint_is_read_like_any_other(trained, tmp_path, wrap):
+    path = str(tmp_path / "trunk.pt")
+    torch.save(wrap(trained[1]), path)
+    net = model()
+    plan = initframe.resolve(take(path), net)
+    initframe.apply(plan, seed=0)
+    assert torch.equal(net[0].weight, trained[1]["0.weight"])
+    assert net[2].weight.eq(7).all()
+    net[0].weight.data.zero_()
+    initframe.apply(plan, seed=0)  # what was read is nobody else's memory
+    assert torch.equal(net[0].weight, trained[1]["0.weight"])
+
+
+def test_a_torch_checkpoint_that_holds_a_module_is_refused(tmp_path):
+    torch.save(model(), tmp_path / "net.pt")
+    with pytest.raises(initframe.ResolveError, match="holds more than tensors"):
+        initframe.resolve(take(str(tmp_path / "net.pt")), model())
 
 
 def test_a_folder_of_files_is_one_file(tmp_path):
@@ -149,11 +180,21 @@ def test_torchs_generator_reads_files_too(trained):
     assert torch.equal(net[0].weight, tensors["0.weight"])
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04K*.", b"\xff" * 40, b"PK\x03\x04" + b"\0" * 40])
-def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"", "is no checkpoint"),
+        (b"{}", "is no checkpoint"),
+        (b"\x80\x04K*.", "is a bare pickle"),
+        (b"\xff" * 40, "is no checkpoint"),
+        (b"\x02" + b"\0" * 7 + b"{]", "is corrupt"),
+        (b"PK\x03\x04" + b"\0" * 40, "is corrupt"),
+    ],
+)
+def test_what_holds_more_than_tensors_is_refused(tmp_path, content, fact):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
-    with pytest.raises(initframe.ResolveError, match="is no safetensors file"):
+    with pytest.raises(initframe.ResolveError, match=fact):
         initframe.resolve(take(str(path)), model())
 
 
@@ -166,9 +207,10 @@ def test_what_cannot_be_read_is_said(tmp_path, monkeypatch, path, fact):
         initframe.resolve(take(path), model())
 
 
-def test_keys_are_a_mapping(trained):
+@pytest.mark.parametrize("keys", [["a"], {"0.": 3}])
+def test_keys_are_a_mapping_of_texts(trained, keys):
     with pytest.raises(initframe.ResolveError, match="keys maps beginnings of names"):
-        initframe.resolve(take(trained[0], keys=["a"]), model())
+        initframe.resolve(take(trained[0], keys=keys), model())
 
 
 def test_a_fill_of_a_file_is_comparable_and_shows_its_source(trained):
