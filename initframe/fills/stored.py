@@ -55,13 +55,12 @@ class Archive:
         return _shapes(self.files)
 
     def nearest(self, key: str, count: int = 3) -> list[str]:
-        """The names that end most like a key, in its last part at least: a beginning is what is mostly amiss."""
-        ends, wanted = _from_behind(self.files), tuple(reversed(key.split(".")))
-        place = bisect(ends, wanted)
-        around = ends[max(0, place - count) : place + count]
-        alike = {end: sum(takewhile(bool, map(eq, end, wanted))) for end in around}
-        best = sorted((end for end in around if alike[end]), key=lambda end: -alike[end])
-        return [".".join(reversed(end)) for end in best[:count]]
+        """The names that share most parts with a key, from its beginning and from its end."""
+        wanted = tuple(key.split("."))
+        near = _around(self.files, wanted, 1, count) | _around(self.files, wanted, -1, count)
+        shared = {name: _alike(name, wanted) + _alike(name[::-1], wanted[::-1]) for name in near}
+        best = sorted(filter(shared.get, shared), key=lambda name: (-shared[name], name))
+        return [".".join(name) for name in best[:count]]
 
     def read(self, key: str) -> Tensor:
         """Read one tensor, in float32 or float64.
@@ -139,9 +138,21 @@ def _shapes(files: tuple[State, ...]) -> Mapping[str, tuple[int, ...]]:
 
 
 @lru_cache(maxsize=64)
-def _from_behind(files: tuple[State, ...]) -> list[tuple[str, ...]]:
-    """All names part by part from behind, in order: those that end alike stand together."""
-    return sorted(tuple(reversed(name.split("."))) for name in _shapes(files))
+def _ordered(files: tuple[State, ...], step: int) -> list[tuple[str, ...]]:
+    """All names part by part in order, read from the beginning (1) or from the end (-1)."""
+    return sorted(tuple(name.split("."))[::step] for name in _shapes(files))
+
+
+def _around(files: tuple[State, ...], wanted: tuple[str, ...], step: int, count: int) -> set[tuple[str, ...]]:
+    """The names beside a wanted one: in order, those that begin or end alike stand together."""
+    ordered = _ordered(files, step)
+    place = bisect(ordered, wanted[::step])
+    return {name[::step] for name in ordered[max(0, place - count) : place + count]}
+
+
+def _alike(name: tuple[str, ...], wanted: tuple[str, ...]) -> int:
+    """How many parts are the same before the first that is not."""
+    return sum(takewhile(bool, map(eq, name, wanted)))
 
 
 @contextmanager
