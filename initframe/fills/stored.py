@@ -57,7 +57,7 @@ class Archive:
     def nearest(self, key: str, count: int = 3) -> list[str]:
         """The names that share most parts with a key, from its beginning and from its end."""
         wanted = tuple(key.split("."))
-        near = _around(self.files, wanted, 1, count) | _around(self.files, wanted, -1, count)
+        near = _around(self.files, wanted, 1) | _around(self.files, wanted, -1)
         shared = {name: _alike(name, wanted) + _alike(name[::-1], wanted[::-1]) for name in near}
         best = sorted(filter(shared.get, shared), key=lambda name: (-shared[name], name))
         return [".".join(name) for name in best[:count]]
@@ -143,11 +143,11 @@ def _ordered(files: tuple[State, ...], step: int) -> list[tuple[str, ...]]:
     return sorted(tuple(name.split("."))[::step] for name in _shapes(files))
 
 
-def _around(files: tuple[State, ...], wanted: tuple[str, ...], step: int, count: int) -> set[tuple[str, ...]]:
+def _around(files: tuple[State, ...], wanted: tuple[str, ...], step: int) -> set[tuple[str, ...]]:
     """The names beside a wanted one: in order, those that begin or end alike stand together."""
     ordered = _ordered(files, step)
     place = bisect(ordered, wanted[::step])
-    return {name[::step] for name in ordered[max(0, place - count) : place + count]}
+    return {name[::step] for name in ordered[max(0, place - 4) : place + 4]}
 
 
 def _alike(name: tuple[str, ...], wanted: tuple[str, ...]) -> int:
