@@ -84,7 +84,7 @@ def param_groups(
     """
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ResolveError(f"{name} must be a number, got {value!r}.")
+            raise ResolveError(f"{name} must be a number, got {value!r}. Give what is none to the optimizer itself.")
     _warn_of_missing(asked, numbers)
     seen = survey(model)
     groups: dict[tuple[float, ...], dict[int, Tensor]] = {}
@@ -93,6 +93,8 @@ def param_groups(
         multiplied = tuple(value * factors.get(name, 1.0) for name, value in numbers.items())
         held = (t for t in seen.places[slot.name].parameter if isinstance(t, nn.Parameter) and t.requires_grad)
         groups.setdefault(multiplied, {}).update({id(tensor): tensor for tensor in held})
+    if not any(groups.values()):
+        raise ResolveError("the model has no trained parameter. Set requires_grad on what is to learn, then ask again.")
     return [
         {"params": list(tensors.values()), **dict(zip(numbers, multiplied, strict=True))}
         for multiplied, tensors in groups.items()

@@ -86,7 +86,7 @@ class Report:
             Groups for torch.optim.
 
         Raises:
-            ResolveError: a number is none.
+            ResolveError: a number is none, or the model has no trained parameter.
 
         >>> from initframe import reinit
         >>> rules = {"weight": {"init": "zeros", "companions": {"lr": "1 / fan_in"}}}

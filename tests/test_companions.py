@@ -74,10 +74,17 @@ def test_a_multiplier_of_a_number_that_is_not_given_warns():
         report.param_groups(lr=0.1)
 
 
-def test_numbers_are_numbers():
+@pytest.mark.parametrize("numbers", [{"lr": "0.1"}, {"lr": True}, {"lr": 0.1, "betas": (0.9, 0.99)}])
+def test_numbers_are_numbers(numbers):
     report = reinit(PLAIN)
-    with pytest.raises(initframe.ResolveError, match="lr must be a number"):
-        report.param_groups(lr="0.1")
+    with pytest.raises(initframe.ResolveError, match=r"(lr|betas) must be a number, got .* the optimizer itself"):
+        report.param_groups(**numbers)
+
+
+def test_what_does_not_learn_has_no_groups():
+    model = nn.Linear(2, 3).requires_grad_(False)
+    with pytest.raises(initframe.ResolveError, match="no trained parameter"):
+        reinit(PLAIN, model).param_groups(lr=0.1)
 
 
 def test_sentences_count_tensors_and_leave_out_what_changes_nothing():

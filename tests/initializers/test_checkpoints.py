@@ -81,7 +81,7 @@ def test_a_prefix_that_is_amiss_shows(tmp_path):
         initframe.resolve(take(str(tmp_path / "a.safetensors")), model())
     named = initframe.fills.stored.open_archive(str(tmp_path / "a.safetensors")).nearest
     assert named("other.17.bias", 1) == ["backbone.17.bias"]
-    assert named("backbone.17.0.weight", 1) == ["backbone.17.weight"]
+    assert "backbone.17.weight" in named("backbone.17.0.weight", 3)
     assert named("17.gamma") == []
 
 
