@@ -62,7 +62,7 @@ def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
 
 @initializer("trunc_normal")
 def trunc_normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Fill:
-    """N(mean, std²) cut to [a, b]; the bounds are absolute, as in torch/nn/init.py, ``trunc_normal_``.
+    """N(mean, std²) cut to [a, b]; the bounds are absolute, not in stds (torch/nn/init.py, ``trunc_normal_``).
 
     Use it where a recipe states a std and no outliers are wanted, as Vision Transformers do.
 

@@ -54,7 +54,8 @@ def pretrained(
 def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None) -> Fill:
     """A 2-D convolution's kernel, divided by k_t, at each of k_t steps of time (Carreira & Zisserman 2017, I3D).
 
-    Use it for video models from image models: a video that stands still gives what the image gives.
+    Use it for video models from image models (hassony2/inflated_convnets_pytorch, src/inflate.py): a video that stands
+    still gives what the image gives.
 
     Args:
         slot: a 3-D convolution's weight, (o, i, k_t, k, k).

@@ -55,7 +55,7 @@ def icnr(
     mode: Mode = "fan_in",
     distribution: Distribution = "normal",
 ) -> Fill:
-    """A law for outputs/r² filters, each of them r² times in a row (Aitken et al. 2017).
+    """A law for outputs/r² filters, each of them r² times in a row (Aitken et al. 2017; fastai, fastai/layers.py).
 
     Use it for the convolution before ``nn.PixelShuffle(factor)``, which then starts as the nearest neighbour, without a
     checkerboard.
@@ -85,7 +85,7 @@ def icnr(
 
 @initializer("bilinear_upsample")
 def bilinear_upsample(slot: Slot) -> Fill:
-    """A transposed convolution that interpolates linearly, channel by channel (Long, Shelhamer & Darrell 2015, FCN).
+    """A transposed convolution that interpolates, channel by channel (Long et al. 2015; shelhamer's FCN, surgery.py).
 
     Use it for ``nn.ConvTranspose2d`` of stride s with kernel 2s − s%2 and padding ⌈(s−1)/2⌉, one channel per group or
     as many outputs as inputs; then it is ``interpolate(mode="bilinear")``.

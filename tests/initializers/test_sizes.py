@@ -2,13 +2,22 @@
 
 import ast
 import inspect
+import re
 import textwrap
 
 import pytest
 
 from initframe.initializers.table import _TABLE
 
+PLAIN = {"constant", "keep", "pretrained", "scale", "shift"}
+"""What nobody had to invent."""
 OWN = {name: function for name, function in _TABLE.items() if function.__module__.startswith("initframe.initializers")}
+
+
+@pytest.mark.parametrize("name", sorted(OWN.keys() - PLAIN))
+def test_a_law_names_its_source(name):
+    first = inspect.getdoc(OWN[name]).partition("\n")[0]
+    assert re.search(r"\d{4}|\.py", first), "write (Author year; folder/file.py) at the end of the first line"
 
 
 @pytest.mark.parametrize("function", OWN.values(), ids=OWN)
