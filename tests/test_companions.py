@@ -133,5 +133,5 @@ def test_base_shapes_are_facts():
 
 
 def test_base_shapes_that_lack_a_tensor_are_named():
-    with pytest.raises(initframe.ResolveError, match=r"base shapes give no base_d0 for it; write base: \{weight: "):
+    with pytest.raises(initframe.ResolveError, match=r"base shapes give no base_d0 for it; write base: \{name: "):
         initframe.resolve(rules(weight={"init": "constant", "val": "base_d0"}), nn.Linear(2, 3))

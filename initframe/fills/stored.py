@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from initframe.errors import ResolveError, SourceError
-from initframe.fills.files import Contents, open_file
+from initframe.fills.files import Contents, Entry, open_file
 from initframe.fills.whole import Draw, Whole
 
 MAX_ELEMENTS = 1 << 32
@@ -50,9 +50,9 @@ class Archive:
     files: tuple[State, ...]
 
     @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The tensors' shapes by name; files that have not changed are read once."""
-        return _shapes(self.files)
+    def entries(self) -> Mapping[str, Entry]:
+        """The tensors' shapes and dtypes by name; files that have not changed are read once."""
+        return _entries(self.files)
 
     def nearest(self, key: str, count: int = 3) -> list[str]:
         """The names that share most parts with a key, from its beginning and from its end."""
@@ -133,14 +133,14 @@ def _contents(state: State) -> Contents:
 
 
 @lru_cache(maxsize=64)
-def _shapes(files: tuple[State, ...]) -> Mapping[str, tuple[int, ...]]:
-    return {name: entry.shape for state in files for name, entry in _contents(state).entries.items()}
+def _entries(files: tuple[State, ...]) -> Mapping[str, Entry]:
+    return {name: entry for state in files for name, entry in _contents(state).entries.items()}
 
 
 @lru_cache(maxsize=64)
 def _ordered(files: tuple[State, ...], step: int) -> list[tuple[str, ...]]:
     """All names part by part in order, read from the beginning (1) or from the end (-1)."""
-    return sorted(tuple(name.split("."))[::step] for name in _shapes(files))
+    return sorted(tuple(name.split("."))[::step] for name in _entries(files))
 
 
 def _around(files: tuple[State, ...], wanted: tuple[str, ...], step: int) -> set[tuple[str, ...]]:

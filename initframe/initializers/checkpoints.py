@@ -149,15 +149,18 @@ def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str,
     if keys is not None and not (isinstance(keys, Mapping) and all(isinstance(v, str) for v in keys.values())):
         raise ResolveError(f"keys maps beginnings of names, the model's to the file's; got {keys!r}.")
     archive = open_archive(path)
-    held = archive.shapes
+    held = archive.entries
     wanted = [prefix + _renamed(name, keys or {}) for name in (slot.name, *slot.aliases)]
     key = next((name for name in wanted if name in held), None)
     if key is None:
         near = archive.nearest(wanted[0])
         raise Declined(f"{path} has no {wanted[0]}." + (f" Closest: {', '.join(near)}." if near else ""))
-    if math.prod(held[key]) > MAX_ELEMENTS:
+    shape, dtype = held[key]
+    if math.prod(shape) > MAX_ELEMENTS:
         raise ResolveError(f"{path}: {key} has more than {MAX_ELEMENTS} elements.")
-    return archive, key, held[key]
+    if dtype.is_complex:
+        raise ResolveError(f"{path}: {key} is complex, which no tensor that a recipe fills is. Exclude it.")
+    return archive, key, shape
 
 
 def _renamed(name: str, keys: Mapping[str, str]) -> str:

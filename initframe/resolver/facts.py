@@ -60,7 +60,9 @@ class Ground:
     def base(self) -> Mapping[str, tuple[int, ...]]:
         """The base model's shapes by name, from the recipe or from the file that it names."""
         base = self.recipe.base
-        return open_archive(base).shapes if isinstance(base, str) else base
+        if not isinstance(base, str):
+            return base
+        return {name: entry.shape for name, entry in open_archive(base).entries.items()}
 
     def _base_facts(self, slot: Slot) -> dict[str, float]:
         """Shape and torch's fans of the base model's tensor; a bias has its layer's fans."""
@@ -126,7 +128,8 @@ class Facts(Mapping[str, Any]):
     def _absence(self, name: str) -> str:
         """Why a tensor lacks a fact that others have."""
         if name.startswith("base_"):
-            return f"the recipe's base shapes give no {name} for it; write base: {{{self._slot.name}: […]}}"
+            fix = "write base: {name: […]} with every tensor, or the path of a checkpoint"
+            return f"the recipe's base shapes give no {name} for it; {fix}"
         return f"a tensor of shape {list(self._slot.shape)} has no {name} here"
 
     def __iter__(self) -> Iterator[str]:

@@ -151,6 +151,12 @@ def test_values_become_the_tensors_dtype(tmp_path, dtype):
     assert torch.equal(layer.weight, noise(3, 4).to(dtype).float())
 
 
+def test_complex_values_are_refused(tmp_path):
+    torch.save({"weight": torch.ones(3, 4, dtype=torch.complex64)}, tmp_path / "a.pt")
+    with pytest.raises(initframe.ResolveError, match="weight is complex"):
+        initframe.resolve(take(str(tmp_path / "a.pt")), nn.Linear(4, 3))
+
+
 def test_nothing_is_read_before_it_is_applied_and_the_file_must_not_change_until_then(trained):
     path, tensors = trained
     net = model()
