@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from initframe.recipe.plain import MAX_NODES
+
+MERGE = "tag:yaml.org,2002:merge"
+Pair: TypeAlias = tuple[yaml.ScalarNode, yaml.Node]
 
 
 class Loader(yaml.SafeLoader):
@@ -46,6 +49,25 @@ class Loader(yaml.SafeLoader):
                 raise _error(key.start_mark, fact, "rename or remove one of the two")
             first[key.tag, key.value] = key.start_mark
         return mapping
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what a mapping merges before what it says itself: its own keys win, then the first mapping's in ``<<``.
+
+        PyYAML's version of this gives other values since 6.0.4: it goes by the identity of keys' texts.
+        """
+        merged: dict[tuple[str, str], Pair] = {}
+        own: dict[tuple[str, str], Pair] = {}
+        for key, value in node.value:
+            if key.tag != MERGE:
+                own[key.tag, key.value] = key, value
+                continue
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise _error(source.start_mark, "'<<' merges mappings, this is none", "merge an alias of a mapping")
+                self.flatten_mapping(source)
+                for pair in source.value:
+                    merged.setdefault((pair[0].tag, pair[0].value), pair)
+        node.value = list((merged | own).values())
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Construct one value; a scalar that its type cannot read is an error of the file."""

@@ -32,6 +32,8 @@ MALFORMED = {
     "a: !own 3": r"could not determine a constructor for the tag '!own'",
     "a: !!int x": r"line 1, column 4: a value does not fit its type",
     "a: !!timestamp x": r"line 1, column 4: a value does not fit its type",
+    "a: {<<: 3}": r"line 1, column 9: '<<' merges mappings, this is none",
+    "a: &x {b: 1}\nc: {<<: [*x, y]}": r"line 2, column 14: '<<' merges mappings",
     "a: 2020-99-99": r"line 1, column 4: a value does not fit its type",
     "a: !!bool maybe": r"a value does not fit its type",
     "? [a]\n: b": r"line 1, column 3: a key is not a text",
@@ -94,6 +96,13 @@ def test_comments_anchors_merges_and_a_byte_order_mark_are_fine(tmp_path):
 def test_a_merge_into_a_mapping_that_is_merged_itself_is_no_repeated_key(tmp_path):
     text = "z: &z {x: 1}\nq:\n  deep: &a {<<: *z, x: 2}\nb: {<<: *a}\n"
     assert read_yaml(written(tmp_path, text))["b"] == {"x": 2}
+
+
+def test_the_mappings_own_keys_win_over_merged_ones_and_the_first_merged_mapping_over_later_ones(tmp_path):
+    text = "a: &a {init: normal, std: 1}\nb: &b {std: 2, mean: 3}\nc: {mean: 4, <<: [*a, *b]}\nd: {<<: [*b, *a]}\n"
+    data = read_yaml(written(tmp_path, text))
+    assert data["c"] == {"init": "normal", "std": 1, "mean": 4}
+    assert data["d"] == {"init": "normal", "std": 2, "mean": 3}
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
