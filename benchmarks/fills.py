@@ -1,9 +1,10 @@
 """How fast fills are, beside torch.nn.init, others and the memory itself: ratios of one run.
 
-    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick]
+    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--gpu]
 
 Both sides of a ratio take turns for some time and count by their best turn. What is not installed is skipped. The
-table goes to benchmarks/results.md, with the machine it was made on.
+table goes to benchmarks/results.md, with the machine it was made on; with --gpu, what is measured is a GPU's memory,
+and the table goes to benchmarks/results_gpu.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ from initframe import stream
 REST = 0.02
 """Seconds between two turns: torch's threads go on turning for some time when their work is done, and would take
 processor time from whoever comes next."""
+QUEUED = 20
+"""Calls that a GPU is given at a time."""
 TURN = 0.1
 """Seconds of a turn, in which short work is repeated: processors take some milliseconds to wake up."""
 KEY = stream.key("benchmark", 0)
@@ -53,7 +57,7 @@ class Row(NamedTuple):
     aim: float | None
 
 
-def best(ours: Timed, theirs: Timed, budget: float, between: Timed = lambda: None) -> tuple[float, float]:
+def best(ours: Timed, theirs: Timed, budget: float) -> tuple[float, float]:
     """The best seconds of two functions that take turns until each has had its budget, one turn at least."""
     seconds: list[list[float]] = [[], []]
     while not seconds[0] or min(map(sum, seconds)) < budget:
@@ -62,7 +66,6 @@ def best(ours: Timed, theirs: Timed, budget: float, between: Timed = lambda: Non
             begin = start = time.perf_counter()
             while start - begin < TURN:
                 function()
-                between()
                 end = time.perf_counter()
                 taken.append(end - start)
                 start = end
@@ -131,16 +134,44 @@ def models(budget: float, *, quick: bool) -> Iterator[Row]:
 
 
 def gpu(n: int, budget: float) -> Iterator[Row]:
-    """CUDA memory, against fill_ and torch's own, by the backend that serves it."""
-    if not torch.cuda.is_available():
-        return
-    x, name = torch.zeros(n, device="cuda"), stream.backend_of("cuda")
-    own = {"uniform": lambda: x.uniform_(-0.1, 0.1), "normal": lambda: x.normal_(0, 0.02)}
+    """CUDA memory, against fill_ and torch's own, by the backend that serves it; then by torch's operations."""
+    x, half = torch.zeros(n, device="cuda"), torch.zeros(n, device="cuda", dtype=torch.bfloat16)
+    served = stream.backend_of("cuda")
+    fill = lambda: x.fill_(1)  # noqa: E731
+    own = {
+        "uniform": lambda: x.uniform_(-0.1, 0.1),
+        "normal": lambda: x.normal_(0, 0.02),
+        "truncated_normal": lambda: nn.init.trunc_normal_(x, 0, 0.02, -0.04, 0.04),
+    }
+    aims = {"uniform": 0.7, "normal": 0.7, "truncated_normal": None}
     for law, theirs in own.items():
-        filler(x, law)()
-        for peer, other, aim in (("fill_", lambda: x.fill_(1), 0.7), (f"{law}_", theirs, 1.0)):
-            seconds = best(filler(x, law), other, budget, torch.cuda.synchronize)
-            yield Row(f"{law}, CUDA ({name})", seconds[0], peer, seconds[1], aim)
+        yield queued_row(f"{law} ({served})", filler(x, law), "fill_", fill, budget, aims[law])
+        yield queued_row(f"{law} ({served})", filler(x, law), f"torch's {law}", theirs, budget, 1.0)
+    theirs = lambda: half.normal_(0, 0.02)  # noqa: E731
+    yield queued_row(f"normal, bfloat16 ({served})", filler(half, "normal"), "torch's normal", theirs, budget, 1.0)
+    eagerly = lambda: stream.eager.fill(stream.Draw(x.view(1, -1), "normal", LAWS["normal"], KEY))  # noqa: E731
+    yield queued_row("normal (eager)", eagerly, "fill_", fill, budget, None)
+    model = alexnet().cuda()
+    recipe = {"rules": {"*.weight": "xavier_uniform", "*.bias": "zeros"}}
+    theirs = lambda: loop(model, nn.init.xavier_uniform_)  # noqa: E731
+    plan = initframe.resolve(recipe, model)
+    yield queued_row("AlexNet, apply", lambda: initframe.apply(plan), "loop of nn.init", theirs, budget, None)
+
+
+def queued_row(what: str, ours: Timed, peer: str, theirs: Timed, budget: float, aim: float | None) -> Row:
+    """Time both sides on a GPU, many calls at a time, since it works while the next call is prepared."""
+
+    def queued(function: Timed) -> Timed:
+        def run() -> None:
+            for _ in range(QUEUED):
+                function()
+            torch.cuda.synchronize()
+
+        return run
+
+    ours()  # compiled before it is timed
+    seconds = best(queued(ours), queued(theirs), budget)
+    return Row(what, seconds[0] / QUEUED, peer, seconds[1] / QUEUED, aim)
 
 
 def first_draw() -> float:
@@ -190,7 +221,7 @@ def table(rows: list[Row]) -> str:
     lines = ["| what | ms | beside | ms | times as fast | aim |", "|---|---|---|---|---|---|"]
     for what, ours, peer, theirs, aim in rows:
         asked = f"≥ {aim:g}" if aim else ""
-        lines.append(f"| {what} | {ours * 1e3:.1f} | {peer} | {theirs * 1e3:.1f} | {theirs / ours:.2f} | {asked} |")
+        lines.append(f"| {what} | {ours * 1e3:.3g} | {peer} | {theirs * 1e3:.3g} | {theirs / ours:.2f} | {asked} |")
     return "\n".join(lines)
 
 
@@ -201,31 +232,32 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seconds", type=float, default=1.0, help="time for each side of a ratio")
     options.add_argument("--quick", action="store_true", help="leave out what takes minutes")
+    options.add_argument("--gpu", action="store_true", help="measure a GPU's memory")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    where = machine()
-    n, budget, rows = given.elements, given.seconds, []
-    parts = (
-        elementwise(n, budget),
-        fresh(n, budget),
-        models(budget, quick=given.quick),
-        peers(n, budget),
-        gpu(n, budget),
-    )
-    for part in parts:
-        for measured in part:
-            print(f"{measured.what:28}{measured.peer:32}{measured.theirs / measured.ours:8.2f}", flush=True)
-            rows.append(measured)
-    text = f"""# Fills: figures of one run of `python benchmarks/fills.py`
+    where, n, budget = machine(), given.elements, given.seconds
+    cpu = (elementwise(n, budget), fresh(n, budget), models(budget, quick=given.quick), peers(n, budget))
+    rows = []
+    for measured in chain.from_iterable([gpu(n, budget)] if given.gpu else cpu):
+        print(f"{measured.what:28}{measured.peer:32}{measured.theirs / measured.ours:8.2f}", flush=True)
+        rows.append(measured)
+    command, backend = "python benchmarks/fills.py", stream.backend_of("cpu")
+    if given.gpu:
+        command, where = f"{command} --gpu", f"{torch.cuda.get_device_name()}; {where}"
+        backend = stream.backend_of("cuda")
+    text = f"""# Fills: figures of one run of `{command}`
 
 {where}; torch {torch.__version__}; {given.threads} threads; {n:,} float32 elements, memory warm unless said;
-backend: {stream.backend_of("cpu")}.
+backend: {backend}.
 
 {table(rows)}
-
+"""
+    if not given.gpu:
+        text += f"""
 First draw of a process (loading the stream and LLVM, compiling one kernel): {first_draw() * 1e3:.0f} ms (aim: < 500).
 """
-    Path(__file__).with_name("results.md").write_text(text, encoding="utf-8")
+    name = "results_gpu.md" if given.gpu else "results.md"
+    Path(__file__).with_name(name).write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from functools import cache
 from types import ModuleType
@@ -11,9 +10,9 @@ from types import ModuleType
 import torch
 
 from initframe.stream import eager
+from initframe.stream.draws import Draw
+from initframe.stream.philox import key
 
-OPT_IN = "INITFRAME_TRITON"
-"""The environment variable whose value 1 draws in CUDA memory by Triton's kernels."""
 logger = logging.getLogger(__name__)
 _loading = threading.Lock()
 
@@ -28,11 +27,10 @@ def compiled(device: torch.device) -> ModuleType | None:
 
 def immediate(device: torch.device) -> ModuleType:
     """Give the backend that fills a device's memory where it is called, a module with ``fill``."""
-    if device.type == "cuda" and os.environ.get(OPT_IN) == "1":
-        from initframe.stream import cuda  # noqa: PLC0415 (triton is loaded when it is asked for)
-
-        return cuda
-    return eager
+    if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
+        return eager
+    with _loading:
+        return _cuda(device) or eager
 
 
 def backend_of(device: torch.device | str) -> str:
@@ -60,3 +58,26 @@ def _cpu() -> ModuleType | None:
         )
         return None
     return cpu
+
+
+@cache
+def _cuda(device: torch.device) -> ModuleType | None:
+    """Load the CUDA backend and let it draw a little; say once for a device where it cannot."""
+    words = torch.empty(2, 1, 8, dtype=torch.int32, device=device)
+    try:
+        from initframe.stream import cuda  # noqa: PLC0415 (triton is loaded when numbers are first drawn)
+
+        for out, fill in zip(words, (cuda.fill, eager.fill), strict=True):
+            fill(Draw(out, "bits", (), key("probe", 0)))
+        fact = None if torch.equal(words[0], words[1]) else "it gives other bits than torch's operations"
+    except Exception as problem:  # noqa: BLE001 (a compiler that others ship, on a machine that is not ours)
+        fact = f"{type(problem).__name__}: {problem}"
+    if fact:
+        logger.warning(
+            "Triton cannot be used for %s (%s): the stream is drawn by torch operations, the same bits at about a "
+            "two-hundredth of the speed. Triton comes with torch, and needs a C compiler.",
+            device,
+            fact,
+        )
+        return None
+    return cuda

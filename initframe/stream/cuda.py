@@ -1,18 +1,16 @@
-"""The backend for CUDA by Triton: the formulas, traced into the source of a kernel.
-
-Opt-in (docs/stream.md): its bits were checked by Triton's interpreter, not yet on a GPU.
-"""
+"""The backend for CUDA by Triton: the formulas, traced into the source of a kernel."""
 
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from initframe.stream.draws import Draw
 from initframe.stream.formulas import FORMULAS, constant_names, to_bfloat16, to_float16
@@ -20,14 +18,18 @@ from initframe.stream.lanes import Operand
 from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
 
-PLACE = "tiles", "length", "pitch", "start", "stride"
-"""Where rows lie: programs per row, elements of a row, elements from one to the next; then as in `Draw`."""
+PLACE = "length", "pitch", "start", "stride"
+"""Where rows lie: elements of a row, elements from one row to the next; then as in `Draw`."""
 KEY = "k0", "k1", "s0", "s1"
-BLOCKS = 256
-"""Philox blocks per program: four times as many elements."""
-WIDE = 1 << 40
-"""Added to words of 32 bits, so that Triton passes all of them as 64 bits; upper halves are garbage anyway."""
-
+TILES = (512, 4), (32, 1)
+"""Philox blocks of a tile and the warps that compute it: for long rows, and for short ones."""
+GIVEN = "given_"
+"""What a law's constants are called in a kernel, so that they are called like nothing else."""
+TURNS = 6
+"""Tiles of a program, one after the other: what does not depend on the tile is computed once for them. Just as many
+programs as run at a time, which would share a row's tiles, were slower."""
+SMALL = 1 << 16
+"""Elements below which one more launch would cost more than unaligned stores."""
 
 FORMS = {
     "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}", "and": "{} & {}", "or": "{} | {}",
@@ -58,6 +60,11 @@ class Source:
         self.lines.append(f"{name} = {expression}")
         return Traced(self, name)
 
+    def multiply(self, word: Traced, factor: int) -> tuple[Traced, Traced]:
+        """Multiply words of 32 bits, extended for it: to the compiler, this is one instruction."""
+        product = self.line(f"{word.name}.to(tl.uint64) * {factor}")
+        return self.line(f"({product.name} >> 32).to(tl.uint32)"), self.line(f"{product.name}.to(tl.uint32)")
+
     def to_float(self, word: Traced) -> Traced:
         """Convert to the nearest float32."""
         return self.line(f"{word.name}.to(tl.float32)")
@@ -87,36 +94,57 @@ def _spelled(value: Traced | float) -> str:
     return value.name if isinstance(value, Traced) else repr(value)
 
 
-def kernel_source(law: str, dtype: str) -> str:
+def kernel_source(law: str, dtype: str, *, aligned: bool) -> str:
     """Write the source of the kernel that fills a draw's rows with a law.
+
+    A program fills ``turns`` tiles of a row. They begin at a Philox block, wherever that lies in memory.
 
     Args:
         law: a name in `LAWS`.
         dtype: torch's name of the element type.
+        aligned: every row begins at a block, and length and pitch are multiples of a block's four elements, so
+            that a block is stored at once.
 
     Returns:
         A function ``kernel`` in Triton's language.
     """
-    source, names = Source(), constant_names(law)
-    counter, second, k0, k1, s0, s1 = (Traced(source, name) for name in ("counter", "second", *KEY))
-    words = [source.line(f"{w.name}.to(tl.int32)") for w in philox((counter, second, s0, s1), (k0, k1))]
-    constants = {name: Traced(source, name) for name in names}
+    if aligned:  # the compiler learns of the factor four by seeing it
+        edges = "end, row_start = length // 4 * 4, row * (pitch // 4) * 4"
+        mask = "offset < tl.minimum(end - column, 4 * BLOCKS).to(tl.int32)"
+    else:
+        edges = "lead, end, row_start = first & 3, (first & 3) + length, row * pitch - (first & 3)"
+        mask = "(offset >= lead - column) & (offset < end - column)"
+    body = [
+        "program = tl.program_id(0)",
+        "row, part = (program // parts).to(tl.int64), program % parts",
+        "first = start + row * stride",
+        edges,
+        "tiles = ((end + 4 * BLOCKS - 1) // (4 * BLOCKS)).to(tl.int32)",
+        "for tile in range(part * turns, tl.minimum((part + 1) * turns, tiles)):",
+        "    begin = tl.cast(tile, tl.int64) * BLOCKS",
+        "    index = (first >> 2) + begin + tl.arange(0, BLOCKS)",
+        *(f"    {line}" for line in _values_source(law, dtype)),
+        "    column, offset = begin * 4, tl.arange(0, 4 * BLOCKS)",
+        f"    tl.store(out + (row_start + column) + offset, values, mask={mask})",
+    ]
+    integers = ["parts: tl.int32", "turns: tl.int32", *(f"{name}: tl.int64" for name in PLACE)]
+    words = [f"{word}: tl.uint32" for word in KEY]
+    numbers = [GIVEN + name for name in constant_names(law)]
+    arguments = ", ".join(["out", *integers, *words, *numbers, "BLOCKS: tl.constexpr"])
+    return "\n    ".join([f"def kernel({arguments}):", *body]) + "\n"
+
+
+def _values_source(law: str, dtype: str) -> list[str]:
+    """Write the lines that compute a tile's values, in the order of memory, from the indices of its blocks."""
+    source = Source()
+    given = "index", "(index >> 32)", *KEY[2:], *KEY[:2]
+    c0, c1, c2, c3, k0, k1 = (source.line(f"{word}.to(tl.uint32)") for word in given)
+    block = philox((c0, c1, c2, c3), (k0, k1), source.multiply)
+    words = [source.line(f"{word.name}.to(tl.int32)") for word in block]
+    constants = {name: Traced(source, GIVEN + name) for name in constant_names(law)}
     pairs = [FORMULAS[law](source, (words[j], words[j + 1]), **constants) for j in (0, 2)]
     v0, v1, v2, v3 = (_element(source, value, dtype).name for pair in pairs for value in pair)
-    body = [
-        "program = tl.program_id(0).to(tl.int64)",
-        "row, tile = program // tiles, program % tiles",
-        "first = start + row * stride",
-        "lead, begin = first & 3, tile * (4 * BLOCKS)",
-        "counter = (first >> 2) + tile * BLOCKS + tl.arange(0, BLOCKS)",
-        "second = counter >> 32",
-        *source.lines,
-        f"values = tl.interleave(tl.interleave({v0}, {v2}), tl.interleave({v1}, {v3}))",
-        "column = begin + tl.arange(0, 4 * BLOCKS) - lead",
-        "tl.store(out + row * pitch + column, values, mask=(column >= 0) & (column < length))",
-    ]
-    arguments = ", ".join(["out", *PLACE, *KEY, *names])
-    return "\n    ".join([f"def kernel({arguments}, BLOCKS: tl.constexpr):", *body]) + "\n"
+    return [*source.lines, f"values = tl.interleave(tl.interleave({v0}, {v2}), tl.interleave({v1}, {v3}))"]
 
 
 def _element(source: Source, value: Traced, dtype: str) -> Traced:
@@ -128,33 +156,61 @@ def _element(source: Source, value: Traced, dtype: str) -> Traced:
 
 
 @cache
-def compiled_kernel(law: str, dtype: str) -> Any:
+def compiled_kernel(law: str, dtype: str, *, aligned: bool) -> Any:
     """Give the kernel to Triton, which reads the source again by the name of its file: linecache knows it."""
-    source, name = kernel_source(law, dtype), f"<initframe stream {law} {dtype}>"
+    source = kernel_source(law, dtype, aligned=aligned)
+    name = f"<initframe stream {law} {dtype}{' aligned' if aligned else ''}>"
     linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
     space: dict[str, Any] = {"tl": tl, "__name__": __name__}
     exec(compile(source, name, "exec"), space)  # noqa: S102 (the source is that of our own formulas)
-    return triton.jit(space["kernel"], do_not_specialize=[*PLACE, *KEY, *constant_names(law)])
+    return triton.jit(space["kernel"], do_not_specialize=["parts", "turns", *PLACE, *KEY])
 
 
 def fill(draw: Draw, on_done: Callable[[int], None] | None = None) -> None:
-    """Fill a draw's memory by one launch.
+    """Fill a draw's memory by a launch, or by two where a few elements more make up whole blocks.
 
     Args:
         draw: the job, in CUDA memory (in any memory under Triton's interpreter).
         on_done: told the number of elements.
     """
-    rows, length = draw.out.shape
-    if not rows * length:
+    if not draw.out.numel():
         return
-    dtype, constants = str(draw.out.dtype).removeprefix("torch."), kernel_constants(draw.law, draw.args)
-    out = draw.out.detach()
-    out = out.view(torch.int16) if out.element_size() == 2 else out
-    tiles = triton.cdiv(length + 3, 4 * BLOCKS)
-    words = tiles, length, out.stride(0), draw.start, draw.stride, *(WIDE | word for word in draw.key)
-    numbers = [constants[name] for name in constant_names(draw.law)]
-    with torch.cuda.device(out.get_device()):
-        launch = compiled_kernel(draw.law, dtype)[rows * tiles,]
-        launch(out, *words, *numbers, BLOCKS=BLOCKS, enable_fp_fusion=False)
+    with torch.cuda.device(draw.out.get_device()):
+        for part in _parts(_merged(draw)):
+            _launch(part)
     if on_done:
-        on_done(rows * length)
+        on_done(draw.out.numel())
+
+
+def _merged(draw: Draw) -> Draw:
+    """Rows that follow each other everywhere are one, and where there is one its distance to the next is nothing."""
+    out = draw.out.detach()
+    if out.is_contiguous() and draw.stride == out.shape[1]:
+        out = out.view(1, -1)
+    return draw.part(out, 0, draw.stride if len(out) > 1 else 0)
+
+
+def _parts(draw: Draw) -> Iterator[Draw]:
+    """Cut the end that makes up no whole block from a long row, so that the rest can be aligned."""
+    rows, length = draw.out.shape
+    rest = length % 4
+    if rows > 1 or draw.start % 4 or not rest or length < SMALL:
+        yield draw
+    else:
+        yield draw.part(draw.out[:, :-rest], 0, 0)
+        yield draw.part(draw.out[:, -rest:], length - rest, 0)
+
+
+def _launch(draw: Draw) -> None:
+    """Fill rows by one launch."""
+    dtype, constants = str(draw.out.dtype).removeprefix("torch."), kernel_constants(draw.law, draw.args)
+    rows, length = draw.out.shape
+    pitch = draw.out.stride(0) if rows > 1 else 0
+    out: Tensor = draw.out.view(torch.int16) if draw.out.element_size() == 2 else draw.out
+    aligned = not any(number % 4 for number in (length, pitch, draw.start, draw.stride))
+    blocks, warps = next((tile for tile in reversed(TILES) if length <= 4 * tile[0]), TILES[0])
+    parts = triton.cdiv(length + 3, 4 * blocks * TURNS)
+    place = parts, TURNS, length, pitch, draw.start, draw.stride
+    numbers = [constants[name] for name in constant_names(draw.law)]
+    launch = compiled_kernel(draw.law, dtype, aligned=aligned)[rows * parts,]
+    launch(out, *place, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, enable_fp_fusion=False)

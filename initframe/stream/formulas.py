@@ -57,9 +57,12 @@ def fraction(word: Word) -> Word:
     return (word >> 1) & 0x7FFFFFFF
 
 
-def neglog(lanes: Lanes, u: Float, scale: float) -> Float:
-    """Give scale · (-ln u) for normal u in (0, 1]; scale multiplies the coefficients before they are rounded."""
-    i = lanes.bits(u) - SQRT_HALF
+def neglog(lanes: Lanes, u: Float, scale: float, power: int = 0) -> Float:
+    """Give scale · (-ln(u / 2^power)) for normal u in (0, 2^power].
+
+    scale multiplies the coefficients before they are rounded; the power is taken from the exponent, which is free.
+    """
+    i = lanes.bits(u) - (SQRT_HALF + (power << 23))
     exponent = lanes.to_float(i >> 23)
     f = lanes.from_bits((i & 0x7FFFFF) + SQRT_HALF) - 1.0
     return exponent * f32(-LN2 * scale) + horner(f, [scale * c for c in NLOG]) * f
@@ -82,8 +85,8 @@ def uniform(lanes: Lanes, words: Pair, *, step: float, offset: float, low: float
 def normal(lanes: Lanes, words: Pair, *, mean: float, std: float) -> Pair:
     """Draw two normals from two words (Box and Muller, 1958): a radius, and an angle of π/4·(1 + t) in a quadrant."""
     radius, angle = words
-    u = lanes.to_float(fraction(radius)) * 2.0**-31 + 2.0**-32
-    r = lanes.sqrt(neglog(lanes, u, 2.0)) * std
+    u = lanes.to_float(fraction(radius)) + 0.5  # 2^31 times what the radius is of: rounded alike, one product less
+    r = lanes.sqrt(neglog(lanes, u, 2.0, power=31)) * std
     t = lanes.to_float(angle << 2) * 2.0**-31
     z = t * t
     s, c = horner(z, SIN) * t, horner(z, COS)

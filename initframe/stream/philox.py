@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import TypeAlias
 
-from initframe.stream.lanes import Wide
+from initframe.stream.lanes import Pair, Wide
 
 Key: TypeAlias = tuple[int, int, int, int]
 Block: TypeAlias = tuple[Wide, Wide, Wide, Wide]
@@ -45,23 +46,30 @@ def key(name: str, seed: int, purpose: str = "") -> Key:
     return k0, k1, s0, s1
 
 
-def philox(counter: Block, key: tuple[Wide, Wide]) -> Block:
+def wide_product(word: Wide, factor: int) -> Pair:
+    """Multiply two words in 64 bits: the upper half of the product, and the lower one under garbage."""
+    product = (word & MASK) * factor
+    return product >> 32, product
+
+
+def philox(counter: Block, key: tuple[Wide, Wide], multiply: Callable[[Wide, int], Pair] = wide_product) -> Block:
     """Scramble counters of four words into four random words (Salmon et al., "Parallel random numbers", SC 2011).
 
-    Written once for every backend: lanes are 64 bits wide, their lower halves are the words, their upper
+    Written once for every backend: lanes may be 64 bits wide, their lower halves are the words, their upper
     halves are garbage that no later step reads. So nothing is masked but the factors, and it does not
     matter whether ``>>`` brings in zeros or signs.
 
     Args:
         counter: the index of an element divided by four (two words), then the stream (two words).
         key: the two words of the key.
+        multiply: gives the upper and the lower word of the product of a word and a factor.
 
     Returns:
         Words 0 to 3 of each counter, in the lower halves.
     """
     c0, c1, c2, c3 = counter
     for r in range(ROUNDS):
-        p0, p1 = (c0 & MASK) * MULTIPLIERS[0], (c2 & MASK) * MULTIPLIERS[1]
-        k0, k1 = (k + r * step for k, step in zip(key, WEYL, strict=True))
-        c0, c1, c2, c3 = (p1 >> 32) ^ (c1 ^ k0), p1, (p0 >> 32) ^ (c3 ^ k1), p0
+        (high0, low0), (high1, low1) = multiply(c0, MULTIPLIERS[0]), multiply(c2, MULTIPLIERS[1])
+        k0, k1 = (k + (r * step & MASK) for k, step in zip(key, WEYL, strict=True))
+        c0, c1, c2, c3 = high1 ^ (c1 ^ k0), low1, high0 ^ (c3 ^ k1), low0
     return c0, c1, c2, c3

@@ -22,7 +22,29 @@ def without_llvmlite(monkeypatch):
 
 def test_cpus_are_served_by_compiled_kernels():
     assert backend_of("cpu") == "llvm"
-    assert backend_of("cuda") == "eager"
+
+
+def test_other_memory_is_served_by_torchs_operations():
+    assert backend_of("meta") == "eager"
+    assert backend_of("cuda") == ("triton" if torch.cuda.is_available() else "eager")
+
+
+def test_a_gpu_whose_kernels_cannot_be_compiled_is_served_by_torchs_operations_and_one_notice(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "initframe.stream.cuda", raising=False)
+    monkeypatch.delattr("initframe.stream.cuda", raising=False)
+    assert backends._cuda.__wrapped__(torch.device("cpu")) is None  # the probe's memory may be anywhere
+    assert len(caplog.records) == 1
+    assert "Triton cannot be used for cpu" in caplog.text
+
+
+def test_a_gpu_whose_kernels_give_other_bits_is_served_by_torchs_operations(monkeypatch, caplog):
+    pytest.importorskip("triton")
+    from initframe.stream import cuda
+
+    monkeypatch.setattr(cuda, "fill", lambda draw: draw.out.zero_())
+    assert backends._cuda.__wrapped__(torch.device("cpu")) is None
+    assert "gives other bits" in caplog.text
 
 
 def test_without_llvmlite_the_same_bits_and_one_notice(request, caplog):

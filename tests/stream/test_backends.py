@@ -1,6 +1,7 @@
 """What every backend must hold; a backend is a function that fills a draw."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,7 +36,22 @@ def compiled(name):
     return fill
 
 
+def on_gpu(fill):
+    """Fill memory of a GPU that is laid out as the draw's, and bring it back."""
+
+    def filled(draw):
+        out = torch.empty_strided(draw.out.shape, draw.out.stride(), dtype=draw.out.dtype, device="cuda")
+        fill(replace(draw, out=out.copy_(draw.out)))
+        draw.out.copy_(out)
+
+    return filled
+
+
 BACKENDS = {"eager": eager.fill} | {name: compiled(name) for name in PROCESSORS}
+if torch.cuda.is_available():
+    from initframe.stream import cuda
+
+    BACKENDS |= {"eager on CUDA": on_gpu(eager.fill), "triton": on_gpu(cuda.fill)}
 
 
 @pytest.fixture(params=BACKENDS)
@@ -85,6 +101,20 @@ def test_other_dtypes_are_the_float32_values_converted(fill, law, args, dtype):
 def test_counters_carry_beyond_32_bits(fill, law, start):
     args = dict(oracle.LAWS)[law]
     assert same(drawn(fill, law, args, start, 13), oracle.values(law, args, KEY, range(start, start + 13)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_long_rows_aligned_or_not(fill, dtype):
+    whole = drawn(fill, "normal", (0.5, 2.0), 0, 300_004, dtype=dtype)
+    assert same(whole, drawn(eager.fill, "normal", (0.5, 2.0), 0, 300_004, dtype=dtype))
+    for start, length in ((0, 300_003), (1, 300_000), (4, 299_999), (4, 300_000), (7, 131_075)):
+        assert same(drawn(fill, "normal", (0.5, 2.0), start, length, dtype=dtype), whole[start : start + length])
+    for rows, length, stride in ((3, 70_000, 70_004), (3, 70_001, 80_000), (2, 70_002, 70_002)):
+        memory = torch.zeros(rows, length + 4, dtype=dtype)
+        fill(Draw(memory[:, :length], "normal", (0.5, 2.0), KEY, 8, stride))
+        for r in range(rows):
+            assert same(memory[r, :length], whole[8 + r * stride :][:length])
+        assert not memory[:, length:].any()
 
 
 @settings(max_examples=60, deadline=None)

@@ -21,13 +21,23 @@ LAWS = [
     ("normal", (0.5, 1e4), FLOATS),
     ("truncated_normal", (0.0, 1.0, -2.0, 6.0), [torch.float32]),
 ]
+CARRY = (1 << 34) - 900
+PLACES = [  # rows, length, pitch, start, stride
+    (1, 66_000, 66_000, 0, 0),  # aligned, several programs, the last one and its last tile in part
+    (1, 65_601, 65_603, 8, 0),  # aligned but for its last element
+    (1, 17_001, 17_001, 3, 0),  # not aligned, several programs
+    (2, 2500, 2504, CARRY, 8000),  # aligned rows, across the carry
+    (2, 501, 504, CARRY - 1, 803),
+    (3, 64, 64, 4, 64),  # rows that are one
+    (2, 2, 5, 7, 3),
+]
 for law, args, dtypes in LAWS:
     for dtype in dtypes:
-        for rows, length, start, stride in [(1, 1100, 0, 0), (2, 501, (1 << 34) - 901, 803), (2, 2, 7, 3)]:
-            one, other = (torch.full((rows, length + 3), 99, dtype=dtype) for _ in range(2))
+        for rows, length, pitch, start, stride in PLACES:
+            one, other = (torch.full((rows, pitch), 99, dtype=dtype) for _ in range(2))
             for out, fill in ((one, eager.fill), (other, cuda.fill)):
                 fill(Draw(out[:, :length], law, args, key("w", 1), start, stride))
-            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8)), (law, dtype, rows)
+            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8)), (law, dtype, rows, length)
 """
 
 COMPILED = """
@@ -38,10 +48,17 @@ from initframe.stream import cuda
 from initframe.stream.formulas import constant_names
 
 for law in ("uniform", "normal", "truncated_normal"):
-    words, numbers = [*cuda.PLACE, *cuda.KEY], constant_names(law)
-    types = {"out": "*fp32"} | dict.fromkeys(words, "i64") | dict.fromkeys(numbers, "fp32") | {"BLOCKS": "constexpr"}
-    source = ASTSource(cuda.compiled_kernel(law, "float32"), types, constexprs={"BLOCKS": cuda.BLOCKS})
-    print(triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"])
+    for aligned in (True, False):
+        integers = {"parts": "i32", "turns": "i32"} | dict.fromkeys(cuda.PLACE, "i64") | dict.fromkeys(cuda.KEY, "u32")
+        numbers = {cuda.GIVEN + name: "fp32" for name in constant_names(law)}
+        types = {"out": "*fp32"} | integers | numbers | {"BLOCKS": "constexpr"}
+        kernel = cuda.compiled_kernel(law, "float32", aligned=aligned)
+        attributes = {(0,): [["tt.divisibility", 16]]}
+        source = ASTSource(kernel, types, constexprs={"BLOCKS": cuda.TILES[0][0]}, attrs=attributes)
+        options = {"enable_fp_fusion": False}
+        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+        assert ("st.global.v4" in ptx) == aligned
+        print(ptx)
 """
 
 
