@@ -56,8 +56,8 @@ def _group(group: str, folders: list[Path]) -> str:
     for folder in folders:
         for path in sorted((folder / group).glob("*.yaml")):
             files.setdefault(path.stem, path)
-    lines = (f"  {name:<22}{first_words(path)}"[:WIDTH].rstrip() for name, path in sorted(files.items()))
-    return "\n".join([f"{group}=", *lines])
+    about = {name: textwrap.shorten(first_words(path), WIDTH - 24, placeholder=" …") for name, path in files.items()}
+    return "\n".join([f"{group}=", *(f"  {name:<22}{about[name]}".rstrip() for name in sorted(about))])
 
 
 def _initializers() -> str:

@@ -42,13 +42,14 @@ def bounded_config_files() -> Iterator[None]:
             return super().is_config(config_path) or own_recipe(config_path) is not None
 
         def load_config(self, config_path: str) -> Any:
-            own = own_recipe(config_path)
-            path = own or Path(self.path, self._normalize_file_name(config_path))
+            if own := own_recipe(config_path):
+                return ConfigResult(
+                    self.provider, self.path, OmegaConf.create(read_yaml(own) or {}), {"package": "init"}
+                )
+            path = Path(self.path, self._normalize_file_name(config_path))
             if path.exists():
                 read_yaml(path)
-            if own is None:
-                return super().load_config(config_path)
-            return ConfigResult(self.provider, self.path, OmegaConf.load(own), {"package": "init"})
+            return super().load_config(config_path)
 
     Plugins.instance()  # registers Hydra's own sources first
     known = SourcesRegistry.instance().types

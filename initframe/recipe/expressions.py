@@ -33,6 +33,7 @@ __all__ = [
 FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
     {"sqrt": math.sqrt, "log": math.log, "min": min, "max": max}
 )
+MOST_NAMES = 12
 CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": math.pi})
 
 _FACTS = frozenset({"fan_in", "fan_out", "ndim", "numel", "base_fan_in", "base_fan_out"})
@@ -281,7 +282,15 @@ def _looked_up(name: str, names: Mapping[str, Any]) -> Any:
     try:
         return names[name]
     except KeyError:
-        raise ExpressionError(f"unknown name '{name}'. {closest(name, names)}".rstrip()) from None
+        raise ExpressionError(f"unknown name '{name}'. {_known(name, list(names))}".rstrip()) from None
+
+
+def _known(name: str, names: list[str]) -> str:
+    """The names most like one that is unknown; where none is, those that come first."""
+    hint = closest(name, names)
+    return (
+        hint if hint or not names else f"Options: {', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more."
+    )
 
 
 _WALKS: dict[type[ast.expr], Callable[[Any], _Walk]] = {
