@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -63,7 +63,8 @@ class Report:
         seed: with which seed; ``None`` where torch's generator went on from where it was.
         generator: ``"stream"`` or ``"torch"``.
         results: one per tensor that was written or kept, in the plan's order.
-        stale: averaged copies inside the model (EMA) that still hold the weights from before.
+        stale: averaged copies inside the model (EMA) that still hold weights from before.
+        forgotten: of how many parameters the optimizer forgot its state; ``None`` where none was given.
         model: the model that was written to; no part of the report's equality.
     """
 
@@ -72,6 +73,7 @@ class Report:
     generator: str
     results: tuple[Result, ...]
     stale: tuple[str, ...] = ()
+    forgotten: int | None = None
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
 
     def param_groups(self, lr: float, **numbers: float) -> list[dict[str, Any]]:
@@ -119,6 +121,7 @@ class Report:
             "seed": self.seed,
             "generator": self.generator,
             "stale": list(self.stale),
+            "forgotten": self.forgotten,
             "results": [
                 {
                     "name": r.name,
@@ -152,9 +155,15 @@ class Report:
         change = "planned → measured" if from_plan else "before → after"
         numbers = (f"mean\n{change}", f"std\n{change}") if measured else ("mean ± std",)
         columns = ("tensor", "shape", "rule", "fill", *numbers)
-        stale = [f"Stale: {name} is an averaged copy; it still holds the weights from before." for name in self.stale]
-        stale = [wrapped(line, width) for line in stale]
-        return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *stale])
+        after = [wrapped(line, width) for line in self._aftermath()]
+        return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *after])
+
+    def _aftermath(self) -> Iterator[str]:
+        """Lines about what the write left behind elsewhere."""
+        if self.forgotten is not None:
+            state = f"forgot its state of {counted(self.forgotten, 'parameter')}" if self.forgotten else "had no state"
+            yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
+        yield from (f"Stale: {name} is an averaged copy; it still holds weights from before." for name in self.stale)
 
 
 def _row(result: Result, from_plan: bool) -> tuple[str, ...]:

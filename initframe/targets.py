@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from initframe.errors import ResolveError
 from initframe.fills import Constant, Fill, Keep
 from initframe.model import Place, Slot, Survey, survey
+from initframe.model.memory import memoryless
 from initframe.plan import Assignment, Plan
 from initframe.resolver.holding import failure, misfit
 from initframe.shards import unplaced
@@ -103,9 +104,9 @@ def _problem(target: Target, seen: Survey) -> str | None:
         return None
     if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
         return f": it {slot.blocked}"
-    if any(tensor.is_meta for tensor in target.place.held):
+    if lack := next(filter(None, map(memoryless, target.place.held)), ""):
         current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
-        return f": it is on the meta device: {current}. Give it memory first: initframe.materialize."
+        return f": it {lack}: {current}. Give it memory first: initframe.materialize."
     if nowhere := next(filter(None, map(unplaced, target.place.held)), None):
         return f": it {nowhere}"
     fact = slot.dtype != planned.dtype and misfit(fill, slot.shape, slot.dtype)

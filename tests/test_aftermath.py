@@ -99,10 +99,46 @@ def test_groups_keep_their_settings_and_what_was_not_written():
     assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2]
 
 
-def test_an_optimizer_of_other_parameters_forgets_nothing():
+def test_an_optimizer_of_other_parameters_forgets_nothing_and_the_report_says_so():
     model, (_, optimizer) = Net(), trained()
-    initframe.reinit(model, rules({"*": "normal"}), seed=0, optimizer=optimizer)
+    report = initframe.reinit(model, rules({"*": "normal"}), seed=0, optimizer=optimizer)
     assert len(optimizer.state) == 4
+    assert "Optimizer: had no state of what was written." in str(report)
+
+
+def test_the_report_counts_what_was_forgotten():
+    model, optimizer = trained()
+    report = initframe.reinit(model, rules({"fc1.*": "normal"}), seed=0, optimizer=optimizer)
+    assert (report.forgotten, report.to_dict()["forgotten"]) == (2, 2)
+    assert "Optimizer: forgot its state of 2 parameters." in str(report)
+    assert initframe.reinit(model, rules({"fc1.*": "normal"}), seed=0).forgotten is None
+
+
+def test_the_parameters_of_a_state_dict_are_known_by_their_memory():
+    model, optimizer = trained()
+    initframe.reinit(model.state_dict(), rules({"fc1.*": "normal"}), seed=0, optimizer=optimizer)
+    assert set(optimizer.state) == {model.fc2.weight, model.fc2.bias}
+
+
+def test_what_an_optimizer_wraps_forgets_too():
+    model, adam = trained()
+    wrapper = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper.inner = adam
+    assert initframe.reinit(model, rules({"fc1.*": "normal"}), seed=0, optimizer=wrapper).forgotten == 2
+    assert set(adam.state) == {model.fc2.weight, model.fc2.bias}
+
+
+def test_lookahead_of_timm_forgets_its_slow_weights():
+    model = Net()
+    optimizer = pytest.importorskip("timm.optim").Lookahead(torch.optim.SGD(model.parameters(), lr=1e-9), k=1)
+    for _ in range(2):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    initframe.reinit(model, rules({"*": "zeros"}), seed=0, optimizer=optimizer)
+    for _ in range(2):
+        optimizer.step()
+    assert float(model.fc1.weight.detach().abs().max()) < 1e-6
 
 
 def test_what_is_refused_leaves_the_state_alone():
@@ -141,13 +177,33 @@ def test_averages_that_hold_the_old_weights_are_named():
     model = Trainer()
     report = initframe.reinit(model, rules({"net.*": "normal"}), seed=0)
     assert report.stale == ("average",)
-    assert "Stale: average is an averaged copy; it still holds the weights from before." in str(report)
+    assert "Stale: average is an averaged copy; it still holds weights from before." in str(report)
     assert report.to_dict()["stale"] == ["average"]
 
 
 def test_averages_are_not_stale_where_they_were_written_too_or_nothing_was():
     assert initframe.reinit(Trainer(), rules({"*": "normal"}), seed=0).stale == ()
     assert initframe.reinit(Trainer(), rules({"net.*": "keep"}), seed=0).stale == ()
+
+
+class Adversaries(nn.Module):
+    """Two nets of a kind, of which one has an average."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator, self.judge = Net(), nn.Sequential(nn.Linear(2, 2))
+        self.average = AveragedModel(self.generator)
+
+
+def test_an_average_is_stale_where_its_own_net_was_written_and_where_any_of_its_tensors_was_not():
+    def stale(*patterns):
+        return initframe.reinit(Adversaries(), rules(dict.fromkeys(patterns, "normal")), seed=0).stale
+
+    assert stale("judge.*") == ()
+    assert stale("generator.fc1.*") == ("average",)
+    assert stale("*.weight", "generator.fc1.bias") == ("average",)
+    assert stale("*") == ()
+    assert stale("average.*") == ()
 
 
 @pytest.mark.parametrize("kind", ["ModelEmaV2", "ModelEmaV3"])

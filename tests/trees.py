@@ -21,6 +21,27 @@ ODD_NAMES = st.text(min_size=1, max_size=6).filter(lambda text: "." not in text)
         "bias\n",
     ]
 )
+
+
+class Failing(nn.Module):
+    """A parametrization that works no more once it is registered."""
+
+    def forward(self, weight):
+        if hasattr(self, "registered"):
+            raise RuntimeError("not ready")
+        return weight
+
+    def right_inverse(self, weight):
+        return weight
+
+
+def failing():
+    """A layer under it."""
+    layer = nn.utils.parametrize.register_parametrization(nn.Linear(2, 3), "weight", Failing())
+    layer.parametrizations.weight[0].registered = True
+    return layer
+
+
 LAYERS = (
     lambda: nn.Linear(2, 3),
     lambda: nn.Conv2d(2, 4, 3, groups=2),
@@ -29,6 +50,12 @@ LAYERS = (
     lambda: nn.BatchNorm1d(2),
     lambda: nn.LazyLinear(2),
     lambda: nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)),
+    lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(2, 3)),
+    lambda: nn.utils.parametrizations.orthogonal(nn.Linear(3, 2)),
+    lambda: nn.utils.spectral_norm(nn.Linear(2, 3)),
+    lambda: nn.utils.prune.identity(nn.Linear(2, 3), "weight"),
+    lambda: nn.utils.parametrizations.spectral_norm(nn.utils.prune.identity(nn.Linear(2, 3), "weight"), "weight_orig"),
+    failing,
     lambda: nn.MultiheadAttention(4, 2),
 )
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.complex64, torch.bool)

@@ -20,6 +20,7 @@ from initframe.companions import CompanionWarning, unheeded
 from initframe.errors import ResolveError
 from initframe.fills import Fill
 from initframe.model import survey
+from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe
@@ -59,7 +60,8 @@ def apply(
             there is nothing worth measuring before.
         verify_replicas: whether to compare the digests of the plan's tensors, and of those it leaves untouched, over
             all processes.
-        optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others.
+        optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
+            optimizers that it wraps.
         on_progress: told how many elements were filled here since it was last told.
 
     Returns:
@@ -75,6 +77,8 @@ def apply(
     >>> model.bias.tolist()
     [1.0, 1.0]
     """
+    if not isinstance(plan, Plan):
+        raise ResolveError(f"apply takes a plan, got {plan!r:.60}. Make one: initframe.resolve(recipe, model).")
     if generator not in ("stream", "torch"):
         raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
     number = _checked_seed(0 if seed is None else seed)
@@ -94,13 +98,12 @@ def apply(
     if verify_replicas:
         _demand_agreement(plan, model, targets, after)
     touched = [tensor for target in targets if not target.kept for tensor in target.place.parameter]
-    if optimizer is not None:
-        clear_state(optimizer, touched)
+    forgotten = None if optimizer is None else clear_state(optimizer, touched)
     results = _results(targets, combine(before), after if measure else [])
     if plan.asks and plan.recipe.companions == "warn":
         warnings.warn(unheeded(plan.asks, plan.recipe.name), CompanionWarning, stacklevel=2)
     stale = stale_copies(model, touched)
-    return Report(plan, number if generator == "stream" else seed, generator, results, stale, model)
+    return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
 
 
 def reinit(
@@ -179,8 +182,8 @@ def _unfillable(tensor: Tensor, region: Region | None) -> str | None:
     """Why a tensor cannot be filled, to be read after its name."""
     if region is not None and region.local_shape != tuple(tensor.shape):
         return f"has shape {list(tensor.shape)}, and its region {list(region.local_shape)}."
-    if tensor.is_meta:
-        return "is on the meta device: there is nothing to write to."
+    if fact := memoryless(tensor):
+        return f"{fact}: there is nothing to write to."
     return obstacle(tensor) or unplaced(tensor)
 
 

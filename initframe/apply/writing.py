@@ -21,7 +21,7 @@ Generator = Literal["stream", "torch"]
 
 
 def write(targets: Sequence[Target], seed: int | None, generator: Generator, tell: Progress) -> None:
-    """Fill all targets, those of a batch together.
+    """Fill all targets, those of a batch together; parametrized ones last, whose way in leads through other tensors.
 
     Args:
         targets: what was found sound.
@@ -30,18 +30,24 @@ def write(targets: Sequence[Target], seed: int | None, generator: Generator, tel
         tell: told how many elements were filled since it was last told.
     """
     if generator == "stream":
-        for batch in _batches(targets):
+        for batch in _batches(sorted(targets, key=_is_computed)):
             _paint_batch(batch, seed or 0, tell)
     else:
         with classic.seeded(seed, {target.place.held[0].device for target in targets}):
-            for target in targets:
-                _write_classic(target)
-                tell(target.slot.numel)
+            drawn = [(target, _write_classic(target, tell)) for target in targets]
+        for target, logical in drawn:
+            if logical is not None:
+                _settle(target, logical)
+
+
+def _is_computed(target: Target) -> bool:
+    """Whether a target is parametrized."""
+    return target.place.direct is None
 
 
 def no_way_in(targets: Sequence[Target], seed: int) -> list[str]:
     """Say what parametrized tensors do not take through their right_inverse, tried with the values themselves."""
-    computed = [target for target in targets if target.place.direct is None and not target.kept]
+    computed = [target for target in targets if _is_computed(target) and not target.kept]
     tried = ((t, t.place.check(_painted(t, seed))) for t in computed)
     return [f"{target.slot.name}: it {fact}" for target, fact in tried if fact]
 
@@ -92,22 +98,26 @@ def _painted(target: Target, seed: int) -> Tensor:
 
 def _settle(target: Target, logical: Tensor) -> None:
     """Bring what was painted on a copy to where it is computed from."""
-    if target.place.direct is None:
+    if _is_computed(target):
         for original, value in target.place.targets(logical):
             original.copy_(value)
 
 
-def _write_classic(target: Target) -> None:
-    """Draw with torch.nn.init; a sharded tensor whole, in every process the same, of which the shard is kept."""
-    if target.kept:
-        return
-    logical = _whole(target) if is_sharded(target) else _logical(target)
-    classic.write(target.fill, logical)
-    if is_sharded(target):
-        local, region = held(target.place.held[0])
-        local.copy_(region.pick(logical))
-    else:
-        _settle(target, logical)
+def _write_classic(target: Target, tell: Progress) -> Tensor | None:
+    """Draw with torch.nn.init; a sharded tensor whole, in every process the same, of which the shard is kept.
+
+    Returns:
+        Of a parametrized tensor what was drawn, which is not yet where it belongs.
+    """
+    logical = None
+    if not target.kept:
+        logical = _whole(target) if is_sharded(target) else _logical(target)
+        classic.write(target.fill, logical)
+        if is_sharded(target):
+            local, region = held(target.place.held[0])
+            local.copy_(region.pick(logical))
+    tell(target.slot.numel)
+    return logical if _is_computed(target) else None
 
 
 def is_sharded(target: Target) -> bool:

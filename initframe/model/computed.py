@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,23 +21,51 @@ class Parametrization:
     """How a layer computes one tensor from others, and the way back.
 
     Attributes:
+        owner: what computes it; a module that stands under two names has one owner.
         originals: the tensors that it is computed from, by their names from the module on.
         read: computes the logical tensor as it is now; changes nothing, not even a power iteration's vectors.
         invert: ``value → writes``: which existing tensor takes which new value, in order, so that the logical tensor
             becomes ``value``; changes nothing, and draws nothing from torch's generators.
-        shape: the logical shape.
+        shape: the logical shape; ``None`` where it cannot be computed.
         dtype: the logical dtype.
+        state: names of the module's further tensors that only serve the computation (singular vectors, masks).
         blocked: why there is no way back, if there is none.
+        exact: whether the value that goes in is known to come out, up to rounding.
         notes: what a reader of the plan should know.
     """
 
+    owner: object
     originals: Mapping[str, Tensor]
     read: Callable[[], Tensor]
     invert: Callable[[Tensor], Writes]
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     dtype: torch.dtype
+    state: tuple[str, ...] = ()
     blocked: str | None = None
+    exact: bool = False
     notes: tuple[str, ...] = ()
+
+
+def own_tensor(module: nn.Module, name: str) -> Tensor | None:
+    """Give a tensor that a module holds itself; ``None`` where the name stands for something else, or for nothing.
+
+    >>> own_tensor(nn.Linear(2, 3), "weight_orig") is None
+    True
+    """
+    tensor = module._parameters.get(name)  # noqa: SLF001
+    return module._buffers.get(name) if tensor is None else tensor  # noqa: SLF001
+
+
+def itself_computed(names: Iterable[str]) -> str:
+    """Say why there is no way back through a tensor that is computed itself, to be read after the tensor's name.
+
+    >>> itself_computed(["weight_v"])
+    'is computed from weight_v, which is computed itself: there is no one way back. Fill the model first, then wrap it.'
+    """
+    return (
+        f"is computed from {' and '.join(names)}, which is computed itself: there is no one way back. "
+        "Fill the model first, then wrap it."
+    )
 
 
 def demand_finite(back: Tensor) -> None:

@@ -71,12 +71,21 @@ def meaning(layer: str | None, attribute: str, groups: int = 1, stride: Sequence
             return Meaning(groups=groups, stride=math.prod(stride), transposed=True)
         if layer in ("Conv1d", "Conv2d", "Conv3d"):
             return Meaning(groups=groups)
-        return Meaning(transposed=layer == "Conv1D")
+        return Meaning(transposed=is_transposed(layer))
     if layer == "MultiheadAttention" and attribute == "in_proj_weight":
         return Meaning(blocks=3)
     if attribute.startswith(("weight_ih", "weight_hh")):
         return Meaning(blocks=_GATES.get(layer, 1))
     return Meaning()
+
+
+def is_transposed(layer: str | None) -> bool:
+    """Tell the layers whose weights have the shape (inputs, outputs, ...).
+
+    >>> is_transposed("ConvTranspose2d"), is_transposed("Linear")
+    (True, False)
+    """
+    return layer is not None and (layer == "Conv1D" or layer.startswith("ConvTranspose"))
 
 
 @lru_cache(maxsize=1024)  # models repeat their layers

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 FLATTENED = (
     "lies in a flat parameter of FullyShardedDataParallel, of which this process holds a piece without shape. "
     "Fill the model before wrapping it, or shard it with fully_shard."
 )
+FLAT_NAME = "_flat_param"
+"""Its name in the module whose tensors it took; a parameter of a user's own may be called so, too."""
 
 
 def flattened_shapes(model: nn.Module) -> dict[int, tuple[int, ...]]:
@@ -46,14 +48,25 @@ def _flat_parameters(model: nn.Module) -> Iterator[Any]:
             waiting += module._modules.values()  # noqa: SLF001
 
 
-def flattened_tensors(flat: Any) -> Iterator[tuple[str, tuple[int, ...], nn.Module]]:
-    """List what a flat parameter (``use_orig_params=False``) was made of.
+def is_flat(tensor: Tensor | None) -> bool:
+    """Tell the flat parameter that FSDP1 (``use_orig_params=False``) puts in the place of a module's tensors.
+
+    >>> is_flat(nn.Linear(2, 3).weight)
+    False
+    """
+    return tensor is not None and hasattr(tensor, "_param_infos")
+
+
+def flattened_tensors(flat: Any) -> Iterator[tuple[nn.Module, dict[str, tuple[int, ...]]]]:
+    """List what a flat parameter was made of.
 
     Args:
-        flat: the ``_flat_param`` of a module.
+        flat: a tensor of which ``is_flat`` holds.
 
     Yields:
-        Each tensor's name from that module on, its whole shape, and the module that owned it.
+        Each module that owned some, and their whole shapes by the names that they had in it.
     """
-    for name, shape, owner in zip(flat._fqns, flat._shapes, flat._param_infos, strict=True):  # noqa: SLF001
-        yield name, tuple(shape), owner.module
+    owned: dict[int, tuple[nn.Module, dict[str, tuple[int, ...]]]] = {}
+    for shape, owner in zip(flat._shapes, flat._param_infos, strict=True):  # noqa: SLF001
+        owned.setdefault(id(owner.module), (owner.module, {}))[1][owner.param_name] = tuple(shape)
+    yield from owned.values()

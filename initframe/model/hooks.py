@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,16 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from initframe.model.computed import LENGTH, SPECTRAL, Parametrization, Writes, demand_finite, leading_vectors
+from initframe.model.computed import (
+    LENGTH,
+    SPECTRAL,
+    Parametrization,
+    Writes,
+    demand_finite,
+    itself_computed,
+    leading_vectors,
+    own_tensor,
+)
 
 
 def hooked(module: nn.Module) -> dict[str, Parametrization]:
@@ -29,39 +39,57 @@ def hooked(module: nn.Module) -> dict[str, Parametrization]:
     """
     found = {}
     for hook in module._forward_pre_hooks.values():  # noqa: SLF001
-        if isinstance(hook, WeightNorm):
-            found[hook.name] = _weight_norm(module, hook)
-        elif isinstance(hook, SpectralNorm):
-            found[hook.name] = _spectral_norm(module, hook)
-        elif isinstance(hook, BasePruningMethod):
-            found[hook._tensor_name] = _pruning(module, hook)  # noqa: SLF001
+        for kind, (suffixes, read) in _KNOWN.items():
+            if isinstance(hook, kind):
+                name: str = getattr(hook, "_tensor_name" if kind is BasePruningMethod else "name")
+                if own_tensor(module, name) is None:  # else the hook was left behind
+                    found[name] = _read(module, hook, name, [name + suffix for suffix in suffixes], read)
     return found
 
 
-def _weight_norm(module: nn.Module, hook: WeightNorm) -> Parametrization:
+def _read(module: nn.Module, hook: Any, name: str, keys: Sequence[str], read: Reader) -> Parametrization:
+    """Read a hook; where one of its tensors is no more the module's own, another hook or a parametrization took it."""
+    held = {key: tensor for key in keys if (tensor := own_tensor(module, key)) is not None}
+    taken = tuple(key for key in keys if key not in held)
+    if not taken:
+        return read(module, hook, name, tuple(held.values()))
+    shown = vars(module).get(name, next(iter(held.values()), torch.empty(0)))
+    return Parametrization(
+        owner=hook,
+        originals=held,
+        read=lambda: shown,
+        invert=lambda _: (),
+        shape=tuple(shown.shape),
+        dtype=shown.dtype,
+        state=taken,
+        blocked=itself_computed(taken),
+    )
+
+
+def _weight_norm(module: nn.Module, hook: WeightNorm, name: str, own: Sequence[Tensor]) -> Parametrization:
     """Read a tensor that the older weight_norm recomputes before each forward pass."""
-    length, direction = f"{hook.name}_g", f"{hook.name}_v"
-    originals = {length: getattr(module, length), direction: getattr(module, direction)}
+    length, direction = own
 
     def invert(value: Tensor) -> Writes:
-        news = (torch.norm_except_dim(value, 2, hook.dim), value)
-        shown = _shown(module, hook.name, torch._weight_norm(value, news[0], hook.dim))  # noqa: SLF001
-        return (*shown, *zip(originals.values(), news, strict=True))
+        news = torch.norm_except_dim(value, 2, hook.dim)
+        shown = _shown(module, name, torch._weight_norm(value, news, hook.dim))  # noqa: SLF001
+        return (*shown, (length, news), (direction, value))
 
     return Parametrization(
-        originals=originals,
+        owner=hook,
+        originals={f"{name}_g": length, f"{name}_v": direction},
         read=torch.no_grad()(lambda: hook.compute_weight(module)),
         invert=torch.no_grad()(invert),
-        shape=tuple(originals[direction].shape),
-        dtype=originals[direction].dtype,
+        shape=tuple(direction.shape),
+        dtype=direction.dtype,
+        exact=True,
         notes=(LENGTH,),
     )
 
 
-def _spectral_norm(module: nn.Module, hook: SpectralNorm) -> Parametrization:
+def _spectral_norm(module: nn.Module, hook: SpectralNorm, name: str, own: Sequence[Tensor]) -> Parametrization:
     """Read a tensor that the older spectral_norm recomputes before each forward pass."""
-    name, original = hook.name, getattr(module, f"{hook.name}_orig")
-    estimates = getattr(module, f"{name}_u"), getattr(module, f"{name}_v")
+    original, *estimates = own
 
     def invert(value: Tensor) -> Writes:
         matrix = hook.reshape_weight_to_matrix(value)
@@ -69,32 +97,34 @@ def _spectral_norm(module: nn.Module, hook: SpectralNorm) -> Parametrization:
         shown = _shown(module, name, value / (u @ matrix @ v))
         return (*shown, (original, value), *zip(estimates, (u, v), strict=True))
 
-    return _around(name, original, invert, SPECTRAL, lambda: hook.compute_weight(module, do_power_iteration=False))
+    return Parametrization(
+        owner=hook,
+        originals={f"{name}_orig": original},
+        read=torch.no_grad()(lambda: hook.compute_weight(module, do_power_iteration=False)),
+        invert=torch.no_grad()(invert),
+        shape=tuple(original.shape),
+        dtype=original.dtype,
+        state=(f"{name}_u", f"{name}_v"),
+        notes=(SPECTRAL,),
+    )
 
 
-def _pruning(module: nn.Module, hook: BasePruningMethod) -> Parametrization:
+def _pruning(module: nn.Module, hook: BasePruningMethod, name: str, own: Sequence[Tensor]) -> Parametrization:
     """Read a tensor that pruning recomputes before each forward pass."""
-    name: str = hook._tensor_name  # noqa: SLF001
-    original, mask = getattr(module, f"{name}_orig"), getattr(module, f"{name}_mask")
+    original, mask = own
 
     def invert(value: Tensor) -> Writes:
         return (*_shown(module, name, value * mask.to(value.dtype)), (original, value))
 
-    note = "pruned: where the mask is zero, what is filled stays hidden"
-    return _around(name, original, invert, note, lambda: hook.apply_mask(module))  # type: ignore[no-untyped-call]
-
-
-def _around(
-    name: str, original: Tensor, invert: Callable[[Tensor], Writes], note: str, read: Callable[[], Tensor]
-) -> Parametrization:
-    """Describe a hook that keeps one original of the logical shape."""
     return Parametrization(
+        owner=hook,
         originals={f"{name}_orig": original},
-        read=torch.no_grad()(read),
+        read=torch.no_grad()(lambda: hook.apply_mask(module)),  # type: ignore[no-untyped-call]
         invert=torch.no_grad()(invert),
         shape=tuple(original.shape),
         dtype=original.dtype,
-        notes=(note,),
+        state=(f"{name}_mask",),
+        notes=("pruned: where the mask is zero, what is filled stays hidden",),
     )
 
 
@@ -105,3 +135,12 @@ def _shown(module: nn.Module, name: str, value: Tensor) -> Writes:
     if isinstance(shown, Tensor) and shown.shape == value.shape and not shown.is_inference():
         return ((shown, value),)
     return ()
+
+
+Reader = Callable[[nn.Module, Any, str, Sequence[Tensor]], Parametrization]
+_KNOWN: dict[type, tuple[tuple[str, ...], Reader]] = {
+    WeightNorm: (("_g", "_v"), _weight_norm),
+    SpectralNorm: (("_orig", "_u", "_v"), _spectral_norm),
+    BasePruningMethod: (("_orig", "_mask"), _pruning),
+}
+"""The classes of hooks, what they append to a tensor's name for what they compute it from, and how they are read."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -72,9 +73,9 @@ def read_layer(module: nn.Module) -> Layer:
 
 def _read_stride(value: object) -> tuple[int, ...]:
     """Read a convolution's stride; of anything else, and of one that no convolution can run with, there is none."""
-    if not isinstance(value, tuple) or not all(type(step) is int and step > 0 for step in value):
+    if not isinstance(value, tuple) or not all(isinstance(step, Integral) and int(step) > 0 for step in value):
         return ()
-    return value
+    return tuple(map(int, value))
 
 
 @lru_cache(maxsize=512)
@@ -134,10 +135,20 @@ def numbers(attributes: Mapping[Any, Any]) -> dict[str, float]:
     >>> numbers({"eps": 1e-5, "bias": True, "_version": 1, "limit": float("inf")})
     {'eps': 1e-05}
     """
-    return {name: value for name, value in attributes.items() if type(value) in _NUMBERS and _is_fact(name, value)}
+    found: dict[str, float] = {}
+    for name, value in attributes.items():
+        cls: type = type(value)
+        if (plain := _plain(cls)) and _is_fact(name, value):
+            found[name] = plain(value)
+    return found
 
 
-_NUMBERS = frozenset({int, float})
+@lru_cache(maxsize=512)
+def _plain(cls: type) -> Callable[[Any], float] | None:
+    """The plain class of a class of numbers, numpy's included; bools say yes or no, and count nothing."""
+    if cls is bool or not issubclass(cls, Real):
+        return None
+    return int if issubclass(cls, Integral) else float
 
 
 def _attributes(config: object) -> Mapping[Any, Any]:

@@ -57,6 +57,17 @@ def is_distributed(tensor: Tensor) -> bool:
     return _form(type(tensor)) == "distributed"
 
 
+def memoryless(tensor: Tensor) -> str:
+    """Say why a tensor has no memory to read or write, to be read after its name; empty where it has some.
+
+    >>> memoryless(torch.empty(2, device="meta"))
+    'is on the meta device'
+    """
+    if isinstance(local(tensor) if is_distributed(tensor) else tensor, FakeTensor):
+        return "is a FakeTensor"
+    return "is on the meta device" if tensor.is_meta else ""
+
+
 def is_composite(tensor: Tensor) -> bool:
     """Tell whether a tensor is a subclass that is made of other tensors (and no DTensor).
 
@@ -145,8 +156,9 @@ def overlaps_itself(tensor: Tensor) -> bool:
 def overlaps(groups: Sequence[Sequence[Footprint]]) -> dict[int, int]:
     """Find groups of tensors that share part of their memory with another group's.
 
-    The footprints are sorted and swept once, so that the cost is that of sorting. Where they cross but have gaps
-    (columns of one matrix), the elements decide.
+    The footprints are sorted and swept once, so that the cost is that of sorting. Where they cross but have gaps, the
+    elements decide: by arithmetic where all are windows of one tensor (columns of a matrix), else on a map of the
+    memory. Where that would be large, crossing counts as sharing.
 
     Args:
         groups: footprints by group; inside a group, sharing is no matter.
@@ -172,6 +184,8 @@ def overlaps(groups: Sequence[Sequence[Footprint]]) -> dict[int, int]:
 
 
 _Entry = tuple[Footprint, int]
+LARGEST_MAP = 1 << 24
+"""Bytes of memory of which a map is made, where nothing else tells whether tensors share elements."""
 
 
 def _clusters(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
@@ -193,7 +207,45 @@ def _shared(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
     """Pair the groups of a cluster that have an element in common."""
     if all(where.is_dense for where, _ in cluster) or not _is_one_grid(cluster):
         return _crossing(cluster)
-    return _meeting(cluster)
+    if _are_windows(cluster):
+        return _overlapping_windows(cluster)
+    extent = max(where.stop for where, _ in cluster) - cluster[0][0].start
+    return _meeting(cluster) if extent <= LARGEST_MAP else _crossing(cluster)
+
+
+def _are_windows(cluster: Sequence[_Entry]) -> bool:
+    """Tell whether all are windows of one tensor: their strides are the same, and no row reaches into the next."""
+    strides = sorted(cluster[0][0].stride, reverse=True)
+    for where, _ in cluster:
+        sizes = dict(zip(where.stride, where.shape, strict=True))
+        if where.stride != cluster[0][0].stride or len(sizes) < len(strides):
+            return False
+        reach = 0
+        for step in reversed(strides):
+            if reach >= step:
+                return False
+            reach += (sizes[step] - 1) * step
+    return True
+
+
+def _overlapping_windows(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
+    """Pair the groups whose windows of one tensor have an element in common."""
+    for i, (one, group) in enumerate(cluster):
+        for other, another in cluster[i + 1 :]:
+            if other.start >= one.stop:
+                break
+            sides = sorted(zip(one.stride, one.shape, other.shape, strict=True), reverse=True)
+            if _meet((other.start - one.start) // one.dtype.itemsize, sides):
+                yield group, another
+
+
+def _meet(distance: int, sides: Sequence[tuple[int, int, int]]) -> bool:
+    """Tell whether indices of two windows differ by a distance; a side is a stride and how far either reaches."""
+    if not sides:
+        return distance == 0
+    (stride, mine, others), *rest = sides
+    steps = (distance // stride, distance // stride + 1)  # what is left over is less than a stride either way
+    return any(-others < step < mine and _meet(distance - step * stride, rest) for step in steps)
 
 
 def _crossing(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:

@@ -26,14 +26,15 @@ _WRAPPERS = {
     ("timm.utils.model_ema", "ModelEmaV2"): "module",
     ("timm.utils.model_ema", "ModelEmaV3"): "module",
 }
+_COUNTING = ("AveragedModel", "ModelEmaV2", "ModelEmaV3")
+"""The classes of wrappers whose own tensors are bookkeeping."""
 
 
 def unwrap(module: nn.Module) -> nn.Module:
     """Take every known wrapper off a module.
 
     A wrapper is known by its class, never by the name of its child: a submodule that is honestly called
-    ``module`` stays. What a wrapper holds for itself (``AveragedModel.n_averaged``) is its bookkeeping and no
-    part of the model.
+    ``module`` stays.
 
     Args:
         module: a module, wrapped any number of times, or not at all.
@@ -44,11 +45,18 @@ def unwrap(module: nn.Module) -> nn.Module:
     >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
     Linear(in_features=2, out_features=3, bias=True)
     """
+    *_, innermost = _layers(module)
+    return innermost
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Give a module, and where it is a wrapper, what it wraps, and so on."""
+    yield module
     cls: type = type(module)
     while (child := _wrapped_child(cls)) is not None:
         module = module.get_submodule(child)
+        yield module
         cls = type(module)
-    return module
 
 
 @lru_cache(maxsize=512)
@@ -68,7 +76,9 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         model: where to begin.
 
     Yields:
-        Each module with what its tensors' names begin with, dot included; a shared module once under each name.
+        Each module with what its tensors' names begin with, dot included; a shared module once under each name. A
+        wrapper comes before what it wraps if it holds tensors of its own (a parameter of a subclass, FSDP's flat one)
+        that are not its bookkeeping (``AveragedModel.n_averaged``).
 
     Raises:
         ResolveError: a module contains itself.
@@ -81,7 +91,8 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         prefix, module, above = waiting.pop()
         if module is None:
             continue
-        module = unwrap(module)
+        *wrappers, module = _layers(module)
+        yield from ((prefix, wrapper) for wrapper in wrappers if _holds_tensors(wrapper))
         if id(module) in above:
             raise ResolveError(
                 f"module {prefix[:-1]!r} contains itself, so its tensors have no names. Break the cycle."
@@ -91,3 +102,9 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if children:
             above |= {id(module)}
             waiting += [(f"{prefix}{name}.", child, above) for name, child in reversed(children.items())]
+
+
+def _holds_tensors(wrapper: nn.Module) -> bool:
+    """Whether a wrapper holds tensors of the model besides what it wraps."""
+    own = any(tensor is not None for tensor in (*wrapper._parameters.values(), *wrapper._buffers.values()))  # noqa: SLF001
+    return own and not any(base.__name__ in _COUNTING for base in type(wrapper).__mro__)

@@ -30,6 +30,16 @@ def obstacle(tensor: Tensor) -> str | None:
     return _form_obstacle(tensor) or dtype_obstacle(tensor.dtype) or _memory_obstacle(local(tensor))
 
 
+def is_integer(dtype: torch.dtype) -> bool:
+    """Tell the dtypes of whole numbers, bool included.
+
+    >>> is_integer(torch.uint8), is_integer(torch.float16)
+    (True, False)
+    """
+    name = str(dtype).removeprefix("torch.")
+    return name == "bool" or name.lstrip("u").startswith("int")
+
+
 def dtype_obstacle(dtype: torch.dtype) -> str | None:
     """Say why no tensor of a dtype can be filled.
 
@@ -49,7 +59,7 @@ def dtype_obstacle(dtype: torch.dtype) -> str | None:
             f"is {name}: numbers this coarse need a scale beside them, which a fill knows nothing of. "
             "Fill it in float32 or bfloat16, then convert."
         )
-    if name == "bool" or name.lstrip("u").startswith("int"):
+    if is_integer(dtype):
         return f"holds {name} numbers, and the laws of initialization are of real numbers. Leave it to the model."
     return f"is {name}, a storage format without arithmetic. Fill the model first, then convert."
 

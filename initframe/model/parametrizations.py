@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,7 +13,16 @@ from torch.func import functional_call
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm, _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
-from initframe.model.computed import LENGTH, SPECTRAL, Parametrization, Writes, demand_finite, leading_vectors
+from initframe.model.computed import (
+    LENGTH,
+    SPECTRAL,
+    Parametrization,
+    Writes,
+    demand_finite,
+    itself_computed,
+    leading_vectors,
+    own_tensor,
+)
 from initframe.model.hooks import hooked
 from initframe.model.memory import is_distributed
 
@@ -45,16 +55,22 @@ def parametrizations(module: nn.Module) -> dict[str, Parametrization]:
 def _registered(name: str, how: ParametrizationList) -> Parametrization:
     """Read a tensor that register_parametrization replaced."""
     keys = ["original"] if how.is_tensor else [f"original{i}" for i in range(how.ntensors)]
-    originals = {f"parametrizations.{name}.{key}": getattr(how, key) for key in keys}
-    steps = nn.ModuleList(how)
-    shape, dtype = _computed_form(steps, list(originals.values()))
+    held = {f"parametrizations.{name}.{key}": own_tensor(how, key) for key in keys}
+    originals = {key: tensor for key, tensor in held.items() if tensor is not None}
+    taken = [key for key in held if key not in originals]
+    steps, values = nn.ModuleList(how), list(originals.values())
+    shape, dtype, failure = (None, values[0].dtype if values else torch.float32, None)
+    if not taken:
+        shape, dtype, failure = _computed_form(steps, values)
     return Parametrization(
+        owner=how,
         originals=originals,
-        read=lambda: _forward(_twin(steps), list(originals.values())),
-        invert=lambda value: _through_right_inverse(steps, list(originals.values()), value),
+        read=lambda: _forward(_twin(steps), values),
+        invert=lambda value: _through_right_inverse(steps, values, value),
         shape=shape,
         dtype=dtype,
-        blocked=_no_way_back(steps, originals),
+        blocked=itself_computed(taken) if taken else failure or _no_way_back(steps, originals),
+        exact=all(isinstance(step, _WeightNorm) for step in steps),
         notes=tuple(_note(step) for step in steps),
     )
 
@@ -75,16 +91,22 @@ def _note(step: nn.Module) -> str:
     for known, note in ((_WeightNorm, LENGTH), (_SpectralNorm, SPECTRAL), (_Orthogonal, _ORTHOGONAL)):
         if isinstance(step, known):
             return note
-    return f"set through the right_inverse of {type(step).__name__}"
+    kind = type(step).__name__
+    return f"set through the right_inverse of {kind}; what {kind} makes of that is its own affair"
 
 
-def _computed_form(steps: nn.ModuleList, originals: Sequence[Tensor]) -> tuple[tuple[int, ...], torch.dtype]:
-    """Compute the logical shape and dtype on the meta device, where that costs nothing."""
-    try:
-        value = _forward_meta(steps, originals)
-    except Exception:  # noqa: BLE001 - what a custom forward does on meta tensors is anyone's guess
-        value = _forward(_twin(steps), originals)
-    return tuple(value.shape), value.dtype
+def _computed_form(
+    steps: nn.ModuleList, originals: Sequence[Tensor]
+) -> tuple[tuple[int, ...] | None, torch.dtype, str | None]:
+    """Compute the logical shape and dtype on the meta device, where that costs nothing, or say what failed."""
+    for forward in (_forward_meta, lambda steps, originals: _forward(_twin(steps), originals)):
+        try:
+            value = forward(steps, originals)
+            return tuple(value.shape), value.dtype, None
+        except Exception as error:  # noqa: BLE001 - what a custom forward does is anyone's guess
+            problem = f"{type(error).__name__}: {error}".rstrip(".")
+    fact = f"is computed by {' after '.join(type(step).__name__ for step in steps)}, which fails with {problem}. "
+    return None, originals[0].dtype, fact + "Make the parametrization ready first, or take it off."
 
 
 def _forward_meta(steps: nn.ModuleList, originals: Sequence[Tensor]) -> Tensor:
@@ -133,7 +155,10 @@ def _through_right_inverse(steps: nn.ModuleList, originals: Sequence[Tensor], va
     news = [news] if isinstance(news, Tensor) else news
     pairs = tuple(zip(originals, news, strict=True))
     _demand_same_form(pairs)
-    demand_finite(_forward(twin, news))
+    back = _forward(twin, news)
+    demand_finite(back)
+    if any(isinstance(step, _Orthogonal) for step in steps):
+        _demand_full_rank(back)
     return (*pairs, *_changed(steps, twin))
 
 
@@ -158,6 +183,13 @@ def _demand_same_form(pairs: Writes) -> None:
                 f"right_inverse returns {new.dtype} of shape {tuple(new.shape)} for an original that is "
                 f"{original.dtype} of shape {tuple(original.shape)}"
             )
+
+
+def _demand_full_rank(back: Tensor) -> None:
+    """Refuse a matrix without an orthogonal factor: columns of the one that comes out have then no length."""
+    rank = min(back.shape[-2:]) * math.prod(back.shape[:-2])
+    if abs(float(back.double().square().sum()) / rank - 1) > 0.01:
+        raise ValueError("orthogonal makes no orthogonal matrix of it, as of none without full rank")
 
 
 def _changed(steps: nn.ModuleList, twin: nn.ModuleList) -> Writes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from initframe.model.computed import Parametrization, Writes
-from initframe.model.memory import is_distributed
+from initframe.model.memory import is_distributed, memoryless
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,9 +64,9 @@ class Place:
 
         Returns:
             Why the place takes no such value, to be read after the tensor's name; ``None`` if it does, or if nothing
-            can be tried because the model is on the meta device.
+            can be tried because the model has no memory.
         """
-        if self.computed is None or any(tensor.is_meta for tensor in self.held):
+        if self.computed is None or any(map(memoryless, self.held)):
             return None
         try:
             self.computed.invert(value)

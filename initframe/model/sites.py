@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
-from initframe.model.fans import Fans
-from initframe.model.flat import FLATTENED, flattened_tensors
+from initframe.model.fans import Fans, is_transposed
+from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
-from initframe.model.obstacles import obstacle
+from initframe.model.obstacles import is_integer, obstacle
 from initframe.model.packed import PACKED, is_packed, packed_state
 from initframe.model.parametrizations import parametrizations
 from initframe.model.slot import Kind, Slot
@@ -37,11 +37,11 @@ class Site(NamedTuple):
     computed: Parametrization | None = None
 
 
-def module_sites(modules: Iterable[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Site]:
+def module_sites(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Site]:
     """Meet every tensor of a model under each of its names.
 
     Args:
-        modules: a model's modules, each with its prefix.
+        modules: a model's modules, each with its prefix, before those inside of it.
         whole: shapes of the parameters that are shown as pieces, by ``id``.
 
     Yields:
@@ -50,12 +50,18 @@ def module_sites(modules: Iterable[tuple[str, nn.Module]], whole: Mapping[int, t
     >>> [site.slot.name for site in module_sites([("0.", nn.Linear(2, 3))], {})]
     ['0.weight', '0.bias']
     """
+    around, logical = "", ""  # the last parametrization met, and the name of what it computes
     for prefix, module in modules:
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         held = {name: tensor for name, tensor in own if tensor is not None}
         computed = parametrizations(module)
+        if isinstance(module, ParametrizationList):
+            around, logical = prefix, _logical_name(prefix)
+        serves = logical if around and prefix.startswith(around) else None
+        if is_flat(held.get(FLAT_NAME)):
+            yield from _flat_sites(held.pop(FLAT_NAME), modules)
         if held or computed:
-            yield from _own_sites(prefix, module, held, computed, whole)
+            yield from _own_sites(prefix, module, held, computed, whole, serves)
         if is_packed(module):
             yield from _packed_sites(prefix, module)
 
@@ -66,16 +72,18 @@ def _own_sites(
     held: Mapping[str, Tensor],
     computed: Mapping[str, Parametrization],
     whole: Mapping[int, tuple[int, ...]],
+    serves: str | None,
 ) -> Iterator[Site]:
-    """Meet what one module holds and computes."""
+    """Meet what one module holds and computes; ``serves`` is the tensor that a parametrization around it computes."""
     layer = read_layer(module)
     shapes = {name: whole[id(t)] if id(t) in whole else _shape(t) for name, t in held.items()}
-    shapes |= {name: how.shape for name, how in computed.items()}
-    raw = _raw_names(prefix, module, computed)
+    shapes |= {name: how.shape or () for name, how in computed.items()}
+    raw = {key: prefix + name for name, how in computed.items() for key in (*how.originals, *how.state)}
+    if serves:
+        # A step's own parameters are learned, and have rules of their own; its buffers only keep what it computed.
+        own = module._buffers if not isinstance(module, ParametrizationList) else held  # noqa: SLF001
+        raw |= dict.fromkeys(own, serves)
     for name, tensor in held.items():
-        if name == "_flat_param":
-            yield from _flat_sites(prefix, tensor)
-            continue
         slot = _slot(
             prefix,
             name,
@@ -100,9 +108,11 @@ def _own_sites(
             dtype=how.dtype,
             kind="parameter" if any(isinstance(tensor, nn.Parameter) for tensor in originals) else "buffer",
             trained=any(tensor.requires_grad for tensor in originals),
-            lazy=any(map(is_shapeless, originals)),
+            lazy=how.shape is None or any(map(is_shapeless, originals)),
             blocked=how.blocked or next(filter(None, map(obstacle, originals)), None),
+            exact=how.exact,
             notes=how.notes,
+            part_of=raw.get(name),
         )
         yield Site(slot, originals, how)
 
@@ -119,6 +129,7 @@ def _slot(
     persistent: bool = True,
     lazy: bool = False,
     blocked: str | None = None,
+    exact: bool = True,
     notes: tuple[str, ...] = (),
     part_of: str | None = None,
 ) -> Slot:
@@ -137,10 +148,11 @@ def _slot(
         effective_fan_in=count and count.effective_in,
         effective_fan_out=count and count.effective_out,
         fused=count.fused if count else 1,
-        output_dim=1 if layer.shape_law == "Conv1D" and len(shape) == 2 else 0,
+        output_dim=1 if is_transposed(layer.shape_law) else 0,
         padding_row=layer.padding_row(attribute, shape),
         requires_grad=trained,
         blocked=blocked,
+        exact=exact,
         notes=notes,
         persistent=persistent,
         lazy=lazy,
@@ -149,22 +161,24 @@ def _slot(
     )
 
 
-def _raw_names(prefix: str, module: nn.Module, computed: Mapping[str, Parametrization]) -> dict[str, str]:
-    """Say which of a module's own tensors only serve to compute another, and the name of that one."""
-    if isinstance(module, ParametrizationList):
-        parent, _, name = prefix[:-1].rpartition(".")
-        logical = parent.removesuffix("parametrizations") + name
-        return dict.fromkeys((*module._parameters, *module._buffers), logical)  # noqa: SLF001
-    return {key: prefix + name for name, how in computed.items() for key in how.originals}
+def _logical_name(prefix: str) -> str:
+    """Name the tensor that a module's parametrization at a prefix computes.
+
+    >>> _logical_name("0.parametrizations.weight.")
+    '0.weight'
+    """
+    parent, _, name = prefix[:-1].rpartition(".")
+    return parent.removesuffix("parametrizations") + name
 
 
-def _flat_sites(prefix: str, flat: Tensor) -> Iterator[Site]:
+def _flat_sites(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Iterator[Site]:
     """Meet the tensors that FSDP1 made one flat parameter of; an empty one stands for each of them."""
-    owners = {name: (shape, read_layer(module)) for name, shape, module in flattened_tensors(flat)}
-    shapes = {name: shape for name, (shape, _) in owners.items()}
-    for name, (_, layer) in owners.items():
-        slot = _slot(prefix, name, shapes, layer, dtype=flat.dtype, blocked=FLATTENED)
-        yield Site(slot, (flat.detach()[:0],))
+    prefixes = {id(module): prefix for prefix, module in reversed(modules)}
+    for owner, shapes in flattened_tensors(flat):
+        layer = read_layer(owner)
+        for name in shapes:
+            slot = _slot(prefixes[id(owner)], name, shapes, layer, dtype=flat.dtype, blocked=FLATTENED)
+            yield Site(slot, (flat.detach()[:0],))
 
 
 def _packed_sites(prefix: str, module: nn.Module) -> Iterator[Site]:
@@ -182,7 +196,7 @@ def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
         tensors: a state_dict; what is no tensor is passed over.
 
     Yields:
-        Each tensor as a parameter, BatchNorm's statistics as buffers (by their names).
+        Each tensor as a parameter; BatchNorm's statistics (by their names) and integers as buffers.
 
     >>> [(site.slot.name, site.slot.fan_in) for site in mapping_sites({"a.weight": torch.zeros(3, 2), "version": 1})]
     [('a.weight', 2)]
@@ -190,7 +204,8 @@ def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
     held = {name: value for name, value in tensors.items() if is_tensor_entry(name, value)}
     shapes = {name: _shape(tensor) for name, tensor in held.items()}
     for name, tensor in held.items():
-        kind: Kind = "buffer" if name.rpartition(".")[2] in _STATISTICS else "parameter"
+        is_buffer = name.rpartition(".")[2] in _STATISTICS or is_integer(tensor.dtype)
+        kind: Kind = "buffer" if is_buffer else "parameter"
         slot = _slot(
             "",
             name,

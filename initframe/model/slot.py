@@ -32,7 +32,8 @@ class Slot:
         effective_fan_out: likewise for the backward pass.
         fused: how many projections share the tensor, where the effective fans are those of one of them (attention's
             in_proj_weight: 3, LSTM: 4, GRU: 3); otherwise 1.
-        output_dim: the axis along which the layer's outputs are counted: 0, or 1 for transformers' Conv1D.
+        output_dim: the axis of the layer's weights along which its outputs are counted: 0, or 1 for transposed
+            convolutions and transformers' Conv1D.
         padding_row: the row of an embedding that stays zero, if any.
         requires_grad: whether the tensor is trained; frozen tensors are initialized all the same, and marked.
         blocked: why the tensor cannot be filled (lazy, quantized, integer, …), or ``None``.
@@ -41,6 +42,7 @@ class Slot:
         lazy: whether no shape is known, so that no expression over it has an answer; such a slot is blocked, too.
         resettable: whether a blocked tensor may be set to zero all the same (BatchNorm's num_batches_tracked).
         part_of: the slot whose value a parametrization computes from this tensor; ``None`` outside ``Survey.raw``.
+        exact: whether a parametrized tensor comes out as it is filled, up to rounding; true of all others.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
     """
 
@@ -67,6 +69,7 @@ class Slot:
     lazy: bool = False
     resettable: bool = False
     part_of: str | None = None
+    exact: bool = True
 
     @property
     def ndim(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
+from initframe.errors import ResolveError
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, read_config, read_layer, title
 from initframe.model.memory import Footprint, footprint, overlaps
@@ -66,21 +67,37 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
         The survey; the model is left as it is.
 
     Raises:
-        ResolveError: a module contains itself.
+        ResolveError: it is no model, or a module contains itself.
 
     >>> [(slot.name, slot.fan_in) for slot in survey(nn.Linear(5, 3)).slots]
     [('weight', 5), ('bias', 5)]
     """
+    if fact := _no_model(model):
+        raise ResolveError(fact)
     if not isinstance(model, nn.Module):
         extra = (name for name, value in model.items() if not is_tensor_entry(name, value))
         return _merge("state_dict", mapping_sites(model), {}, extra)
     bare = unwrap(model)
     with collector_paused():
-        modules = list(walk(bare))
+        modules = list(walk(model))
         sites = module_sites(modules, flattened_shapes(model))
         seen = _merge(title(bare), sites, read_config(bare), _extra_keys(modules))
         names = {prefix: class_names(module) for prefix, module in modules}
         return replace(seen, settings=read_layer(bare).settings, modules=names)
+
+
+def _no_model(model: object) -> str:
+    """Why something is neither a model nor a state_dict; empty where it is one."""
+    options = "A model is an nn.Module, or a state_dict (tensors by name)"
+    if isinstance(model, nn.Module):
+        return ""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        return f"got the class {model.__name__}. {options}. Build one: {model.__name__}(…)."
+    if not isinstance(model, Mapping):
+        return f"got {model!r:.60} for a model. {options}; a recipe stands before it."
+    if strangers := [name for name in model if not isinstance(name, str)]:
+        return f"got a mapping whose key {strangers[0]!r:.60} is no name. {options}."
+    return ""
 
 
 @contextmanager
@@ -108,7 +125,8 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
     """Make one slot of all names of the same tensor."""
     tied: dict[tuple[Hashable, ...], list[Site]] = {}
     for site in sites:
-        key = (site.computed is None, site.slot.part_of is None, *map(footprint, site.held))
+        owner = site.computed and id(site.computed.owner)
+        key = (owner, site.slot.part_of is None, *map(footprint, site.held))
         tied.setdefault(key, []).append(site)
     groups = list(map(_parameters_first, tied.values()))
     places = {group[0].slot.name: Place(_held(group), group[0].computed) for group in groups}

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from initframe.plan.plan import Assignment, Plan
 
 
-def sentences(a: Assignment) -> Iterator[str]:
-    """Say what happens to one tensor, and why, sentence by sentence."""
+def sentences(a: Assignment, fans: str = "torch") -> Iterator[str]:
+    """Say what happens to one tensor, and why, sentence by sentence; ``fans`` is the recipe's convention."""
     slot = a.slot
     trained = "" if slot.requires_grad or slot.kind == "buffer" else "frozen "
     tied = f", tied to {', '.join(slot.aliases)}," if slot.aliases else ""
@@ -29,9 +29,11 @@ def sentences(a: Assignment) -> Iterator[str]:
         gain = "" if a.gain is None or "gain" in a.arguments else f"; gain {number(a.gain)}"
         yield f"fan_in {slot.fan_in:g}, fan_out {slot.fan_out:g}{whole}{gain}."
     if text := fan_difference(slot):
-        yield f"The fans of torch.nn.init differ from the effective ones: {text}."
+        which = "torch's" if fans == "torch" else "the effective ones"
+        yield f"The fans of torch.nn.init differ from the effective ones: {text}. The recipe counts {which}."
     if not math.isnan(a.fill.std):
-        yield f"Mean {a.fill.mean:.4g} and std {a.fill.std:.4g} are what it will have."
+        becomes = "are what it will have" if slot.exact else "go in; what comes out the layer decides"
+        yield f"Mean {a.fill.mean:.4g} and std {a.fill.std:.4g} {becomes}."
     if text := std_difference(a):
         yield f"Asked was {text}."
     if a.shadowed:
@@ -53,7 +55,7 @@ def std_difference(a: Assignment) -> str:
 
 def fan_difference(slot: Slot) -> str:
     """Where torch's fans and the effective ones differ, by what factor; empty where they do not."""
-    if slot.ndim < 2 or None in (slot.fan_in, slot.fan_out, slot.effective_fan_in, slot.effective_fan_out):
+    if None in (slot.fan_in, slot.fan_out, slot.effective_fan_in, slot.effective_fan_out):
         return ""
     pairs = (("fan_in", slot.fan_in, slot.effective_fan_in), ("fan_out", slot.fan_out, slot.effective_fan_out))
     return ", ".join(
@@ -87,7 +89,10 @@ def _lines(plan: Plan) -> Iterator[str]:
     if frozen:
         yield f"Frozen ({len(frozen)}): {', '.join(fold(frozen))}"
     yield from _told("Asked", ((a.slot.name, text) for a in some if (text := std_difference(a))))
-    yield from _told("Fans", ((a.slot.name, text) for a in some if (text := fan_difference(a.slot))))
+    differ = [(a.slot.name, text) for a in some if (text := fan_difference(a.slot))]
+    yield from _told("Fans", differ)
+    if differ:
+        yield f"Fans: the recipe counts {'those of torch' if plan.recipe.fans == 'torch' else 'the effective ones'}"
     yield from _told("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
     yield from (f"Companion: {text}" for text in plan.asks)
     yield from (f"Warning: {text}" for text in plan.warnings)

@@ -101,6 +101,8 @@ class Plan:
         untouched: names of parameters that no rule matches; they keep their values.
         skipped: names of matched tensors that cannot hold a fill, with the reason.
         warnings: what the reader should know (rules that match nothing under ``unused: warn``).
+        kept: names of the model's further tensors, aliases included, and why they keep their values, as
+            :meth:`explain` tells it; no part of the plan's equality.
         model: the model that was resolved, for :func:`initframe.apply`; no part of the plan's equality.
     """
 
@@ -110,6 +112,7 @@ class Plan:
     untouched: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> Assignment:
@@ -165,14 +168,14 @@ class Plan:
         Raises:
             ResolveError: the plan and its leftovers have no such tensor.
         """
-        if name in self.untouched:
-            return f"{name} is untouched: no rule matches it, so it keeps its values."
         if name in self.skipped:
             return f"{name} is skipped: {self.skipped[name]}"
+        if name in self.kept:
+            return f"{name} is untouched: {self.kept[name]} It keeps its values."
         if name not in self._by_name:
-            known = (*self._by_name, *self.untouched, *self.skipped)
+            known = (*self._by_name, *self.kept, *self.skipped)
             raise ResolveError(f"the plan says nothing of {name!r}. {closest(name, known)}".rstrip())
-        return " ".join(sentences(self[name]))
+        return " ".join(sentences(self[name], self.recipe.fans))
 
     def __str__(self) -> str:
         return self.render()

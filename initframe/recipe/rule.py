@@ -13,6 +13,8 @@ from initframe.recipe.plain import plain_copy, shown, strangers
 
 Kind = Literal["parameter", "buffer", "any"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Padding = Literal["zero", "fill"]
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 _Option = TypeVar("_Option", bound=str)
 
@@ -53,6 +55,7 @@ class Rule:
         where: this condition, if any, holds for it,
         kind: and it is of this kind.
         split: the number of equal blocks along the output axis, or the blocks' sizes; ``None``: one block.
+        padding: whether an embedding's row of padding stays zero, or is filled like the others.
         init: the initializer's name.
         arguments: the initializer's keyword arguments, as written.
         optional: whether the rule may match nothing.
@@ -69,6 +72,7 @@ class Rule:
     where: Expression | None = None
     kind: Kind = "parameter"
     split: int | tuple[Expression, ...] | None = None
+    padding: Padding = "zero"
     init: str
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
     optional: bool = False
@@ -96,6 +100,7 @@ class Rule:
             "where": self.where.source if self.where else None,
             "kind": self.kind if self.kind != "parameter" else None,
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
+            "padding": self.padding if self.padding != "zero" else None,
             "optional": self.optional or None,
             "companions": {name: value.source for name, value in self.companions.items()} or None,
             "init": self.init,
@@ -254,6 +259,10 @@ def _read_kind(value: object) -> Kind:
     return read_option(value, KINDS)
 
 
+def _read_padding(value: object) -> Padding:
+    return read_option(value, PADDINGS)
+
+
 def _read_init(value: object) -> str:
     if isinstance(value, str) and value:
         return value
@@ -282,6 +291,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "where": _read_where,
     "kind": _read_kind,
     "split": _read_split,
+    "padding": _read_padding,
     "init": _read_init,
     "optional": _read_flag,
     "companions": _read_companions,

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from initframe.errors import InitframeError, ResolveError
-from initframe.fills import Blocks, Fill, Keep, Masked
+from initframe.fills import Blocks, Fill, Keep, Masked, Scale
+from initframe.fills.stored import Stored
 from initframe.initializers import Declined
 from initframe.initializers.arguments import bind
 from initframe.model import Slot
@@ -38,11 +39,16 @@ def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
         raise ResolveError(f"{match.rule.describe()} is broken.")
     make = _fill if match.rule.split is None else _blocks
     fill, arguments = make(match.call, match.captures, slot, ground)
-    if slot.padding_row is not None and not any(isinstance(part, Keep) for part in fill.parts()):
+    if slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0)
     if fact := misfit(fill, slot.shape, slot.dtype):
         raise ResolveError(fact)
     return fill, arguments
+
+
+def _keeps_rows(fill: Fill) -> bool:
+    """Whether a row of padding comes out of a fill as it went in, or as it lies in a file."""
+    return any(isinstance(part, Keep | Scale | Stored) for part in fill.parts())
 
 
 def _fill(
@@ -127,10 +133,10 @@ def _block(slot: Slot, dim: int, size: int) -> Slot:
     """A block of a slot: its shape, and the fans that follow from it."""
     share = size / slot.shape[dim]
     fans: dict[str, Any] = {}
-    if dim == 1 and slot.fan_in is not None:  # torch's fan_in is the second dimension, whatever it means
-        fans["fan_in"] = round(slot.fan_in * share)
-    if dim == 0 and slot.fan_out is not None:
-        fans["fan_out"] = round(slot.fan_out * share)
+    # torch's fan_in counts the weight's second dimension, whatever it means; a bias has its weight's.
+    counted = "fan_in" if slot.output_dim else "fan_out"
+    if (whole := getattr(slot, counted)) is not None:
+        fans[counted] = round(whole * share)
     if slot.effective_fan_out is not None:
         fans["effective_fan_out"] = slot.effective_fan_out * slot.fused * share
     return replace(slot, shape=(*slot.shape[:dim], size, *slot.shape[dim + 1 :]), fused=1, **fans)

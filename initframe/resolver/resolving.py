@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from os import PathLike
 from typing import Any
 
@@ -68,7 +68,8 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping
         problems.model.append(_uncovered(untouched))
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(idle)
-    return Plan(recipe, ground.seen.title, assignments, untouched, skipped, warnings, model)
+    kept = _kept(ground, {*(a.slot.name for a in assignments), *skipped}, declines)
+    return Plan(recipe, ground.seen.title, assignments, untouched, skipped, warnings, kept, model)
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:
@@ -189,6 +190,24 @@ def _untouched(matches: Mapping[str, list[Match]], ground: Ground) -> tuple[str,
     matched = {name for name, several in matches.items() if several}
     reached = {slot.part_of for slot in ground.seen.raw if slot.name in matched} | matched
     return tuple(s.name for s in ground.seen.slots if s.kind == "parameter" and s.name not in reached)
+
+
+def _kept(ground: Ground, settled: Set[str], declines: Declines) -> dict[str, str]:
+    """Why the tensors that are neither assigned nor skipped keep their values, under each of their names."""
+    declined = {slot.name: f"rule {rule!r} declines it: {why}" for rule, on in declines.items() for slot, why in on}
+    kept: dict[str, str] = {}
+    for slot in (*ground.seen.slots, *ground.seen.raw):
+        if slot.name in settled:
+            continue
+        reason = declined.get(slot.name, "no rule matches it.")
+        if slot.part_of and slot.part_of in settled:
+            reason = f"{slot.part_of} is computed from it, and filled through it."
+        elif slot.part_of:
+            reason = f"no rule names it; {slot.part_of} is computed from it."
+        elif slot.kind == "buffer" and slot.name not in declined:
+            reason = "it is a buffer, and no rule of kind: buffer matches it."
+        kept |= {slot.name: reason, **dict.fromkeys(slot.aliases, f"it is {slot.name}, and {reason}")}
+    return kept
 
 
 def _uncovered(untouched: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nets import Net, Tower, bits, changed, convnet, rules, same_bits
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import initframe
 from initframe.errors import InitframeError, ResolveError
@@ -178,6 +180,76 @@ def test_a_tied_tensor_is_written_once_under_its_first_name():
 
 
 # --- another module --------------------------------------------------------------------------------------------------
+
+
+class Learned(nn.Module):
+    """A parametrization with a factor of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, weight):
+        return weight * self.factor
+
+    def right_inverse(self, weight):
+        return weight / self.factor
+
+
+@pytest.mark.parametrize("generator", ["stream", "torch"])
+@pytest.mark.parametrize("batch", [1 << 26, 2])
+def test_what_a_tensor_is_computed_from_is_written_before_it(monkeypatch, generator, batch):
+    monkeypatch.setattr(sys.modules["initframe.apply.writing"], "BATCH", batch)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    for layer in model:
+        nn.utils.parametrize.register_parametrization(layer, "weight", Learned())
+    initframe.reinit(model, rules({"*": "ones"}), seed=0, generator=generator)
+    for layer in model:
+        assert layer.parametrizations.weight[0].factor == 1
+        assert torch.equal(layer.weight, torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("generator", ["stream", "torch"])
+@pytest.mark.parametrize("batch", [1 << 26, 2])
+def test_a_spectral_norm_is_one_whatever_else_a_rule_means(monkeypatch, generator, batch):
+    monkeypatch.setattr(sys.modules["initframe.apply.writing"], "BATCH", batch)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(40, 30)).eval()
+    initframe.reinit(layer, rules({"*": {"init": "normal", "kind": "any"}}), seed=0, generator=generator)
+    assert float(torch.linalg.matrix_norm(layer.weight.detach(), 2)) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("law", ["normal", "zeros", "orthogonal"])
+def test_a_model_of_fake_tensors_has_nothing_to_write_to(law):
+    with FakeTensorMode():
+        model = nn.Linear(3, 3)
+    plan = initframe.resolve(rules(weight=law), model)
+    with pytest.raises(ResolveError, match="it is a FakeTensor: there is nothing to write to"):
+        initframe.apply(plan, seed=0)
+    with pytest.raises(ResolveError, match="is a FakeTensor"):
+        initframe.fill_(model.weight, initframe.Normal(), name="w")
+
+
+@pytest.mark.parametrize(
+    "model", [None, "resnet18", nn.Linear, [nn.Linear(1, 1)], torch.ones(2), 3, {1: torch.ones(2)}]
+)
+def test_what_is_no_model_is_refused(model):
+    plan = initframe.resolve(rules({"*": "zeros"}), Net())
+    calls = [
+        lambda: initframe.resolve(rules({"*": "zeros"}), model),
+        lambda: initframe.reinit(model, rules({"*": "zeros"})),
+        *([lambda: initframe.apply(plan, module=model)] if model is not None else []),
+    ]
+    for call in calls:
+        with pytest.raises(ResolveError, match=r"A model is an nn\.Module, or a state_dict"):
+            call()
+
+
+def test_arguments_in_the_wrong_order_are_refused():
+    for call in (lambda: initframe.resolve(Net(), "xavier_relu"), lambda: initframe.reinit("xavier_relu", Net())):
+        with pytest.raises(initframe.InitframeError):
+            call()
+    with pytest.raises(ResolveError, match=r"apply takes a plan, got Linear.* Make one: initframe.resolve"):
+        initframe.apply(nn.Linear(2, 2))
 
 
 def test_a_plan_of_a_meta_model_fills_a_copy_with_memory():

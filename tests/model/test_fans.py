@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nets import Conv1D
 from torch import nn
 from torch.nn.init import _calculate_fan_in_and_fan_out
 
@@ -103,23 +104,12 @@ def test_fused_tells_how_many_weights_share_a_tensor():
     assert slot_of(nn.Linear(3, 6), "weight").fused == 1
 
 
-class Conv1D(nn.Module):
-    """What the transformers library's class of this name looks like."""
-
-    __module__ = "transformers.pytorch_utils"
-
-    def __init__(self, outputs, inputs):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(inputs, outputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
-
-
 def test_the_transformers_conv1d_is_a_transposed_linear():
     weight, bias = survey(Conv1D(outputs=12, inputs=4)).slots
     assert (weight.fan_in, weight.fan_out) == (12, 4)
     assert (weight.effective_fan_in, weight.effective_fan_out) == (4, 12)
     assert (bias.effective_fan_in, bias.effective_fan_out) == (4, 12)
-    assert (weight.output_dim, bias.output_dim) == (1, 0)
+    assert (weight.output_dim, bias.output_dim) == (1, 1)
     assert weight.layer is None
 
 

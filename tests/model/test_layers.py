@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -56,9 +57,16 @@ def test_settings_of_torchs_layers(layer, name, value):
     assert survey(layer).slots[0].settings[name] == value
 
 
+def test_numbers_of_numpy_count_as_numbers():
+    grouped = survey(nn.Conv2d(8, 8, 3, groups=np.int64(8))).slots[0]
+    strided = survey(nn.ConvTranspose2d(4, 4, 4, stride=(np.int64(2), np.int32(2)))).slots[0]
+    assert (grouped.effective_fan_out, strided.effective_fan_in) == (9, 16)
+    assert type(grouped.settings["groups"]) is int
+
+
 class TestPaddingRow:
     @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
-    @pytest.mark.parametrize(("given", "row"), [(0, 0), (3, 3), (-1, 4), (None, None)])
+    @pytest.mark.parametrize(("given", "row"), [(0, 0), (3, 3), (-1, 4), (None, None), (np.int64(3), 3)])
     def test_counts_from_the_first_row(self, kind, given, row):
         assert survey(kind(5, 2, padding_idx=given)).slots[0].padding_row == row
 

@@ -93,6 +93,30 @@ def test_views_of_different_width_are_compared_by_their_bytes():
     assert overlaps([[footprint(whole[:4])], [footprint(whole.view(torch.float16)[8:])]]) == {}
 
 
+def test_windows_of_a_tensor_larger_than_any_memory_are_compared_by_arithmetic():
+    whole = torch.empty(1 << 20, 1 << 20, 3, device="meta")
+    parts = [whole[:, : 1 << 19], whole[:, 1 << 19 :, :2], whole[5:, 1 << 19 :, 2:], whole[:9, 7:8]]
+    assert overlaps([[footprint(part)] for part in parts]) == {0: 3, 3: 0}
+
+
+def test_large_tensors_that_cross_in_no_simple_way_count_as_sharing():
+    whole = torch.empty(1 << 20, 1 << 10, device="meta")
+    assert overlaps([[footprint(whole[::2])], [footprint(whole[1:, :5])]]) == {0: 1, 1: 0}
+
+
+windows = st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(0, 5), st.integers(1, 6))
+
+
+@given(st.lists(windows, min_size=2, max_size=5))
+def test_windows_overlap_where_their_elements_do(cuts):
+    whole = torch.empty(8, 12, device="meta")
+    parts = [whole[r : r + rows, c : c + columns] for r, rows, c, columns in cuts]
+    found = overlaps([[footprint(part)] for part in parts])
+    taken = [set(elements(part)) for part in parts]
+    for i, mine in enumerate(taken):
+        assert (i in found) == any(mine & other for j, other in enumerate(taken) if j != i)
+
+
 def test_sharing_inside_a_group_is_no_matter():
     whole = torch.zeros(8)
     assert overlaps([[footprint(whole[:4]), footprint(whole[2:6])], [footprint(whole[6:])]]) == {}

@@ -150,3 +150,22 @@ def test_the_moving_averages_of_timm_are_wrappers():
     ema = pytest.importorskip("timm.utils.model_ema")
     assert names(ema.ModelEmaV3(nn.Linear(2, 3))) == ["weight", "bias"]
     assert names(ema.ModelEmaV2(nn.Linear(2, 3))) == ["weight", "bias"]
+
+
+class Scaled(DataParallel):
+    """A wrapper with a parameter of its own."""
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.temperature = nn.Parameter(torch.ones(()))
+
+
+def test_a_wrappers_own_parameters_are_the_models_and_its_bookkeeping_is_not():
+    assert [slot.name for slot in survey(Scaled(nn.Linear(2, 3))).slots] == ["temperature", "weight", "bias"]
+    assert [slot.name for slot in survey(AveragedModel(nn.Linear(2, 3))).slots] == ["weight", "bias"]
+
+
+def test_a_parameter_may_be_called_as_fsdp_calls_its_own():
+    model = nn.Linear(2, 3)
+    model._flat_param = nn.Parameter(torch.ones(3))
+    assert [slot.name for slot in survey(model).slots] == ["weight", "bias", "_flat_param"]

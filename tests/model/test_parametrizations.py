@@ -151,7 +151,7 @@ def test_a_write_keeps_the_tensor_objects(make):
     put(seen.places["weight"], value_of(weight_of(seen)))
     assert {name: id(tensor) for name, tensor in layer.named_parameters()} == before
     touched = {id(tensor) for tensor in seen.places["weight"].parameter}
-    assert touched == {id(layer.get_parameter(raw.name)) for raw in seen.raw}
+    assert touched == {id(layer.get_parameter(raw.name)) for raw in seen.raw if raw.kind == "parameter"}
 
 
 @pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
@@ -320,3 +320,87 @@ def test_a_copied_model_is_filled_alike():
         put(survey(one).places["weight"], value)
         torch.rand(5)
     assert same(state(layer), state(twin))
+
+
+@pytest.mark.parametrize("make", [make for name, make in ALL.items() if name != "low rank"])
+def test_what_only_serves_a_computation_is_part_of_it(make):
+    seen = survey(layer_of(make))
+    assert {slot.name for slot in seen.slots} == {"weight", "bias"}
+
+
+def test_a_mask_is_part_of_what_it_prunes():
+    seen = survey(prune.identity(nn.Linear(4, 4), "weight"))
+    assert {slot.name: slot.part_of for slot in seen.raw} == {"weight_orig": "weight", "weight_mask": "weight"}
+
+
+def pruned_direction(layer):
+    return prune.identity(old_weight_norm(layer), "weight_v")
+
+
+def pruned_original(layer):
+    prune.identity(torch_parametrizations.weight_norm(layer).parametrizations.weight, "original1")
+    return layer
+
+
+def normed_original(layer):
+    return torch_parametrizations.spectral_norm(prune.identity(layer, "weight"), "weight_orig")
+
+
+@pytest.mark.parametrize("stack", [pruned_direction, pruned_original, normed_original])
+def test_what_is_computed_from_something_computed_is_refused_and_left_alone(stack):
+    layer = layer_of(stack)
+    before = state(layer)
+    assert "which is computed itself" in weight_of(survey(layer)).blocked
+    assert same(state(layer), before)
+
+
+def test_a_hook_that_was_left_behind_computes_nothing():
+    layer = prune.identity(nn.Linear(4, 4), "weight")
+    (hook,) = layer._forward_pre_hooks.items()
+    prune.remove(layer, "weight")
+    layer._forward_pre_hooks[hook[0]] = hook[1]
+    seen = survey(layer)
+    assert (weight_of(seen).blocked, seen.raw) == (None, ())
+
+
+def test_a_parametrization_that_fails_blocks_its_tensor_only():
+    class NotReady(nn.Module):
+        def forward(self, matrix):
+            if hasattr(self, "asked"):
+                raise RuntimeError("call prepare() first")
+            return matrix
+
+    layer = layer_of(custom(NotReady))
+    layer.parametrizations.weight[0].asked = True
+    slots = {slot.name: slot for slot in survey(layer).slots}
+    assert "NotReady, which fails with RuntimeError: call prepare() first" in slots["weight"].blocked
+    assert slots["bias"].blocked is None
+
+
+@pytest.mark.parametrize("value", [torch.zeros(4, 4), torch.ones(4, 4)], ids=["zeros", "ones"])
+@pytest.mark.parametrize("orthogonal_map", ["matrix_exp", "cayley", "householder"])
+def test_orthogonal_takes_no_matrix_without_an_orthogonal_factor(value, orthogonal_map):
+    layer = torch_parametrizations.orthogonal(nn.Linear(4, 4), orthogonal_map=orthogonal_map)
+    place = survey(layer).places["weight"]
+    with torch.no_grad():
+        before = layer.weight.clone()
+    if place.check(value) is None:  # some maps make an orthogonal matrix of any
+        put(place, value)
+        torch.testing.assert_close((layer.weight @ layer.weight.T).detach(), torch.eye(4), atol=1e-5, rtol=0)
+    else:
+        assert "full rank" in place.check(value)
+        torch.testing.assert_close(layer.weight.detach(), before)
+
+
+def test_one_original_under_two_parametrizations_is_no_tie():
+    one, other = custom(Adapted)(nn.Linear(4, 4)), custom(Symmetric)(nn.Linear(4, 4))
+    other.parametrizations.weight.original = one.parametrizations.weight.original
+    slots = {slot.name: slot for slot in survey(nn.ModuleDict({"a": one, "b": other})).slots}
+    assert slots["a.weight"].aliases == ()
+    assert "'b.weight'" in slots["a.weight"].blocked
+    assert "'a.weight'" in slots["b.weight"].blocked
+
+
+@pytest.mark.parametrize("make", ALL.values(), ids=ALL)
+def test_only_a_weight_norm_is_known_to_give_back_what_is_filled(make):
+    assert weight_of(survey(layer_of(make))).exact == (make in list(EXACT.values())[:3])

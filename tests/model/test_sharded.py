@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from initframe.model import survey
@@ -50,10 +51,10 @@ def sharded_write():
     return [torch.equal(whole, value), torch.allclose(seen.places["1.weight"].tensor(), value)]
 
 
-def flat(use_orig_params):
+def flat(use_orig_params, wrap=lambda module: module):
     from torch.distributed.fsdp import FullyShardedDataParallel
 
-    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))
+    model = wrap(nn.Sequential(wrap(nn.Linear(4, 6)), nn.Linear(6, 3)))
     wrapped = FullyShardedDataParallel(model, use_orig_params=use_orig_params, device_id=torch.device("cpu"))
     sharded = facts(wrapped)
     with FullyShardedDataParallel.summon_full_params(wrapped):
@@ -67,6 +68,8 @@ def work(rank, folder):
         "write": sharded_write(),
         "original parameters": flat(use_orig_params=True),
         "flat parameter": flat(use_orig_params=False),
+        "flat parameter of checkpoints": flat(use_orig_params=False, wrap=checkpoint_wrapper),
+        "flat parameter of compiled modules": flat(use_orig_params=False, wrap=torch.compile),
     }
     (folder / f"{rank}.json").write_text(json.dumps(answers))
     dist.barrier()
@@ -91,7 +94,15 @@ def test_sharded_originals_take_a_whole_value(answers):
         assert answer["write"] == [True, True]
 
 
-@pytest.mark.parametrize("kind", ["original parameters", "flat parameter"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "original parameters",
+        "flat parameter",
+        "flat parameter of checkpoints",
+        "flat parameter of compiled modules",
+    ],
+)
 def test_pieces_of_a_flat_parameter_are_refused_under_their_names(answers, kind):
     title, plain = facts(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3)))
     for answer in answers:

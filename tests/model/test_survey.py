@@ -275,3 +275,8 @@ def test_fake_tensors_are_read_like_meta_ones():
         model[1].weight = model[0].weight
     names = [(slot.name, slot.aliases, slot.blocked) for slot in survey(model).slots]
     assert names == [("0.weight", ("1.weight",), None), ("0.bias", (), None), ("1.bias", (), None)]
+
+
+def test_integers_of_a_state_dict_are_buffers():
+    entries = {"w": torch.zeros(2, 2), "relative_position_index": torch.zeros(3, dtype=torch.int64)}
+    assert [slot.kind for slot in survey(entries).slots] == ["parameter", "buffer"]

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nets import Net, Tower, convnet, rules
+from safetensors.torch import save_file
 from torch import nn
 
 import initframe
@@ -90,11 +91,40 @@ def test_brackets_in_names_are_no_markup():
 
 def test_explaining_what_is_left_over():
     plan = initframe.resolve(rules({"fc1.*": "ones"}), Net())
-    assert plan.explain("fc2.bias") == "fc2.bias is untouched: no rule matches it, so it keeps its values."
+    assert plan.explain("fc2.bias") == "fc2.bias is untouched: no rule matches it. It keeps its values."
     with pytest.raises(ResolveError, match=r"the plan says nothing of 'fc2\.bais'\. Closest: fc2\.bias"):
         plan.explain("fc2.bais")
     empty = initframe.resolve(rules(w="ones"), {"w": torch.zeros(0)})
     assert empty.explain("w") == "w is skipped: it has no elements."
+
+
+def test_every_tensor_of_a_model_can_be_explained():
+    model = nn.Sequential(
+        nn.Linear(2, 2), nn.Linear(2, 2, bias=False), nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 2, 1))
+    )
+    model.append(nn.BatchNorm1d(2))
+    model[1].weight = model[0].weight
+    plan = initframe.resolve(rules({"2.weight": "normal", "0.bias": {"init": "keep"}}), model)
+    told = {name: plan.explain(name) for name in [*model.state_dict(), "2.weight"]}
+    assert told["1.weight"] == "1.weight is untouched: it is 0.weight, and no rule matches it. It keeps its values."
+    assert "buffer, and no rule of kind: buffer" in told["3.running_mean"]
+    assert "2.weight is computed from it, and filled through it." in told["2.parametrizations.weight.original0"]
+    raw = initframe.resolve(rules({"*.original0": "ones"}), model)
+    assert "no rule names it; 2.weight is computed from it." in raw.explain("2.parametrizations.weight.original1")
+
+
+def test_what_a_rule_declines_is_explained(tmp_path):
+    save_file({"weight": torch.ones(2, 2)}, tmp_path / "w.safetensors")
+    recipe = rules(p={"match": "*", "init": "pretrained", "path": str(tmp_path / "w.safetensors")})
+    text = initframe.resolve(recipe, nn.Linear(2, 2)).explain("bias")
+    assert "bias is untouched: rule 'p' declines it: " in text
+
+
+def test_what_a_layer_makes_of_a_fill_is_not_promised():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))
+    text = initframe.resolve(rules(weight={"init": "normal", "std": 100}), layer).explain("weight")
+    assert "std 100 go in; what comes out the layer decides." in text
+    assert "will have" not in text
 
 
 def test_what_a_cut_leaves_of_the_std_is_explained():

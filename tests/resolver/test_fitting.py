@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import Tower, rules
+from nets import Conv1D, Tower, rules
 from torch import nn
 
 import initframe
-from initframe.errors import ResolveError
+from initframe.errors import RecipeError, ResolveError
 from initframe.fills import Blocks, Constant, Keep, Masked, Normal, Uniform
 from initframe.initializers import initializer
 
@@ -100,18 +100,6 @@ def test_a_gates_fans_are_effective_alone():
         assert fill.fills[0].high == pytest.approx(math.sqrt(6 / (6 + 10)))
 
 
-class Conv1D(nn.Module):
-    """As the transformers library has it: the weight is (inputs, outputs)."""
-
-    def __init__(self, outputs, inputs):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(inputs, outputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-
-Conv1D.__module__ = "transformers.pytorch_utils"
-
-
 @pytest.mark.parametrize("fans", ["torch", "effective"])
 def test_transposed_linears_split_along_their_second_dimension(fans):
     model = Conv1D(12, 5)
@@ -163,6 +151,18 @@ def test_arguments_that_are_no_numbers_are_left_alone_in_blocks(table):
     assert found.arguments == {"values": {"a": 3}}
 
 
+def test_blocks_lie_along_the_outputs_and_their_biases_have_their_fans():
+    for layer, dim in ((Conv1D(24, 8), 1), (nn.Linear(8, 24), 0), (nn.ConvTranspose1d(8, 24, 1), 1)):
+        for fans in ("torch", "effective"):
+            rule = {"init": "uniform", "a": "-fan_in", "b": "fan_out", "split": 3}
+            plan = initframe.resolve(rules({"*": rule}, fans=fans), layer)
+            weight, bias = (a.fill for a in plan.assignments)
+            assert (weight.dim, bias.dim) == (dim, 0)
+            assert weight.fills == bias.fills
+            if fans == "effective":
+                assert (weight.fills[0].low, weight.fills[0].high) == (-8, 8)
+
+
 # --- padding ---------------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +178,23 @@ def test_a_padding_row_stays_zero(rule):
     assert not model.weight[6].any()
 
 
-@pytest.mark.parametrize("rule", [{"init": "keep"}, {"init": "constant", "val": 3, "index": [6, 0]}])
+@pytest.mark.parametrize("rule", [{"init": "normal"}, {"init": "ones"}, {"init": "normal", "split": 3}])
+def test_a_padding_row_is_filled_where_a_rule_says_so(rule):
+    model = nn.Embedding(9, 4, padding_idx=0)
+    initframe.reinit(model, rules({"weight": rule | {"padding": "fill"}}), seed=1)
+    plain = nn.Embedding(9, 4)
+    initframe.reinit(plain, rules({"weight": rule}), seed=1)
+    assert torch.equal(model.weight, plain.weight)
+
+
+def test_padding_is_one_of_two_words():
+    with pytest.raises(RecipeError, match=r"padding is 'keep'\. Options: zero, fill\."):
+        fitted({"init": "normal", "padding": "keep"}, nn.Embedding(2, 2))
+
+
+@pytest.mark.parametrize(
+    "rule", [{"init": "keep"}, {"init": "scale", "by": 1}, {"init": "constant", "val": 3, "index": [6, 0]}]
+)
 def test_what_keeps_values_keeps_the_padding_row_too(rule):
     model = nn.Embedding(9, 4, padding_idx=6)
     with torch.no_grad():

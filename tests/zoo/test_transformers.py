@@ -39,7 +39,6 @@ UNBUILT = [
     "dinat",
     "dots1",
     "emu3",
-    "funnel",
     "gemma4_assistant",
     "gemma4_unified_assistant",
     "granite4_vision",
@@ -47,13 +46,10 @@ UNBUILT = [
     "layoutlmv2",
     "lfm2_moe",
     "moonshine_streaming",
-    "musicgen",
-    "musicgen_melody",
     "nemotron",
     "perception_lm",
     "pp_ocrv5_server_det",
     "pp_ocrv6_medium_det",
-    "qwen4_exp",
     "timm_backbone",
     "vitmatte",
 ]
@@ -110,9 +106,15 @@ def build(family):
 
 
 @pytest.mark.filterwarnings("ignore")  # imports of what nobody asked for
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in UNBUILT])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_transformers(family):
-    assert_sound(build(family))
+    try:
+        model = build(family)
+    except Exception as error:
+        if family not in UNBUILT:
+            raise
+        pytest.xfail(f"the library does not build it: {error}")
+    assert_sound(model)
 
 
 def test_gpt2_shows_its_transposed_layers_and_its_config():
