@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from initframe.fills import (
 )
 from initframe.fills.fixed import Fixed
 from initframe.fills.stored import Stored
+from initframe.plan import Plan
 
 
 @contextmanager
@@ -59,6 +61,15 @@ def _seed(device: torch.device, seed: int) -> None:
         module.manual_seed(seed)
 
 
+def as_torch_leaves_it(plan: Plan) -> Plan:
+    """The plan with rows of padding drawn like the others: torch.nn.init knows nothing of them."""
+    return replace(plan, assignments=tuple(replace(a, fill=_without_padding(a.fill)) for a in plan.assignments))
+
+
+def _without_padding(fill: Fill) -> Fill:
+    return fill.fill if isinstance(fill, Masked) and fill.padding else fill
+
+
 def refusal(fill: Fill, dtype: torch.dtype) -> str | None:
     """Say why torch.nn.init cannot make a fill.
 
@@ -81,7 +92,7 @@ def refusal(fill: Fill, dtype: torch.dtype) -> str | None:
 
 
 def write(fill: Fill, tensor: Tensor) -> None:
-    """Fill a tensor as torch.nn.init does, padding rows included: torch leaves them drawn.
+    """Fill a tensor as torch.nn.init does.
 
     Args:
         fill: what the tensor will hold.
@@ -113,8 +124,7 @@ def write(fill: Fill, tensor: Tensor) -> None:
                 write(part, block)
         case Masked(inner, index=index, value=value):
             write(inner, tensor)
-            if isinstance(inner, Keep):
-                tensor[index] = value
+            tensor[index] = value
         case _:
             raise ResolveError(f"torch.nn.init has no {fill.kind}. Use generator: stream.")
 

@@ -24,11 +24,13 @@ class Target:
         assignment: what is to be written.
         slot: the tensor's facts in the model that is written to.
         place: where it lives.
+        turns: where those of its names that the rule means stand in the model's state_dict.
     """
 
     assignment: Assignment
     slot: Slot
     place: Place
+    turns: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,7 +68,8 @@ def find_targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> 
         raise ResolveError("this plan has no model. Pass one: apply(plan, module=…).")
     seen = survey(model)
     known = {name: slot for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)}
-    targets = [target for assignment in plan.assignments for target in _found(assignment, known, seen)]
+    turns = {name: turn for turn, name in enumerate(seen.names)}
+    targets = [target for assignment in plan.assignments for target in _found(assignment, known, seen, turns)]
     problems = [f"{t.slot.name}{problem}" for t in targets if (problem := _problem(t, seen))]
     problems += _merged(targets, seen)
     if model is plan.model:
@@ -78,11 +81,15 @@ def find_targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> 
     return targets, problems
 
 
-def _found(assignment: Assignment, known: Mapping[str, Slot], seen: Survey) -> Iterator[Target]:
+def _found(
+    assignment: Assignment, known: Mapping[str, Slot], seen: Survey, turns: Mapping[str, int]
+) -> Iterator[Target]:
     names = (assignment.slot.name, *assignment.slot.aliases)
     slots = {known[name].name: known[name] for name in names if name in known}
     for slot in slots.values():
-        yield Target(assignment, slot, seen.places[slot.name])
+        own = (slot.name, *slot.aliases)
+        meant = [name for name in own if len(own) == 1 or assignment.rule.means(name)]
+        yield Target(assignment, slot, seen.places[slot.name], tuple(turns[name] for name in meant or own[:1]))
 
 
 def _merged(targets: list[Target], seen: Survey) -> Iterator[str]:

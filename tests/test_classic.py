@@ -127,8 +127,54 @@ def test_blocks_are_drawn_one_after_the_other():
 
 def test_padding_rows_are_as_torch_leaves_them():
     model = nn.Embedding(9, 4, padding_idx=2)
-    initframe.reinit(model, rules(weight="normal"), seed=1, generator="torch")
+    report = initframe.reinit(model, rules(weight="normal"), seed=1, generator="torch")
     assert changed(model, loop({"weight": torch.zeros(9, 4)}, init.normal_, 1)) == set()
+    assert report.results[0].assignment.fill == initframe.Normal(0, 1)
+    assert initframe.manifest(report)["tensors"][0]["fill"]["kind"] == "normal"
+
+
+class Tied(nn.Module):
+    """A tensor that stands at two places in the state_dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb, self.mid = nn.Embedding(5, 4), nn.Linear(4, 4)
+        self.head, self.last = nn.Linear(4, 5, bias=False), nn.Linear(5, 2)
+        self.head.weight = self.emb.weight
+
+
+def test_a_tied_tensor_is_drawn_as_often_as_a_loop_over_the_state_dict_meets_it():
+    model, twin = Tied(), Tied()
+    initframe.reinit(model, rules({"*": "normal"}), seed=3, generator="torch")
+    loop(twin.state_dict(), init.normal_, 3)
+    assert changed(model, bits(twin)) == set()
+
+
+@pytest.mark.parametrize("name", ["emb.weight", "head.weight"])
+def test_a_tied_tensor_is_drawn_for_the_names_that_a_rule_means(name):
+    model, twin = Tied(), Tied()
+    initframe.reinit(model, rules({"m*": "normal", name: "normal", "la*": "normal"}), seed=3, generator="torch")
+    state = twin.state_dict()
+    loop({key: state[key] for key in state if key[0] in "ml" or key == name}, init.normal_, 3)
+    assert changed(model, bits(twin)) == set()
+
+
+def test_what_starts_from_the_values_of_a_tied_tensor_is_done_once():
+    model = Tied()
+    before = model.emb.weight.detach().clone()
+    initframe.reinit(model, rules({"*": {"init": "shift", "by": 1}}), generator="torch")
+    assert torch.equal(model.emb.weight, before + 1)
+
+
+def test_a_row_that_a_law_of_ones_own_sets_is_set(table):
+    @initializer("holey")
+    def holey(slot):
+        return initframe.Masked(initframe.Normal(0, 1), slot.shape, (0,), 5.0)
+
+    state = {"w": torch.zeros(3, 3)}
+    initframe.reinit(state, rules(w="holey"), seed=1, generator="torch")
+    assert state["w"][0].tolist() == [5, 5, 5]
+    assert state["w"][1:].ne(5).all()
 
 
 def test_one_element_is_set_and_the_others_kept():
@@ -221,8 +267,8 @@ def test_what_torch_has_not_is_refused_before_the_first_write(table):
     with pytest.raises(ResolveError) as caught:
         initframe.reinit(state, recipe, seed=0, generator="torch")
     assert [problem.split(". ")[0] for problem in caught.value.problems] == [
-        "b: torch.nn.init has no antidiagonal",
-        "c: torch.nn.init.orthogonal_ knows no torch.bfloat16",
+        "rule 'b' on b [3, 3]: torch.nn.init has no antidiagonal",
+        "rule 'c' on c [3, 3]: torch.nn.init.orthogonal_ knows no torch.bfloat16",
     ]
     assert changed(state, before) == set()
     initframe.reinit(copy.copy(state), recipe, seed=0)

@@ -19,7 +19,7 @@ from initframe.apply.writing import Generator, is_sharded, no_way_in, write
 from initframe.companions import CompanionWarning, unheeded
 from initframe.errors import ResolveError
 from initframe.fills import Fill
-from initframe.model import survey
+from initframe.model import Slot, survey
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
 from initframe.plan import Plan
@@ -27,6 +27,7 @@ from initframe.recipe.recipe import Recipe
 from initframe.report import Measured, Report, Result
 from initframe.resolver import resolve
 from initframe.resolver.holding import failure, misfit
+from initframe.resolver.problems import named
 from initframe.shards import Region, held, unplaced
 from initframe.targets import Target, find_targets
 
@@ -84,6 +85,7 @@ def apply(
     number = _checked_seed(0 if seed is None else seed)
     if optimizer is not None:
         check_optimizer(optimizer)
+    plan = plan if generator == "stream" else classic.as_torch_leaves_it(plan)
     model = plan.model if module is None else module
     _reshard(model)
     targets, problems = find_targets(plan, model)
@@ -189,8 +191,11 @@ def _unfillable(tensor: Tensor, region: Region | None) -> str | None:
 
 def _unknown_to_torch(targets: Sequence[Target], seed: int | None) -> list[str]:
     """What torch.nn.init has not, cannot draw for the dtype, or would draw differently in every process."""
-    refused = ((t, classic.refusal(t.fill, t.slot.dtype)) for t in targets)
-    problems = [f"{target.slot.name}: {fact}" for target, fact in refused if fact]
+    refused: dict[tuple[str, str], list[Slot]] = {}
+    for target in targets:
+        if fact := classic.refusal(target.fill, target.slot.dtype):
+            refused.setdefault((target.assignment.rule.describe(), fact), []).append(target.slot)
+    problems = [f"{rule} on {named(slots)}: {fact}" for (rule, fact), slots in refused.items()]
     if seed is None and any(map(is_sharded, targets)):
         problems.append("generator: torch needs a seed for a sharded model, or no two processes draw the same.")
     return problems

@@ -34,10 +34,25 @@ def write(targets: Sequence[Target], seed: int | None, generator: Generator, tel
             _paint_batch(batch, seed or 0, tell)
     else:
         with classic.seeded(seed, {target.place.held[0].device for target in targets}):
-            drawn = [(target, _write_classic(target, tell)) for target in targets]
+            drawn = list(_drawn_in_turn(targets, tell))
         for target, logical in drawn:
-            if logical is not None:
-                _settle(target, logical)
+            _settle(target, logical)
+
+
+def _drawn_in_turn(targets: Sequence[Target], tell: Progress) -> Iterator[tuple[Target, Tensor]]:
+    """Draw with torch.nn.init in the order of the state_dict; give what does not lie where it belongs yet.
+
+    A tied tensor is drawn as often as it stands there, as by a loop over it, unless it starts from its values.
+    """
+    turns = sorted((turn, i) for i, t in enumerate(targets) for turn in t.turns[: 1 if t.fill.needs_current else None])
+    beside: dict[int, Tensor] = {}
+    for turn, i in turns:
+        logical = _write_classic(targets[i])
+        if logical is not None:
+            beside[i] = logical
+        if turn == targets[i].turns[0]:
+            tell(targets[i].slot.numel)
+    yield from ((targets[i], logical) for i, logical in beside.items())
 
 
 def _is_computed(target: Target) -> bool:
@@ -103,7 +118,7 @@ def _settle(target: Target, logical: Tensor) -> None:
             original.copy_(value)
 
 
-def _write_classic(target: Target, tell: Progress) -> Tensor | None:
+def _write_classic(target: Target) -> Tensor | None:
     """Draw with torch.nn.init; a sharded tensor whole, in every process the same, of which the shard is kept.
 
     Returns:
@@ -116,7 +131,6 @@ def _write_classic(target: Target, tell: Progress) -> Tensor | None:
         if is_sharded(target):
             local, region = held(target.place.held[0])
             local.copy_(region.pick(logical))
-    tell(target.slot.numel)
     return logical if _is_computed(target) else None
 
 

@@ -54,6 +54,8 @@ class Blocks(Fill):
 class Masked(Fill):
     """``fill``, but ``value`` at ``index``: one element, or a whole row where the index is shorter than the shape.
 
+    ``padding`` says that it is an embedding's row of padding, which torch.nn.init does not know of.
+
     >>> from initframe.fills import Constant
     >>> Masked(Constant(1), (4,), index=(0,), value=0).mean
     0.75
@@ -63,6 +65,7 @@ class Masked(Fill):
     shape: tuple[int, ...] = field(repr=False)
     index: tuple[int, ...] = ()
     value: float = 0.0
+    padding: bool = field(default=False, repr=False)
 
     @property
     def needs_current(self) -> bool:

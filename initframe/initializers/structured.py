@@ -71,7 +71,7 @@ def dirac(slot: Slot, *, groups: int = 1) -> Fill:
     if slot.ndim not in (3, 4, 5):
         raise ResolveError(f"dirac needs 3 to 5 dimensions, this tensor has {slot.ndim}. Add where: ndim >= 3.")
     if groups < 1 or slot.shape[0] % groups:
-        raise ResolveError(f"groups must divide the first dimension, {slot.shape[0]}; got {groups}.")
+        raise ResolveError(f"groups must divide the first dimension, got {groups}.")
     return Dirac(slot.shape, groups)
 
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from initframe.errors import RecipeError, closest
 from initframe.fills import Fill
+from initframe.recipe.plain import CODE_KEYS, shown
+from initframe.recipe.rule import RULE_KEYS
 
 Initializer = Callable[..., Fill]
 AnyInitializer = TypeVar("AnyInitializer", bound=Initializer)
@@ -84,7 +86,7 @@ def get(name: str) -> Initializer:
     if name not in _TABLE:
         hint = closest(name, list_initializers())
         own = "Your own: register it with @initframe.initializer, and name its module in plugins=[…]."
-        raise RecipeError(f"unknown initializer {name!r}. {hint} {own}".replace("  ", " "))
+        raise RecipeError(f"unknown initializer {shown(name)}. {hint} {own}".replace("  ", " "))
     return _TABLE[name]
 
 
@@ -109,11 +111,15 @@ def _check_signature(name: str, function: Any) -> None:
     first, *rest = inspect.signature(function).parameters.values() or (None,)
     if first is None or first.kind not in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD):
         raise RecipeError(f"initializer {name!r} takes no slot. Write def {function.__name__}(slot, *, …) -> Fill.")
-    bad = [p.name for p in rest if p.kind is not kinds.KEYWORD_ONLY]
-    if bad:
-        named = ", ".join(bad)
+    if several := next((p for p in rest if p.kind is kinds.VAR_KEYWORD), None):
+        fix = "Write out the arguments that a recipe may give, after a *."
+        raise RecipeError(f"initializer {name!r} takes **{several.name}, any argument at all. {fix}")
+    if bad := [p.name for p in rest if p.kind is not kinds.KEYWORD_ONLY]:
+        fix = "Put a * after slot: recipes name arguments."
+        raise RecipeError(f"initializer {name!r} takes {', '.join(bad)} by position. {fix}")
+    if taken := [p.name for p in rest if p.name in (*RULE_KEYS, *CODE_KEYS)]:
         raise RecipeError(
-            f"initializer {name!r} takes {named} by position. Put a * after slot: recipes name arguments."
+            f"initializer {name!r} has an argument {taken[0]!r}, which means something else in a rule. Rename it."
         )
     try:
         parameters(function)

@@ -26,7 +26,7 @@ def obstacle(tensor: Tensor) -> str | None:
     'is expanded: several indices share one element, which holds one value only. Clone it first.'
     """
     if is_lazy(tensor):
-        return "is lazy: its shape is not known yet. Run one forward pass, or give input shapes."
+        return "is lazy: its shape is not known yet. Run one forward pass, or build the layer with its input size."
     return _form_obstacle(tensor) or dtype_obstacle(tensor.dtype) or _memory_obstacle(local(tensor))
 
 

@@ -34,6 +34,7 @@ class Survey:
             of them literally; their places are in ``places``.
         settings: the plain numbers among the model's own attributes.
         modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
+        names: every name of every tensor, a tied one's under each of its owners, in state_dict order.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Survey:
     raw: tuple[Slot, ...] = ()
     settings: Mapping[str, float] = field(default_factory=dict)
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
         """Give the class names of the modules that a tensor lies in, its owner first.
@@ -124,7 +126,9 @@ def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
 def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra: Iterable[str]) -> Survey:
     """Make one slot of all names of the same tensor."""
     tied: dict[tuple[Hashable, ...], list[Site]] = {}
+    names: list[str] = []
     for site in sites:
+        names.append(site.slot.name)
         owner = site.computed and id(site.computed.owner)
         key = (owner, site.slot.part_of is None, *map(footprint, site.held))
         tied.setdefault(key, []).append(site)
@@ -139,6 +143,7 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
         config=config,
         extra=tuple(extra),
         raw=tuple(slot for slot in slots if slot.part_of is not None),
+        names=tuple(names),
     )
 
 

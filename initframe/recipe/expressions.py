@@ -33,9 +33,13 @@ __all__ = [
 FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
     {"sqrt": math.sqrt, "log": math.log, "min": min, "max": max}
 )
-MOST_NAMES = 12
 CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": math.pi})
 
+KNOWN = (
+    "Options: fan_in, fan_out, ndim, numel, d0, d1, …; what the pattern captures, the rule's other arguments, the "
+    "recipe's vars, the model's config; gains such as relu; sqrt, log, min, max, pi."
+)
+"""What names there are, told where none is like the one that is unknown: the same for every tensor."""
 _FACTS = frozenset({"fan_in", "fan_out", "ndim", "numel", "base_fan_in", "base_fan_out"})
 _DIMENSION = re.compile("(base_)?d[0-9]+")
 
@@ -282,15 +286,7 @@ def _looked_up(name: str, names: Mapping[str, Any]) -> Any:
     try:
         return names[name]
     except KeyError:
-        raise ExpressionError(f"unknown name '{name}'. {_known(name, list(names))}".rstrip()) from None
-
-
-def _known(name: str, names: list[str]) -> str:
-    """The names most like one that is unknown; where none is, those that come first."""
-    hint = closest(name, names)
-    return (
-        hint if hint or not names else f"Options: {', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more."
-    )
+        raise ExpressionError(f"unknown name '{name}'. {closest(name, names) or KNOWN}") from None
 
 
 _WALKS: dict[type[ast.expr], Callable[[Any], _Walk]] = {

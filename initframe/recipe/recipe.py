@@ -110,7 +110,7 @@ def parse_recipe(
         source: as for :func:`load_recipe`.
 
     Returns:
-        The recipe of all good rules, and one message per problem.
+        The recipe of all rules that say what they are about, and one message per problem.
 
     >>> recipe, problems = parse_recipe({"rules": {"*.bias": "zeros", "*.weight": 3}})
     >>> len(recipe.rules), len(problems)

@@ -61,6 +61,8 @@ class Rule:
         optional: whether the rule may match nothing.
         companions: what the method asks for besides values, as numbers: multipliers of an optimizer's ``lr``,
             ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
+        broken: whether some of it could not be read; such a rule is looked at for further problems, and applied to
+            nothing.
     """
 
     name: str
@@ -77,6 +79,16 @@ class Rule:
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
     optional: bool = False
     companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
+    broken: bool = False
+
+    def means(self, name: str) -> bool:
+        """Whether the rule's patterns match a name, and none of its excludes does.
+
+        >>> Rule("weights", (compile_pattern("*.weight"),), init="zeros").means("fc.weight")
+        True
+        """
+        matched = any(pattern.regex.match(name) for pattern in self.match)
+        return matched and not any(pattern.regex.match(name) for pattern in self.exclude)
 
     def describe(self) -> str:
         """Name the rule as every message does.
@@ -117,7 +129,8 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, list[str]]:
         value: a mapping, or the initializer's name where the key is the pattern.
 
     Returns:
-        The rule, ``None`` if anything is wrong, and one message per problem.
+        The rule, and one message per problem. Where there are any, it is what could be read of the rule, or ``None``
+        if not even that says what it is about.
 
     >>> rule, problems = read_rule("*.bias", "zeros")
     >>> rule.init, rule.match[0].text, problems
@@ -132,12 +145,13 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, list[str]]:
     facts = [fact for _, found in readings.values() for fact in found]
     if "init" not in given:
         facts.append("it has no init. Fix: name an initializer, or keep to leave the tensors as they are.")
-    if facts:
-        label = _label(name, _listed(given["match"]))
-        return None, [f"{label}: {fact}" for fact in facts]
-    fields = {key: item for key, (item, _) in readings.items() if key in RULE_KEYS}
-    arguments = {key: item for key, (item, _) in readings.items() if key not in RULE_KEYS}
-    return Rule(name=name, arguments=ReadOnly(arguments), **fields), []
+    problems = [f"{_label(name, _listed(given['match']))}: {fact}" for fact in facts]
+    readable = {key: item for key, (item, found) in readings.items() if not found}
+    if not {"match", "init"} <= readable.keys():
+        return None, problems
+    fields = {key: item for key, item in readable.items() if key in RULE_KEYS}
+    arguments = {key: item for key, item in readable.items() if key not in RULE_KEYS}
+    return Rule(name=name, arguments=ReadOnly(arguments), broken=bool(facts), **fields), problems
 
 
 def _read_item(key: Any, item: object) -> tuple[Any, list[str]]:

@@ -13,6 +13,8 @@ from initframe.errors import RecipeError
 from initframe.initializers.arguments import bind, check, signature
 from initframe.initializers.table import Initializer
 from initframe.recipe.expressions import ExpressionError, parse
+from initframe.recipe.patterns import is_plain_name
+from initframe.recipe.plain import shown
 from initframe.recipe.rule import RULE_KEYS, Rule
 
 Arguments = dict[str, Any]
@@ -92,7 +94,8 @@ def _hint(rule: Rule, fact: str) -> str:
         return ""
     if meant := get_close_matches(key, RULE_KEYS, n=1, cutoff=0.85):
         return f" If the rule's own key is meant, write {meant[0]}."
-    return f" If another recipe left it behind, remove it: ~init.rules.{rule.name}.{key}"
+    how = f": ~init.rules.{rule.name}.{key}" if is_plain_name(rule.name) else ""
+    return f" If another recipe left it behind, remove it{how}."
 
 
 def _ungrammatical(numbers: Mapping[str, Any]) -> Iterator[str]:
@@ -102,4 +105,4 @@ def _ungrammatical(numbers: Mapping[str, Any]) -> Iterator[str]:
             try:
                 parse(0 if item is None else item)
             except ExpressionError as error:
-                yield f"argument {name!r}, {item!r}, is no expression: {error}."
+                yield f"argument {name!r}, {shown(item)}, is no expression: {error}."

@@ -130,7 +130,7 @@ class Facts(Mapping[str, Any]):
         if name.startswith("base_"):
             fix = "write base: {name: […]} with every tensor, or the path of a checkpoint"
             return f"the recipe's base shapes give no {name} for it; {fix}"
-        return f"a tensor of shape {list(self._slot.shape)} has no {name} here"
+        return f"it has no {name}"
 
     def __iter__(self) -> Iterator[str]:
         written = ({k: v for k, v in facts.items() if _is_one_number(v)} for facts in self._written)

@@ -40,7 +40,7 @@ def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
     make = _fill if match.rule.split is None else _blocks
     fill, arguments = make(match.call, match.captures, slot, ground)
     if slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
-        fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0)
+        fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
     if fact := misfit(fill, slot.shape, slot.dtype):
         raise ResolveError(fact)
     return fill, arguments

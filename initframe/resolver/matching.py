@@ -142,7 +142,7 @@ def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
-        for name in matcher.hits:
+        for name in () if rule.broken else matcher.hits:
             try:
                 found = matcher.match(slots[name], ground)
             except ExpressionError as error:

@@ -61,7 +61,7 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping
     matches = match_all(matchers, ground, problems)
     assignments, skipped, declines = _assign(matches, ground, problems)
     untouched = _untouched(matches, ground)
-    idle = unused(matchers, matches, ground.seen, problems, declines)
+    idle = unused(matchers, matches, ground, problems, declines)
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
@@ -76,7 +76,7 @@ def _prepared(rule: Rule, problems: Problems) -> Call | None:
     """Look a rule's initializer up; what is wrong with its call is told now."""
     call, facts = prepare(rule)
     problems.recipe += facts
-    return call
+    return None if rule.broken else call
 
 
 def _assign(

@@ -135,14 +135,11 @@ def test_why_a_number_has_no_value(text, fact):
         number(parse(text), names)
 
 
-def test_an_unknown_name_like_no_other_is_told_with_those_that_come_first():
-    names = {f"fact{i}": i for i in range(30)}
-    with pytest.raises(ExpressionError, match=r"^unknown name 'q'\. Options: fact0, .*, fact11 and 18 more\.$"):
-        number(parse("q"), names)
+def test_an_unknown_name_like_no_other_is_told_with_what_there_is():
+    with pytest.raises(ExpressionError, match=r"^unknown name 'q'\. Options: fan_in, .* gains such as relu; .*, pi\.$"):
+        number(parse("q"), {f"fact{i}": i for i in range(30)})
     with pytest.raises(ExpressionError, match=r"^unknown name 'q'\. Options: a, b\.$"):
         number(parse("q"), {"b": 1, "a": 2})
-    with pytest.raises(ExpressionError, match=r"^unknown name 'q'\.$"):
-        number(parse("q"), {})
 
 
 def test_a_number_is_no_condition():

@@ -178,10 +178,10 @@ def test_what_is_wrong_with_a_recipe_is_named(data, fact):
     assert fact in about[0]
 
 
-def test_all_problems_come_together_and_the_good_rules_are_kept():
+def test_all_problems_come_together_and_what_can_be_read_is_kept():
     broken = {"rules": RULES | {"odd": 3, "bad": {"init": "x", "where": "("}}, "unused": "no", "vars": {"pi": 3}}
     recipe, problems = parse_recipe(broken)
-    assert [rule.name for rule in recipe.rules] == list(RULES)
+    assert [(rule.name, rule.broken) for rule in recipe.rules] == [*((name, False) for name in RULES), ("bad", True)]
     assert len(problems) == 4
     with pytest.raises(RecipeError) as caught:
         load_recipe(broken)

@@ -79,7 +79,7 @@ def test_the_nearer_name_wins():
 
 @pytest.mark.parametrize("text", ["fan_in", "fan_out", "d1", "d7"])
 def test_a_fact_that_a_tensor_lacks_says_so(text):
-    with pytest.raises(ExpressionError, match=rf"a tensor of shape \[3\] has no {text}"):
+    with pytest.raises(ExpressionError, match=rf"it has no {text}$"):
         value(text, Slot("b", (3,)))
 
 

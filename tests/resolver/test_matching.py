@@ -10,7 +10,7 @@ from nets import Tower, convnet, rules
 from torch import nn
 
 import initframe
-from initframe.errors import ResolveError
+from initframe.errors import InitframeError, RecipeError, ResolveError
 
 TOWER = Tower()
 NAMES = [name for name, _ in TOWER.named_parameters()]
@@ -155,14 +155,59 @@ def test_where_asks_the_facts(condition, names):
         ({"match": "bn.*", "where": "ndim > 1"}, ["where 'ndim > 1' is true for none of bn.weight [8], bn.bias [8]"]),
         ({"match": "bn.*", "where": "dnim > 1"}, ["where 'dnim > 1': unknown name 'dnim'. Closest: ndim"]),
         ({"match": "bn.*", "where": "ndim"}, ["it is a number (1), not a condition"]),
-        ({"match": "bn.*", "where": "d1 > 1"}, ["a tensor of shape [8] has no d1"]),
+        ({"match": "bn.*", "where": "d1 > 1"}, ["it has no d1"]),
         ({"match": "*.weight", "exclude": "hed.weight"}, ["exclude hed.weight takes nothing away", "head.weight"]),
+        ({"match": "*.bais"}, ["Closest names: encoder.0.norm.bias, encoder.0.qkv.bias, encoder.0.proj.bias. Fix"]),
+        ({"match": "*.running_mea"}, ["Closest names: bn.running_mean. Fix"]),
+        ({"match": "*.qvk.weight"}, ["Closest names: encoder.0.qkv.weight, encoder.1.qkv.weight, encoder.2.qkv"]),
+        ({"match": "encoders.*.qkv.weight"}, ["Closest names: encoder.0.qkv.weight, encoder.1.qkv.weight, encoder.2"]),
+        ({"match": ["nothing.at.all", "*.bais"]}, ["Closest names: encoder.0.norm.bias"]),
     ],
 )
 def test_a_rule_that_matches_nothing_says_why(conditions, facts):
     message = why(**conditions)
     assert "rule 'rule' (match " in message
     assert all(fact in message for fact in facts), message
+
+
+def test_a_word_that_may_be_meant_as_a_name_is_told_so():
+    with pytest.raises(ResolveError, match=r"If 'top' is to be the rule's name, add match: to it\. Fix the pattern"):
+        initframe.resolve(rules(top="zeros"), TOWER)
+
+
+def test_what_can_be_read_of_a_broken_rule_is_looked_at_too():
+    written = {"match": "*.wieght", "where": "ndim >", "init": "xavier_uniform", "gian": 2}
+    with pytest.raises(InitframeError) as caught:
+        initframe.resolve(rules(w=written, b={"match": "*.bias", "kind": "x", "init": "nothing"}), TOWER)
+    facts = [
+        "where 'ndim >'",
+        "kind is 'x'",
+        "unknown argument 'gian'",
+        "unknown initializer 'nothing'",
+        "no tensor of",
+    ]
+    assert len(caught.value.problems) == len(facts)
+    for fact, problem in zip(facts, caught.value.problems, strict=True):
+        assert fact in problem
+
+
+def test_a_broken_rule_causes_no_further_problems():
+    written = {"match": "*", "where": "ndim >", "init": "xavier_uniform"}  # which bn.bias could not take
+    with pytest.raises(RecipeError) as caught:
+        initframe.resolve(rules(w=written), TOWER)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("rule", [{"std": "d4"}, {"std": "nowhere"}, {"std": "nowhere", "mean": "nothing"}])
+def test_one_mistake_is_told_once_whatever_the_shapes(rule):
+    with pytest.raises(ResolveError) as caught:
+        initframe.resolve(rules(w={"match": "*weight", "init": "normal"} | rule), convnet())
+    assert len(caught.value.problems) == len(rule)
+
+
+def test_a_warning_does_not_advise_what_is_set_already():
+    plan = initframe.resolve(rules({"encodr.*": "zeros", "bn.bias": "ones"}, unused="warn"), TOWER)
+    assert "unused: warn" not in str(plan)
 
 
 def test_an_optional_rule_may_match_nothing():
