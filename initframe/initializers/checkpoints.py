@@ -8,7 +8,16 @@ from typing import Literal
 
 from initframe.errors import ResolveError
 from initframe.fills import Fill
-from initframe.fills.stored import MAX_ELEMENTS, Archive, Inflated, Resampled, Selected, Stored, open_archive
+from initframe.fills.stored import (
+    MAX_ELEMENTS,
+    Archive,
+    Inflated,
+    Resampled,
+    Selected,
+    Stored,
+    is_readable,
+    open_archive,
+)
 from initframe.initializers.table import Declined, initializer
 from initframe.model.slot import Slot
 
@@ -158,8 +167,8 @@ def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str,
     shape, dtype = held[key]
     if math.prod(shape) > MAX_ELEMENTS:
         raise ResolveError(f"{path}: {key} has more than {MAX_ELEMENTS} elements.")
-    if dtype.is_complex:
-        raise ResolveError(f"{path}: {key} is complex, which no tensor that a recipe fills is. Exclude it.")
+    if not is_readable(dtype):
+        raise ResolveError(f"{path}: {key} is of {dtype}, of which no real numbers can be made. Exclude it.")
     return archive, key, shape
 
 
