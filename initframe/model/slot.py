@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 
+from initframe.model.fans import PLAIN, Meaning
+
 Kind = Literal["parameter", "buffer"]
 
 
@@ -32,6 +34,7 @@ class Slot:
         effective_fan_out: likewise for the backward pass.
         fused: how many projections share the tensor, where the effective fans are those of one of them (attention's
             in_proj_weight: 3, LSTM: 4, GRU: 3); otherwise 1.
+        meaning: how the layer reads the weight, or the one beside a bias: groups, stride, blocks, transposed.
         output_dim: the axis along which the layer's outputs are counted: 0, or 1 for transformers' Conv1D.
         padding_row: the row of an embedding that stays zero, if any.
         requires_grad: whether the tensor is trained; frozen tensors are initialized all the same, and marked.
@@ -57,6 +60,7 @@ class Slot:
     effective_fan_in: float | None = None
     effective_fan_out: float | None = None
     fused: int = 1
+    meaning: Meaning = PLAIN
     output_dim: int = 0
     padding_row: int | None = None
     requires_grad: bool = True
