@@ -1,6 +1,7 @@
 """Methods that ask for more than values: what they fill, what they ask, and that it does what it is for."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ WIDTHS = [64, 128, 256, 512]
 
 def test_mup_changes_outputs_alike_at_every_width_and_the_standard_does_not():
     assert abs(coordinate_slope(mup, WIDTHS)) <= 0.1
-    assert coordinate_slope(standard, WIDTHS) >= 0.3
+    assert coordinate_slope(standard, WIDTHS) > 0.1
 
 
 def test_mups_readout_starts_at_zero_and_learns():
@@ -74,6 +75,70 @@ def test_mup_reads_base_shapes_from_a_file(tmp_path):
     from_file = mup(None) | {"base": str(tmp_path / "base.safetensors")}
     plan, other = (initframe.resolve(recipe, perceptron(256)) for recipe in (from_file, mup(None)))
     assert plan.companions == other.companions
+
+
+def layered(build, width, base_width=16):
+    """The plan of a model that grew from its base."""
+    return initframe.resolve(preset("mup", base=shapes(build(base_width))), build(width))
+
+
+def transformer(width):
+    layer = nn.TransformerEncoderLayer(width, 4, 2 * width)
+    return nn.Sequential(nn.Linear(10, width), nn.TransformerEncoder(layer, 2), nn.Linear(width, 5))
+
+
+def recurrent(width, kind=nn.LSTM):
+    return nn.ModuleDict({"rnn": kind(10, width, 2, bidirectional=True), "head": nn.Linear(2 * width, 5)})
+
+
+def convolutional(width):
+    depthwise = nn.Conv2d(width, width, 3, groups=width), nn.Conv2d(width, width, 3, groups=4)
+    up = nn.ConvTranspose2d(width, width // 2, 4, 2)
+    return nn.Sequential(nn.Conv2d(3, width, 3), *depthwise, up, nn.Flatten(), nn.Linear(width // 2, 7))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("build", [transformer, recurrent, partial(recurrent, kind=nn.GRU), convolutional])
+def test_mup_reaches_every_matrix_and_scales_it_by_its_own_inputs(build):
+    """What the base has as inputs of one output is counted by the layer's meaning, not by the shape."""
+    plan, before, after = layered(build, 64), initframe.survey(build(16)), initframe.survey(build(64))
+    assert plan.untouched == ()
+    matrices = [pair for pair in zip(after.slots, before.slots, strict=True) if pair[0].ndim > 1]
+    for slot, old in matrices:
+        growth = slot.effective_fan_in / old.effective_fan_in
+        std = 0 if slot is matrices[-1][0] else slot.effective_fan_in**-0.5
+        assert plan[slot.name].companions == {"lr": 1 / growth, "weight_decay": growth}, slot.name
+        assert plan[slot.name].fill.std == pytest.approx(std), slot.name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mup_of_gpt2_counts_its_transposed_matrices():
+    def gpt2(width):
+        sizes = {"vocab_size": 99, "n_positions": 16, "n_embd": width, "n_layer": 1, "n_head": 4}
+        return language_model("GPT2LMHeadModel", **sizes, tie_word_embeddings=False)
+
+    plan = layered(gpt2, 64)
+    assert [a.slot.name for a in plan.assignments if a.rule.name == "readouts"] == ["lm_head.weight"]
+    for name, inputs in (("attn.c_attn", 64), ("attn.c_proj", 64), ("mlp.c_fc", 64), ("mlp.c_proj", 256)):
+        matrix = plan[f"transformer.h.0.{name}.weight"]
+        assert matrix.companions == {"lr": 0.25, "weight_decay": 4}
+        assert matrix.fill.std == pytest.approx(inputs**-0.5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mups_readouts_are_no_keys_and_values_of_grouped_queries():
+    def llama(heads):
+        sizes = {"vocab_size": 99, "hidden_size": 16 * heads, "intermediate_size": 32 * heads, "num_hidden_layers": 1}
+        return language_model(
+            "LlamaForCausalLM", **sizes, num_attention_heads=heads, num_key_value_heads=2, head_dim=16
+        )
+
+    plan = layered(llama, 16, base_width=4)
+    assert [a.slot.name for a in plan.assignments if a.rule.name == "readouts"] == ["lm_head.weight"]
+    for part in "kv":
+        matrix = plan[f"model.layers.0.self_attn.{part}_proj.weight"]
+        assert matrix.companions == {"lr": 0.25, "weight_decay": 4}
+        assert matrix.fill.std == pytest.approx(1 / 16)
 
 
 def test_mup_without_base_shapes_says_what_is_missing():
