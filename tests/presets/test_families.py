@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 import initframe
-from presets.families import FixupBasicBlock, FixupBottleneck, FixupResNet, coordinate_slope, perceptron, shapes
+from presets.families import (
+    FixupBasicBlock,
+    FixupBottleneck,
+    FixupResNet,
+    NanoConfig,
+    NanoGPT,
+    coordinate_slope,
+    perceptron,
+    shapes,
+)
 from presets.test_proofs import assert_planned
 from presets.zoo import language_model
 
@@ -205,6 +214,25 @@ def test_t_fixup_of_bart():
     assert plan.asks == ["no layer normalization", "no warm-up of the learning rate"]
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_t_fixup_of_a_decoder_that_has_embeddings_of_its_own(tied):
+    def side(layer, layers):
+        return nn.ModuleDict({"embed_tokens": nn.Embedding(50, 32), "layers": nn.ModuleList(map(layer, range(layers)))})
+
+    def block(_):
+        attention = nn.ModuleDict({f"{part}_proj": nn.Linear(32, 32) for part in ("q", "k", "v", "out")})
+        return nn.ModuleDict({"self_attn": attention, "fc1": nn.Linear(32, 64), "fc2": nn.Linear(64, 32)})
+
+    model = nn.ModuleDict({"encoder": side(block, 6), "decoder": side(block, 2)})
+    if tied:
+        model["decoder"]["embed_tokens"].weight = model["encoder"]["embed_tokens"].weight
+    plan = initframe.resolve(preset("t_fixup", vars={"encoder_layers": 6, "decoder_layers": 2}), model)
+    assert plan.untouched == ()
+    for name, layers in (("encoder", 6), ("decoder", 6 if tied else 2)):
+        found = plan[f"{name}.embed_tokens.weight"].fill.std
+        assert found == pytest.approx((9 * layers) ** -0.25 / math.sqrt(32))
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("alpha", [0.5, 1])
 def test_complete_p_of_gpt2(alpha):
@@ -221,12 +249,26 @@ def test_complete_p_of_gpt2(alpha):
     assert report.plan["lm_head.weight"].companions["logits"] == 0.25
     groups = report.param_groups(lr=1e-2, weight_decay=0.1, eps=1e-8)
     by_parameter = {id(p): group for group in groups for p in group["params"]}
-    assert len(by_parameter) == len(list(model.parameters()))
-    group = by_parameter[id(model.transformer.h[3].mlp.c_fc.weight)]
-    assert group["lr"] == pytest.approx(1e-2 * expected["lr"])
-    assert group["weight_decay"] == pytest.approx(0.4)
-    assert by_parameter[id(model.transformer.wte.weight)]["lr"] == pytest.approx(1e-2)
+    for name, parameter in model.named_parameters():
+        group = by_parameter[id(parameter)]
+        inside, matrix = ".h." in name, parameter.ndim > 1
+        lr = 1e-2 * (4 ** (alpha - 1) if inside else 1) / (4 if inside and matrix else 1)
+        decay = 0.1 * (4 if inside else 1) if matrix else 0
+        eps = 1e-8 / 4 * (4**-alpha if inside else 1)
+        assert (group["lr"], group["weight_decay"], group["eps"]) == pytest.approx((lr, decay, eps)), name
     torch.optim.AdamW(groups)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_nano_gpt_is_gpt2(bias):
+    assert_planned("gpt2", lambda: NanoGPT(NanoConfig(bias=bias)), initializer_range=0.02)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_complete_p_reaches_all_of_nano_gpt(bias):
+    plan = initframe.resolve(preset("complete_p"), NanoGPT(NanoConfig(bias=bias)))
+    assert plan.untouched == ()
+    assert plan["transformer.ln_f.weight"].fill.mean == 1
 
 
 @pytest.mark.filterwarnings("ignore")
