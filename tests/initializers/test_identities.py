@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import initframe
+from initframe.initializers import get
 from initializers.drawing import drawn, fill_of
 
 
@@ -77,6 +79,60 @@ def test_mimetic_modules_differ():
     other = drawn("mimetic", (64, 64), "1.attn.q.weight", part="q", heads=4)
     assert not torch.allclose(one, other)
     assert math.isnan(fill_of("mimetic", (64, 64), part="q", heads=4).std)
+
+
+class Attention(nn.Module):
+    """Query, key and value in one, and what reads them."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(64, 192), nn.Linear(64, 64)
+
+
+def mimic(model, parts):
+    """A model's tensors after parts of its attention, by their patterns, have become mimetic."""
+    rules = {name: {"init": "mimetic", "heads": 4, **part} for name, part in parts.items()}
+    initframe.reinit(model, {"rules": rules}, seed=0)
+    return dict(model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "qkv", "proj"),
+    [
+        (lambda: nn.MultiheadAttention(64, 4), "in_proj_weight", "out_proj.weight"),
+        (lambda: nn.TransformerEncoderLayer(64, 4, 8), "self_attn.in_proj_weight", "self_attn.out_proj.weight"),
+        (Attention, "qkv.weight", "proj.weight"),
+    ],
+)
+def test_mimetic_parts_find_each_other_wherever_attention_stands(model, qkv, proj):
+    made = mimic(model(), {qkv: {"part": "qkv"}, proj: {"part": "proj"}})
+    noise = made[proj] @ made[qkv][128:] + 0.4 * torch.eye(64)
+    assert noise.std().item() == pytest.approx(0.4 / 8, rel=0.05)
+
+
+def bert():
+    """The names of one layer: value and output have no parent in common but ``attention``."""
+    inner = nn.ModuleDict({name: nn.Linear(64, 64) for name in ("query", "key", "value")})
+    return nn.ModuleDict(
+        {"attention": nn.ModuleDict({"self": inner, "output": nn.ModuleDict({"dense": nn.Linear(64, 64)})})}
+    )
+
+
+def test_mimetic_parts_of_different_parents_are_told_where_they_belong_together():
+    names = {"*.value.weight": {"part": "v"}, "*.dense.weight": {"part": "proj"}}
+    with pytest.raises(initframe.ResolveError, match=r"attention\.self has only one of them.* attention: NAME"):
+        mimic(bert(), names)
+    made = mimic(bert(), {name: rule | {"attention": "attention"} for name, rule in names.items()})
+    noise = made["attention.output.dense.weight"] @ made["attention.self.value.weight"] + 0.4 * torch.eye(64)
+    assert noise.std().item() == pytest.approx(0.4 / 8, rel=0.05)
+    with pytest.raises(initframe.ResolveError, match="no module around it has 'attn'"):
+        mimic(bert(), {"*.value.weight": {"part": "v", "attention": "attn"}})
+
+
+def test_mimetic_parts_of_transposed_layers_are_refused():
+    slot = initframe.Slot("attn.c_proj.weight", (64, 64), output_dim=1)
+    with pytest.raises(initframe.ResolveError, match="as columns"):
+        get("mimetic")(slot, part="proj", heads=4)
 
 
 @pytest.mark.parametrize(("shape", "heads"), [((64, 32), 4), ((64, 64), 5), ((64,), 4), ((64, 64), 0)])
