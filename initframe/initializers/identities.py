@@ -17,7 +17,7 @@ def identity(slot: Slot) -> Fill:
     Use it for hidden-to-hidden matrices of ReLU networks that recur, and for layers that are added to a trained model.
 
     Args:
-        slot: a tensor of 2 to 5 dimensions.
+        slot: a tensor of 2 to 5 dimensions; of a grouped convolution every group passes its own channels.
 
     Returns:
         A whole fill of ones and zeros.
@@ -29,7 +29,7 @@ def identity(slot: Slot) -> Fill:
     'dirac(1)'
     """
     _matrix_or_kernel(slot, "identity")
-    return Identity(slot.shape) if slot.ndim == 2 else Dirac(slot.shape)
+    return Identity(slot.shape) if slot.ndim == 2 else Dirac(slot.shape, slot.meaning.groups)
 
 
 @initializer("zero_init")
@@ -40,7 +40,7 @@ def zero_init(slot: Slot) -> Fill:
     up. Not to be taken for ``zeros``.
 
     Args:
-        slot: a tensor of 2 to 5 dimensions; a convolution has the matrix at its kernel's centre.
+        slot: a tensor of 2 to 5 dimensions; a convolution has the matrix at its kernel's centre, for each group.
 
     Returns:
         A fixed whole fill. WᵀW = I where the outputs are a power of two.
@@ -52,7 +52,7 @@ def zero_init(slot: Slot) -> Fill:
     [0.5, -0.5]
     """
     _matrix_or_kernel(slot, "zero_init")
-    return PartialHadamard(slot.shape)
+    return PartialHadamard(slot.shape, slot.meaning.groups, slot.meaning.transposed)
 
 
 @initializer("mimetic")

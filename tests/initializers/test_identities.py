@@ -19,6 +19,34 @@ def test_identity_passes_its_input_through():
     assert torch.equal(functional.conv1d(image, drawn("identity", (3, 3, 5)), padding=2), image)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 8, 3, padding=1, groups=2),
+        nn.Conv1d(8, 8, 5, padding=2, groups=8),
+        nn.ConvTranspose2d(8, 8, 3, padding=1),
+        nn.ConvTranspose1d(8, 8, 3, padding=1, groups=4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("init", ["identity", "zero_init"])
+@pytest.mark.parametrize("split", [None, 2])
+def test_every_group_passes_its_own_channels(layer, init, split):
+    rule = {"init": init} | ({"split": split} if split and layer.groups > 1 else {})
+    initframe.reinit(layer, {"rules": {"weight": rule, "bias": "zeros"}}, seed=0)
+    x = torch.randn(2, 8, *[7] * (layer.weight.ndim - 2), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(layer(x), x)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.ConvTranspose1d])
+def test_zero_init_is_an_isometry_of_every_group_either_way_round(kind, groups):
+    layer = kind(5 * groups, 16 * groups, 1, groups=groups, bias=False)
+    initframe.reinit(layer, {"rules": {"weight": "zero_init"}}, seed=0)
+    x = torch.randn(4, 5 * groups, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x).norm(), x.norm())
+
+
 @pytest.mark.parametrize("outputs", [16, 64, 128])
 @pytest.mark.parametrize("kernel", [(), (3, 3)])
 def test_zero_init_is_an_isometry_where_outputs_are_a_power_of_two(outputs, kernel):
