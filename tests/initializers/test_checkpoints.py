@@ -289,6 +289,11 @@ def test_only_squares_are_resampled(tmp_path, shape):
         fitted("resample_pos_embed", shape, noise(1, 1 + 16, 8), tmp_path)
 
 
+def test_class_tokens_are_a_count(tmp_path):
+    with pytest.raises(initframe.ResolveError, match="class_tokens counts tokens, got -1"):
+        fitted("resample_pos_embed", (1, 24, 8), noise(1, 48, 8), tmp_path, class_tokens=-1)
+
+
 def test_selected_weights_are_evenly_spaced(tmp_path):
     source = torch.arange(12.0)[:, None] * 100 + torch.arange(10.0)
     found = fitted("weight_selection", (4, 7), source, tmp_path)
