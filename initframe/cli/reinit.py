@@ -24,9 +24,7 @@ from initframe.report import Report
 from initframe.resolver import resolve
 
 FILES = ("model.safetensors", "manifest.json", "plan.txt")
-HEED = (
-    "manifest.json has its companions, for your optimizer and your model; +init.companions=heeded says that you know."
-)
+HEED = "manifest.json has its companions, for optimizer and model; +init.companions=heeded says that you know them."
 WANTED = {"model": DATA, "init": RECIPE, "seed": SEED, "generator": GENERATOR, "dry_run": FLAG, "plugins": NAMES}
 
 
