@@ -109,9 +109,8 @@ def open_archive(path: str) -> Archive:
         raise ResolveError(f"{path} cannot be read: {reason}. {_FIX}") from None
     if not states:
         raise ResolveError(f"the folder {path} holds no .safetensors file.")
-    archive = Archive(path, states)
-    _ = archive.entries
-    return archive
+    _entries(states)
+    return Archive(path, states)
 
 
 def is_readable(dtype: torch.dtype) -> bool:
