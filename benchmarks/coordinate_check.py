@@ -2,7 +2,7 @@
 
     python benchmarks/coordinate_check.py [--widths 64 … 2048] [--steps 3] [--seeds 3]
 
-The slope of log mean|Δf| over log width is about 0 under μP (within ±0.1), and far above it under the standard
+The slope of log mean|Δf| over log width is about 0 under μP (within ±0.1), and larger under the standard
 parametrization, whose learning rate must be tuned again at every width. A readout that starts at random gives first
 outputs of size 1/√width, which disturb the first steps of small widths: μP in the limit, but a slope below −0.1.
 """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,8 +20,19 @@ OPTIMIZER = ("lr", "weight_decay", "eps")
 Asked = Mapping[str, Mapping[str, float]]
 
 
+_HOME = str(Path(__file__).parent) + os.sep
+
+
 class CompanionWarning(UserWarning):
     """A recipe was applied that asks for more than values, and nothing says that the rest has been seen to."""
+
+
+def warn(text: str) -> None:
+    """Warn at the line outside of this package that led here, by whatever way."""
+    frame, level = inspect.currentframe(), 1
+    while frame and frame.f_code.co_filename.startswith(_HOME):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, CompanionWarning, stacklevel=level)
 
 
 def sentences(asked: Iterable[tuple[str, Mapping[str, float]]], requires: Sequence[str]) -> list[str]:
@@ -106,5 +120,4 @@ def _warn_of_missing(asked: Asked, numbers: Mapping[str, float]) -> None:
     """A multiplier of a number that is not given is lost."""
     lost = {name for factors in asked.values() for name, value in factors.items() if name in OPTIMIZER and value != 1}
     if missing := sorted(lost - numbers.keys()):
-        text = f"the recipe multiplies {', '.join(missing)} too: give param_groups(…, {missing[0]}=…)."
-        warnings.warn(text, CompanionWarning, stacklevel=4)
+        warn(f"the recipe multiplies {', '.join(missing)} too: give param_groups(…, {missing[0]}=…).")

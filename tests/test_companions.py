@@ -25,6 +25,24 @@ def test_a_method_whose_companions_are_ignored_warns():
         reinit(rules(weight={"init": "zeros", "companions": {"alpha": 2}}))
 
 
+ASKING = PLAIN | {"requires": "no warm-up"}
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda model: initframe.reinit(model, ASKING),
+        lambda model: initframe.apply(initframe.resolve(ASKING, model)),
+        lambda model: initframe.materialize(model, ASKING),
+        lambda model: initframe.reinit(model, HALF | {"companions": "heeded"}).param_groups(lr=0.1),
+    ],
+)
+def test_a_warning_points_to_the_line_that_asked(apply):
+    with pytest.warns(initframe.CompanionWarning) as caught:
+        apply(nn.Linear(2, 3))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize(
     "recipe", [PLAIN, HALF | {"companions": "heeded"}, rules(weight={"init": "zeros", "companions": {"lr": 1}})]
 )

@@ -103,6 +103,12 @@ def test_digits_shows_what_a_start_is_worth(run):
     assert "epoch 1" in out
 
 
+def test_a_start_that_asks_for_more_is_told_that_it_does_not_get_it(run):
+    recipe = "{rules: {biases: {match: '*.bias', init: zeros}}, requires: no warm-up}"
+    out = run(train.main, f"+starts.odd={recipe}", "epochs=1", "images=100", "hydra.run.dir=run")
+    assert "Start 'odd' asks for more than values: this training heeds no companions." in out
+
+
 def test_the_same_seed_gives_the_same_training(run):
     for folder in ("a", "b"):
         run(train.main, "experiment=frozen_backbone", "epochs=1", "images=200", f"hydra.run.dir={folder}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from initframe.apply.measuring import Sample, combine, sample
 from initframe.apply.painting import Job, Progress, paint
 from initframe.apply.replicas import demand_agreement
 from initframe.apply.writing import Generator, is_sharded, no_way_in, write
-from initframe.companions import CompanionWarning, unheeded
+from initframe.companions import unheeded, warn
 from initframe.errors import ResolveError
 from initframe.fills import Fill
 from initframe.model import Slot, survey
@@ -103,7 +102,7 @@ def apply(
     forgotten = None if optimizer is None else clear_state(optimizer, touched)
     results = _results(targets, combine(before), after if measure else [])
     if plan.asks and plan.recipe.companions == "warn":
-        warnings.warn(unheeded(plan.asks, plan.recipe.name), CompanionWarning, stacklevel=2)
+        warn(unheeded(plan.asks, plan.recipe.name))
     stale = stale_copies(model, touched)
     return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
 

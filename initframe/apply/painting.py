@@ -137,7 +137,7 @@ def _source(job: Job, seed: int) -> Draw:
         region = job.region.everything() if shape is None else Region.whole(shape)
         if shape is not None and name is None and job.region.first:
             purpose = f"{purpose} {job.region.first}"  # blocks of one tensor draw apart
-        return _drawn(law, args, purpose, Job(job.fill, job.out, region, name or job.name), seed)
+        return _drawn(law, args, purpose, Job(job.fill, job.out, region, job.name if name is None else name), seed)
 
     return draw
 

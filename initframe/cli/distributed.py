@@ -16,8 +16,8 @@ from torch import nn
 
 from initframe.checkpoint import replacing
 from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory
-from initframe.cli.reinit import FILES, WANTED, planned, write
-from initframe.cli.screen import say, width
+from initframe.cli.reinit import FILES, HEED, WANTED, planned, write
+from initframe.cli.screen import remind, say, unwarned, width
 from initframe.cli.settings import settings
 from initframe.deferred import materialize
 from initframe.errors import InitframeError
@@ -59,6 +59,7 @@ def _tell(job: Job, report: Report | None, plan: Plan) -> None:
         whole.replace(tensors)
         write(report, job["model"], *texts)
     say(report.render(width()))
+    remind(plan, f"Recipe {plan.recipe.name}", HEED)
     say(f"Files in {os.path.relpath(folder)}: {', '.join(FILES)}")
 
 
@@ -81,7 +82,8 @@ def _work(job: Job, device: str) -> tuple[Report | None, Plan]:
     model: Any = plan.model
     fully_shard(model, mesh=init_device_mesh(device, (torch.distributed.get_world_size(),)))
     options = {"generator": job["generator"], "measure": True, "verify_replicas": True}
-    report = materialize(model, plan, job["seed"], device, **options)
+    with unwarned():
+        report = materialize(model, plan, job["seed"], device, **options)
     _save(model, _parts(Path(job["folder"])))
     return report, plan
 

@@ -15,7 +15,7 @@ from torch import nn
 from initframe import sources
 from initframe.checkpoint import replacing, save_tensors
 from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory, overrides
-from initframe.cli.screen import filling, say, width
+from initframe.cli.screen import filling, remind, say, unwarned, width
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.deferred import materialize, resolve_deferred
 from initframe.manifest import manifest
@@ -24,6 +24,7 @@ from initframe.report import Report
 from initframe.resolver import resolve
 
 FILES = ("model.safetensors", "manifest.json", "plan.txt")
+HEED = "manifest.json has its companions, for optimizer and model; +init.companions=heeded says that you know them."
 WANTED = {"model": DATA, "init": RECIPE, "seed": SEED, "generator": GENERATOR, "dry_run": FLAG, "plugins": NAMES}
 
 
@@ -39,7 +40,7 @@ def run(config: Any) -> None:
     sources.check_memory(plan.title, sum(tensor.nbytes for tensor in model.parameters() if tensor.is_meta))
     folder = output_directory()
     with replacing(*(folder / name for name in FILES)) as drafts:
-        with filling(plan) as advance:
+        with unwarned(), filling(plan) as advance:
             report = materialize(
                 model, plan, job["seed"], generator=job["generator"], measure=True, on_progress=advance
             )
@@ -47,6 +48,7 @@ def run(config: Any) -> None:
         save_tensors(model, tensors)
         write(report, job["model"], *texts)
     say(report.render(width()))
+    remind(plan, f"Recipe {plan.recipe.name}", HEED)
     say(f"Files in {os.path.relpath(folder)}: {', '.join(FILES)}")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from initframe.companions import CompanionWarning
 from initframe.plan import WIDTH, Plan, counted
 
 
@@ -19,6 +21,20 @@ def say(text: str) -> None:
 def width() -> int:
     """The columns of the terminal, and no fewer than a plan needs."""
     return max(WIDTH, Console().width)
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Leave out Python's warning of companions: its line is one of ours, its way out a program's. The jobs tell it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompanionWarning)
+        yield
+
+
+def remind(plan: Plan, who: str, what: str) -> None:
+    """Say that a recipe asks for more than values, and what becomes of it, unless it says that this is seen to."""
+    if plan.asks and plan.recipe.companions == "warn":
+        say(f"{who} asks for more than values: {what}")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from initframe.apply import apply
 from initframe.checkpoint import replacing
 from initframe.cli.digits import Digits, load_digits
 from initframe.cli.job import hydra_job, import_plugins, output_directory, siblings
-from initframe.cli.screen import progress, say
+from initframe.cli.screen import progress, remind, say, unwarned
 from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, SIZE, settings
 from initframe.errors import InitframeError, closest
 from initframe.plan import Plan, table
@@ -57,9 +57,12 @@ def run(config: Any) -> None:
     runs = len(plans) * (3 if job["prune"] else 1)
     folder = output_directory()
     with replacing(folder / FILE) as (draft,):
-        with _on_one_thread(), progress("Training", runs * trial.steps) as trial.advance:
+        with unwarned(), _on_one_thread(), progress("Training", runs * trial.steps) as trial.advance:
             rows = {label: row for start, plan in plans.items() for label, row in _rows(trial, start, plan, job)}
         draft.write_text(json.dumps({"seed": job["seed"], "accuracy": rows}, indent=2) + "\n", encoding="utf-8")
+    for label, plan in plans.items():
+        if plan:
+            remind(plan, f"Start {label!r}", "this training heeds no companions.")
     say(f"{shown(rows)}\nThe numbers are in {os.path.relpath(folder / FILE)}")
     if len(done := [_accuracies(path / FILE) for path in siblings() if (path / FILE).is_file()]) > 1:
         say(f"\nOver {len(done)} runs, after the last epoch:\n{spread(done)}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from initframe.fills.scattered import ALL, Identity, Index, Scattered, centre
+from initframe.fills.scattered import ALL, Dirac, Index, Scattered, centre
 from initframe.fills.whole import Draw, Whole
 
 
@@ -64,20 +64,25 @@ class PartialHadamard(Scattered, Fixed):
     """ZerO's matrix: the identity, or, where outputs outnumber inputs, part of a Hadamard matrix (Zhao et al. 2022).
 
     W = I·H/√p·I for the Sylvester matrix H of size p, the power of two that is no smaller than the outputs. A
-    convolution has the matrix at its kernel's centre.
+    convolution has the matrix at its kernel's centre, for each of its groups; ``transposed`` says that the rows are
+    the inputs.
 
     >>> PartialHadamard((4, 2)).build(None).tolist()
     [[0.5, 0.5], [0.5, -0.5], [0.5, 0.5], [0.5, -0.5]]
     """
 
+    groups: int = field(default=1, repr=False)
+    transposed: bool = field(default=False, repr=False)
+
     def elements(self, draw: Draw) -> tuple[Index, Tensor]:
         """The diagonal, or the matrix, at the centre k//2 of the kernel."""
-        outputs, inputs = self.shape[:2]
+        rows, columns = self.shape[0] // self.groups, self.shape[1]
+        outputs, inputs = (columns, rows) if self.transposed else (rows, columns)
         if outputs <= inputs:
-            (rows, columns), ones = Identity((outputs, inputs)).elements(draw)
-            return (rows, columns, *centre(self.shape)), ones
+            return Dirac(self.shape, self.groups).elements(draw)
         bits = math.ceil(math.log2(outputs))
-        return (ALL, ALL, *centre(self.shape)), _sylvester(outputs, inputs) * 2.0 ** (-bits / 2)
+        matrix = _sylvester(rows, columns) * 2.0 ** (-bits / 2)
+        return (ALL, ALL, *centre(self.shape)), matrix.repeat(self.groups, 1)
 
     def values(self) -> Tensor:
         """The full tensor."""
@@ -116,12 +121,12 @@ class BilinearKernel(Fixed):
     """
 
     def values(self) -> Tensor:
-        """The kernel, on the diagonal of channels or, where groups leave one, on that."""
+        """The kernel, on the diagonal of channels of each group."""
         inputs, outputs, *kernel = self.shape
         product = torch.ones(())
         for size in kernel:
             product = product[..., None] * _tent(size)
-        channels = torch.eye(inputs, outputs) if outputs > 1 else torch.ones(inputs, 1)
+        channels = torch.eye(outputs).repeat(inputs // outputs, 1)
         return channels.reshape(inputs, outputs, *[1] * len(kernel)) * product
 
 

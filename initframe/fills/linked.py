@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -19,11 +19,14 @@ from initframe.fills.whole import Draw, Whole, orthogonalized
 class DeltaOrthogonal(Scattered):
     """A convolution with an orthogonal matrix at its kernel's centre k//2 and zeros elsewhere (Xiao et al. 2018).
 
+    Every one of ``groups`` has a matrix of its own.
+
     >>> DeltaOrthogonal((4, 4, 1)).std
     0.5
     """
 
     gain: float = 1.0
+    groups: int = field(default=1, repr=False)
 
     @property
     def mean(self) -> float:
@@ -32,12 +35,14 @@ class DeltaOrthogonal(Scattered):
 
     @property
     def std(self) -> float:
-        """gain/√(max(outputs, inputs)·K), K the product of the kernel."""
-        return abs(self.gain) / math.sqrt(max(*self.shape[:2], 1) * math.prod(self.shape[2:]))
+        """gain/√(max(outputs, inputs)·K), both per group, K the product of the kernel."""
+        channels = max(self.shape[0] // self.groups, self.shape[1], 1)
+        return abs(self.gain) / math.sqrt(channels * math.prod(self.shape[2:]))
 
     def elements(self, draw: Draw) -> tuple[Index, Tensor]:
-        """The matrix, in its place."""
-        drawn = orthogonalized(draw("normal", (0.0, 1.0), "orthogonal", shape=self.shape[:2]))
+        """The matrices, in their place."""
+        normal = draw("normal", (0.0, 1.0), "orthogonal", shape=self.shape[:2])
+        drawn = orthogonalized(normal.reshape(self.groups, -1, self.shape[1])).flatten(0, 1)
         return (ALL, ALL, *centre(self.shape)), drawn * self.gain
 
 

@@ -27,6 +27,7 @@ from initframe.fills.whole import Draw, Whole
 
 MAX_ELEMENTS = 1 << 32
 """Of one tensor of a file."""
+_FIX = "Give a .safetensors or .pt file, or a folder of .safetensors files."
 
 
 class State(NamedTuple):
@@ -73,7 +74,7 @@ class Archive:
         contents = next(contents for contents in map(_contents, self.files) if key in contents.entries)
         with _told():
             values = contents.value(key)
-        return values.to(torch.promote_types(values.dtype, torch.float32))
+        return values if values.dtype == torch.float64 else values.float()
 
     def change(self) -> str | None:
         """Say what has become of the files since they were found, if anything has."""
@@ -95,21 +96,36 @@ def open_archive(path: str) -> Archive:
         The archive; names and shapes are known to be readable.
 
     Raises:
-        ResolveError: there is no such file, or it holds more than tensors.
+        ResolveError: there is no such file, it holds more than tensors, or two files hold tensors of the same name.
     """
+    if not path:
+        raise ResolveError(f"the path is empty. {_FIX}")
     place = Path(path)
     try:
         files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
         states = tuple(_state(file) for file in files)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        fix = "Give a .safetensors or .pt file, or a folder of .safetensors files."
-        raise ResolveError(f"{path} cannot be read: {reason}. {fix}") from None
+        raise ResolveError(f"{path} cannot be read: {reason}. {_FIX}") from None
     if not states:
         raise ResolveError(f"the folder {path} holds no .safetensors file.")
-    for state in states:
-        _contents(state)
+    _entries(states)
     return Archive(path, states)
+
+
+def is_readable(dtype: torch.dtype) -> bool:
+    """Whether float32 can be made of values: not of complex ones, nor of those that share a byte.
+
+    >>> is_readable(torch.float8_e5m2), is_readable(torch.complex64)
+    (True, False)
+    """
+    if dtype.is_complex:
+        return False
+    try:
+        torch.empty(1, dtype=dtype).float()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _state(file: Path) -> State:
@@ -134,7 +150,16 @@ def _contents(state: State) -> Contents:
 
 @lru_cache(maxsize=64)
 def _entries(files: tuple[State, ...]) -> Mapping[str, Entry]:
-    return {name: entry for state in files for name, entry in _contents(state).entries.items()}
+    """All names of all files; each is in one of them."""
+    found: dict[str, Entry] = {}
+    for state in files:
+        held = _contents(state).entries
+        if twice := [name for name in held if name in found]:
+            first = next(other.path for other in files if twice[0] in _contents(other).entries)
+            names = repr(twice[0]) + (f" and {len(twice) - 1} more" if len(twice) > 1 else "")
+            raise ResolveError(f"{first} and {state.path} both hold {names}. Give one of the files, or move one away.")
+        found |= held
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -195,8 +220,15 @@ class Stored(Whole):
         return math.nan
 
     def read(self) -> Tensor:
-        """The values, read now and made to fit."""
-        return self.fitted(self.archive.read(self.key))
+        """The values, read now and made to fit.
+
+        Raises:
+            ResolveError: they cannot be read, or have become others than those that were planned.
+        """
+        values = self.fitted(self.archive.read(self.key))
+        if tuple(values.shape) != self.shape:  # a write would stretch them
+            raise ResolveError(f"{self} gives values of shape {list(values.shape)} for {list(self.shape)}.")
+        return values
 
     def build(self, draw: Draw) -> Tensor:  # noqa: ARG002
         """The same; nothing is drawn."""

@@ -115,15 +115,15 @@ class Sparse(Whole):
 
 
 def orthogonalized(normal: Tensor) -> Tensor:
-    """The (semi-)orthogonal matrix that the QR decomposition makes of a matrix of N(0, 1), in float64.
+    """The (semi-)orthogonal matrix that the QR decomposition makes of a matrix of N(0, 1), or of several, in float64.
 
     >>> orthogonalized(torch.tensor([[-2.0, 0.0], [0.0, 3.0]])).tolist()
     [[-1.0, 0.0], [0.0, 1.0]]
     """
-    wide = normal.shape[0] < normal.shape[1]
-    q, r = torch.linalg.qr((normal.T if wide else normal).double())
-    q = q * r.diagonal().sign()
-    matrix: Tensor = q.T if wide else q
+    wide = normal.shape[-2] < normal.shape[-1]
+    q, r = torch.linalg.qr((normal.mT if wide else normal).double())
+    q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    matrix: Tensor = q.mT if wide else q
     return matrix
 
 

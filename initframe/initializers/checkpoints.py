@@ -8,7 +8,16 @@ from typing import Literal
 
 from initframe.errors import ResolveError
 from initframe.fills import Fill
-from initframe.fills.stored import MAX_ELEMENTS, Archive, Inflated, Resampled, Selected, Stored, open_archive
+from initframe.fills.stored import (
+    MAX_ELEMENTS,
+    Archive,
+    Inflated,
+    Resampled,
+    Selected,
+    Stored,
+    is_readable,
+    open_archive,
+)
 from initframe.initializers.table import Declined, initializer
 from initframe.model.slot import Slot
 
@@ -97,13 +106,16 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
         A fill that reads the values when it is applied.
 
     Raises:
-        ResolveError: the file cannot be read, or the tokens after the first ones are no squares.
+        ResolveError: the file cannot be read, the tokens after the first ones are no squares, or their number is
+            negative.
         Declined: the file has no such tensor.
 
     >>> resample_pos_embed(Slot("w", (1, 5, 8)), path="missing.safetensors")
     Traceback (most recent call last):
     initframe.errors.ResolveError: missing.safetensors cannot be read: No such file or directory. ...
     """
+    if class_tokens < 0:
+        raise ResolveError(f"class_tokens counts tokens, got {class_tokens}.")
     archive, key, shape = _find(slot, path, prefix, keys)
     tables = [(s[-2] - class_tokens, s[-1]) for s in (shape, slot.shape) if len(s) in (2, 3) and math.prod(s[:-2]) == 1]
     squares = all(n > 0 and math.isqrt(n) ** 2 == n for n, _ in tables)
@@ -158,8 +170,8 @@ def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str,
     shape, dtype = held[key]
     if math.prod(shape) > MAX_ELEMENTS:
         raise ResolveError(f"{path}: {key} has more than {MAX_ELEMENTS} elements.")
-    if dtype.is_complex:
-        raise ResolveError(f"{path}: {key} is complex, which no tensor that a recipe fills is. Exclude it.")
+    if not is_readable(dtype):
+        raise ResolveError(f"{path}: {key} is of {dtype}, of which no real numbers can be made. Exclude it.")
     return archive, key, shape
 
 

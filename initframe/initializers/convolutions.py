@@ -22,7 +22,7 @@ def delta_orthogonal(slot: Slot, *, gain: float = 1.0) -> Fill:
     The centre is k//2, as in torch's dirac; JAX has (k−1)//2, which differs for even kernels.
 
     Args:
-        slot: a convolution's weight with no fewer outputs than inputs.
+        slot: a convolution's weight with no fewer outputs than inputs; every group has a matrix of its own.
         gain: multiplies the matrix.
 
     Returns:
@@ -38,12 +38,16 @@ def delta_orthogonal(slot: Slot, *, gain: float = 1.0) -> Fill:
         raise ResolveError(
             f"delta_orthogonal needs 3 to 5 dimensions, this tensor has {slot.ndim}. Add where: ndim >= 3."
         )
-    if slot.shape[0] < slot.shape[1]:
+    groups, is_transposed = slot.meaning.groups, slot.meaning.transposed
+    rows, columns = slot.shape[0] // groups, slot.shape[1]
+    outputs, inputs = (columns, rows) if is_transposed else (rows, columns)
+    if outputs < inputs:
+        per_group, times = (" per group", "groups * ") if groups > 1 else ("", "")
         raise ResolveError(
-            f"delta_orthogonal needs no fewer outputs than inputs, got {slot.shape[0]} and {slot.shape[1]}. "
-            "Add where: d0 >= d1."
+            f"delta_orthogonal needs no fewer outputs than inputs, got {outputs} and {inputs}{per_group}. "
+            f"Add where: d0 {'<=' if is_transposed else '>='} {times}d1."
         )
-    return DeltaOrthogonal(slot.shape, gain)
+    return DeltaOrthogonal(slot.shape, gain, groups)
 
 
 @initializer("icnr")
@@ -61,7 +65,7 @@ def icnr(
     checkerboard.
 
     Args:
-        slot: a convolution's weight whose outputs are a multiple of factor².
+        slot: a convolution's weight whose outputs, in each of its groups, are a multiple of factor².
         factor: PixelShuffle's upscale_factor, r.
         gain: of the filters' std; √2, of a ReLU, by default.
         mode: the fan that divides the filters' variance.
@@ -71,14 +75,16 @@ def icnr(
         A whole fill.
 
     Raises:
-        ResolveError: factor² does not divide the outputs.
+        ResolveError: factor² does not divide the outputs, or the convolution is transposed.
 
     >>> icnr(Slot("w", (8, 2, 1, 1), fan_in=2, fan_out=8), factor=2).std
     1.0
     """
     times = factor**2
-    if factor < 1 or slot.ndim < 3 or slot.shape[0] % times:
+    if factor < 1 or slot.ndim < 3 or slot.shape[0] % (times * slot.meaning.groups):
         raise ResolveError(f"icnr: factor² = {times} must divide the outputs of a convolution, {list(slot.shape)}.")
+    if slot.meaning.transposed:
+        raise ResolveError("icnr repeats outputs along the first dimension; of a transposed convolution it is inputs.")
     few = replace(slot, shape=(slot.shape[0] // times, *slot.shape[1:]), fan_out=(slot.fan_out or 0) / times)
     return Repeated(slot.shape, scaled(few, gain, mode, distribution), times)
 
@@ -87,24 +93,25 @@ def icnr(
 def bilinear_upsample(slot: Slot) -> Fill:
     """A transposed convolution that interpolates, channel by channel (Long et al. 2015; shelhamer's FCN, surgery.py).
 
-    Use it for ``nn.ConvTranspose2d`` of stride s with kernel 2s − s%2 and padding ⌈(s−1)/2⌉, one channel per group or
-    as many outputs as inputs; then it is ``interpolate(mode="bilinear")``.
+    Use it for ``nn.ConvTranspose2d`` of stride s with kernel 2s − s%2 and padding ⌈(s−1)/2⌉ that has as many outputs as
+    inputs, in groups or not; then it is ``interpolate(mode="bilinear")``.
 
     Args:
         slot: a transposed convolution's weight, (inputs, outputs per group, *kernel).
 
     Returns:
-        A fixed whole fill: 1 − |i − c|/f in each direction, on the diagonal of channels.
+        A fixed whole fill: 1 − |i − c|/f in each direction, on the diagonal of each group's channels.
 
     Raises:
-        ResolveError: no convolution, or channels that have no diagonal.
+        ResolveError: no convolution, or more or fewer outputs than inputs.
 
     >>> bilinear_upsample(Slot("w", (1, 1, 4))).mean
     0.5
     """
-    if slot.ndim not in (3, 4, 5) or slot.shape[1] not in (1, slot.shape[0]):
+    groups = {slot.meaning.groups} if slot.layer else {1, *slot.shape[:1]}  # of a state_dict, either may be so
+    if slot.ndim not in (3, 4, 5) or not any(slot.shape[1] * count == slot.shape[0] for count in groups):
         raise ResolveError(
-            f"bilinear_upsample keeps channels apart: it needs 3 to 5 dimensions, and as many outputs as inputs or one "
-            f"per group; this is {list(slot.shape)}."
+            "bilinear_upsample keeps channels apart: it needs 3 to 5 dimensions and as many outputs as inputs; "
+            f"this is {list(slot.shape)}, inputs × outputs per group, with groups = {slot.meaning.groups}."
         )
     return BilinearKernel(slot.shape)

@@ -17,7 +17,7 @@ def identity(slot: Slot) -> Fill:
     Use it for hidden-to-hidden matrices of ReLU networks that recur, and for layers that are added to a trained model.
 
     Args:
-        slot: a tensor of 2 to 5 dimensions.
+        slot: a tensor of 2 to 5 dimensions; of a grouped convolution every group passes its own channels.
 
     Returns:
         A whole fill of ones and zeros.
@@ -29,7 +29,7 @@ def identity(slot: Slot) -> Fill:
     'dirac(1)'
     """
     _matrix_or_kernel(slot, "identity")
-    return Identity(slot.shape) if slot.ndim == 2 else Dirac(slot.shape)
+    return Identity(slot.shape) if slot.ndim == 2 else Dirac(slot.shape, slot.meaning.groups)
 
 
 @initializer("zero_init")
@@ -40,7 +40,7 @@ def zero_init(slot: Slot) -> Fill:
     up. Not to be taken for ``zeros``.
 
     Args:
-        slot: a tensor of 2 to 5 dimensions; a convolution has the matrix at its kernel's centre.
+        slot: a tensor of 2 to 5 dimensions; a convolution has the matrix at its kernel's centre, for each group.
 
     Returns:
         A fixed whole fill. WᵀW = I where the outputs are a power of two.
@@ -52,7 +52,7 @@ def zero_init(slot: Slot) -> Fill:
     [0.5, -0.5]
     """
     _matrix_or_kernel(slot, "zero_init")
-    return PartialHadamard(slot.shape)
+    return PartialHadamard(slot.shape, slot.meaning.groups, slot.meaning.transposed)
 
 
 @initializer("mimetic")
@@ -65,6 +65,7 @@ def mimetic(
     beta_qk: float = 0.7,
     alpha_vp: float = 0.4,
     beta_vp: float = 0.4,
+    attention: str | None = None,
 ) -> Fill:
     """Attention as after training: W_q·W_kᵀ ≈ α·Z + β·I per head, W_v·W_proj = α'·Z − β'·I (Trockman & Kolter 2023).
 
@@ -79,12 +80,14 @@ def mimetic(
         beta_qk: how much of the identity it has.
         alpha_vp: how random v·proj is.
         beta_vp: how much of minus the identity it has.
+        attention: the last part of the attention module's name, where it is not the module right around the layer:
+            ``attention`` for BERT's ``attention.self.value`` and ``attention.output.dense``.
 
     Returns:
         A whole fill.
 
     Raises:
-        ResolveError: the shape is not of that form, or heads do not divide dim.
+        ResolveError: the shape is not of that form, heads do not divide dim, or there is no such module around it.
 
     >>> mimetic(Slot("blocks.0.attn.qkv.weight", (12, 4)), part="qkv", heads=2).attention
     'blocks.0.attn'
@@ -95,9 +98,19 @@ def mimetic(
             f"mimetic {part} needs {rows} rows for {slot.shape[-1]} columns, and heads that divide them; "
             f"this is {list(slot.shape)} and {heads} heads."
         )
-    inner = 1 if slot.attribute.startswith("in_proj") else 2  # attn.in_proj_weight, but attn.qkv.weight
-    attention = ".".join(slot.name.split(".")[:-inner])
-    return Mimetic(slot.shape, part, heads, attention, (alpha_qk, alpha_vp), (beta_qk, beta_vp))
+    if slot.output_dim == 1:
+        raise ResolveError(f"mimetic {part} needs rows that are outputs; this layer's weight has them as columns.")
+    return Mimetic(slot.shape, part, heads, _around(slot, attention), (alpha_qk, alpha_vp), (beta_qk, beta_vp))
+
+
+def _around(slot: Slot, attention: str | None) -> str:
+    """The full name of the attention module that a weight belongs to."""
+    *modules, attribute = slot.name.split(".")
+    if attention is None:
+        return ".".join(modules[:-1] if attribute == "weight" else modules)  # attn.qkv.weight, but attn.in_proj_weight
+    if attention not in modules:
+        raise ResolveError(f"no module around it has {attention!r} as the last part of its name.")
+    return ".".join(modules[: len(modules) - modules[::-1].index(attention)])
 
 
 def _matrix_or_kernel(slot: Slot, name: str) -> None:

@@ -25,11 +25,13 @@ def sincos_pos_embed(slot: Slot, *, prefix: int = 0) -> Fill:
         A fixed whole fill.
 
     Raises:
-        ResolveError: the tokens after the prefix are no square, or dim is no multiple of 4.
+        ResolveError: the tokens after the prefix are no square, dim is no multiple of 4, or the prefix is negative.
 
     >>> round(sincos_pos_embed(Slot("pos_embed", (1, 16, 8))).std, 1)
     0.6
     """
+    if prefix < 0:
+        raise ResolveError(f"prefix counts tokens, got {prefix}.")
     tokens = slot.shape[-2] - prefix if slot.ndim in (2, 3) else -1
     if tokens < 1 or math.isqrt(tokens) ** 2 != tokens or slot.shape[-1] % 4 or math.prod(slot.shape[:-2]) != 1:
         raise ResolveError(

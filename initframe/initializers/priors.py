@@ -44,7 +44,7 @@ def bias_prior(
     bad = [p for p in (prior, *(priors or ())) if not 0 < p < 1]
     if bad:
         raise ResolveError(f"a prior lies between 0 and 1, got {bad[0]:g}.")
-    logit = math.log if form == "softmax" else lambda p: -math.log((1 - p) / p)
+    logit = math.log if form == "softmax" else lambda p: math.log(p) - math.log1p(-p)
     if priors is None:
         return Constant(logit(prior))
     if slot.ndim != 1 or len(priors) != slot.shape[0]:

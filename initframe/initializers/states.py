@@ -92,17 +92,19 @@ def s4d(
         slot: a tensor whose last dimension counts complex states.
         part: ``log_real`` for log(−Re A), ``imag`` for Im A.
         form: which of the three.
-        states: N; by default twice the last dimension, as states come in conjugate pairs.
+        states: N; 0 is twice the last dimension, as states come in conjugate pairs.
 
     Returns:
         A fixed whole fill, or a constant.
 
     Raises:
-        ResolveError: the tensor has no dimensions.
+        ResolveError: the tensor has no dimensions, or states is negative.
 
     >>> [round(v, 4) for v in s4d(Slot("A_imag", (4, 3)), part="imag").row]
     [0.0, 3.1416, 6.2832]
     """
+    if states < 0:
+        raise ResolveError(f"states must be positive, or 0 for twice the last dimension; got {states}.")
     count = _states(slot)
     n_states = states or 2 * count
     if form == "real":

@@ -19,14 +19,14 @@ class Fans(NamedTuple):
         fan_out: torch's count of the outputs.
         effective_in: the inputs that are summed into one output element.
         effective_out: the output elements that one input element reaches.
-        fused: how many weights share the tensor, where the effective counts are those of one of them.
+        how: the reading that they come from; of stacked weights, the effective counts are those of one.
     """
 
     fan_in: int
     fan_out: int
     effective_in: float
     effective_out: float
-    fused: int = 1
+    how: Meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Meaning:
     transposed: bool = False
 
 
+PLAIN = Meaning()
+"""Of (outputs, inputs, *kernel), each output from all inputs."""
+
+
 def meaning(layer: str | None, attribute: str, groups: int = 1, stride: Sequence[int] = ()) -> Meaning:
     """Say how a layer reads one of its weights.
 
@@ -65,27 +69,18 @@ def meaning(layer: str | None, attribute: str, groups: int = 1, stride: Sequence
     Meaning(groups=1, stride=4, blocks=1, transposed=True)
     """
     if layer is None:
-        return Meaning()
+        return PLAIN
     if attribute == "weight":
         if layer.startswith("ConvTranspose"):
             return Meaning(groups=groups, stride=math.prod(stride), transposed=True)
         if layer in ("Conv1d", "Conv2d", "Conv3d"):
             return Meaning(groups=groups)
-        return Meaning(transposed=is_transposed(layer))
+        return Meaning(transposed=layer == "Conv1D")
     if layer == "MultiheadAttention" and attribute == "in_proj_weight":
         return Meaning(blocks=3)
     if attribute.startswith(("weight_ih", "weight_hh")):
         return Meaning(blocks=_GATES.get(layer, 1))
-    return Meaning()
-
-
-def is_transposed(layer: str | None) -> bool:
-    """Tell the layers whose weights have the shape (inputs, outputs, ...).
-
-    >>> is_transposed("ConvTranspose2d"), is_transposed("Linear")
-    (True, False)
-    """
-    return layer is not None and (layer == "Conv1D" or layer.startswith("ConvTranspose"))
+    return PLAIN
 
 
 @lru_cache(maxsize=1024)  # models repeat their layers
@@ -100,7 +95,7 @@ def layer_fans(
     return fans(shape, meaning(layer, attribute, groups, stride))
 
 
-def fans(shape: Sequence[int], how: Meaning = Meaning()) -> Fans | None:
+def fans(shape: Sequence[int], how: Meaning = PLAIN) -> Fans | None:
     r"""Count a weight's fans from its global shape.
 
     torch (``torch.nn.init._calculate_fan_in_and_fan_out``) reads every shape as (o, i, \*kernel). The effective
@@ -115,18 +110,18 @@ def fans(shape: Sequence[int], how: Meaning = Meaning()) -> Fans | None:
     Returns:
         Both counts, or ``None`` for fewer than two dimensions.
 
-    >>> fans((64, 8, 3, 3), Meaning(groups=8))
-    Fans(fan_in=72, fan_out=576, effective_in=72, effective_out=72, fused=1)
-    >>> fans((64, 32, 4, 4), Meaning(stride=4, transposed=True))
-    Fans(fan_in=512, fan_out=1024, effective_in=256, effective_out=512, fused=1)
+    >>> fans((64, 8, 3, 3), Meaning(groups=8))[:4]
+    (72, 576, 72, 72)
+    >>> fans((64, 32, 4, 4), Meaning(stride=4, transposed=True))[:4]
+    (512, 1024, 256, 512)
     """
     if len(shape) < 2:
         return None
     first, second, kernel = shape[0], shape[1], math.prod(shape[2:])
     fan_in, fan_out = second * kernel, first * kernel
     if how.transposed:
-        return Fans(fan_in, fan_out, _ratio(fan_out, how.groups * how.stride), fan_in)
-    return Fans(fan_in, fan_out, fan_in, _ratio(fan_out, how.groups * how.blocks), how.blocks)
+        return Fans(fan_in, fan_out, _ratio(fan_out, how.groups * how.stride), fan_in, how)
+    return Fans(fan_in, fan_out, fan_in, _ratio(fan_out, how.groups * how.blocks), how)
 
 
 def _ratio(count: int, parts: int) -> float:

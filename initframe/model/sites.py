@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
-from initframe.model.fans import Fans, is_transposed
+from initframe.model.fans import PLAIN, Fans
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
@@ -147,8 +147,8 @@ def _slot(
         fan_out=count and count.fan_out,
         effective_fan_in=count and count.effective_in,
         effective_fan_out=count and count.effective_out,
-        fused=count.fused if count else 1,
-        output_dim=1 if is_transposed(layer.shape_law) else 0,
+        fused=count.how.blocks if count else 1,
+        meaning=count.how if count else PLAIN,
         padding_row=layer.padding_row(attribute, shape),
         requires_grad=trained,
         blocked=blocked,
@@ -240,8 +240,8 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
     Returns:
         Both counts, or ``None`` where there are none.
 
-    >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(shape_law="GRU"))
-    Fans(fan_in=5, fan_out=12, effective_in=5, effective_out=4, fused=3)
+    >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(shape_law="GRU")).effective_out
+    4
     """
     prefix, dot, attribute = name.rpartition(".")
     if len(shapes[name]) < 2 and "bias" in attribute:

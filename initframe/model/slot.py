@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 
+from initframe.model.fans import PLAIN, Meaning
+
 Kind = Literal["parameter", "buffer"]
 
 
@@ -32,8 +34,7 @@ class Slot:
         effective_fan_out: likewise for the backward pass.
         fused: how many projections share the tensor, where the effective fans are those of one of them (attention's
             in_proj_weight: 3, LSTM: 4, GRU: 3); otherwise 1.
-        output_dim: the axis of the layer's weights along which its outputs are counted: 0, or 1 for transposed
-            convolutions and transformers' Conv1D.
+        meaning: how the layer reads the weight, or the one beside a bias: groups, stride, blocks, transposed.
         padding_row: the row of an embedding that stays zero, if any.
         requires_grad: whether the tensor is trained; frozen tensors are initialized all the same, and marked.
         blocked: why the tensor cannot be filled (lazy, quantized, integer, …), or ``None``.
@@ -59,7 +60,7 @@ class Slot:
     effective_fan_in: float | None = None
     effective_fan_out: float | None = None
     fused: int = 1
-    output_dim: int = 0
+    meaning: Meaning = PLAIN
     padding_row: int | None = None
     requires_grad: bool = True
     blocked: str | None = None
@@ -80,6 +81,11 @@ class Slot:
     def numel(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def output_dim(self) -> int:
+        """The axis of the layer's weights along which its outputs are counted: 1 where they are transposed, else 0."""
+        return int(self.meaning.transposed)
 
     @property
     def attribute(self) -> str:

@@ -65,14 +65,25 @@ class Ground:
         return {name: entry.shape for name, entry in open_archive(base).entries.items()}
 
     def _base_facts(self, slot: Slot) -> dict[str, float]:
-        """Shape and torch's fans of the base model's tensor; a bias has its layer's fans."""
+        """Shape and fans of the base model's tensor; a bias has its layer's fans."""
         name = next((name for name in (slot.name, *slot.aliases) if name in self.base), "")
         shape = self.base.get(name, ())
         prefix, dot, attribute = name.rpartition(".")
         weight = prefix + dot + "weight".join(attribute.rsplit("bias", 1))
-        count = fans(shape if len(shape) > 1 else self.base.get(weight, ()))
         sizes: dict[str, float] = {f"base_d{i}": size for i, size in enumerate(shape)}
-        return sizes | ({"base_fan_in": count.fan_in, "base_fan_out": count.fan_out} if count else {})
+        return sizes | self._base_fans(slot, shape if len(shape) > 1 else self.base.get(weight, ()))
+
+    def _base_fans(self, slot: Slot, shape: tuple[int, ...]) -> dict[str, float]:
+        """Fans of the base model's weight, read and counted as the slot's are."""
+        count = fans(shape, slot.meaning)
+        if count is None:
+            return {}
+        found: tuple[float | None, float | None] = count.effective_in, count.effective_out
+        if self.recipe.fans == "torch":
+            found = count.fan_in, count.fan_out
+        elif slot.meaning.groups > 1 and count.fan_in == slot.fan_in:  # what grew is the number of groups
+            found = slot.effective_fan_in, slot.effective_fan_out
+        return {name: fan for name, fan in zip(("base_fan_in", "base_fan_out"), found, strict=True) if fan is not None}
 
 
 @lru_cache(maxsize=1024)  # models repeat their layers

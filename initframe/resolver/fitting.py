@@ -139,4 +139,5 @@ def _block(slot: Slot, dim: int, size: int) -> Slot:
         fans[counted] = round(whole * share)
     if slot.effective_fan_out is not None:
         fans["effective_fan_out"] = slot.effective_fan_out * slot.fused * share
-    return replace(slot, shape=(*slot.shape[:dim], size, *slot.shape[dim + 1 :]), fused=1, **fans)
+    held = replace(slot.meaning, groups=max(1, round(slot.meaning.groups * share)))
+    return replace(slot, shape=(*slot.shape[:dim], size, *slot.shape[dim + 1 :]), fused=1, meaning=held, **fans)

@@ -23,6 +23,7 @@ from initframe.resolver.calls import Call, prepare
 from initframe.resolver.facts import Ground
 from initframe.resolver.fitting import fit
 from initframe.resolver.matching import Match, Matcher, match_all, named_slots
+from initframe.resolver.partners import strangers
 from initframe.resolver.problems import Problems
 from initframe.resolver.unused import Declines, unused
 
@@ -104,7 +105,7 @@ def _assign(
             skipped[slot.name] = settled
         elif settled:
             assignments.append(settled)
-    problems.model += _overlaps(assignments)
+    problems.model += [*_overlaps(assignments), *strangers(assignments)]
     return tuple(assignments), skipped, declines
 
 

@@ -45,6 +45,16 @@ def test_the_readmes_command_in_a_process_of_its_own(tmp_path):
     assert all(torch.equal(written[name], value) for name, value in model.state_dict().items())
 
 
+def test_companions_are_a_sentence_of_the_command_line(command):
+    asking = "+init.requires=[no warm-up]"
+    left = command(*SMALL, HERE, asking)
+    assert left.code == 0
+    assert "Companion: no warm-up\nRecipe xavier_relu, changed asks for more than values: manifest.json" in left.out
+    assert "Warning" not in left.err
+    heeded = command(*SMALL, "hydra.run.dir=again", asking, "+init.companions=heeded")
+    assert "asks for more" not in heeded.out
+
+
 def test_the_files_of_a_run(command):
     left = command(*SMALL, HERE)
     assert left.code == 0

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import initframe
-from initframe.fills.stored import Stored
+from initframe.fills.stored import Stored, open_archive
 
 
 def noise(*shape, seed=0):
@@ -133,6 +133,20 @@ def test_a_folder_of_files_is_one_file(tmp_path):
     assert torch.equal(net[2].bias, noise(4))
 
 
+def test_a_name_in_two_files_of_a_folder_is_refused_naming_both(tmp_path):
+    for name, shape in (("a", (1, 6)), ("b", (8, 6))):
+        save_file({"0.weight": noise(*shape), "0.bias": noise(8)}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(initframe.ResolveError, match=r"a\.safetensors and .*b\.safetensors both hold .* and 1 more"):
+        initframe.resolve(take(str(tmp_path)), model())
+
+
+def test_values_are_never_stretched(tmp_path):
+    save_file({"w": noise(1, 6)}, tmp_path / "a.safetensors")
+    path = str(tmp_path / "a.safetensors")
+    with pytest.raises(initframe.ResolveError, match=r"values of shape \[1, 6\] for \[8, 6\]"):
+        initframe.fill_(torch.empty(8, 6), Stored((8, 6), path, "w", open_archive(path)), name="w")
+
+
 def test_another_shape_is_an_error_or_declined(tmp_path):
     save_file({"0.weight": noise(8, 5), "0.bias": noise(8)}, tmp_path / "a.safetensors")
     path = str(tmp_path / "a.safetensors")
@@ -143,7 +157,9 @@ def test_another_shape_is_an_error_or_declined(tmp_path):
     assert plan["0.bias"].rule.name == "file"
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2, torch.int64]
+)
 def test_values_become_the_tensors_dtype(tmp_path, dtype):
     save_file({"weight": noise(3, 4).to(dtype)}, tmp_path / "a.safetensors")
     layer = nn.Linear(4, 3)
@@ -151,9 +167,10 @@ def test_values_become_the_tensors_dtype(tmp_path, dtype):
     assert torch.equal(layer.weight, noise(3, 4).to(dtype).float())
 
 
-def test_complex_values_are_refused(tmp_path):
-    torch.save({"weight": torch.ones(3, 4, dtype=torch.complex64)}, tmp_path / "a.pt")
-    with pytest.raises(initframe.ResolveError, match="weight is complex"):
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float4_e2m1fn_x2])
+def test_what_are_no_real_numbers_is_refused(tmp_path, dtype):
+    torch.save({"weight": torch.empty(3, 4, dtype=dtype)}, tmp_path / "a.pt")
+    with pytest.raises(initframe.ResolveError, match=f"weight is of {dtype}, of which no real numbers"):
         initframe.resolve(take(str(tmp_path / "a.pt")), nn.Linear(4, 3))
 
 
@@ -206,7 +223,8 @@ def test_what_holds_more_than_tensors_is_refused(tmp_path, content, fact):
 
 
 @pytest.mark.parametrize(
-    ("path", "fact"), [("absent.safetensors", "No such file"), ("a\0b", "null byte"), (".", "holds no")]
+    ("path", "fact"),
+    [("absent.safetensors", "No such file"), ("a\0b", "null byte"), (".", "holds no"), ("", "path is empty")],
 )
 def test_what_cannot_be_read_is_said(tmp_path, monkeypatch, path, fact):
     monkeypatch.chdir(tmp_path)
@@ -269,6 +287,11 @@ def test_positions_are_resampled_as_timm_does(tmp_path, side):
 def test_only_squares_are_resampled(tmp_path, shape):
     with pytest.raises(initframe.ResolveError, match="side² tokens of the same width"):
         fitted("resample_pos_embed", shape, noise(1, 1 + 16, 8), tmp_path)
+
+
+def test_class_tokens_are_a_count(tmp_path):
+    with pytest.raises(initframe.ResolveError, match="class_tokens counts tokens, got -1"):
+        fitted("resample_pos_embed", (1, 24, 8), noise(1, 48, 8), tmp_path, class_tokens=-1)
 
 
 def test_selected_weights_are_evenly_spaced(tmp_path):

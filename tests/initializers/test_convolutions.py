@@ -22,10 +22,40 @@ def test_delta_orthogonal_keeps_every_signals_norm(size, channels):
     torch.testing.assert_close(result.flatten(1).norm(dim=1), 1.5 * signal.flatten(1).norm(dim=1))
 
 
-def test_delta_orthogonal_states_its_moments():
-    fill = fill_of("delta_orthogonal", (64, 64, 3, 3), gain=2)
-    weight = drawn("delta_orthogonal", (64, 64, 3, 3), gain=2)
-    assert weight.square().mean().sqrt().item() == pytest.approx(fill.std)
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_delta_orthogonal_states_its_moments(groups):
+    layer = nn.Conv2d(64, 64, 3, groups=groups)
+    report = initframe.reinit(layer, {"rules": {"weight": {"init": "delta_orthogonal", "gain": 2}}}, seed=0)
+    assert layer.weight.square().mean().sqrt().item() == pytest.approx(report.plan["weight"].fill.std)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.ConvTranspose1d])
+def test_delta_orthogonal_keeps_norms_in_every_group_either_way_round(kind, groups):
+    layer = kind(8, 16, 1, groups=groups, bias=False)
+    initframe.reinit(layer, {"rules": {"weight": "delta_orthogonal"}}, seed=0)
+    x = torch.randn(4, 8, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x).norm(), x.norm())
+    first, *others = layer.weight.detach().chunk(groups)
+    assert groups == 8 or not any(torch.equal(first, other) for other in others)  # 1 to 2 channels may agree
+
+
+@pytest.mark.parametrize(
+    ("layer", "fix"),
+    [
+        (nn.Conv2d(8, 4, 3), "got 4 and 8. Add where: d0 >= d1."),
+        (nn.Conv2d(8, 4, 3, groups=2), "got 2 and 4 per group. Add where: d0 >= groups \\* d1."),
+        (nn.ConvTranspose2d(16, 8, 3), "got 8 and 16. Add where: d0 <= d1."),
+    ],
+    ids=str,
+)
+def test_where_no_isometry_is_delta_orthogonal_says_so(layer, fix):
+    rule = {"init": "delta_orthogonal"}
+    with pytest.raises(initframe.ResolveError, match=fix):
+        initframe.reinit(layer, {"rules": {"weight": rule}})
+    condition = fix.partition("where: ")[2].replace("\\", "").rstrip(".")
+    left = initframe.resolve({"rules": {"weight": rule | {"where": condition, "optional": True}}}, layer)
+    assert left.untouched == ("weight", "bias")  # the fix does what it says
 
 
 def test_delta_orthogonal_of_blocks_draws_each_for_itself():
@@ -65,18 +95,36 @@ def test_icnr_needs_outputs_to_repeat(factor):
         fill_of("icnr", (8, 4, 3, 3), factor=factor)
 
 
-@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(
+    ("layer", "fact"),
+    [(nn.Conv2d(4, 8, 3, groups=4), "must divide"), (nn.ConvTranspose2d(8, 8, 3), "of a transposed convolution")],
+)
+def test_icnr_repeats_outputs_of_one_group(layer, fact):
+    with pytest.raises(initframe.ResolveError, match=fact):
+        initframe.resolve({"rules": {"weight": {"init": "icnr", "factor": 2}}}, layer)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("stride", [2, 3, 4])
 def test_bilinear_upsample_is_interpolation(stride, groups):
     size = 2 * stride - stride % 2
-    layer = nn.ConvTranspose2d(3, 3, size, stride, padding=(stride - 1 + 1) // 2, groups=groups, bias=False)
+    layer = nn.ConvTranspose2d(4, 4, size, stride, padding=(stride - 1 + 1) // 2, groups=groups, bias=False)
     initframe.reinit(layer, {"rules": {"weight": "bilinear_upsample"}}, seed=0)
-    image = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     smooth = functional.interpolate(image, scale_factor=stride, mode="bilinear", align_corners=False)
     inner = (..., slice(stride, -2 * stride), slice(stride, -2 * stride))  # the border has no outer neighbours
     torch.testing.assert_close(layer(image)[inner], smooth[inner])
 
 
-def test_bilinear_upsample_keeps_channels_apart():
+@pytest.mark.parametrize("channels", [(4, 3, 1), (5, 1, 1), (4, 8, 4), (4, 8, 1)])
+def test_bilinear_upsample_keeps_channels_apart(channels):
+    inputs, outputs, groups = channels
+    layer = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, groups=groups)
     with pytest.raises(initframe.ResolveError, match="keeps channels apart"):
-        fill_of("bilinear_upsample", (4, 3, 4, 4))
+        initframe.resolve({"rules": {"weight": "bilinear_upsample"}}, layer)
+
+
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_bilinear_upsample_of_a_state_dict_takes_groups_on_trust(outputs):
+    kernel = drawn("bilinear_upsample", (5, outputs, 4, 4))
+    assert torch.equal(kernel.sum((2, 3)), 4 * torch.eye(outputs).expand(5, outputs))

@@ -25,6 +25,11 @@ def test_distances_show_in_products():
     assert (table[0, 0] @ table[1, 2]).item() == pytest.approx((table[2, 1] @ table[3, 3]).item(), rel=1e-5)
 
 
+def test_a_prefix_is_a_count():
+    with pytest.raises(initframe.ResolveError, match="prefix counts tokens, got -8"):
+        fill_of("sincos_pos_embed", (1, 17, 8), prefix=-8)
+
+
 @pytest.mark.parametrize("shape", [(1, 15, 8), (1, 16, 6), (2, 16, 8), (16,)])
 def test_no_square_no_table(shape):
     with pytest.raises(initframe.ResolveError, match="sincos_pos_embed needs"):

@@ -1,5 +1,7 @@
 """A classifier says its prior at first."""
 
+import math
+
 import pytest
 import torch
 
@@ -24,6 +26,12 @@ def test_classes_may_have_priors_of_their_own():
     torch.testing.assert_close(drawn("bias_prior", (3,), priors=priors).sigmoid(), torch.tensor(priors))
     logits = drawn("bias_prior", (3,), priors=priors, form="softmax")
     torch.testing.assert_close(logits.softmax(0), torch.tensor(priors))
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("prior", [5e-324, 1e-320, 1e-300, 1 - 2**-53])
+def test_every_prior_has_a_finite_bias(form, prior):
+    assert math.isfinite(fill_of("bias_prior", (3,), prior=prior, form=form).value)
 
 
 @pytest.mark.parametrize("arguments", [{"prior": 0}, {"prior": 1}, {"priors": [0.5, 2]}, {"priors": [0.5, 0.5, 0.5]}])

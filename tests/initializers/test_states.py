@@ -61,6 +61,11 @@ def test_s4d_is_its_formula(form, expected):
     torch.testing.assert_close(torch.complex(real, imaginary), table.to(torch.complex64).expand(3, 8))
 
 
+def test_the_number_of_states_is_not_negative():
+    with pytest.raises(initframe.ResolveError, match="states must be positive"):
+        fill_of("s4d", (3, 8), part="imag", form="inv", states=-3)
+
+
 def test_scalars_have_no_states():
     with pytest.raises(initframe.ResolveError, match="last dimension"):
         fill_of("mamba_a_log", ())

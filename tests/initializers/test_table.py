@@ -92,7 +92,7 @@ def test_a_name_is_a_text(name, table):
         (lambda slot, gain: None, "takes gain by position"),
         (lambda slot, gain, bias=0, *, std=1: None, "takes gain, bias by position"),
         (lambda slot, *gains: None, "takes gains by position"),
-        (lambda slot, **gains: None, "any argument at all"),
+        (lambda slot, **gains: None, r"takes \*\*gains, any argument at all"),
         (lambda slot, *, kind="a": None, "has an argument 'kind', which means something else in a rule"),
         (lambda slot, *, target=1.0: None, "has an argument 'target', which means something else"),
     ],

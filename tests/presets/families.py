@@ -1,6 +1,7 @@
 """Models of the families, after their sources, and the coordinate check."""
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -79,6 +80,50 @@ class FixupResNet(nn.Module):
 def he_normal(layer, factor):
     fan_out = layer.weight.shape[0] * layer.weight[0, 0].numel()
     nn.init.normal_(layer.weight, 0, math.sqrt(2 / fan_out) * factor)
+
+
+@dataclass
+class NanoConfig:
+    n_layer: int = 3
+    n_embd: int = 48
+    bias: bool = True
+
+
+class LayerNorm(nn.Module):
+    """nanoGPT's own, because torch's once had no bias=False."""
+
+    def __init__(self, width, bias):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+
+class NanoGPT(nn.Module):
+    """karpathy/nanoGPT, model.py: what holds tensors, and their values."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        width = config.n_embd
+        tables = {"wte": nn.Embedding(64, width), "wpe": nn.Embedding(32, width)}
+        blocks = nn.ModuleList(map(nano_block, [config] * config.n_layer))
+        self.transformer = nn.ModuleDict(tables | {"h": blocks, "ln_f": LayerNorm(width, config.bias)})
+        self.lm_head = nn.Linear(width, 64, bias=False)
+        self.transformer.wte.weight = self.lm_head.weight
+        for name, tensor in self.named_parameters():
+            if tensor.ndim > 1:
+                depth = 2 * config.n_layer if name.endswith("c_proj.weight") else 1
+                nn.init.normal_(tensor, std=0.02 / math.sqrt(depth))
+            elif name.endswith("bias"):
+                nn.init.zeros_(tensor)
+
+
+def nano_block(config):
+    width, bias = config.n_embd, config.bias
+    attention = {"c_attn": nn.Linear(width, 3 * width, bias), "c_proj": nn.Linear(width, width, bias)}
+    mlp = {"c_fc": nn.Linear(width, 4 * width, bias), "c_proj": nn.Linear(4 * width, width, bias)}
+    norms = {name: LayerNorm(width, bias) for name in ("ln_1", "ln_2")}
+    return nn.ModuleDict(norms | {"attn": nn.ModuleDict(attention), "mlp": nn.ModuleDict(mlp)})
 
 
 def perceptron(width, inputs=16, outputs=8):

@@ -1,13 +1,23 @@
 """Methods that ask for more than values: what they fill, what they ask, and that it does what it is for."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 import initframe
-from presets.families import FixupBasicBlock, FixupBottleneck, FixupResNet, coordinate_slope, perceptron, shapes
+from presets.families import (
+    FixupBasicBlock,
+    FixupBottleneck,
+    FixupResNet,
+    NanoConfig,
+    NanoGPT,
+    coordinate_slope,
+    perceptron,
+    shapes,
+)
 from presets.test_proofs import assert_planned
 from presets.zoo import language_model
 
@@ -32,7 +42,7 @@ WIDTHS = [64, 128, 256, 512]
 
 def test_mup_changes_outputs_alike_at_every_width_and_the_standard_does_not():
     assert abs(coordinate_slope(mup, WIDTHS)) <= 0.1
-    assert coordinate_slope(standard, WIDTHS) >= 0.3
+    assert coordinate_slope(standard, WIDTHS) > 0.1
 
 
 def test_mups_readout_starts_at_zero_and_learns():
@@ -74,6 +84,70 @@ def test_mup_reads_base_shapes_from_a_file(tmp_path):
     from_file = mup(None) | {"base": str(tmp_path / "base.safetensors")}
     plan, other = (initframe.resolve(recipe, perceptron(256)) for recipe in (from_file, mup(None)))
     assert plan.companions == other.companions
+
+
+def layered(build, width, base_width=16):
+    """The plan of a model that grew from its base."""
+    return initframe.resolve(preset("mup", base=shapes(build(base_width))), build(width))
+
+
+def transformer(width):
+    layer = nn.TransformerEncoderLayer(width, 4, 2 * width)
+    return nn.Sequential(nn.Linear(10, width), nn.TransformerEncoder(layer, 2), nn.Linear(width, 5))
+
+
+def recurrent(width, kind=nn.LSTM):
+    return nn.ModuleDict({"rnn": kind(10, width, 2, bidirectional=True), "head": nn.Linear(2 * width, 5)})
+
+
+def convolutional(width):
+    depthwise = nn.Conv2d(width, width, 3, groups=width), nn.Conv2d(width, width, 3, groups=4)
+    up = nn.ConvTranspose2d(width, width // 2, 4, 2)
+    return nn.Sequential(nn.Conv2d(3, width, 3), *depthwise, up, nn.Flatten(), nn.Linear(width // 2, 7))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("build", [transformer, recurrent, partial(recurrent, kind=nn.GRU), convolutional])
+def test_mup_reaches_every_matrix_and_scales_it_by_its_own_inputs(build):
+    """What the base has as inputs of one output is counted by the layer's meaning, not by the shape."""
+    plan, before, after = layered(build, 64), initframe.survey(build(16)), initframe.survey(build(64))
+    assert plan.untouched == ()
+    matrices = [pair for pair in zip(after.slots, before.slots, strict=True) if pair[0].ndim > 1]
+    for slot, old in matrices:
+        growth = slot.effective_fan_in / old.effective_fan_in
+        std = 0 if slot is matrices[-1][0] else slot.effective_fan_in**-0.5
+        assert plan[slot.name].companions == {"lr": 1 / growth, "weight_decay": growth}, slot.name
+        assert plan[slot.name].fill.std == pytest.approx(std), slot.name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mup_of_gpt2_counts_its_transposed_matrices():
+    def gpt2(width):
+        sizes = {"vocab_size": 99, "n_positions": 16, "n_embd": width, "n_layer": 1, "n_head": 4}
+        return language_model("GPT2LMHeadModel", **sizes, tie_word_embeddings=False)
+
+    plan = layered(gpt2, 64)
+    assert [a.slot.name for a in plan.assignments if a.rule.name == "readouts"] == ["lm_head.weight"]
+    for name, inputs in (("attn.c_attn", 64), ("attn.c_proj", 64), ("mlp.c_fc", 64), ("mlp.c_proj", 256)):
+        matrix = plan[f"transformer.h.0.{name}.weight"]
+        assert matrix.companions == {"lr": 0.25, "weight_decay": 4}
+        assert matrix.fill.std == pytest.approx(inputs**-0.5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mups_readouts_are_no_keys_and_values_of_grouped_queries():
+    def llama(heads):
+        sizes = {"vocab_size": 99, "hidden_size": 16 * heads, "intermediate_size": 32 * heads, "num_hidden_layers": 1}
+        return language_model(
+            "LlamaForCausalLM", **sizes, num_attention_heads=heads, num_key_value_heads=2, head_dim=16
+        )
+
+    plan = layered(llama, 16, base_width=4)
+    assert [a.slot.name for a in plan.assignments if a.rule.name == "readouts"] == ["lm_head.weight"]
+    for part in "kv":
+        matrix = plan[f"model.layers.0.self_attn.{part}_proj.weight"]
+        assert matrix.companions == {"lr": 0.25, "weight_decay": 4}
+        assert matrix.fill.std == pytest.approx(1 / 16)
 
 
 def test_mup_without_base_shapes_says_what_is_missing():
@@ -140,6 +214,25 @@ def test_t_fixup_of_bart():
     assert plan.asks == ["no layer normalization", "no warm-up of the learning rate"]
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_t_fixup_of_a_decoder_that_has_embeddings_of_its_own(tied):
+    def side(layer, layers):
+        return nn.ModuleDict({"embed_tokens": nn.Embedding(50, 32), "layers": nn.ModuleList(map(layer, range(layers)))})
+
+    def block(_):
+        attention = nn.ModuleDict({f"{part}_proj": nn.Linear(32, 32) for part in ("q", "k", "v", "out")})
+        return nn.ModuleDict({"self_attn": attention, "fc1": nn.Linear(32, 64), "fc2": nn.Linear(64, 32)})
+
+    model = nn.ModuleDict({"encoder": side(block, 6), "decoder": side(block, 2)})
+    if tied:
+        model["decoder"]["embed_tokens"].weight = model["encoder"]["embed_tokens"].weight
+    plan = initframe.resolve(preset("t_fixup", vars={"encoder_layers": 6, "decoder_layers": 2}), model)
+    assert plan.untouched == ()
+    for name, layers in (("encoder", 6), ("decoder", 6 if tied else 2)):
+        found = plan[f"{name}.embed_tokens.weight"].fill.std
+        assert found == pytest.approx((9 * layers) ** -0.25 / math.sqrt(32))
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("alpha", [0.5, 1])
 def test_complete_p_of_gpt2(alpha):
@@ -156,12 +249,26 @@ def test_complete_p_of_gpt2(alpha):
     assert report.plan["lm_head.weight"].companions["logits"] == 0.25
     groups = report.param_groups(lr=1e-2, weight_decay=0.1, eps=1e-8)
     by_parameter = {id(p): group for group in groups for p in group["params"]}
-    assert len(by_parameter) == len(list(model.parameters()))
-    group = by_parameter[id(model.transformer.h[3].mlp.c_fc.weight)]
-    assert group["lr"] == pytest.approx(1e-2 * expected["lr"])
-    assert group["weight_decay"] == pytest.approx(0.4)
-    assert by_parameter[id(model.transformer.wte.weight)]["lr"] == pytest.approx(1e-2)
+    for name, parameter in model.named_parameters():
+        group = by_parameter[id(parameter)]
+        inside, matrix = ".h." in name, parameter.ndim > 1
+        lr = 1e-2 * (4 ** (alpha - 1) if inside else 1) / (4 if inside and matrix else 1)
+        decay = 0.1 * (4 if inside else 1) if matrix else 0
+        eps = 1e-8 / 4 * (4**-alpha if inside else 1)
+        assert (group["lr"], group["weight_decay"], group["eps"]) == pytest.approx((lr, decay, eps)), name
     torch.optim.AdamW(groups)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_nano_gpt_is_gpt2(bias):
+    assert_planned("gpt2", lambda: NanoGPT(NanoConfig(bias=bias)), initializer_range=0.02)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_complete_p_reaches_all_of_nano_gpt(bias):
+    plan = initframe.resolve(preset("complete_p"), NanoGPT(NanoConfig(bias=bias)))
+    assert plan.untouched == ()
+    assert plan["transformer.ln_f.weight"].fill.mean == 1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -31,11 +31,11 @@ def state(model):
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
-def assert_planned(name, build):
+def assert_planned(name, build, **numbers):
     """Build as often as the smallest tensor needs, and compare every tensor with what the preset plans for it."""
     torch.manual_seed(0)
-    model = build()
-    plan = initframe.resolve(recipe_of(name), model)
+    model, recipe = build(), recipe_of(name)
+    plan = initframe.resolve(recipe | {"vars": recipe["vars"] | numbers}, model)
     assert plan.untouched == ()
     smallest = min((a.slot.numel for a in plan.assignments if a.fill.std > 0), default=ENOUGH)
     states = [state(model), *(state(build()) for _ in range(1, math.ceil(ENOUGH / smallest)))]

@@ -53,6 +53,12 @@ def vit(**options):
     return VisionTransformer(32, 4, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=50, **options)
 
 
+def vit_with_stem():
+    from torchvision.models.vision_transformer import ConvStemConfig
+
+    return vit(conv_stem_configs=[ConvStemConfig(16, 3, 2), ConvStemConfig(32, 3, 2)])
+
+
 def retinanet_head(norm=None):
     from torchvision.models.detection.retinanet import RetinaNetHead
 
@@ -68,12 +74,18 @@ def retinanet():
 def timm_vit(weight_init="", **options):
     library = pytest.importorskip("timm").models.vision_transformer
     small = {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 2, "num_heads": 4, "num_classes": 50}
-    return library.VisionTransformer(**small, reg_tokens=2, init_values=1e-5, weight_init=weight_init, **options)
+    return library.VisionTransformer(
+        **small | {"reg_tokens": 2, "init_values": 1e-5} | options, weight_init=weight_init
+    )
 
 
-def distilled():
+def gated_vit(layer):
+    return timm_vit(mlp_layer=getattr(pytest.importorskip("timm").layers, layer))
+
+
+def distilled(weight_init=""):
     small = {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 2, "num_heads": 4, "num_classes": 50}
-    return pytest.importorskip("timm").models.deit.VisionTransformerDistilled(**small)
+    return pytest.importorskip("timm").models.deit.VisionTransformerDistilled(**small, weight_init=weight_init)
 
 
 def timm_model(name, **options):
@@ -83,7 +95,7 @@ def timm_model(name, **options):
 def beit(**options):
     library = pytest.importorskip("timm").models.beit
     small = {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 3, "num_heads": 4, "num_classes": 50}
-    return library.Beit(**small, init_values=0.1, use_rel_pos_bias=True, **options)
+    return library.Beit(**small | {"init_values": 0.1, "use_rel_pos_bias": True} | options)
 
 
 def language_model(name, **options):
@@ -130,15 +142,24 @@ BUILDERS = {
     "efficientnet": [partial(torchvision_model, "efficientnet_b0", num_classes=50)],
     "convnext": [convnext],
     "swin": [partial(swin, 1), partial(swin, 2)],
-    "vit": [vit, partial(vit, representation_size=48)],
+    "vit": [vit, partial(vit, representation_size=48), vit_with_stem],
     "retinanet_heads": [retinanet_head, partial(retinanet_head, partial(nn.GroupNorm, 8))],
     "resnet+retinanet_heads": [retinanet],
-    "timm_vit": [timm_vit, partial(timm_vit, global_pool="map"), distilled],
-    "timm_vit_jax": [partial(timm_vit, "jax")],
-    "timm_vit_jax_nlhb": [partial(timm_vit, "jax_nlhb")],
-    "timm_vit_moco": [partial(timm_vit, "moco")],
-    "timm_efficientnet": [partial(timm_model, "efficientnet_lite0", num_classes=50)],
-    "beit": [beit],
+    "timm_vit": [
+        timm_vit,
+        partial(timm_vit, global_pool="map"),
+        partial(timm_vit, num_classes=0),
+        *(partial(gated_vit, layer) for layer in ("SwiGLUPacked", "SwiGLU")),
+        distilled,
+    ],
+    "timm_vit_jax": [partial(timm_vit, "jax"), partial(timm_vit, "jax", num_classes=0), partial(distilled, "jax")],
+    "timm_vit_jax_nlhb": [partial(timm_vit, "jax_nlhb"), partial(distilled, "jax_nlhb")],
+    "timm_vit_moco": [partial(timm_vit, "moco"), partial(distilled, "moco")],
+    "timm_efficientnet": [
+        partial(timm_model, name, num_classes=50)
+        for name in ("efficientnet_lite0", "efficientnet_cc_b0_4e", "mobilenetv4_hybrid_medium")
+    ],
+    "beit": [beit, partial(beit, num_classes=0)],
     "gpt2": [gpt2],
     "bert": [bert],
     "t5": [
@@ -149,7 +170,11 @@ BUILDERS = {
     "llama": [
         llama,
         partial(llama, attention_bias=True, tie_word_embeddings=True),
-        *(partial(llama, f"{name}ForCausalLM") for name in ("Mistral", "Qwen2", "Phi3", "Olmo2", "Gemma", "Gemma2")),
+        *(
+            partial(llama, f"{name}ForCausalLM")
+            for name in ("Mistral", "Qwen2", "Phi3", "Olmo", "Olmo2", "Gemma", "Gemma2", "Mixtral")
+        ),
+        partial(llama, "Qwen3MoeForCausalLM", num_experts=4, moe_intermediate_size=24),
     ],
     "clip": [clip],
 }
@@ -165,6 +190,8 @@ COVERED = {
     "timm_vit": [partial(timm_model, name) for name in ("vit_base_patch16_224", "vit_small_patch14_dinov2")],
     "timm_vit_jax": [partial(timm_model, "vit_base_patch16_224")],
     "timm_vit_moco": [partial(timm_model, "deit_small_patch16_224")],
-    "timm_efficientnet": [partial(timm_model, name) for name in ("tf_efficientnetv2_s", "mobilenetv3_large_100")],
+    "timm_efficientnet": [
+        partial(timm_model, name) for name in ("tf_efficientnetv2_s", "mobilenetv3_large_100", "efficientnet_b0_gn")
+    ],
     "beit": [partial(timm_model, "beit_base_patch16_224"), partial(timm_model, "beitv2_large_patch16_224")],
 }

@@ -101,3 +101,29 @@ def test_facts_can_be_asked_again_after_an_error():
     for _ in range(2):
         with pytest.raises(ExpressionError, match="divides by zero"):
             number(parse("a"), facts)
+
+
+LAYERS = {  # all of whose channels are a number of times as many as the base's
+    "Linear": lambda width: nn.Linear(width, 3 * width),
+    "Conv": lambda width: nn.Conv2d(width, 2 * width, 3),
+    "grouped": lambda width: nn.Conv2d(width, width, 3, groups=4),
+    "depthwise": lambda width: nn.Conv2d(width, 2 * width, 3, groups=width),
+    "transposed": lambda width: nn.ConvTranspose2d(width, width // 2, 4, 2),
+    "transposed in groups": lambda width: nn.ConvTranspose1d(width, 2 * width, 4, 2, groups=2),
+    "attention": lambda width: nn.MultiheadAttention(width, 2),
+    "LSTM": lambda width: nn.LSTM(width, width),
+    "GRU": lambda width: nn.GRU(7, width),
+    "Conv1D": lambda width: pytest.importorskip("transformers").pytorch_utils.Conv1D(4 * width, width),
+}
+
+
+@pytest.mark.parametrize("fans", ["torch", "effective"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_base_fans_are_counted_as_the_models_are(layer, fans):
+    base, model = (survey(LAYERS[layer](width)) for width in (8, 32))
+    shapes = {slot.name: list(slot.shape) for slot in base.slots}
+    laid = Ground(load_recipe({"rules": {"*": "zeros"}, "fans": fans, "base": shapes}), model)
+    for slot, other in zip(model.slots, base.slots, strict=True):
+        facts = laid.facts(slot, {})
+        own = laid.counted(other)
+        assert (facts["base_fan_in"], facts["base_fan_out"]) == (own.fan_in, own.fan_out), slot.name
