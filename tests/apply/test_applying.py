@@ -443,8 +443,9 @@ def test_integer_buffers_are_skipped_and_parameters_refused():
     model = convnet()
     report = initframe.reinit(model, rules({"*": {"init": "ones", "kind": "any"}}))
     assert "1.num_batches_tracked" in report.plan.skipped
+    model.codes = nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False)
     with pytest.raises(ResolveError, match="holds int64 numbers"):
-        initframe.resolve(rules(w="ones"), {"w": torch.zeros(3, dtype=torch.int64)})
+        initframe.resolve(rules(codes="ones"), model)
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------
