@@ -50,10 +50,10 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     if problems := list(_problems(spec)):
         raise SourceError(*problems)
     checkpoint = spec.get("checkpoint")
-    weights = None if checkpoint else spec.get("weights")
+    weights = spec.get("weights") if checkpoint is None else None
     model = _SOURCES[spec["source"]](spec["name"], weights, spec.get("arguments") or {})
-    if checkpoint:
-        load_checkpoint(model, Path(checkpoint))
+    if checkpoint is not None:
+        load_checkpoint(model, Path(os.path.expanduser(checkpoint)))  # noqa: PTH111  # Path's own fails for ~nobody
     return model
 
 
@@ -95,8 +95,8 @@ def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
         yield f"unknown model.source {source!r}. {closest(str(source), _SOURCES)}"
     if not isinstance(given.get("name"), str):
         yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
-    if not isinstance(given.get("checkpoint"), str | None):
-        yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}."
+    if given.get("checkpoint") == "" or not isinstance(given.get("checkpoint"), str | None):
+        yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}. Without one, write null."
     if not isinstance(given.get("arguments") or {}, Mapping):
         yield f"model.arguments is a mapping of constructor arguments, got {given['arguments']!r}."
 
@@ -255,7 +255,8 @@ def check_memory(name: str, size: int) -> None:
     if size > memory:
         raise SourceError(
             f"{name} takes {size / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}. Make it smaller by its "
-            "config's own numbers, as in +model.arguments.num_hidden_layers=2; a plan needs no memory: dry_run=true."
+            "config's own numbers, as in +model.arguments.num_hidden_layers=2; dry_run=true plans it without memory, "
+            "unless trained values are asked for."
         )
 
 

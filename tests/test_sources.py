@@ -68,6 +68,15 @@ def test_a_checkpoint_takes_the_place_of_weights(tmp_path, monkeypatch):
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+def test_a_checkpoint_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trained = build(spec())
+    save_file(trained.state_dict(), tmp_path / "trained.safetensors")
+    model = build(spec(checkpoint="~/trained.safetensors"))
+    assert torch.equal(model.features[0].weight, trained.features[0].weight)
+    assert "~nobody_here/x.pt does not exist" in refused(spec(checkpoint="~nobody_here/x.pt"))
+
+
 def test_timm():
     pytest.importorskip("timm")
     model = build(spec("vit_tiny_patch16_224", "timm", arguments={"depth": 1, "num_classes": 3}))
@@ -141,6 +150,7 @@ REFUSED = {
     "an unknown argument": (spec(arguments={"clases": 3}), ["clases", "model.arguments"]),
     "a list of arguments": (spec(arguments=[3]), ["model.arguments is a mapping"]),
     "a number for a file": (spec(checkpoint=3), ["model.checkpoint is the path of a file"]),
+    "no file": (spec(checkpoint=""), ["model.checkpoint is the path of a file", "write null"]),
     "a target": (spec(_target_="os.system"), ["model._target_ is refused"]),
     "a target deep inside": (spec(arguments={"a": [{"_target_": "os.system"}]}), ["model.arguments.a[0]._target_"]),
     "an interpolation": (spec("${oc.env:HOME}"), ["reads nothing from outside"]),

@@ -54,7 +54,7 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
     """Lay the job's recipe over its model.
 
     The model is built without memory, unless it brings trained values, or the recipe leaves it some of those that its
-    constructor makes.
+    constructor makes, which a dry run has no use for.
 
     Args:
         job: the job's settings.
@@ -68,8 +68,10 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
         torch.manual_seed(job["seed"])  # what no rule touches comes from the model's constructor
         return sources.build(job["model"])
 
-    trained = job["model"].get("weights") or job["model"].get("checkpoint")
-    plan = resolve(job["init"], build()) if trained else resolve_deferred(job["init"], build)
+    if any(job["model"].get(key) is not None for key in ("weights", "checkpoint")):
+        plan = resolve(job["init"], build())
+    else:
+        plan = resolve_deferred(job["init"], build, only_read=job["dry_run"])
     return replace(plan, recipe=replace(plan.recipe, name=name))
 
 

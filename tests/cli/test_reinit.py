@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import alexnet, squeezenet1_1
 
 import initframe
-from initframe.cli import job
+from initframe.cli import job, reinit
 from initframe.cli.screen import say
 from tests.cli.conftest import SMALL
 
@@ -87,6 +87,15 @@ def test_a_dry_run_writes_nothing(command):
     assert left.files == []
     assert "SqueezeNet × xavier_relu: 52 tensors" in left.out
     assert "nothing was written" in left.out
+
+
+@pytest.mark.parametrize("init", ["xavier_relu", "zeros_bias", "normal_001", "shrink_perturb"])
+def test_a_dry_run_needs_no_memory_and_shows_the_same_plan(command, monkeypatch, init):
+    plans, planned = [], reinit.planned
+    monkeypatch.setattr(reinit, "planned", lambda *job: plans.append(planned(*job)) or plans[-1])
+    left = command(*SMALL, f"init={init}", "dry_run=true")
+    assert all(parameter.is_meta for parameter in plans[0].model.parameters())
+    assert left.out.startswith(str(initframe.resolve(init, squeezenet1_1())))
 
 
 def test_a_dry_run_leaves_a_folder_that_was_there(command, user_folder):
