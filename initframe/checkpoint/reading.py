@@ -14,7 +14,7 @@ from initframe.fills.files import Entry, open_file
 def load_checkpoint(model: nn.Module, path: Path) -> None:
     """Load trained values into a model, in place.
 
-    The file is safetensors, or a ``.pt`` of plain tensors that ``torch.load(weights_only=True)`` takes: no other
+    The file is safetensors, or a ``.pt`` of plain tensors as ``torch.save`` has written it since torch 1.6: no other
     reader is tried, because a pickle can run code. Of a training state, ``state_dict`` or ``model`` is taken; names
     that a wrapper prefixed (``module.``, ``_orig_mod.``) lose the prefix.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import warnings
 import zipfile
@@ -130,6 +131,52 @@ def test_half_a_file(tmp_path, way, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
     assert refused(path)
+
+
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_one_wrong_byte_of_any_part_that_is_read(tmp_path, place):
+    whole = save(net().state_dict(), tmp_path / "file.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "file.pt") as archive:
+        read = [info for info in archive.infolist() if info.filename.startswith(("file/data.pkl", "file/data/"))]
+    assert len(read) == 1 + len(net().state_dict())
+    for info in read:
+        name, extra = struct.unpack_from("<HH", whole, info.header_offset + 26)
+        begin = info.header_offset + 30 + name + extra
+        wrong = bytearray(whole)
+        wrong[begin + round(place * (info.file_size - 1))] ^= 1
+        (tmp_path / "wrong.pt").write_bytes(wrong)
+        message = refused(tmp_path / "wrong.pt")
+        assert "is corrupt" in message
+        assert info.filename in message
+
+
+def test_a_file_without_sums(tmp_path):
+    trained, model = net(), net()
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(compute_crc32=False)
+    try:
+        save(trained.state_dict(), tmp_path / "file.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    load_checkpoint(model, tmp_path / "file.pt")
+    assert torch.equal(model[0].weight, trained[0].weight)
+
+
+def test_parts_that_lie_over_each_other(tmp_path):
+    path = save({"0.weight": torch.zeros(1000)}, tmp_path / "file.pt")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist += 3 * [archive.getinfo("file/data/0")]
+        archive._didModify = True
+    assert "larger than the whole" in refused(path)
+
+
+def test_the_format_before_torch_1_6(tmp_path):
+    path = save(net().state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    message = refused(path)
+    assert "format before 1.6" in message
+    (line,) = re.findall(r"torch\.save\(.*\)", message)
+    eval(line, {"torch": torch, "old": path, "new": tmp_path / "new.pt"})
+    load_checkpoint(net(), tmp_path / "new.pt")
 
 
 def test_a_zip_file_of_something_else(tmp_path):
