@@ -176,7 +176,10 @@ def _plugin(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     """A model that a plugin registered."""
     _refuse_weights("plugin", weights)
     _check_name("plugins=[…]", name, _OWN)
-    return _built("plugin", name, lambda: _OWN[name](**arguments))
+    made: object = _built("plugin", name, lambda: _OWN[name](**arguments))
+    if not isinstance(made, nn.Module):
+        raise SourceError(f"the plugin's {name} gives {made!r}, no torch.nn.Module. Return the model that it builds.")
+    return made
 
 
 _SOURCES: dict[str, Callable[[str, Any, Arguments], nn.Module]] = {

@@ -184,6 +184,36 @@ WRONG = {
 }
 
 
+NETS = {
+    "five": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 5)), "shape [20, 5] for 20 images, not ten for each"),
+    "flat": (lambda: nn.Sequential(nn.Flatten(0), nn.Linear(15680, 10)), "shape [10] for 20 images"),
+    "tuple": (lambda: nn.Sequential(nn.Flatten(), nn.LSTM(784, 10)), "gives a tuple, not ten numbers"),
+    "embedding": (lambda: nn.Embedding(3, 10), "images of shape [20, 1, 28, 28]: RuntimeError"),
+    "unready": (
+        lambda: nn.ModuleList([nn.Linear(1, 1)]),
+        "28, 28]: NotImplementedError",
+    ),
+    "one at a time": (
+        lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10)),
+        "does not read images of shape [1, 1, 28, 28]: ValueError: Expected more than 1 value",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_that_reads_no_digits(run, capsys, monkeypatch, name):
+    build, fact = NETS[name]
+    monkeypatch.setitem(sources._OWN, name, build)
+    images = "images=81" if name == "one at a time" else "images=100"  # 65 to train on: a batch of 64, and one of 1
+    arguments = ["~experiment", "+starts.own=null", "model=plugin", f"model.name={name}", images]
+    with pytest.raises(SystemExit):
+        run(train.main, *arguments, "hydra.run.dir=run")
+    said = capsys.readouterr().err
+    assert fact in said
+    assert "such as model=digits_cnn" in said
+    assert not Path("run").exists()
+
+
 @pytest.mark.parametrize("argument", WRONG)
 def test_what_a_user_gets_wrong(run, capsys, argument):
     with pytest.raises(SystemExit) as left:

@@ -129,6 +129,14 @@ def test_a_model_of_a_plugin(monkeypatch):
     assert "Closest: mine" in refused(spec("mien", "plugin"))
 
 
+@pytest.mark.parametrize("made", [None, 3, nn.Linear], ids=str)
+def test_a_plugin_that_builds_no_model(monkeypatch, made):
+    monkeypatch.setattr(sources, "_OWN", {})
+    sources.model("none")(lambda: made)
+    message = refused(spec("none", "plugin"))
+    assert f"none gives {made!r}, no torch.nn.Module" in message
+
+
 @pytest.mark.parametrize("source", ["timm", "transformers", "digits"])
 def test_a_package_that_is_not_installed(monkeypatch, source):
     def missing(name, *rest):
