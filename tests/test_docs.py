@@ -141,6 +141,11 @@ def test_every_link_into_the_repository_leads_somewhere(page):
         assert ((ROOT / page).parent / target).exists(), target
 
 
+def test_the_readme_shows_the_preset_that_it_names():
+    shown = next(block.text for block in blocks("README.md") if block.language == "yaml")
+    assert shown == presets()["xavier_relu"].read_text(encoding="utf-8")
+
+
 # --- the page of initializers ----------------------------------------------------------------------------------------
 
 HEAD = """# Initializers
