@@ -114,6 +114,9 @@ def test_xavier_vs_kaiming_is_a_multirun_with_a_table_over_all(run):
     assert sorted(path.parent.name for path in Path("sweep").rglob("results.json")) == ["0", "1", "2"]
     assert "Over 3 runs" in out
     assert list(results("sweep/0/results.json")) == ["xavier", "kaiming"]
+    again = run(train.main, "experiment=xavier_vs_kaiming", "images=100", "hydra.sweep.dir=sweep", "seed=5,6")
+    assert "Over 2 runs" in again
+    assert "Over 3 runs" not in again  # the third is of the sweep before
 
 
 def test_a_lottery_ticket_has_three_rows(run):

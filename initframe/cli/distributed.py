@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from initframe.checkpoint import replacing
-from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory
+from initframe.cli.folders import output_directory
+from initframe.cli.job import chosen, hydra_job, import_plugins
 from initframe.cli.reinit import FILES, WANTED, planned, write
 from initframe.cli.screen import say, width
 from initframe.cli.settings import settings

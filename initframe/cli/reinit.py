@@ -14,7 +14,8 @@ from torch import nn
 
 from initframe import sources
 from initframe.checkpoint import replacing, save_tensors
-from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory, overrides
+from initframe.cli.folders import output_directory
+from initframe.cli.job import chosen, hydra_job, import_plugins, overrides
 from initframe.cli.screen import filling, say, width
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.deferred import materialize, resolve_deferred

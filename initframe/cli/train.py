@@ -20,7 +20,8 @@ from initframe import sources
 from initframe.apply import apply
 from initframe.checkpoint import replacing
 from initframe.cli.digits import Digits, load_digits
-from initframe.cli.job import hydra_job, import_plugins, output_directory, siblings
+from initframe.cli.folders import output_directory, siblings
+from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.screen import progress, say
 from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, SIZE, settings
 from initframe.errors import InitframeError, closest

@@ -186,6 +186,15 @@ def test_a_multirun_says_which_job_failed(command):
     assert left.code == 1
     assert "error: job 1 (" in left.err
     assert "seed=-1" in left.err
+    assert left.files == []
+
+
+@pytest.mark.parametrize("place", ["multirun", "{here}/elsewhere"])
+@pytest.mark.parametrize("wrong", ["init=xavier_relu,nope", "seed=0,", "model.name=nope"])
+def test_a_multirun_that_fails_leaves_nothing(command, tmp_path, wrong, place):
+    left = command(*SMALL, "-m", "dry_run=true", wrong, f"hydra.sweep.dir={place.format(here=tmp_path)}")
+    assert left.code == 1
+    assert left.files == []
 
 
 def test_bugs_keep_their_traceback(command, monkeypatch):
