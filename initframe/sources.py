@@ -152,13 +152,34 @@ def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     bare = {kind: _listed(found)[0] for kind, found in auto.MODEL_MAPPING_NAMES.items()}
     _check_name("transformers", name, {*bare, *classes})
 
+    def configured() -> Any:
+        return transformers.AutoConfig.for_model(classes.get(name, name), **arguments)
+
     def make() -> nn.Module:
-        config = transformers.AutoConfig.for_model(classes.get(name, name), **arguments)
-        made: nn.Module = getattr(transformers, bare.get(name, name))(config)
+        made: nn.Module = getattr(transformers, bare.get(name, name))(configured())
         return made
 
+    if ignored := list(_ignored(_built("transformers", name, configured), arguments)):
+        raise SourceError(*ignored)
     _check_size(name, make)
     return _built("transformers", name, make)
+
+
+def _ignored(config: Any, arguments: Arguments, path: str = "model.arguments") -> Iterator[str]:
+    """Arguments that a config of transformers takes without a word, and no model reads: it has no such number."""
+    try:
+        usual = type(config)()
+    except Exception:  # noqa: BLE001  # some are made of others, and know no usual ones
+        return
+    known = {*vars(usual), *usual.attribute_map}
+    parts = {key: part for key, part in vars(config).items() if hasattr(part, "attribute_map")}
+    inside = {f"{key}.{name}" for key, part in parts.items() for name in (*vars(part), *part.attribute_map)}
+    for key, value in arguments.items():
+        if key in vars(config) and key not in known and key not in dir(type(config)):
+            hint = closest(key, (name for name in known | inside if not name.startswith("_")))
+            yield f"{path}.{key}: {type(config).__name__} has no {key}. {hint}".rstrip()
+        elif key in parts and isinstance(value, Mapping):
+            yield from _ignored(parts[key], value, f"{path}.{key}")
 
 
 def _digits(name: str, weights: Any, arguments: Arguments) -> nn.Module:
@@ -225,7 +246,7 @@ def _built(source: str, name: str, make: Callable[[], nn.Module]) -> nn.Module:
         ) from error
     except Exception as error:
         raise SourceError(
-            f"{source} cannot build {name}: {type(error).__name__}: {error}. "
+            f"{source} cannot build {name}: {type(error).__name__}: {str(error).rstrip('.')}. "
             "Look at model.arguments, which are the constructor's."
         ) from error
 

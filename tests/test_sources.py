@@ -108,6 +108,41 @@ def test_transformers_from_a_config(name, made, monkeypatch):
     assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
 
 
+MISSPELT = {
+    "bert": ({"num_hiden_layers": 1}, "BertConfig has no num_hiden_layers. Closest: num_hidden_layers"),
+    "gpt2": ({"layer": 1}, "GPT2Config has no layer. Closest: "),
+    "clip": ({"num_hidden_layers": 1}, "text_config.num_hidden_layers"),
+    "CLIPModel": (
+        {"text_config": {"num_hiden_layers": 1}},
+        "model.arguments.text_config.num_hiden_layers: CLIPTextConfig has no num_hiden_layers. Closest: num_hidden",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_transformers_takes_no_argument_without_a_use(name):
+    pytest.importorskip("transformers")
+    arguments, message = MISSPELT[name]
+    assert message in refused(spec(name, "transformers", arguments=arguments))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gpt2", {**TINY, "num_labels": 3, "dtype": "float32", "attn_implementation": "eager"}),
+        ("gpt2", {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}),  # attribute_map
+        (
+            "llama",
+            {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 8, "rope_theta": 1e4},
+        ),  # an old name
+    ],
+)
+def test_arguments_of_a_config_have_several_names(name, arguments):
+    pytest.importorskip("transformers")
+    with torch.device("meta"):
+        assert build(spec(name, "transformers", arguments=arguments))
+
+
 def test_a_model_larger_than_the_machine():
     pytest.importorskip("transformers")
     message = refused(spec("llama", "transformers", arguments={"hidden_size": 1 << 16, "intermediate_size": 1 << 18}))
