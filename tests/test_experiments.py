@@ -17,8 +17,8 @@ import initframe
 import initframe.cli.gap  # registers its law for good, whichever test comes first
 from initframe import sources
 from initframe.cli import reinit, train
-from initframe.cli.choices import about
 from initframe.cli.digits import load_digits
+from initframe.cli.groups import about
 from initframe.recipe.presets import conf_directory
 
 EXPERIMENTS = sorted(path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from initframe.cli.choices import choices
+from initframe.cli.chosen import check_choices
 from initframe.cli.complaints import one_message
 from initframe.cli.config_files import bounded_config_files
 from initframe.cli.folders import leave_nothing, output_directory
@@ -36,16 +37,17 @@ def hydra_job(name: str, run: Callable[[Any], None]) -> None:
 
     def guarded(config: Any) -> None:
         try:
-            with one_message(traceback, _which_job()):
+            with one_message(name, traceback, _which_job()):
+                check_choices(name)
                 run(config)
         finally:
             leave_nothing(output_directory())
 
     guarded.__module__ = run.__module__
-    OmegaConf.register_new_resolver("initframe.choices", choices, replace=True)  # for the template of --help
+    OmegaConf.register_new_resolver("initframe.choices", lambda: choices(name), replace=True)  # for --help
     speakable()
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
-    with one_message(traceback), _terminable(), _handed_on(), bounded_config_files(), silent_sweeper():
+    with one_message(name, traceback), _terminable(), _handed_on(), bounded_config_files(), silent_sweeper():
         hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=name)(guarded)()
 
 
@@ -70,28 +72,6 @@ def import_plugins(names: list[str]) -> None:
                 f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}. "
                 "Name a module that is installed or lies in the current directory."
             ) from error
-
-
-def chosen(group: str) -> str:
-    """What was chosen in a config group: ``xavier_relu``; ``xavier_relu+head_small`` where one lies over the other.
-
-    Where an experiment was chosen, its name says more: it may hold parts of the group itself.
-    """
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-
-    made = HydraConfig.get().runtime.choices
-    lists = [text.partition("=")[2].strip("[]") for text in overrides() if text.startswith(f"{group}=[")]
-    name = made.get("experiment") or made.get(group) or "".join(lists[-1:]).replace(",", "+") or "recipe"
-    starts = (f"{group}.", f"{group}=") if made.get("experiment") else (f"{group}.",)
-    changed = any(text.lstrip("+~").startswith(starts) for text in overrides())
-    return f"{name}, changed" if changed else name
-
-
-def overrides() -> list[str]:
-    """What the command line changed."""
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-
-    return list(HydraConfig.get().overrides.task)
 
 
 def _which_job() -> str:

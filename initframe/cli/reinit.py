@@ -14,8 +14,9 @@ from torch import nn
 
 from initframe import sources
 from initframe.checkpoint import replacing, save_tensors
+from initframe.cli.chosen import chosen, overrides
 from initframe.cli.folders import output_directory
-from initframe.cli.job import chosen, hydra_job, import_plugins, overrides
+from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.screen import filling, say, width
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.deferred import materialize, resolve_deferred

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from initframe.cli import train
 from tests.cli.conftest import SMALL
 
 ONE_LINE = {
@@ -18,6 +19,10 @@ ONE_LINE = {
     "init=[xavier_relu,head_smal]": ["unknown init 'head_smal'", "Closest: head_small"],
     "init=recipes/mine.yaml": ["there is no file recipes/mine.yaml"],
     "init=null": ["init=xavier_relu"],
+    "init=": ["init is empty", "init=xavier_relu"],
+    "model=": ["model is empty", "model=resnet18"],
+    "experiment=": ["experiment is empty"],
+    "+init=xavier_relu": ["there is one init already", "without the +"],
     "~init": ["init is missing"],
     "init.rules.weight.gain=2": ["unknown key init.rules.weight", "Closest: weights"],
     "~init.rules.bias": ["init.rules.bias"],
@@ -34,6 +39,8 @@ ONE_LINE = {
     "+model.arguments.version=${oc.env:INITFRAME_SECRET}": ["reads nothing from outside"],
     # the model
     "model=alexnett": ["unknown model 'alexnett'", "Closest: alexnet"],
+    "model=resnet34": ["unknown model 'resnet34'", "model=torchvision model.name=resnet34"],
+    "model=[alexnet,resnet18]": ["one model, got alexnet, resnet18", "-m model=alexnet,resnet18"],
     "model=torchvision": ["model.name is missing"],
     "model.name=squeezenet1_2": ["torchvision has no model 'squeezenet1_2'", "squeezenet1_1"],
     "model.source=torchvisoin": ["unknown model.source", "Closest: torchvision"],
@@ -47,9 +54,13 @@ ONE_LINE = {
     "experimnt=digits": ["unknown key experimnt", "Closest: experiment"],
     "experiment=nothing_like_it": ["unknown experiment 'nothing_like_it'"],
     "+sed=3": ["unknown setting sed", "Closest: seed"],
-    "seed": ["cannot read 'seed'"],
+    "freeze=[]": ["initframe-reinit has no freeze, initframe-train has."],
+    "+starts.x=zeros_bias": ["initframe-reinit has no starts, initframe-train has."],
+    "seed": ["cannot read 'seed'", "no NAME=VALUE"],
     "init.rules.head={match:": ["cannot read", "Quote the whole argument"],
-    "init.rules.weights.gain=sqrt(2)": ["cannot read", "parentheses once more"],
+    "init.rules.weights.gain=sqrt(2)": ["cannot read", """Write 'init.rules.weights.gain="sqrt(2)"'"""],
+    "model.checkpoint=~/größe.pt": ["cannot read", """Write 'model.checkpoint="~/größe.pt"'"""],
+    "model.checkpoint=epoch=3.ckpt": ["cannot read", """Write 'model.checkpoint="epoch=3.ckpt"'"""],
     "init.rules.features.*.weight.gain=1": ["cannot read", "a rule's name can"],
     "seed=-1": ["seed is an integer from 0 to 2**64 - 1, got -1"],
     "seed=18446744073709551616": ["seed is an integer"],
@@ -73,6 +84,30 @@ def test_one_wrong_argument(refused, monkeypatch, argument):
     assert "s3cr3t" not in message
     for part in ONE_LINE[argument]:
         assert part in message
+
+
+OF_REINIT = ["init=xavier_relu", "+init=xavier_relu", "init=", "init.rules.weights.gain=2", "init=[xavier_relu]"]
+
+
+@pytest.mark.parametrize("argument", OF_REINIT)
+def test_train_says_where_its_recipes_are(refused, argument):
+    message = refused(argument, main=train.main)
+    assert "initframe-train has no init, initframe-reinit has. Its recipes are starts: +starts.NAME=RECIPE" in message
+
+
+def test_an_experiment_of_ones_own_for_the_other_command(refused, user_folder):
+    user_folder("mine/experiment/quick.yaml", "# @package _global_\ndefaults:\n  - override /init: head_small\n")
+    message = refused("--config-dir=mine", "experiment=quick", main=train.main)
+    assert "experiment=quick is for another command: initframe-train has no init" in message
+
+
+@pytest.mark.parametrize("chosen", ["xavier_relu", "[zeros_bias,xavier_relu]"])
+def test_a_recipe_of_ones_own_by_the_name_of_ours(refused, command, user_folder, chosen):
+    user_folder("mine/init/xavier_relu.yaml", "rules: {}\n")
+    message = refused(*SMALL, "--config-dir=mine", f"init={chosen}")
+    assert "there are two init=xavier_relu" in message
+    assert "init=mine/init/xavier_relu.yaml" in message
+    assert command(*SMALL, "--config-dir=mine", "init=zeros_bias", "dry_run=true").code == 0
 
 
 def test_all_problems_of_a_recipe_come_in_one_message(refused):
