@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import nn
 
+import initframe
 from initframe.checkpoint import load_checkpoint, save_tensors
 from initframe.errors import SourceError
 from initframe.fills import files
@@ -49,6 +51,9 @@ WAYS = {
     "data parallel": lambda state, path: save({f"module.{name}": value for name, value in state.items()}, path),
     "compiled, data parallel": lambda state, path: save({f"_orig_mod.module.{n}": v for n, v in state.items()}, path),
     "compiled, safetensors": lambda state, path: save_file({f"_orig_mod.{n}": v for n, v in state.items()}, path),
+    "Lightning": lambda state, path: save(
+        {"state_dict": {f"model.{n}": v for n, v in state.items()}, "epoch": 1}, path
+    ),
     "before batches were counted": lambda state, path: save(
         {name: value for name, value in state.items() if "num_batches" not in name}, path
     ),
@@ -99,6 +104,21 @@ def test_what_does_not_fit(tmp_path):
     assert "it has no 0.bias. Closest: 0.bais" in message
     assert "the model has no 0.bais. Closest: 0.bias" in message
     assert "1.num_batches_tracked is torch.float32 in it, torch.int64 in the model." in message
+    assert "+model.arguments.num_classes=10" in message
+
+
+def test_what_fits_is_taken_by_the_rule_that_the_message_names(tmp_path):
+    trained, model = net(), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(2))
+    path = save(trained.state_dict(), tmp_path / "file.pt")
+    (rule,) = re.findall(r"\{match.*\}", refused(path, model))
+    rules = {"file": yaml.safe_load(rule)}
+    plan = initframe.resolve({"rules": {"all": {"match": "*", "init": "torch_default"}, **rules}}, model)
+    assert {a.slot.name for a in plan.assignments if a.rule.name == "file"} == {"1.weight", "1.bias"}
+
+
+def test_names_that_begin_alike_and_fit_in_no_way(tmp_path):
+    state = {f"model.{name}": value for name, value in nn.Linear(3, 2).state_dict().items()}
+    assert "the model has no model.weight" in refused(save(state, tmp_path / "file.pt"))
 
 
 def test_many_misfits_are_counted(tmp_path):
