@@ -251,3 +251,4 @@ def test_what_another_recipe_left_behind(refused):
     message = refused(*SMALL, "init.rules.weights.init=normal")
     assert "unknown argument 'gain'" in message
     assert "~init.rules.weights.gain" in message
+    assert "rules of the same name become one" in refused(*SMALL, "init=[xavier_relu,kaiming_relu]")

@@ -150,6 +150,16 @@ def test_overrides(command):
     assert "normal(0, 0.001)" in laid_over
 
 
+def test_rules_of_one_name_become_one_and_others_lie_over_each_other(command, user_folder):
+    for name in ("weights", "one_layer"):
+        user_folder(f"{name}.yaml", f"rules:\n  {name}: {{match: classifier.1.weight, init: xavier_normal}}\n")
+    merged = plan_of(command, *SMALL, "init=[xavier_relu,weights.yaml]")
+    assert "Untouched (25)" in merged
+    over = plan_of(command, *SMALL, "init=[xavier_relu,one_layer.yaml]")
+    assert "'one_layer' over 'weights' on 1 tensor" in over
+    assert "Untouched" not in over
+
+
 def test_any_model_of_torchvision(command):
     assert "ShuffleNetV2 ×" in plan_of(command, "model=torchvision", "model.name=shufflenet_v2_x0_5")
 
