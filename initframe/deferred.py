@@ -97,12 +97,13 @@ def materialize(
     return apply(plan, seed, module=model, **options)
 
 
-def resolve_deferred(recipe: Written, build: Callable[[], nn.Module]) -> Plan:
+def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:
     """Lay a recipe over a model that is built without memory; or with it, where the constructor's numbers are needed.
 
     Args:
         recipe: whatever :func:`initframe.resolve` takes.
         build: builds the model, the same every time it is called.
+        only_read: whether the plan is to be read and not applied, and needs nobody's numbers.
 
     Returns:
         The plan, to be given to :func:`materialize` with its own model.
@@ -121,7 +122,7 @@ def resolve_deferred(recipe: Written, build: Callable[[], nn.Module]) -> Plan:
     except Exception:  # noqa: BLE001  # a constructor may read what is not there; the real one says what is wrong, if any
         return resolve(recipe, build())
     plan = resolve(recipe, model)
-    return resolve(recipe, build()) if uncovered(plan, model) else plan
+    return resolve(recipe, build()) if not only_read and uncovered(plan, model) else plan
 
 
 def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], None]:

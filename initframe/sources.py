@@ -50,10 +50,10 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     if problems := list(_problems(spec)):
         raise SourceError(*problems)
     checkpoint = spec.get("checkpoint")
-    weights = None if checkpoint else spec.get("weights")
+    weights = spec.get("weights") if checkpoint is None else None
     model = _SOURCES[spec["source"]](spec["name"], weights, spec.get("arguments") or {})
-    if checkpoint:
-        load_checkpoint(model, Path(checkpoint))
+    if checkpoint is not None:
+        load_checkpoint(model, Path(os.path.expanduser(checkpoint)))  # noqa: PTH111  # Path's own fails for ~nobody
     return model
 
 
@@ -95,8 +95,8 @@ def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
         yield f"unknown model.source {source!r}. {closest(str(source), _SOURCES)}"
     if not isinstance(given.get("name"), str):
         yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
-    if not isinstance(given.get("checkpoint"), str | None):
-        yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}."
+    if given.get("checkpoint") == "" or not isinstance(given.get("checkpoint"), str | None):
+        yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}. Without one, write null."
     if not isinstance(given.get("arguments") or {}, Mapping):
         yield f"model.arguments is a mapping of constructor arguments, got {given['arguments']!r}."
 
@@ -152,13 +152,34 @@ def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     bare = {kind: _listed(found)[0] for kind, found in auto.MODEL_MAPPING_NAMES.items()}
     _check_name("transformers", name, {*bare, *classes})
 
+    def configured() -> Any:
+        return transformers.AutoConfig.for_model(classes.get(name, name), **arguments)
+
     def make() -> nn.Module:
-        config = transformers.AutoConfig.for_model(classes.get(name, name), **arguments)
-        made: nn.Module = getattr(transformers, bare.get(name, name))(config)
+        made: nn.Module = getattr(transformers, bare.get(name, name))(configured())
         return made
 
+    if ignored := list(_ignored(_built("transformers", name, configured), arguments)):
+        raise SourceError(*ignored)
     _check_size(name, make)
     return _built("transformers", name, make)
+
+
+def _ignored(config: Any, arguments: Arguments, path: str = "model.arguments") -> Iterator[str]:
+    """Arguments that a config of transformers takes without a word, and no model reads: it has no such number."""
+    try:
+        usual = type(config)()
+    except Exception:  # noqa: BLE001  # some are made of others, and know no usual ones
+        return
+    known = {*vars(usual), *usual.attribute_map}
+    parts = {key: part for key, part in vars(config).items() if hasattr(part, "attribute_map")}
+    inside = {f"{key}.{name}" for key, part in parts.items() for name in (*vars(part), *part.attribute_map)}
+    for key, value in arguments.items():
+        if key in vars(config) and key not in known and key not in dir(type(config)):
+            hint = closest(key, (name for name in known | inside if not name.startswith("_")))
+            yield f"{path}.{key}: {type(config).__name__} has no {key}. {hint}".rstrip()
+        elif key in parts and isinstance(value, Mapping):
+            yield from _ignored(parts[key], value, f"{path}.{key}")
 
 
 def _digits(name: str, weights: Any, arguments: Arguments) -> nn.Module:
@@ -176,7 +197,10 @@ def _plugin(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     """A model that a plugin registered."""
     _refuse_weights("plugin", weights)
     _check_name("plugins=[…]", name, _OWN)
-    return _built("plugin", name, lambda: _OWN[name](**arguments))
+    made: object = _built("plugin", name, lambda: _OWN[name](**arguments))
+    if not isinstance(made, nn.Module):
+        raise SourceError(f"the plugin's {name} gives {made!r}, no torch.nn.Module. Return the model that it builds.")
+    return made
 
 
 _SOURCES: dict[str, Callable[[str, Any, Arguments], nn.Module]] = {
@@ -222,7 +246,7 @@ def _built(source: str, name: str, make: Callable[[], nn.Module]) -> nn.Module:
         ) from error
     except Exception as error:
         raise SourceError(
-            f"{source} cannot build {name}: {type(error).__name__}: {error}. "
+            f"{source} cannot build {name}: {type(error).__name__}: {str(error).rstrip('.')}. "
             "Look at model.arguments, which are the constructor's."
         ) from error
 
@@ -255,7 +279,8 @@ def check_memory(name: str, size: int) -> None:
     if size > memory:
         raise SourceError(
             f"{name} takes {size / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}. Make it smaller by its "
-            "config's own numbers, as in +model.arguments.num_hidden_layers=2; a plan needs no memory: dry_run=true."
+            "config's own numbers, as in +model.arguments.num_hidden_layers=2; dry_run=true plans it without memory, "
+            "unless trained values are asked for."
         )
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,7 @@ COMMANDS = {
 }
 ELSEWHERE = (
     "python3 -m venv",  # .ci/run
+    "source .venv/bin/activate",  # .ci/run
     ".venv/bin/",  # .ci/run
     'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
     "python benchmarks/",  # their numbers mean nothing on a busy machine
@@ -130,6 +132,8 @@ def test_every_block_of_a_page_runs(page, away, monkeypatch):
             for line in block.text.replace("\\\n", "").splitlines():
                 if line and not line.startswith("#"):
                     run_line(line, monkeypatch)
+        elif block.language == "toml":
+            tomllib.loads(block.text)
         else:
             assert block.language in ("text", "toctree", "")
 
@@ -139,6 +143,11 @@ def test_every_link_into_the_repository_leads_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_readme_shows_the_preset_that_it_names():
+    shown = next(block.text for block in blocks("README.md") if block.language == "yaml")
+    assert shown == presets()["xavier_relu"].read_text(encoding="utf-8")
 
 
 # --- the page of initializers ----------------------------------------------------------------------------------------

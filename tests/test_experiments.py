@@ -17,8 +17,8 @@ import initframe
 import initframe.cli.gap  # registers its law for good, whichever test comes first
 from initframe import sources
 from initframe.cli import reinit, train
-from initframe.cli.choices import about
 from initframe.cli.digits import load_digits
+from initframe.cli.groups import about
 from initframe.recipe.presets import conf_directory
 
 EXPERIMENTS = sorted(path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))
@@ -120,6 +120,9 @@ def test_xavier_vs_kaiming_is_a_multirun_with_a_table_over_all(run):
     assert sorted(path.parent.name for path in Path("sweep").rglob("results.json")) == ["0", "1", "2"]
     assert "Over 3 runs" in out
     assert list(results("sweep/0/results.json")) == ["xavier", "kaiming"]
+    again = run(train.main, "experiment=xavier_vs_kaiming", "images=100", "hydra.sweep.dir=sweep", "seed=5,6")
+    assert "Over 2 runs" in again
+    assert "Over 3 runs" not in again  # the third is of the sweep before
 
 
 def test_a_lottery_ticket_has_three_rows(run):
@@ -188,6 +191,36 @@ WRONG = {
     "freeze=conv": "freeze is a list",
     "experiment=head_only": "initframe-reinit, a new head",
 }
+
+
+NETS = {
+    "five": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 5)), "shape [20, 5] for 20 images, not ten for each"),
+    "flat": (lambda: nn.Sequential(nn.Flatten(0), nn.Linear(15680, 10)), "shape [10] for 20 images"),
+    "tuple": (lambda: nn.Sequential(nn.Flatten(), nn.LSTM(784, 10)), "gives a tuple, not ten numbers"),
+    "embedding": (lambda: nn.Embedding(3, 10), "images of shape [20, 1, 28, 28]: RuntimeError"),
+    "unready": (
+        lambda: nn.ModuleList([nn.Linear(1, 1)]),
+        "28, 28]: NotImplementedError",
+    ),
+    "one at a time": (
+        lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10)),
+        "does not read images of shape [1, 1, 28, 28]: ValueError: Expected more than 1 value",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_that_reads_no_digits(run, capsys, monkeypatch, name):
+    build, fact = NETS[name]
+    monkeypatch.setitem(sources._OWN, name, build)
+    images = "images=81" if name == "one at a time" else "images=100"  # 65 to train on: a batch of 64, and one of 1
+    arguments = ["~experiment", "+starts.own=null", "model=plugin", f"model.name={name}", images]
+    with pytest.raises(SystemExit):
+        run(train.main, *arguments, "hydra.run.dir=run")
+    said = capsys.readouterr().err
+    assert fact in said
+    assert "such as model=digits_cnn" in said
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize("argument", WRONG)

@@ -40,6 +40,14 @@ def small_nets() -> dict[str, nn.Module]:
         "an LSTM": nn.LSTM(5, 4, num_layers=2, bidirectional=True, proj_size=3),
         "a GRUCell": nn.GRUCell(5, 4),
         "a Transformer": nn.TransformerEncoderLayer(8, 2, 16),
+        "layers named after biases": nn.ModuleDict(
+            {
+                "debias_norm": nn.LayerNorm(4),
+                "bias_net": nn.GroupNorm(2, 4),
+                "bias": nn.Linear(4, 4),
+                "head_bias": nn.PReLU(4),
+            }
+        ),
         "an Embedding": nn.Embedding(10, 4, padding_idx=0),
         "AlexNet": models.alexnet(),
         "Swin": models.swin_t(),
@@ -53,7 +61,7 @@ def nets():
         return small_nets()
 
 
-@pytest.mark.parametrize("name", GENERIC)
+@pytest.mark.parametrize("name", [*GENERIC, "shrink_perturb"])
 def test_every_weight_and_every_bias_of_any_network(nets, name):
     for title, net in nets.items():
         plan = initframe.resolve(name, net)
@@ -61,7 +69,7 @@ def test_every_weight_and_every_bias_of_any_network(nets, name):
         for parameter, tensor in net.named_parameters():
             attribute = parameter.rpartition(".")[2]
             is_weight = "weight" in attribute and tensor.ndim > 1
-            is_bias = "bias" in attribute and tensor.ndim == 1
+            is_bias = "bias" in attribute and tensor.ndim == 1  # whatever the layer is called
             expected = "weights" if is_weight else "biases" if is_bias else None
             assert rules.get(parameter) == expected, f"{parameter} of {title}"
 
@@ -90,8 +98,10 @@ def test_padding_rows_stay_zero_and_norms_stay_one(name):
 
 
 def test_zeros_bias_is_about_biases_only(nets):
-    for title in ("a bare Linear", "AlexNet", "an LSTM", "attention"):
-        assert {a.rule.name for a in initframe.resolve("zeros_bias", nets[title]).assignments} == {"biases"}
+    for title in ("a bare Linear", "AlexNet", "an LSTM", "attention", "layers named after biases"):
+        found = {a.slot.name for a in initframe.resolve("zeros_bias", nets[title]).assignments}
+        vectors = {name for name, tensor in nets[title].named_parameters() if tensor.ndim == 1}
+        assert found == {name for name in vectors if "bias" in name.rpartition(".")[2]}
     with pytest.raises(initframe.ResolveError, match="matches no tensor"):
         initframe.resolve("zeros_bias", nets["without biases"])
 

@@ -56,13 +56,13 @@ def test_normal_weights_and_a_bias_of_zeros():
     assert layer.bias.eq(0).all()
 
 
-@pytest.mark.parametrize(("init", "fill"), [("xavier_uniform", initframe.Uniform), ("xavier_normal", initframe.Normal)])
-def test_xavier_with_gain_1(init, fill):
+@pytest.mark.parametrize(
+    ("name", "fill"), [("linear_xavier", initframe.Uniform), ("linear_xavier_normal", initframe.Normal)]
+)
+def test_xavier_with_gain_1(name, fill):
     layer = nn.Linear(5, 5)
-    given = recipe("linear_xavier")
-    given["rules"]["weight"]["init"] = init
     before = bits(layer)
-    report = initframe.reinit(layer, given, seed=0)
+    report = initframe.reinit(layer, recipe(name), seed=0)
     assert isinstance(report.plan["weight"].fill, fill)
     assert math.isclose(report.plan["weight"].fill.std, math.sqrt(2 / 10))
     assert changed(layer, before) == {"weight"}
@@ -73,6 +73,7 @@ LAWS = {
     "linear": stats.uniform(0, 3),
     "linear_normal": stats.norm(0, 2),
     "linear_xavier": stats.uniform(-BOUND, 2 * BOUND),
+    "linear_xavier_normal": stats.norm(0, math.sqrt(2 / 1000)),
 }
 
 
@@ -161,9 +162,10 @@ def test_normal_and_zeros(net):
 
 
 def test_constant_1(net):
-    initframe.reinit(net, {"rules": {"*.weight": {"init": "constant", "val": 1}, "*.bias": "zeros"}}, seed=0)
-    assert net[0].weight.eq(1).all()
-    assert net[2].bias.eq(0).all()
+    initframe.reinit(net, recipe("lazy_constant"), seed=0)
+    for layer in (net[0], net[2]):
+        assert layer.weight.eq(1).all()
+        assert layer.bias.eq(0).all()
 
 
 def test_two_rules_for_two_layers(net):
@@ -192,11 +194,10 @@ def test_the_law_needs_its_bounds_in_order():
         gap.gap(None, low=3, high=2)
 
 
-def test_one_more_for_every_weight(net):
+def test_one_more_for_everything(net):
     before = bits(net)
     initframe.reinit(net, recipe("lazy_current"), seed=0)
-    assert torch.equal(net[0].weight, before["0.weight"] + 1)
-    assert torch.equal(net[0].bias, before["0.bias"])
+    assert all(torch.equal(value, before[name] + 1) for name, value in net.state_dict().items())
 
 
 def test_one_element(net):

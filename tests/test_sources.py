@@ -68,6 +68,15 @@ def test_a_checkpoint_takes_the_place_of_weights(tmp_path, monkeypatch):
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+def test_a_checkpoint_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trained = build(spec())
+    save_file(trained.state_dict(), tmp_path / "trained.safetensors")
+    model = build(spec(checkpoint="~/trained.safetensors"))
+    assert torch.equal(model.features[0].weight, trained.features[0].weight)
+    assert "~nobody_here/x.pt does not exist" in refused(spec(checkpoint="~nobody_here/x.pt"))
+
+
 def test_timm():
     pytest.importorskip("timm")
     model = build(spec("vit_tiny_patch16_224", "timm", arguments={"depth": 1, "num_classes": 3}))
@@ -99,6 +108,41 @@ def test_transformers_from_a_config(name, made, monkeypatch):
     assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
 
 
+MISSPELT = {
+    "bert": ({"num_hiden_layers": 1}, "BertConfig has no num_hiden_layers. Closest: num_hidden_layers"),
+    "gpt2": ({"layer": 1}, "GPT2Config has no layer. Closest: "),
+    "clip": ({"num_hidden_layers": 1}, "text_config.num_hidden_layers"),
+    "CLIPModel": (
+        {"text_config": {"num_hiden_layers": 1}},
+        "model.arguments.text_config.num_hiden_layers: CLIPTextConfig has no num_hiden_layers. Closest: num_hidden",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_transformers_takes_no_argument_without_a_use(name):
+    pytest.importorskip("transformers")
+    arguments, message = MISSPELT[name]
+    assert message in refused(spec(name, "transformers", arguments=arguments))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gpt2", {**TINY, "num_labels": 3, "dtype": "float32", "attn_implementation": "eager"}),
+        ("gpt2", {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}),  # attribute_map
+        (
+            "llama",
+            {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 8, "rope_theta": 1e4},
+        ),  # an old name
+    ],
+)
+def test_arguments_of_a_config_have_several_names(name, arguments):
+    pytest.importorskip("transformers")
+    with torch.device("meta"):
+        assert build(spec(name, "transformers", arguments=arguments))
+
+
 def test_a_model_larger_than_the_machine():
     pytest.importorskip("transformers")
     message = refused(spec("llama", "transformers", arguments={"hidden_size": 1 << 16, "intermediate_size": 1 << 18}))
@@ -118,6 +162,14 @@ def test_a_model_of_a_plugin(monkeypatch):
     sources.model("mine")(lambda width=2: nn.Linear(width, 1))
     assert build(spec("mine", "plugin", arguments={"width": 5})).in_features == 5
     assert "Closest: mine" in refused(spec("mien", "plugin"))
+
+
+@pytest.mark.parametrize("made", [None, 3, nn.Linear], ids=str)
+def test_a_plugin_that_builds_no_model(monkeypatch, made):
+    monkeypatch.setattr(sources, "_OWN", {})
+    sources.model("none")(lambda: made)
+    message = refused(spec("none", "plugin"))
+    assert f"none gives {made!r}, no torch.nn.Module" in message
 
 
 @pytest.mark.parametrize("source", ["timm", "transformers", "digits"])
@@ -141,6 +193,7 @@ REFUSED = {
     "an unknown argument": (spec(arguments={"clases": 3}), ["clases", "model.arguments"]),
     "a list of arguments": (spec(arguments=[3]), ["model.arguments is a mapping"]),
     "a number for a file": (spec(checkpoint=3), ["model.checkpoint is the path of a file"]),
+    "no file": (spec(checkpoint=""), ["model.checkpoint is the path of a file", "write null"]),
     "a target": (spec(_target_="os.system"), ["model._target_ is refused"]),
     "a target deep inside": (spec(arguments={"a": [{"_target_": "os.system"}]}), ["model.arguments.a[0]._target_"]),
     "an interpolation": (spec("${oc.env:HOME}"), ["reads nothing from outside"]),

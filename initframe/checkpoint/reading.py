@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,9 +15,9 @@ from initframe.fills.files import Entry, open_file
 def load_checkpoint(model: nn.Module, path: Path) -> None:
     """Load trained values into a model, in place.
 
-    The file is safetensors, or a ``.pt`` of plain tensors that ``torch.load(weights_only=True)`` takes: no other
+    The file is safetensors, or a ``.pt`` of plain tensors as ``torch.save`` has written it since torch 1.6: no other
     reader is tried, because a pickle can run code. Of a training state, ``state_dict`` or ``model`` is taken; names
-    that a wrapper prefixed (``module.``, ``_orig_mod.``) lose the prefix.
+    that all begin alike, and are the model's without it (``module.``, ``_orig_mod.``, Lightning's ``model.``), lose it.
 
     Args:
         model: its tensors keep their identity and dtype.
@@ -28,24 +29,29 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     """
     contents = open_file(path)
     held = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
-    prefix = _wrapper_prefix(contents.entries, held)
+    prefix = _prefix(contents.entries, held)
     found = {name.removeprefix(prefix): entry for name, entry in contents.entries.items()}
     if misfits := list(_misfits(found, held)):
         more = [f"and {len(misfits) - 8} more."] if len(misfits) > 8 else []
-        raise SourceError("\n  ".join([f"{path} does not fit {type(model).__name__}:", *misfits[:8], *more]))
+        fact = f"{path} does not fit {type(model).__name__}:"
+        raise SourceError("\n  ".join([fact, *misfits[:8], *more, *_ways_out(path)]))
     values = contents.values()
     model.load_state_dict({name: values[prefix + name] for name in held if name in found}, strict=False)
 
 
-def _wrapper_prefix(entries: Iterable[str], held: Iterable[str]) -> str:
-    """What wrappers put in front of every name, where the model has no such names of its own."""
-    names, prefix = list(entries), ""
-    while names:
-        wrappers = (w for w in ("module.", "_orig_mod.") if all(name.startswith(prefix + w) for name in names))
-        if not (wrapper := next(wrappers, "")):
-            break
-        prefix += wrapper
-    return "" if any(name.startswith(prefix) for name in held) else prefix
+def _ways_out(path: Path) -> Iterator[str]:
+    """What to do about a file that does not fit."""
+    yield "Build the model as the file has it, as with +model.arguments.num_classes=10, or take what fits by a rule,"
+    yield f'{{match: "*", init: pretrained, path: {path}, shapes: decline}}, which also knows prefix and keys.'
+
+
+def _prefix(entries: Iterable[str], held: Container[str]) -> str:
+    """What stands in front of every name of a file, and leaves a name of the model where it is taken away."""
+    names = list(entries)
+    parts = next(iter(names), "").split(".")
+    beginnings = ("".join(f"{part}." for part in parts[:count]) for count in range(len(parts)))
+    shared = takewhile(lambda beginning: all(name.startswith(beginning) for name in names), beginnings)
+    return next((p for p in shared if any(name.removeprefix(p) in held for name in names)), "")
 
 
 def _misfits(found: Mapping[str, Entry], held: Mapping[str, Tensor]) -> Iterator[str]:

@@ -1,66 +1,43 @@
-"""What --help shows of the config groups: every choice with a line of its own, the user's included."""
+"""What --help shows of a command's config groups: every choice with a line of its own, the user's included."""
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
+from initframe.cli.groups import JOBS, files, first_words
 from initframe.initializers import list_initializers
-from initframe.recipe.presets import conf_directory
 
-GROUPS = ("model", "init", "experiment")
-WIDTH = 110
+WIDTH, COLUMN = 110, 24
+RECIPES = {"reinit": "init", "train": "+starts.NAME"}
+"""Where a command takes a recipe."""
 
 
-def choices() -> str:
-    """All choices of all groups, and all initializers, for the template of ``--help``."""
-    text = "\n\n".join([*(_group(group, list(_folders())) for group in GROUPS), _initializers()])
+def choices(job: str) -> str:
+    """All models, recipes and experiments of a job, and all initializers, for the template of ``--help``."""
+    titles = {"model": "model", "init": RECIPES[job], "experiment": "experiment"}
+    text = "\n\n".join([*(_group(job, group, title) for group, title in titles.items()), _initializers(job)])
     return text.replace("$", "$$")  # Hydra fills the template in like a shell would
 
 
-def first_words(path: Path) -> str:
-    """What a config says about itself in its first comment, up to the end of the first thought.
-
-    >>> from initframe.recipe.presets import presets
-    >>> first_words(presets()["zeros_bias"])
-    'Zeros on every bias'
-    """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    comments = (line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line)
-    return re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip()
+def _group(job: str, group: str, title: str) -> str:
+    rows: dict[str, str] = {}
+    for path in files(group):
+        words = _words(path, job)
+        if words is not None:
+            rows.setdefault(path.stem, textwrap.shorten(words, WIDTH - COLUMN, placeholder=" …"))
+    return "\n".join([f"{title}=", *(f"  {name:<{COLUMN - 2}}{rows[name]}".rstrip() for name in sorted(rows))])
 
 
-def about(experiment: str) -> str:
-    """What an experiment of this package is, and which command it is for; empty for any other one.
-
-    >>> about("digits")
-    'initframe-train, a trained net for digits, as it was and after four ways to start again'
-    """
-    path = conf_directory() / "experiment" / f"{experiment}.yaml"
-    return first_words(path) if path.is_file() else ""
+def _words(path: Path, job: str) -> str | None:
+    """What a choice says about itself; nothing where it is an experiment of another command."""
+    command, _, words = first_words(path).partition(", ")
+    if command not in {f"initframe-{other}" for other in JOBS}:
+        return first_words(path)
+    return words if command == f"initframe-{job}" else None
 
 
-def _folders() -> Iterator[Path]:
-    """The folders that Hydra searches just now, ours first."""
-    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
-
-    for source in GlobalHydra.instance().config_loader().get_sources():
-        if source.scheme() == "file":
-            yield Path(source.path)
-
-
-def _group(group: str, folders: list[Path]) -> str:
-    files: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted((folder / group).glob("*.yaml")):
-            files.setdefault(path.stem, path)
-    about = {name: textwrap.shorten(first_words(path), WIDTH - 24, placeholder=" …") for name, path in files.items()}
-    return "\n".join([f"{group}=", *(f"  {name:<22}{about[name]}".rstrip() for name in sorted(about))])
-
-
-def _initializers() -> str:
+def _initializers(job: str) -> str:
     """What a rule's init can be."""
     names = textwrap.wrap(", ".join(list_initializers()), WIDTH - 2)
-    return "\n".join(["init.rules.NAME.init=", *(f"  {line}" for line in names)])
+    return "\n".join([f"{RECIPES[job]}.rules.NAME.init=", *(f"  {line}" for line in names)])

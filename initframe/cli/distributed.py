@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from initframe.checkpoint import replacing
-from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory
+from initframe.cli.chosen import chosen
+from initframe.cli.folders import output_directory
+from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.reinit import FILES, HEED, WANTED, planned, write
 from initframe.cli.screen import remind, say, unwarned, width
 from initframe.cli.settings import settings

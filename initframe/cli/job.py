@@ -1,4 +1,4 @@
-"""What the jobs share: Hydra around a function, plugins, signals, and where a run writes."""
+"""What the jobs share: Hydra around a function, plugins and signals."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from initframe.cli.choices import choices
+from initframe.cli.chosen import check_choices
 from initframe.cli.complaints import one_message
 from initframe.cli.config_files import bounded_config_files
+from initframe.cli.folders import leave_nothing, output_directory
+from initframe.cli.multirun import silent_sweeper
 from initframe.errors import InitframeError, SourceError
 from initframe.recipe.presets import conf_directory
 
@@ -35,16 +37,17 @@ def hydra_job(name: str, run: Callable[[Any], None]) -> None:
 
     def guarded(config: Any) -> None:
         try:
-            with one_message(traceback, _which_job()):
+            with one_message(name, traceback, _which_job()):
+                check_choices(name)
                 run(config)
         finally:
             leave_nothing(output_directory())
 
     guarded.__module__ = run.__module__
-    OmegaConf.register_new_resolver("initframe.choices", choices, replace=True)  # for the template of --help
+    OmegaConf.register_new_resolver("initframe.choices", lambda: choices(name), replace=True)  # for --help
     speakable()
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
-    with one_message(traceback), _terminable(), _handed_on(), bounded_config_files():
+    with one_message(name, traceback), _terminable(), _handed_on(), bounded_config_files(), silent_sweeper():
         hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=name)(guarded)()
 
 
@@ -69,59 +72,6 @@ def import_plugins(names: list[str]) -> None:
                 f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}. "
                 "Name a module that is installed or lies in the current directory."
             ) from error
-
-
-def chosen(group: str) -> str:
-    """What was chosen in a config group: ``xavier_relu``; ``xavier_relu+head_small`` where one lies over the other.
-
-    Where an experiment was chosen, its name says more: it may hold parts of the group itself.
-    """
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-
-    made = HydraConfig.get().runtime.choices
-    lists = [text.partition("=")[2].strip("[]") for text in overrides() if text.startswith(f"{group}=[")]
-    name = made.get("experiment") or made.get(group) or "".join(lists[-1:]).replace(",", "+") or "recipe"
-    starts = (f"{group}.", f"{group}=") if made.get("experiment") else (f"{group}.",)
-    changed = any(text.lstrip("+~").startswith(starts) for text in overrides())
-    return f"{name}, changed" if changed else name
-
-
-def overrides() -> list[str]:
-    """What the command line changed."""
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-
-    return list(HydraConfig.get().overrides.task)
-
-
-def output_directory() -> Path:
-    """Where this run writes."""
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
-def siblings() -> list[Path]:
-    """Where the jobs of this multirun write, this one and those before it; nothing in a single run."""
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-    from hydra.types import RunMode  # noqa: PLC0415
-
-    folder = output_directory()
-    return sorted(folder.parent.iterdir()) if HydraConfig.get().mode == RunMode.MULTIRUN else []
-
-
-def leave_nothing(folder: Path) -> None:
-    """Remove a run's folder where nothing was written into it, and what was made to hold it.
-
-    Args:
-        folder: a folder below the current one goes with its parents there, any other one alone.
-    """
-    here = Path.cwd()
-    inside = [path for path in (folder, *folder.parents) if path != here and path.is_relative_to(here)]
-    for path in inside or {folder} - {here, *here.parents}:
-        try:
-            path.rmdir()
-        except OSError:  # it holds something
-            return
 
 
 def _which_job() -> str:

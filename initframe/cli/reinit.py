@@ -14,7 +14,9 @@ from torch import nn
 
 from initframe import sources
 from initframe.checkpoint import replacing, save_tensors
-from initframe.cli.job import chosen, hydra_job, import_plugins, output_directory, overrides
+from initframe.cli.chosen import chosen, overrides
+from initframe.cli.folders import output_directory
+from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.screen import filling, remind, say, unwarned, width
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.deferred import materialize, resolve_deferred
@@ -56,7 +58,7 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
     """Lay the job's recipe over its model.
 
     The model is built without memory, unless it brings trained values, or the recipe leaves it some of those that its
-    constructor makes.
+    constructor makes, which a dry run has no use for.
 
     Args:
         job: the job's settings.
@@ -70,8 +72,10 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
         torch.manual_seed(job["seed"])  # what no rule touches comes from the model's constructor
         return sources.build(job["model"])
 
-    trained = job["model"].get("weights") or job["model"].get("checkpoint")
-    plan = resolve(job["init"], build()) if trained else resolve_deferred(job["init"], build)
+    if any(job["model"].get(key) is not None for key in ("weights", "checkpoint")):
+        plan = resolve(job["init"], build())
+    else:
+        plan = resolve_deferred(job["init"], build, only_read=job["dry_run"])
     return replace(plan, recipe=replace(plan.recipe, name=name))
 
 

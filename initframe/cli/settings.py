@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from initframe.cli.choices import about
+from initframe.cli.chosen import overrides
+from initframe.cli.groups import about, of_another
 from initframe.errors import InitframeError, closest
 
 
@@ -68,14 +70,18 @@ def settings(config: Any, **wanted: Setting) -> dict[str, Any]:
 
 
 def _unknown(keys: list[str], wanted: Mapping[str, Setting]) -> Iterator[str]:
-    """Settings that the job does not know; where an experiment may have brought them, that is the fact to tell."""
+    """Settings that the job does not know; where an experiment has brought them, that is the fact to tell."""
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
 
-    experiment = HydraConfig.get().runtime.choices.get("experiment") if keys and HydraConfig.initialized() else None
-    if experiment and about(experiment):
-        yield f"unknown setting {', '.join(keys)}. experiment={experiment} is this: {about(experiment)}."
-        return
-    yield from (f"unknown setting {key}. {closest(key, wanted)}" for key in keys)
+    run = HydraConfig.get() if HydraConfig.initialized() else None
+    typed = {re.split(r"[.=]", text.lstrip("+~"))[0] for text in overrides()} if run else keys
+    experiment = run.runtime.choices.get("experiment") if run else None
+    brought = [key for key in keys if key not in typed]
+    if brought and experiment and about(experiment):
+        yield f"unknown setting {', '.join(brought)}. experiment={experiment} is this: {about(experiment)}."
+        keys = [key for key in keys if key in typed]
+    for key in keys:
+        yield (run and of_another(str(run.job.config_name), key)) or f"unknown setting {key}. {closest(key, wanted)}"
 
 
 def plain(config: Any, key: str, *, resolve: bool) -> Any:

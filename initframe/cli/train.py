@@ -20,14 +20,15 @@ from initframe import sources
 from initframe.apply import apply
 from initframe.checkpoint import replacing
 from initframe.cli.digits import Digits, load_digits
-from initframe.cli.job import hydra_job, import_plugins, output_directory, siblings
+from initframe.cli.folders import output_directory, siblings
+from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.screen import progress, remind, say, unwarned
 from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, SIZE, settings
 from initframe.errors import InitframeError, closest
 from initframe.plan import Plan, table
 from initframe.resolver import resolve
 
-BATCH, RATE = 64, 1e-3
+BATCH, RATE, CLASSES = 64, 1e-3, 10
 FILE = "results.json"
 WANTED = {
     "model": DATA,
@@ -134,7 +135,9 @@ class Trial:
             model.train()
             for batch in torch.split(torch.randperm(len(self.train.labels), generator=order), BATCH):
                 optimizer.zero_grad()
-                torch.autograd.backward(cross_entropy(model(self.train.images[batch]), self.train.labels[batch]))
+                torch.autograd.backward(
+                    cross_entropy(_answers(model, self.train.images[batch]), self.train.labels[batch])
+                )
                 optimizer.step()
                 self.advance(1)
             accuracies.append(accuracy(model, self.test))
@@ -183,14 +186,23 @@ def _threshold(sizes: Tensor, share: float) -> Tensor:
 def accuracy(model: nn.Module, digits: Digits) -> float:
     """The share of digits that a model reads right."""
     model.eval()
+    return float((_answers(model, digits.images).argmax(1) == digits.labels).float().mean())
+
+
+def _answers(model: nn.Module, images: Tensor) -> Tensor:
+    """What a model says about images: a number for each of ten digits, or it cannot be trained here."""
+    name, fix = type(model).__name__, "Train a model that does, such as model=digits_cnn."
     try:
-        answers = model(digits.images)
-    except RuntimeError as error:
-        raise InitframeError(
-            f"{type(model).__name__} does not read images of shape {list(digits.images.shape)}: {error}. "
-            "Train a model that does, such as model=digits_cnn."
-        ) from error
-    return float((answers.argmax(1) == digits.labels).float().mean())
+        answers = model(images)
+    except Exception as error:
+        fact = f"{type(error).__name__}: {error}"
+        raise InitframeError(f"{name} does not read images of shape {list(images.shape)}: {fact}. {fix}") from error
+    if not isinstance(answers, Tensor):
+        raise InitframeError(f"{name} gives a {type(answers).__name__}, not ten numbers for each image. {fix}")
+    if answers.ndim != 2 or answers.shape[0] != len(images) or answers.shape[1] < CLASSES:
+        shapes = f"{list(answers.shape)} for {len(images)} images"
+        raise InitframeError(f"{name} gives numbers of shape {shapes}, not ten for each. {fix}")
+    return answers
 
 
 def shown(rows: Rows) -> str:

@@ -20,6 +20,8 @@ from initframe.errors import SourceError
 MAX_TENSORS, MAX_INDEX = 100_000, 1 << 25
 """Of one file: how many tensors, and how many bytes of names and shapes."""
 
+PIECE = 1 << 20
+
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -36,6 +38,8 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _SAFE = "Save the state_dict with safetensors, or with torch.save: a file that may hold code is not read."
+
+_CONVERT = "One line makes it one: torch.save(torch.load(old, weights_only=True), new)."
 
 Item = TypeVar("Item")
 
@@ -55,18 +59,21 @@ class Contents:
         entries: by name.
         values: reads all values.
         value: reads one tensor, which is the caller's own.
+        check: looks for damage where the file has sums that tell it; once, before any value is read.
     """
 
     entries: Mapping[str, Entry]
     values: Callable[[], Mapping[str, Tensor]]
     value: Callable[[str], Tensor]
+    check: Callable[[], object] = lambda: None
 
 
 def open_file(path: Path) -> Contents:
-    """Open safetensors, or a ``.pt`` of plain tensors that ``torch.load(weights_only=True)`` takes.
+    """Open safetensors, or a ``.pt`` of plain tensors as ``torch.save`` has written it since torch 1.6.
 
     The kind is told by the first bytes, whatever the name says. No other reader is tried, because a pickle can run
-    code. Of a training state, ``state_dict``, ``model_state_dict`` or ``model`` is taken.
+    code. Of a training state, ``state_dict``, ``model_state_dict`` or ``model`` is taken. The sums that ``torch.save``
+    writes beside the values are compared when values are read; safetensors has none.
 
     Args:
         path: the file.
@@ -86,8 +93,9 @@ def open_file(path: Path) -> Contents:
         return _open_safetensors(path, int.from_bytes(head[:8], "little"))
     if head.startswith(b"PK\x03\x04"):
         return _open_archive(path)
-    fact = "is a bare pickle, or of torch's format before 1.6" if head.startswith(b"\x80") else "is no checkpoint"
-    raise SourceError(f"{path} {fact}. {_SAFE}")
+    if head.startswith(b"\x80"):
+        raise SourceError(f"{path} is a bare pickle, or of torch's format before 1.6. {_SAFE} {_CONVERT}")
+    raise SourceError(f"{path} is no checkpoint. {_SAFE}")
 
 
 def _open_safetensors(path: Path, index: int) -> Contents:
@@ -127,6 +135,7 @@ def _told(path: Path) -> Iterator[None]:
 def _open_archive(path: Path) -> Contents:
     """A torch checkpoint: a zip file, of which only tensors are read."""
     _check_archive(path)
+    _check_sums(path, "data.pkl")
     tensors = _plain_tensors(path, "meta")
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
@@ -134,17 +143,23 @@ def _open_archive(path: Path) -> Contents:
         if tensor.untyped_storage().nbytes() > path.stat().st_size:
             raise SourceError(f"{path} is corrupt: {name} claims more memory than the file has.")
     entries = {name: Entry(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    mapped = cache(lambda: _plain_tensors(path, "cpu"))
-    return Contents(entries, mapped, lambda name: mapped()[name].clone())
+
+    @cache
+    def mapped() -> dict[str, Tensor]:
+        _check_sums(path, "data/")
+        return _plain_tensors(path, "cpu")
+
+    return Contents(entries, mapped, lambda name: mapped()[name].clone(), check=mapped)
 
 
 def _check_archive(path: Path) -> None:
     """Refuse archives that are no plain checkpoint before torch sees them."""
     try:
         with zipfile.ZipFile(path) as archive:
-            files = {info.filename.partition("/")[2]: info for info in _capped(path, archive.infolist())}
+            listed = _capped(path, archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise SourceError(f"{path} is corrupt: {error}.") from error
+    files = {info.filename.partition("/")[2]: info for info in listed}
     if "constants.pkl" in files or any(name.startswith("code/") for name in files):
         raise SourceError(f"{path} is a TorchScript archive, a program with weights in it. {_SAFE}")
     if "archive_format" in files or any(name.startswith("models/") for name in files):
@@ -155,8 +170,23 @@ def _check_archive(path: Path) -> None:
         raise SourceError(
             f"{path} has {files['data.pkl'].file_size} bytes of names and shapes; {MAX_INDEX} is the limit."
         )
-    if any(info.compress_type != zipfile.ZIP_STORED for info in files.values()):
+    if any(info.compress_type != zipfile.ZIP_STORED for info in listed):
         raise SourceError(f"{path} is a compressed zip file, as torch.save writes none. {_SAFE}")
+    if sum(info.file_size for info in listed) > path.stat().st_size:
+        raise SourceError(f"{path} is corrupt: its parts are larger than the whole.")
+
+
+def _check_sums(path: Path, part: str) -> None:
+    """Read a part of an archive once, and compare it with the sums that torch.save wrote: torch.load does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.filename.partition("/")[2].startswith(part) and info.CRC:  # 0: torch was told to write none
+                    with archive.open(info) as member:
+                        while member.read(PIECE):
+                            pass
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        raise SourceError(f"{path} is corrupt: {error}.") from error
 
 
 def _plain_tensors(path: Path, device: str) -> dict[str, Tensor]:

@@ -80,6 +80,10 @@ class Archive:
         """Say what has become of the files since they were found, if anything has."""
         return next(filter(None, map(_change, self.files)), None)
 
+    def fault(self) -> str | None:
+        """Say why the values cannot be read, if anything is known to be wrong: a change, or damage."""
+        return self.change() or next(filter(None, map(_damage, self.files)), None)
+
     def digest(self) -> str:
         """The SHA-256 of the file; of several, that of their digests."""
         digests = [_digest(state) for state in self.files]
@@ -139,6 +143,15 @@ def _change(state: State) -> str | None:
     except OSError:
         return f"{state.path} is gone since the plan was made. Resolve again."
     return None if now == state else f"{state.path} has changed since the plan was made. Resolve again."
+
+
+@lru_cache(maxsize=64)
+def _damage(state: State) -> str | None:
+    try:
+        _contents(state).check()
+    except SourceError as error:
+        return str(error)
+    return None
 
 
 @lru_cache(maxsize=64)

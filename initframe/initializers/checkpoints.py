@@ -34,7 +34,7 @@ def pretrained(
 
     Args:
         slot: any floating-point tensor.
-        path: a .safetensors file, a folder of them, or a .pt file that ``torch.load(weights_only=True)`` takes.
+        path: a .safetensors file, a folder of them, or a .pt of plain tensors that ``torch.save`` wrote.
         prefix: what the file's names begin with before the model's (``model.``).
         keys: renames beginnings of names, the model's to the file's: ``{encoder.: backbone.}``; the longest that fits.
         shapes: whether another shape in the file is an error, or leaves the tensor to the rules above.

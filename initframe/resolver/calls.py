@@ -95,7 +95,7 @@ def _hint(rule: Rule, fact: str) -> str:
     if meant := get_close_matches(key, RULE_KEYS, n=1, cutoff=0.85):
         return f" If the rule's own key is meant, write {meant[0]}."
     how = f": ~init.rules.{rule.name}.{key}" if is_plain_name(rule.name) else ""
-    return f" If another recipe left it behind, remove it{how}."
+    return f" If another recipe left it behind, remove it{how}, or rename your rule: rules of the same name become one."
 
 
 def _ungrammatical(numbers: Mapping[str, Any]) -> Iterator[str]:

@@ -59,7 +59,7 @@ def misfit(fill: Fill, shape: Shape, dtype: torch.dtype) -> str | None:
 
 
 def failure(fill: Fill, device: torch.device) -> str | None:
-    """Try the functions of a fill's custom laws on three uniforms, where they will run; look for files again.
+    """Try the functions of a fill's custom laws on three uniforms, where they will run; look at files again.
 
     Returns:
         What goes wrong, or ``None``.
@@ -75,7 +75,7 @@ def _fails(part: Fill, device: torch.device) -> str | None:
         case Elementwise():
             return _trial(part, torch.tensor([0.25, 0.5, 0.75], device=device))
         case Stored():
-            return part.archive.change()
+            return part.archive.fault()
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import warnings
 import zipfile
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import nn
 
+import initframe
 from initframe.checkpoint import load_checkpoint, save_tensors
 from initframe.errors import SourceError
 from initframe.fills import files
@@ -48,6 +51,9 @@ WAYS = {
     "data parallel": lambda state, path: save({f"module.{name}": value for name, value in state.items()}, path),
     "compiled, data parallel": lambda state, path: save({f"_orig_mod.module.{n}": v for n, v in state.items()}, path),
     "compiled, safetensors": lambda state, path: save_file({f"_orig_mod.{n}": v for n, v in state.items()}, path),
+    "Lightning": lambda state, path: save(
+        {"state_dict": {f"model.{n}": v for n, v in state.items()}, "epoch": 1}, path
+    ),
     "before batches were counted": lambda state, path: save(
         {name: value for name, value in state.items() if "num_batches" not in name}, path
     ),
@@ -98,6 +104,21 @@ def test_what_does_not_fit(tmp_path):
     assert "it has no 0.bias. Closest: 0.bais" in message
     assert "the model has no 0.bais. Closest: 0.bias" in message
     assert "1.num_batches_tracked is torch.float32 in it, torch.int64 in the model." in message
+    assert "+model.arguments.num_classes=10" in message
+
+
+def test_what_fits_is_taken_by_the_rule_that_the_message_names(tmp_path):
+    trained, model = net(), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(2))
+    path = save(trained.state_dict(), tmp_path / "file.pt")
+    (rule,) = re.findall(r"\{match.*\}", refused(path, model))
+    rules = {"file": yaml.safe_load(rule)}
+    plan = initframe.resolve({"rules": {"all": {"match": "*", "init": "torch_default"}, **rules}}, model)
+    assert {a.slot.name for a in plan.assignments if a.rule.name == "file"} == {"1.weight", "1.bias"}
+
+
+def test_names_that_begin_alike_and_fit_in_no_way(tmp_path):
+    state = {f"model.{name}": value for name, value in nn.Linear(3, 2).state_dict().items()}
+    assert "the model has no model.weight" in refused(save(state, tmp_path / "file.pt"))
 
 
 def test_many_misfits_are_counted(tmp_path):
@@ -130,6 +151,52 @@ def test_half_a_file(tmp_path, way, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
     assert refused(path)
+
+
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_one_wrong_byte_of_any_part_that_is_read(tmp_path, place):
+    whole = save(net().state_dict(), tmp_path / "file.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "file.pt") as archive:
+        read = [info for info in archive.infolist() if info.filename.startswith(("file/data.pkl", "file/data/"))]
+    assert len(read) == 1 + len(net().state_dict())
+    for info in read:
+        name, extra = struct.unpack_from("<HH", whole, info.header_offset + 26)
+        begin = info.header_offset + 30 + name + extra
+        wrong = bytearray(whole)
+        wrong[begin + round(place * (info.file_size - 1))] ^= 1
+        (tmp_path / "wrong.pt").write_bytes(wrong)
+        message = refused(tmp_path / "wrong.pt")
+        assert "is corrupt" in message
+        assert info.filename in message
+
+
+def test_a_file_without_sums(tmp_path):
+    trained, model = net(), net()
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(compute_crc32=False)
+    try:
+        save(trained.state_dict(), tmp_path / "file.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    load_checkpoint(model, tmp_path / "file.pt")
+    assert torch.equal(model[0].weight, trained[0].weight)
+
+
+def test_parts_that_lie_over_each_other(tmp_path):
+    path = save({"0.weight": torch.zeros(1000)}, tmp_path / "file.pt")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist += 3 * [archive.getinfo("file/data/0")]
+        archive._didModify = True
+    assert "larger than the whole" in refused(path)
+
+
+def test_the_format_before_torch_1_6(tmp_path):
+    path = save(net().state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    message = refused(path)
+    assert "format before 1.6" in message
+    (line,) = re.findall(r"torch\.save\(.*\)", message)
+    eval(line, {"torch": torch, "old": path, "new": tmp_path / "new.pt"})
+    load_checkpoint(net(), tmp_path / "new.pt")
 
 
 def test_a_zip_file_of_something_else(tmp_path):

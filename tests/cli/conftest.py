@@ -39,9 +39,9 @@ def command(tmp_path, monkeypatch, capsys, plugins_forgotten) -> Callable[..., R
     """Run a job in an empty folder; ``files`` are the new ones there, whoever wrote them."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, main: Callable[[], None] = reinit.main) -> Run:
+    def run(*arguments: str, main: Callable[[], None] = reinit.main, name: str = "reinit.py") -> Run:
         before = set(tmp_path.rglob("*"))
-        monkeypatch.setattr(sys, "argv", ["reinit.py", *arguments])
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
         code: object = 0
         try:
             main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from initframe.cli import train
 from tests.cli.conftest import SMALL
 
 ONE_LINE = {
@@ -18,6 +19,10 @@ ONE_LINE = {
     "init=[xavier_relu,head_smal]": ["unknown init 'head_smal'", "Closest: head_small"],
     "init=recipes/mine.yaml": ["there is no file recipes/mine.yaml"],
     "init=null": ["init=xavier_relu"],
+    "init=": ["init is empty", "init=xavier_relu"],
+    "model=": ["model is empty", "model=resnet18"],
+    "experiment=": ["experiment is empty"],
+    "+init=xavier_relu": ["there is one init already", "without the +"],
     "~init": ["init is missing"],
     "init.rules.weight.gain=2": ["unknown key init.rules.weight", "Closest: weights"],
     "~init.rules.bias": ["init.rules.bias"],
@@ -34,21 +39,28 @@ ONE_LINE = {
     "+model.arguments.version=${oc.env:INITFRAME_SECRET}": ["reads nothing from outside"],
     # the model
     "model=alexnett": ["unknown model 'alexnett'", "Closest: alexnet"],
+    "model=resnet34": ["unknown model 'resnet34'", "model=torchvision model.name=resnet34"],
+    "model=[alexnet,resnet18]": ["one model, got alexnet, resnet18", "-m model=alexnet,resnet18"],
     "model=torchvision": ["model.name is missing"],
     "model.name=squeezenet1_2": ["torchvision has no model 'squeezenet1_2'", "squeezenet1_1"],
     "model.source=torchvisoin": ["unknown model.source", "Closest: torchvision"],
     "+model.weihgts=DEFAULT": ["unknown key model.weihgts", "Closest: weights"],
     "+model.arguments.num_clases=3": ["num_clases"],
     "model.weights=NO_SUCH": ["no weights 'NO_SUCH'", "DEFAULT"],
+    "model.checkpoint=": ["model.checkpoint is the path of a file, got ''"],
     "model.checkpoint=nope.safetensors": ["nope.safetensors does not exist"],
     # the job
     "modl=alexnet": ["unknown key modl", "Closest: model"],
     "experimnt=digits": ["unknown key experimnt", "Closest: experiment"],
     "experiment=nothing_like_it": ["unknown experiment 'nothing_like_it'"],
     "+sed=3": ["unknown setting sed", "Closest: seed"],
-    "seed": ["cannot read 'seed'"],
+    "freeze=[]": ["initframe-reinit has no freeze, initframe-train has."],
+    "+starts.x=zeros_bias": ["initframe-reinit has no starts, initframe-train has."],
+    "seed": ["cannot read 'seed'", "no NAME=VALUE"],
     "init.rules.head={match:": ["cannot read", "Quote the whole argument"],
-    "init.rules.weights.gain=sqrt(2)": ["cannot read", "parentheses once more"],
+    "init.rules.weights.gain=sqrt(2)": ["cannot read", """Write 'init.rules.weights.gain="sqrt(2)"'"""],
+    "model.checkpoint=~/größe.pt": ["cannot read", """Write 'model.checkpoint="~/größe.pt"'"""],
+    "model.checkpoint=epoch=3.ckpt": ["cannot read", """Write 'model.checkpoint="epoch=3.ckpt"'"""],
     "init.rules.features.*.weight.gain=1": ["cannot read", "a rule's name can"],
     "seed=-1": ["seed is an integer from 0 to 2**64 - 1, got -1"],
     "seed=18446744073709551616": ["seed is an integer"],
@@ -72,6 +84,30 @@ def test_one_wrong_argument(refused, monkeypatch, argument):
     assert "s3cr3t" not in message
     for part in ONE_LINE[argument]:
         assert part in message
+
+
+OF_REINIT = ["init=xavier_relu", "+init=xavier_relu", "init=", "init.rules.weights.gain=2", "init=[xavier_relu]"]
+
+
+@pytest.mark.parametrize("argument", OF_REINIT)
+def test_train_says_where_its_recipes_are(refused, argument):
+    message = refused(argument, main=train.main)
+    assert "initframe-train has no init, initframe-reinit has. Its recipes are starts: +starts.NAME=RECIPE" in message
+
+
+def test_an_experiment_of_ones_own_for_the_other_command(refused, user_folder):
+    user_folder("mine/experiment/quick.yaml", "# @package _global_\ndefaults:\n  - override /init: head_small\n")
+    message = refused("--config-dir=mine", "experiment=quick", main=train.main)
+    assert "experiment=quick is for another command: initframe-train has no init" in message
+
+
+@pytest.mark.parametrize("chosen", ["xavier_relu", "[zeros_bias,xavier_relu]"])
+def test_a_recipe_of_ones_own_by_the_name_of_ours(refused, command, user_folder, chosen):
+    user_folder("mine/init/xavier_relu.yaml", "rules: {}\n")
+    message = refused(*SMALL, "--config-dir=mine", f"init={chosen}")
+    assert "there are two init=xavier_relu" in message
+    assert "init=mine/init/xavier_relu.yaml" in message
+    assert command(*SMALL, "--config-dir=mine", "init=zeros_bias", "dry_run=true").code == 0
 
 
 def test_all_problems_of_a_recipe_come_in_one_message(refused):
@@ -185,6 +221,15 @@ def test_a_multirun_says_which_job_failed(command):
     assert left.code == 1
     assert "error: job 1 (" in left.err
     assert "seed=-1" in left.err
+    assert left.files == []
+
+
+@pytest.mark.parametrize("place", ["multirun", "{here}/elsewhere"])
+@pytest.mark.parametrize("wrong", ["init=xavier_relu,nope", "seed=0,", "model.name=nope"])
+def test_a_multirun_that_fails_leaves_nothing(command, tmp_path, wrong, place):
+    left = command(*SMALL, "-m", "dry_run=true", wrong, f"hydra.sweep.dir={place.format(here=tmp_path)}")
+    assert left.code == 1
+    assert left.files == []
 
 
 def test_bugs_keep_their_traceback(command, monkeypatch):
@@ -206,3 +251,4 @@ def test_what_another_recipe_left_behind(refused):
     message = refused(*SMALL, "init.rules.weights.init=normal")
     assert "unknown argument 'gain'" in message
     assert "~init.rules.weights.gain" in message
+    assert "rules of the same name become one" in refused(*SMALL, "init=[xavier_relu,kaiming_relu]")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+import yaml
 
 from initframe.cli import reinit, train
-from initframe.cli.choices import GROUPS
-from initframe.recipe.presets import conf_directory
+from initframe.cli.groups import about
+from initframe.recipe.presets import conf_directory, presets
+from tests.cli.conftest import SMALL
 
 JOBS = {"reinit": reinit.main, "train": train.main}
 
@@ -24,24 +26,59 @@ def job(request):
     return request.param
 
 
+def tables(text: str) -> dict[str, dict[str, str]]:
+    """Each group of --help by its title, as its choices and what they say about themselves."""
+    found = {}
+    for part in text.split("\n\n"):
+        title, *rows = part.splitlines()
+        if title.endswith("="):
+            found[title] = {row.split()[0]: row[24:] for row in rows}
+    return found
+
+
+def experiments(job: str) -> set[str]:
+    """Those that say they are for this command."""
+    found = (path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))
+    return {name for name in found if about(name).startswith(f"initframe-{job}, ")}
+
+
 def test_every_choice_has_a_line(command, job):
     left = command("--help", main=JOBS[job])
     assert left.code == 0
     assert left.err == ""
-    lines = {line.split()[0]: line.split(maxsplit=1)[1:] for line in left.out.splitlines() if line.startswith("  ")}
-    for group in GROUPS:
-        assert f"\n{group}=\n" in left.out
-        for path in (conf_directory() / group).glob("*.yaml"):
-            assert lines[path.stem], f"{group}={path.stem} says nothing about itself"
+    models, recipes, tries, _ = tables(left.out).values()
+    assert models.keys() == {path.stem for path in (conf_directory() / "model").glob("*.yaml")}
+    assert recipes.keys() == set(presets())
+    assert tries.keys() == experiments(job)
+    for rows in (models, recipes, tries):
+        for name, words in rows.items():
+            assert words.strip(), f"{name} says nothing about itself"
+            assert "…" not in words, f"what {name} says does not fit its line"
 
 
-def test_every_setting_has_a_line(command, job):
-    text = command("--help", main=JOBS[job]).out
-    head = (conf_directory() / f"{job}.yaml").read_text()
-    for line in head.partition("defaults:")[2].partition("\nhydra:")[0].splitlines():
-        name = line.partition(":")[0]
-        if name.isidentifier():
-            assert name in text
+@pytest.mark.parametrize(
+    ("job", "titles"),
+    [
+        ("reinit", ["model=", "init=", "experiment=", "init.rules.NAME.init="]),
+        ("train", ["model=", "+starts.NAME=", "experiment=", "+starts.NAME.rules.NAME.init="]),
+    ],
+)
+def test_the_titles_are_what_the_command_takes(command, job, titles):
+    assert list(tables(command("--help", main=JOBS[job]).out)) == titles
+    small = ["dry_run=true", *SMALL] if job == "reinit" else ["images=10", "epochs=0", "~experiment"]
+    recipe, init = (title.replace("NAME", "biases") for title in titles[1::2])
+    arguments = [f"{recipe}zeros_bias"] if job == "reinit" else [f"{init.replace('.init', '.match')}*bias"]
+    left = command(*small, *arguments, f"{init}ones", main=JOBS[job])
+    assert left.code == 0, left.err
+
+
+def test_every_setting_has_a_line_with_what_it_is_by_default(command, job):
+    head = command("--help", main=JOBS[job]).out.partition("\nmodel=\n")[0]
+    config = yaml.safe_load((conf_directory() / f"{job}.yaml").read_text())
+    for name in config.keys() - {"defaults", "hydra", "starts"}:
+        value = str(config[name]).lower() if isinstance(config[name], bool) else config[name]
+        assert f"\n{name}={value} " in head
+    assert ("\n+starts.NAME=RECIPE " in head) == ("starts" in config)
 
 
 def test_three_examples_that_work_when_pasted(command, job):
@@ -83,3 +120,12 @@ def test_completion(command, monkeypatch, typed, offered):
     monkeypatch.setenv("COMP_CWORD", "1")
     left = command("-sc", "query=bash")
     assert offered in left.out.split()
+
+
+def test_the_line_that_installs_completion(command, job):
+    text = command("--help", main=JOBS[job]).out
+    assert f'TAB completes after: eval "$(initframe-{job} -sc install=bash)"\n' in text
+    script = command("-sc", "install=bash", main=JOBS[job], name=f"/usr/bin/initframe-{job}").out
+    line = ["bash", "-c", f"{script}\ncomplete -p initframe-{job}"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(f"-F hydra_bash_completion initframe-{job}\n")

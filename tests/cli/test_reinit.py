@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import alexnet, squeezenet1_1
 
 import initframe
-from initframe.cli import job
+from initframe.cli import folders, job, reinit
 from initframe.cli.screen import say
+from initframe.recipe.presets import conf_directory
 from tests.cli.conftest import SMALL
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -99,6 +101,15 @@ def test_a_dry_run_writes_nothing(command):
     assert "nothing was written" in left.out
 
 
+@pytest.mark.parametrize("init", ["xavier_relu", "zeros_bias", "normal_001", "shrink_perturb"])
+def test_a_dry_run_needs_no_memory_and_shows_the_same_plan(command, monkeypatch, init):
+    plans, planned = [], reinit.planned
+    monkeypatch.setattr(reinit, "planned", lambda *job: plans.append(planned(*job)) or plans[-1])
+    left = command(*SMALL, f"init={init}", "dry_run=true")
+    assert all(parameter.is_meta for parameter in plans[0].model.parameters())
+    assert left.out.startswith(str(initframe.resolve(init, squeezenet1_1())))
+
+
 def test_a_dry_run_leaves_a_folder_that_was_there(command, user_folder):
     user_folder("run/notes.txt", "mine")
     assert command(*SMALL, "dry_run=true", HERE).files == []
@@ -117,11 +128,11 @@ def test_nothing_above_the_current_folder_is_removed(tmp_path, monkeypatch, pare
     here = tmp_path / parent
     here.mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(here)
-    job.leave_nothing(here)
-    job.leave_nothing(here.parent)
+    folders.leave_nothing(here)
+    folders.leave_nothing(here.parent)
     run = here / "outputs/day/time"
     run.mkdir(parents=True)
-    job.leave_nothing(run)
+    folders.leave_nothing(run)
     assert here.is_dir()
     assert list(here.iterdir()) == []
 
@@ -149,6 +160,16 @@ def test_overrides(command):
     assert "normal(0, 0.001)" in laid_over
 
 
+def test_rules_of_one_name_become_one_and_others_lie_over_each_other(command, user_folder):
+    for name in ("weights", "one_layer"):
+        user_folder(f"{name}.yaml", f"rules:\n  {name}: {{match: classifier.1.weight, init: xavier_normal}}\n")
+    merged = plan_of(command, *SMALL, "init=[xavier_relu,weights.yaml]")
+    assert "Untouched (25)" in merged
+    over = plan_of(command, *SMALL, "init=[xavier_relu,one_layer.yaml]")
+    assert "'one_layer' over 'weights' on 1 tensor" in over
+    assert "Untouched" not in over
+
+
 def test_any_model_of_torchvision(command):
     assert "ShuffleNetV2 ×" in plan_of(command, "model=torchvision", "model.name=shufflenet_v2_x0_5")
 
@@ -165,10 +186,23 @@ def test_options_may_stand_anywhere(command, user_folder):
 def test_a_multirun(command):
     left = command(*SMALL, "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
     assert left.code == 0
-    assert [name for name in left.files if name.endswith("model.safetensors")] == [
-        f"sweep/{job}/model.safetensors" for job in range(3)
-    ]
+    files = {f"sweep/{job}/{name}" for job in range(3) for name in reinit.FILES}
+    assert {*left.files} == {"sweep", *(f"sweep/{job}" for job in range(3)), *files}
     assert len({tensors(f"sweep/{job}")["features.0.weight"].sum().item() for job in range(3)}) == 3
+
+
+def test_a_dry_multirun_writes_nothing(command):
+    left = command(*SMALL, "-m", "seed=0,1", "dry_run=true")
+    assert left.code == 0
+    assert left.out.count("nothing was written") == 2
+    assert left.files == []
+
+
+@pytest.mark.parametrize("kind", ["run", "sweep"])
+def test_runs_that_start_together_go_apart(kind):
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        configs = [compose("reinit", return_hydra_config=True) for _ in range(3)]
+    assert len({str(config.hydra[kind].dir) for config in configs}) == 3
 
 
 def test_torchs_own_generator(command):

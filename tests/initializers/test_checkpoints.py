@@ -55,6 +55,18 @@ def test_what_is_there_is_copied_and_the_rest_falls_to_the_rules_above(trained):
     assert "Declined: 'file' on 2 tensors" in str(plan)
 
 
+def test_a_damaged_file(tmp_path):
+    path = tmp_path / "trunk.pt"
+    torch.save({"0.weight": noise(8, 6)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(noise(8, 6).numpy().tobytes(), bytes(8 * 6 * 4)))
+    net = model()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(initframe.ResolveError, match="is corrupt: Bad CRC-32"):
+        initframe.reinit(net, take(str(path)), seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 def test_what_all_rules_decline_is_untouched(trained):
     net = model()
     plan = initframe.resolve(rules(file={"match": "*", "init": "pretrained", "path": trained[0]}), net)
