@@ -29,7 +29,9 @@ from initframe.fills import (
 )
 from initframe.fills.fixed import Fixed
 from initframe.fills.stored import Stored
-from initframe.plan import Plan
+from initframe.model import Slot
+from initframe.plan import Assignment, Plan
+from initframe.resolver.problems import named
 
 
 @contextmanager
@@ -68,6 +70,24 @@ def as_torch_leaves_it(plan: Plan) -> Plan:
 
 def _without_padding(fill: Fill) -> Fill:
     return fill.fill if isinstance(fill, Masked) and fill.padding else fill
+
+
+def refusals(asked: Iterable[tuple[Assignment, Slot]]) -> list[str]:
+    """Say which fills torch.nn.init cannot make, one message for all tensors of a rule.
+
+    Args:
+        asked: assignments, each with the slot that it would be written to.
+
+    >>> from initframe import resolve
+    >>> plan = resolve({"rules": {"w": "orthogonal"}}, {"w": torch.zeros(2, 2, dtype=torch.float16)})
+    >>> refusals((a, a.slot) for a in plan.assignments)
+    ["rule 'w' on w [2, 2]: torch.nn.init.orthogonal_ knows no torch.float16. Use generator: stream."]
+    """
+    refused: dict[tuple[str, str], list[Slot]] = {}
+    for a, slot in asked:
+        if fact := refusal(a.fill, slot.dtype):
+            refused.setdefault((a.rule.describe(), fact), []).append(slot)
+    return [f"{rule} on {named(slots)}: {fact}" for (rule, fact), slots in refused.items()]
 
 
 def refusal(fill: Fill, dtype: torch.dtype) -> str | None:

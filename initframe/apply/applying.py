@@ -18,7 +18,7 @@ from initframe.apply.writing import Generator, is_sharded, no_way_in, write
 from initframe.companions import unheeded, warn
 from initframe.errors import ResolveError
 from initframe.fills import Fill
-from initframe.model import Slot, survey
+from initframe.model import survey
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
 from initframe.plan import Plan
@@ -26,7 +26,6 @@ from initframe.recipe.recipe import Recipe
 from initframe.report import Measured, Report, Result
 from initframe.resolver import resolve
 from initframe.resolver.holding import failure, misfit
-from initframe.resolver.problems import named
 from initframe.shards import Region, held, unplaced
 from initframe.targets import Target, find_targets
 
@@ -190,11 +189,7 @@ def _unfillable(tensor: Tensor, region: Region | None) -> str | None:
 
 def _unknown_to_torch(targets: Sequence[Target], seed: int | None) -> list[str]:
     """What torch.nn.init has not, cannot draw for the dtype, or would draw differently in every process."""
-    refused: dict[tuple[str, str], list[Slot]] = {}
-    for target in targets:
-        if fact := classic.refusal(target.fill, target.slot.dtype):
-            refused.setdefault((target.assignment.rule.describe(), fact), []).append(target.slot)
-    problems = [f"{rule} on {named(slots)}: {fact}" for (rule, fact), slots in refused.items()]
+    problems = classic.refusals((target.assignment, target.slot) for target in targets)
     if seed is None and any(map(is_sharded, targets)):
         problems.append("generator: torch needs a seed for a sharded model, or no two processes draw the same.")
     return problems

@@ -15,7 +15,7 @@ from initframe.errors import InitframeError, closest
 from initframe.recipe.presets import conf_directory
 
 QUOTES = (
-    "Quote the whole argument for the shell, and what has parentheses once more: "
+    "Quote the whole argument for the shell, and what has parentheses, < or > once more: "
     """'+init.rules.head={match: fc.weight, init: normal, std: "1 / sqrt(fan_in)"}'."""
 )
 OWN = {
@@ -74,6 +74,8 @@ def _told_hydra(error: BaseException, job: str) -> str | None:
 
     first, *_ = [*str(error).splitlines(), ""]
     match error:
+        case RecursionError() if _is_by_defaults(error):
+            return "a recipe's defaults lead back to itself. Name others there, and _self_ for its own place."
         case MissingConfigException(missing_cfg_file=str(missing), options=options):
             return _no_such_choice(missing, options or ())
         case OverrideParseException(override=str(override)):
@@ -87,6 +89,14 @@ def _told_hydra(error: BaseException, job: str) -> str | None:
         case ValueError() if first.startswith("Config group override"):
             return f"{first}. Name a choice, as in init=xavier_relu; --help lists them."
     return None
+
+
+def _is_by_defaults(error: BaseException) -> bool:
+    """Whether an error comes from following the defaults of config files."""
+    at = error.__traceback__
+    while at and not at.tb_frame.f_code.co_filename.endswith("defaults_list.py"):
+        at = at.tb_next
+    return at is not None
 
 
 def _unreadable(override: str, reason: str) -> str:
@@ -130,9 +140,9 @@ def _unknown(key: str, known: Iterable[str]) -> str:
 
 def _unknown_key(error: BaseException | None, job: str) -> str | None:
     """A key that the config does not have, with those beside it."""
-    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError  # noqa: PLC0415
 
-    if not isinstance(error, OmegaConfBaseException) or not error.full_key:
+    if not isinstance(error, ConfigAttributeError | ConfigKeyError) or not error.full_key:
         return None
     if "." not in error.full_key:
         return of_another(job, error.full_key) or _unknown(error.full_key, keys(job))

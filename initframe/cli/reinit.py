@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initframe import sources
+from initframe import classic, sources
 from initframe.checkpoint import replacing, save_tensors
 from initframe.cli.chosen import chosen, overrides
 from initframe.cli.folders import output_directory
@@ -20,6 +20,7 @@ from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.screen import filling, remind, say, unwarned, width
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.deferred import materialize, resolve_deferred
+from initframe.errors import ResolveError
 from initframe.manifest import manifest
 from initframe.plan import Plan
 from initframe.report import Report
@@ -66,6 +67,9 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
 
     Returns:
         The plan, with the model.
+
+    Raises:
+        ResolveError: recipe and model do not fit together, or torch.nn.init has not what is asked of it.
     """
 
     def build() -> nn.Module:
@@ -76,6 +80,8 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
         plan = resolve(job["init"], build())
     else:
         plan = resolve_deferred(job["init"], build, only_read=job["dry_run"])
+    if job["generator"] == "torch" and (problems := classic.refusals((a, a.slot) for a in plan.assignments)):
+        raise ResolveError(*problems)
     return replace(plan, recipe=replace(plan.recipe, name=name))
 
 

@@ -142,6 +142,17 @@ FILES = {
     "deep": ("a: " + 5000 * "[", ["deep.yaml"]),
     "two": ("a: 1\n---\nb: 2\n", ["two.yaml", "malformed YAML"]),
     "a_list": ("- a\n- b\n", ["init is a recipe"]),
+    "a_number": ("3\n", ["init is a recipe, got 3"]),
+    "a_date": ('rules:\n  "*.bias": {init: constant, val: 2024-01-01}\n', ["val is of type date"]),
+    "all_of_it": ("defaults: 3\nrules: {}\n", ["defaults names 3. Fix: name recipes"]),
+    "a_mapping": ("defaults: [{a: b, c: d}]\nrules: {}\n", ["defaults names {'a': 'b', 'c': 'd'}"]),
+    "elsewhere": (
+        "defaults: [/model/resnet18@_global_.model, _self_]\nrules: {}\n",
+        ["defaults names '/model/resnet18"],
+    ),
+    "overriding": ("defaults: [override /model: resnet18]\nrules: {}\n", ["defaults names {'override /model"]),
+    "callback": ("defaults: [zeros_bias@_global_.hydra.callbacks]\nrules: {}\n", ["defaults names 'zeros_bias@"]),
+    "spy": ('defaults: ["${oc.env:INITFRAME_SECRET}", _self_]\nrules: {}\n', ["defaults names '${oc.env"]),
     "nothing": ("", ["no rules"]),
     "code": ('rules:\n  "*.weight": {_target_: os.system}\n', ["'_target_' is refused"]),
     "leak": (
@@ -171,6 +182,28 @@ def test_one_wrong_file(refused, user_folder, monkeypatch, way, name):
     assert "s3cr3t" not in message
     for part in parts:
         assert part in message
+
+
+def test_a_recipe_stays_where_it_is(refused, user_folder):
+    text = "# @package _global_\nhydra: {callbacks: {mine: {_target_: os.getcwd}}}\nrules: {}\n"
+    here = user_folder("mine/init/global.yaml", text).parents[2]
+    assert "a recipe stays where it is" in refused(*SMALL, f"--config-dir={here}/mine", "init=global")
+
+
+def test_recipes_that_lead_back_to_themselves(refused, user_folder):
+    user_folder("self.yaml", "defaults: [self.yaml]\nrules: {}\n")
+    assert "defaults lead back to itself" in refused(*SMALL, "init=self.yaml")
+
+
+def test_recipes_lie_over_others_by_name_and_by_file(command, user_folder):
+    user_folder("low.yaml", 'rules:\n  "*.bias": ones\n')
+    user_folder(
+        "high.yaml", "defaults: [xavier_relu, low.yaml, _self_]\nrules:\n  head: {match: '*.1.bias', init: zeros}\n"
+    )
+    left = command(*SMALL, "init=high.yaml", "dry_run=true")
+    assert (left.code, left.err) == (0, "")
+    assert "uniform(" in left.out
+    assert "constant(1)" in left.out
 
 
 @pytest.mark.parametrize("place", ["notes.txt/run", "/proc/nowhere/run"])

@@ -110,6 +110,25 @@ def test_a_dry_run_needs_no_memory_and_shows_the_same_plan(command, monkeypatch,
     assert left.out.startswith(str(initframe.resolve(init, squeezenet1_1())))
 
 
+@pytest.mark.parametrize("wrong", [(), ("init.rules.weights.gain=-1",)])
+@pytest.mark.parametrize("made", ["mine", "mine/sub", "mine/sub/deep"])
+def test_folders_that_were_there_stay_and_others_go(command, tmp_path, made, wrong):
+    (tmp_path / made).mkdir(parents=True)
+    command(*SMALL, "hydra.run.dir=mine/sub/deep", "dry_run=true", *wrong)
+    assert [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "mine").rglob("*"))] == [
+        path for path in ("mine/sub", "mine/sub/deep") if made.startswith(path)
+    ]
+    assert (tmp_path / "mine").is_dir()
+    command(*SMALL, "hydra.sweep.dir=mine/sub/deep", "-m", "seed=0", "dry_run=true", *wrong)
+    assert (tmp_path / made).is_dir()
+
+
+def test_what_torch_has_not_is_told_by_a_dry_run_too(refused):
+    rule = '+init.rules.z={match: "features.0.weight", init: delta_orthogonal}'
+    for more in ((), ("dry_run=true",)):
+        assert "torch.nn.init has no delta_orthogonal" in refused(*SMALL, "generator=torch", rule, *more)
+
+
 def test_a_dry_run_leaves_a_folder_that_was_there(command, user_folder):
     user_folder("run/notes.txt", "mine")
     assert command(*SMALL, "dry_run=true", HERE).files == []
