@@ -30,6 +30,8 @@ TURNS = 6
 programs as run at a time, which would share a row's tiles, were slower."""
 SMALL = 1 << 16
 """Elements below which one more launch would cost more than unaligned stores."""
+OPTIONS = {"enable_fp_fusion": False}
+"""For the compiler, which would fuse multiplications and additions."""
 
 FORMS = {
     "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}", "and": "{} & {}", "or": "{} | {}",
@@ -213,4 +215,4 @@ def _launch(draw: Draw) -> None:
     place = parts, TURNS, length, pitch, draw.start, draw.stride
     numbers = [constants[name] for name in constant_names(draw.law)]
     launch = compiled_kernel(draw.law, dtype, aligned=aligned)[rows * parts,]
-    launch(out, *place, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, enable_fp_fusion=False)
+    launch(out, *place, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, **OPTIONS)
