@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import Draw, cpu, eager, key
+from initframe.stream import Draw, cpu, digest, eager, key
 
 from . import oracle
 
@@ -81,7 +81,20 @@ def test_the_vectors_of_version_1(fill, law):
         if v["law"] == law:
             address = key(v["name"], int(v["seed"]), v["purpose"])
             x = drawn(fill, law, tuple(v["args"]), v["start"], 8, key=address)
-            assert [f"{bits & 0xFFFFFFFF:08x}" for bits in x.view(torch.int32).tolist()] == v["float32"]
+            assert hexadecimal(x) == v["float32"]
+
+
+@pytest.mark.parametrize("v", oracle.EDGES, ids=lambda v: f"{v['law']}({', '.join(map(str, v['args']))})")
+def test_the_edges_of_version_1(fill, v):
+    address = key(v["name"], int(v["seed"]), v["purpose"])
+    x = drawn(fill, v["law"], tuple(v["args"]), v["start"], v["count"], key=address)
+    assert hexadecimal(x[:8]) == v["float32"]
+    assert f"{digest(x, v['start']):016x}" == v["digest"]
+
+
+def hexadecimal(values):
+    """The bits of float32 values, as known answers have them."""
+    return [f"{bits & 0xFFFFFFFF:08x}" for bits in values.view(torch.int32).tolist()]
 
 
 @pytest.mark.parametrize(("law", "args"), oracle.LAWS)
