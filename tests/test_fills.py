@@ -16,20 +16,26 @@ from initframe.fills import (
     Constant,
     Dirac,
     Elementwise,
+    Fill,
     Identity,
     Keep,
     Masked,
     Normal,
+    OnCurrent,
     Orthogonal,
     Scale,
+    Scattered,
     Shift,
     ShrinkPerturb,
     Sparse,
     TruncatedNormal,
     Uniform,
+    Whole,
 )
-from initframe.fills.fixed import PartialHadamard
-from initframe.fills.linked import DeltaOrthogonal
+from initframe.fills.fixed import BilinearKernel, Fixed, PartialHadamard, Rows, SineCosine
+from initframe.fills.linked import Chrono, DeltaOrthogonal, Mimetic, Repeated
+from initframe.fills.stored import Inflated, Resampled, Selected, Stored, open_archive
+from initframe.shards import Region
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -47,6 +53,8 @@ ELEMENTWISE = [
 ]
 WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4, 4), 0.5)]
 ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
+LINKED = [DeltaOrthogonal((4, 2, 3)), Repeated((8, 3), Normal(), 4), Chrono((8,), 100.0), Mimetic((4, 4), "q", 2, "a")]
+FIXED = [Rows((2, 3), (0.1, 0.2, 0.3)), PartialHadamard((6, 2)), BilinearKernel((2, 2, 3, 4)), SineCosine((1, 5, 8), 1)]
 COMPOSED = [Masked(Normal(), (2, 2), (0, 1), 3.0), Blocks((Normal(), Uniform()), (1, 1))]
 
 
@@ -88,6 +96,53 @@ def test_a_cut_normal_mirrors(loc, scale, start, width):
 def test_a_cut_without_mass_has_no_moments():
     assert math.isnan(TruncatedNormal(0, 1, 50, 51).mean)
     assert math.isnan(TruncatedNormal(0, 1, 50, 51).std)
+
+
+FACES = {Fill, OnCurrent, Whole, Scattered, Fixed}
+
+
+def kinds(face=Fill):
+    """All kinds of fill that the package has."""
+    found = {kind for below in face.__subclasses__() for kind in kinds(below)} | {face}
+    return {kind for kind in found - FACES if kind.__module__.startswith("initframe.")}
+
+
+@pytest.fixture
+def of_every_kind(tmp_path):
+    torch.save({"w": torch.arange(64.0).view(4, 4, 4), "p": torch.arange(20.0).view(5, 4)}, tmp_path / "w.pt")
+    path = str(tmp_path / "w.pt")
+    archive = open_archive(path)
+    stored = [
+        Stored((4, 4, 4), path, "w", archive),
+        Inflated((4, 4, 2, 4), path, "w", archive),
+        Resampled((1, 10, 4), path, "p", archive),
+        Selected((2, 3, 4), path, "w", archive),
+    ]
+    fills = [*ELEMENTWISE, *WHOLE, *LINKED, *FIXED, *ON_CURRENT, *COMPOSED, *stored]
+    assert {type(fill) for fill in fills} == kinds()
+    return fills
+
+
+@pytest.mark.parametrize("default", ["meta", torch.float64, torch.bfloat16], ids=str)
+def test_fills_know_nothing_of_torchs_defaults(of_every_kind, default):
+    def rewritten(fill):
+        """A tensor of ones, filled; then all of it but the first row, as a shard."""
+        shape = getattr(fill, "shape", (2, 2))
+        region = Region(shape, Region.whole(shape).extent, (((1, shape[0]),), *(((0, size),) for size in shape[1:])))
+        yield initframe.fill_(torch.ones(shape, dtype=torch.float32, device="cpu"), fill, name="w")
+        local = torch.ones(region.local_shape, dtype=torch.float32, device="cpu")
+        yield initframe.fill_(local, fill, name="w", region=region)
+
+    expected = [list(rewritten(fill)) for fill in of_every_kind]
+    before = torch.get_default_dtype()
+    try:
+        with torch.device("meta" if default == "meta" else "cpu"):
+            torch.set_default_dtype(before if default == "meta" else default)
+            found = [list(rewritten(fill)) for fill in of_every_kind]
+    finally:
+        torch.set_default_dtype(before)
+    for fill, one, other in zip(of_every_kind, expected, found, strict=True):
+        assert all(map(torch.equal, one, other)), fill
 
 
 SIZES = st.integers(1, 7)

@@ -101,7 +101,7 @@ class Region:
         ((tensor([0, 1]), tensor([1, 2])), tensor([1., 1.]))
         """
         here: list[int | slice | Tensor] = []
-        held = torch.ones((), dtype=torch.bool)
+        held = torch.ones((), dtype=torch.bool, device="cpu")
         for dim, places in enumerate(index):
             if isinstance(places, slice):
                 values = self._pick_along(dim, values, sum(isinstance(other, slice) for other in here))
@@ -123,13 +123,15 @@ class Region:
     def _held(self, dim: int) -> Tensor:
         """The indices along a dimension that are held, counted from the extent's first."""
         first = self.extent[dim][0]
-        return torch.cat([torch.arange(a - first, b - first) for a, b in self.runs[dim]] or [torch.arange(0)])
+        runs = self.runs[dim] or ((first, first),)
+        return torch.cat([torch.arange(a - first, b - first, device="cpu") for a, b in runs])
 
     def _local(self, dim: int) -> Tensor:
         """Where every index of the extent lies here, along a dimension; −1 where it does not."""
         first, last = self.extent[dim]
         held = self._held(dim)
-        return torch.full((last - first,), -1).index_copy(0, held, torch.arange(len(held)))
+        nowhere = torch.full((last - first,), -1, device="cpu")
+        return nowhere.index_copy(0, held, torch.arange(len(held), device="cpu"))
 
     def position(self, index: tuple[int, ...]) -> tuple[int, ...] | None:
         """Where an index of the whole tensor (or the first few numbers of one) lies here; ``None`` where it does not.
