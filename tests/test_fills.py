@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -221,26 +224,88 @@ def test_sparse_is_zero_where_the_words_of_its_name_and_seed_are_smallest(name, 
     assert torch.equal(values, torch.where(ranks < 4, 0.0, normal))
 
 
-@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 2, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 2, 3), (1000, 1000)], ids=str)
 def test_orthogonal_is_a_factor_of_the_streams_matrix(shape):
-    """Qᵀ·A is upper triangular with a positive diagonal for the tall A alone that Q was made of."""
+    """Qᵀ·A is upper triangular with a positive diagonal for the tall A alone that Q was made of, in float64."""
     q = written(Orthogonal(shape), shape, seed=2, dtype=torch.float64).flatten(1)
     a = drawn("normal", (0.0, 1.0), shape, "w", 2, "orthogonal").double().flatten(1)
     r = q.T @ a if len(q) >= q.shape[1] else q @ a.T
     assert (r.diagonal() > 0).all()
-    assert r.tril(-1).abs().max() < 1e-6
+    assert r.tril(-1).abs().max() < 1e-11
+    assert not torch.equal(q.float().double(), q)
 
 
-@pytest.mark.parametrize("shape", [(150, 90), (90, 150), (40, 30, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(1000, 950), (90, 150), (40, 30, 3)], ids=str)
 def test_orthogonal_hardly_knows_how_many_threads_there_are(shape):
     before, values = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 8):
             torch.set_num_threads(threads)
-            values.append(written(Orthogonal(shape), shape))
+            values.append(written(Orthogonal(shape), shape, dtype=torch.float64))
     finally:
         torch.set_num_threads(before)
-    assert all((other - values[0]).abs().max() <= 1e-6 for other in values)
+    assert all((other - values[0]).abs().max() <= 1e-11 for other in values)
+
+
+@pytest.mark.parametrize("part", ["q", "k", "v", "proj"])
+def test_mimetic_factorizes_the_streams_matrices(part):
+    """docs/stream.md, followed step by step."""
+
+    def factors(purpose, alpha, beta):
+        z = drawn("normal", (0.0, 1.0), (32, 32), "a", 3, purpose).double()
+        u, s, v = torch.linalg.svd(alpha / math.sqrt(32) * z + beta * torch.eye(32).double())
+        signs = torch.stack([column[column.abs().argmax()].sign() for column in u.T])
+        return u * signs * s.sqrt(), s.sqrt()[:, None] * signs[:, None] * v
+
+    heads = [factors(f"mimetic q·k {head}", 0.7, 0.7) for head in range(4)]
+    left, right = factors("mimetic v·proj", 0.4, -0.4)
+    expected = {
+        "q": torch.cat([left.T[:8] for left, _ in heads]),
+        "k": torch.cat([right[:8] for _, right in heads]),
+        "v": right,
+        "proj": left,
+    }
+    found = written(Mimetic((32, 32), part, 4, "a"), (32, 32), seed=3, dtype=torch.float64)
+    torch.testing.assert_close(found, expected[part], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("part", ["q", "k", "v", "proj"])
+def test_mimetic_does_not_know_which_signs_a_library_gives_to_singular_vectors(part, monkeypatch):
+    """They are a library's own, pair by pair; another processor's may be others."""
+
+    def svd(matrix):
+        u, s, v = decomposed(matrix)
+        signs = torch.randint(0, 2, s.shape, generator=generator) * 2 - 1
+        return u * signs, s, signs[:, None] * v
+
+    fill, decomposed = Mimetic((64, 64), part, 4, "a"), torch.linalg.svd
+    expected, generator = written(fill, fill.shape), torch.Generator().manual_seed(0)
+    monkeypatch.setattr(torch.linalg, "svd", svd)
+    assert torch.equal(written(fill, fill.shape), expected)
+
+
+PROCESSOR = """
+import torch
+from initframe import fill_
+from initframe.fills.linked import Chrono
+from initframe.initializers import get
+from initframe.model import Slot
+from initframe.stream import digest
+
+steps = get("mamba_dt_bias")(Slot("b", (40_001,)))
+for fill in Chrono((160_000,), 1000.0), steps:
+    print(digest(fill_(torch.empty(getattr(fill, "shape", 40_001)), fill, name="b")))
+"""
+
+
+def test_laws_of_torchs_functions_do_not_know_the_processor():
+    """torch has code for several kinds of it, whose float32 functions differ in their last bit."""
+    digests = {}
+    for kind in ("default", "avx2", "avx512"):  # what a processor has not is not used
+        environment = os.environ | {"ATEN_CPU_CAPABILITY": kind}
+        done = subprocess.run([sys.executable, "-c", PROCESSOR], env=environment, capture_output=True, check=True)
+        digests[kind] = done.stdout
+    assert len(set(digests.values())) == 1, digests
 
 
 def assert_exact(values, fill):
