@@ -110,10 +110,18 @@ def test_other_dtypes_are_the_float32_values_converted(fill, law, args, dtype):
 
 
 @pytest.mark.parametrize("law", ["bits", "normal", "truncated_normal"])
-@pytest.mark.parametrize("start", [(1 << 34) - 6, (1 << 62) + 1])
+@pytest.mark.parametrize("start", [(1 << 34) - 6, (1 << 62) + 1, (1 << 63) - 7, (1 << 64) - 13])
 def test_counters_carry_beyond_32_bits(fill, law, start):
     args = dict(oracle.LAWS)[law]
     assert same(drawn(fill, law, args, start, 13), oracle.values(law, args, KEY, range(start, start + 13)))
+
+
+@pytest.mark.parametrize(("rows", "stride"), [(4, (1 << 62) + 3), (2, (1 << 64) - 20), (3, 1 << 62), (1, 1 << 70)])
+def test_rows_may_lie_far_apart(fill, rows, stride):
+    out = torch.zeros(rows, 9)
+    fill(Draw(out, "normal", (0.0, 1.0), KEY, 5, stride))
+    indices = [5 + r * stride + c for r in range(rows) for c in range(9)]
+    assert same(out.flatten(), oracle.values("normal", (0.0, 1.0), KEY, indices))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

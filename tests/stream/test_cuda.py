@@ -31,6 +31,8 @@ PLACES = [  # rows, length, pitch, start, stride
     (2, 501, 504, CARRY - 1, 803),
     (3, 64, 64, 4, 64),  # rows that are one
     (2, 2, 5, 7, 3),
+    (4, 9, 9, 5, (1 << 62) + 3),  # beyond what is positive in 64 bits
+    (1, 40, 40, (1 << 64) - 40, 0),
 ]
 for law, args, dtypes in LAWS:
     for dtype in dtypes:
