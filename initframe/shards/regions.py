@@ -153,7 +153,8 @@ class Region:
         """The memory as two-dimensional pieces of evenly spaced rows.
 
         Args:
-            out: the memory, of the local shape; its layout must let trailing dimensions be viewed as one.
+            out: the memory, of the local shape; its layout must let trailing dimensions be viewed as one, and what
+                remains of a whole tensor as another.
 
         Yields:
             A view of shape (rows, length), the flat index of its first element in the whole tensor, and the distance
@@ -178,8 +179,8 @@ class Region:
         """Walk the dimensions before the last split one; from it on everything is dense."""
         if not self.shape or split == 0:
             for (start, _), here in placed(self.runs[0] if self.shape else ((0, 1),)):
-                piece = out[here] if self.shape else out
-                yield _as_rows(piece, 1), offset + (start * strides[0] if strides else 0), piece.numel()
+                rows = _dense_rows(out[here] if self.shape else out)
+                yield rows, offset + (start * strides[0] if strides else 0), rows.shape[1]
         elif dim == split - 1:
             for (row, _), here in placed(self.runs[dim]):
                 for (column, _), there in placed(self.runs[split]):
@@ -191,6 +192,18 @@ class Region:
                 for i in range(stop - start):
                     deeper = offset + (start + i) * strides[dim]
                     yield from self._pieces(out[here.start + i], dim + 1, split, deeper, strides)
+
+
+def _dense_rows(piece: Tensor) -> Tensor:
+    """View memory as the longest rows that are dense; in the whole tensor one begins where the last one ends."""
+    length = 1
+    for size, step in zip(reversed(piece.shape), reversed(piece.stride()), strict=True):
+        if size > 1 and step != length:
+            break
+        length *= size
+    if length == 1 < piece.numel():
+        raise RuntimeError(f"memory of strides {piece.stride()} has no dense rows.")
+    return piece.view(-1, length)
 
 
 def _as_rows(piece: Tensor, count: int) -> Tensor:
