@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class Region:
     runs: tuple[Runs, ...]
 
     @staticmethod
+    @lru_cache(maxsize=1024)  # asked for several times for every tensor of a model
     def whole(shape: tuple[int, ...]) -> Region:
         """The region of a tensor that is all here.
 
