@@ -58,12 +58,12 @@ def examine(law: str, n: int) -> None:
     """One pass over n elements; print every statistic of one stream."""
     cdf, bins, expected = distribution(law), BINS[law], expected_moments(law)
     powers, counts, tails = torch.zeros(4), torch.zeros(bins, dtype=torch.int64), {5: 0, 6: 0}
-    powers, lagged = powers.double(), dict.fromkeys(LAGS, 0.0)
+    powers, lagged = powers.double(), {lag: 0.0 for lag in LAGS if lag < min(CHUNK, n)}
     for x in chunks(law, n):
         centred = x - 0.5 if law == "uniform" else x
         powers += torch.stack([(centred**k).sum() for k in range(1, 5)])
         counts += torch.bincount((cdf(x) * bins).long().clamp_(0, bins - 1), minlength=bins)
-        for lag in LAGS:
+        for lag in lagged:
             lagged[lag] += float((centred[lag:] * centred[:-lag]).sum()) / (len(x) - lag)
         for edge in tails:
             tails[edge] += int((x.abs() > edge).sum())

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,20 +19,26 @@ from initframe.fills import (
     Constant,
     Dirac,
     Elementwise,
+    Fill,
     Identity,
     Keep,
     Masked,
     Normal,
+    OnCurrent,
     Orthogonal,
     Scale,
+    Scattered,
     Shift,
     ShrinkPerturb,
     Sparse,
     TruncatedNormal,
     Uniform,
+    Whole,
 )
-from initframe.fills.fixed import PartialHadamard
-from initframe.fills.linked import DeltaOrthogonal
+from initframe.fills.fixed import BilinearKernel, Fixed, PartialHadamard, Rows, SineCosine
+from initframe.fills.linked import Chrono, DeltaOrthogonal, Mimetic, Repeated
+from initframe.fills.stored import Inflated, Resampled, Selected, Stored, open_archive
+from initframe.shards import Region
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -47,6 +56,8 @@ ELEMENTWISE = [
 ]
 WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4, 4), 0.5)]
 ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
+LINKED = [DeltaOrthogonal((4, 2, 3)), Repeated((8, 3), Normal(), 4), Chrono((8,), 100.0), Mimetic((4, 4), "q", 2, "a")]
+FIXED = [Rows((2, 3), (0.1, 0.2, 0.3)), PartialHadamard((6, 2)), BilinearKernel((2, 2, 3, 4)), SineCosine((1, 5, 8), 1)]
 COMPOSED = [Masked(Normal(), (2, 2), (0, 1), 3.0), Blocks((Normal(), Uniform()), (1, 1))]
 
 
@@ -88,6 +99,53 @@ def test_a_cut_normal_mirrors(loc, scale, start, width):
 def test_a_cut_without_mass_has_no_moments():
     assert math.isnan(TruncatedNormal(0, 1, 50, 51).mean)
     assert math.isnan(TruncatedNormal(0, 1, 50, 51).std)
+
+
+FACES = {Fill, OnCurrent, Whole, Scattered, Fixed}
+
+
+def kinds(face=Fill):
+    """All kinds of fill that the package has."""
+    found = {kind for below in face.__subclasses__() for kind in kinds(below)} | {face}
+    return {kind for kind in found - FACES if kind.__module__.startswith("initframe.")}
+
+
+@pytest.fixture
+def of_every_kind(tmp_path):
+    torch.save({"w": torch.arange(64.0).view(4, 4, 4), "p": torch.arange(20.0).view(5, 4)}, tmp_path / "w.pt")
+    path = str(tmp_path / "w.pt")
+    archive = open_archive(path)
+    stored = [
+        Stored((4, 4, 4), path, "w", archive),
+        Inflated((4, 4, 2, 4), path, "w", archive),
+        Resampled((1, 10, 4), path, "p", archive),
+        Selected((2, 3, 4), path, "w", archive),
+    ]
+    fills = [*ELEMENTWISE, *WHOLE, *LINKED, *FIXED, *ON_CURRENT, *COMPOSED, *stored]
+    assert {type(fill) for fill in fills} == kinds()
+    return fills
+
+
+@pytest.mark.parametrize("default", ["meta", torch.float64, torch.bfloat16], ids=str)
+def test_fills_know_nothing_of_torchs_defaults(of_every_kind, default):
+    def rewritten(fill):
+        """A tensor of ones, filled; then all of it but the first row, as a shard."""
+        shape = getattr(fill, "shape", (2, 2))
+        region = Region(shape, Region.whole(shape).extent, (((1, shape[0]),), *(((0, size),) for size in shape[1:])))
+        yield initframe.fill_(torch.ones(shape, dtype=torch.float32, device="cpu"), fill, name="w")
+        local = torch.ones(region.local_shape, dtype=torch.float32, device="cpu")
+        yield initframe.fill_(local, fill, name="w", region=region)
+
+    expected = [list(rewritten(fill)) for fill in of_every_kind]
+    before = torch.get_default_dtype()
+    try:
+        with torch.device("meta" if default == "meta" else "cpu"):
+            torch.set_default_dtype(before if default == "meta" else default)
+            found = [list(rewritten(fill)) for fill in of_every_kind]
+    finally:
+        torch.set_default_dtype(before)
+    for fill, one, other in zip(of_every_kind, expected, found, strict=True):
+        assert all(map(torch.equal, one, other)), fill
 
 
 SIZES = st.integers(1, 7)
@@ -166,26 +224,88 @@ def test_sparse_is_zero_where_the_words_of_its_name_and_seed_are_smallest(name, 
     assert torch.equal(values, torch.where(ranks < 4, 0.0, normal))
 
 
-@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 2, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 2, 3), (1000, 1000)], ids=str)
 def test_orthogonal_is_a_factor_of_the_streams_matrix(shape):
-    """Qᵀ·A is upper triangular with a positive diagonal for the tall A alone that Q was made of."""
+    """Qᵀ·A is upper triangular with a positive diagonal for the tall A alone that Q was made of, in float64."""
     q = written(Orthogonal(shape), shape, seed=2, dtype=torch.float64).flatten(1)
     a = drawn("normal", (0.0, 1.0), shape, "w", 2, "orthogonal").double().flatten(1)
     r = q.T @ a if len(q) >= q.shape[1] else q @ a.T
     assert (r.diagonal() > 0).all()
-    assert r.tril(-1).abs().max() < 1e-6
+    assert r.tril(-1).abs().max() < 1e-11
+    assert not torch.equal(q.float().double(), q)
 
 
-@pytest.mark.parametrize("shape", [(150, 90), (90, 150), (40, 30, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(1000, 950), (90, 150), (40, 30, 3)], ids=str)
 def test_orthogonal_hardly_knows_how_many_threads_there_are(shape):
     before, values = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 8):
             torch.set_num_threads(threads)
-            values.append(written(Orthogonal(shape), shape))
+            values.append(written(Orthogonal(shape), shape, dtype=torch.float64))
     finally:
         torch.set_num_threads(before)
-    assert all((other - values[0]).abs().max() <= 1e-6 for other in values)
+    assert all((other - values[0]).abs().max() <= 1e-11 for other in values)
+
+
+@pytest.mark.parametrize("part", ["q", "k", "v", "proj"])
+def test_mimetic_factorizes_the_streams_matrices(part):
+    """docs/stream.md, followed step by step."""
+
+    def factors(purpose, alpha, beta):
+        z = drawn("normal", (0.0, 1.0), (32, 32), "a", 3, purpose).double()
+        u, s, v = torch.linalg.svd(alpha / math.sqrt(32) * z + beta * torch.eye(32).double())
+        signs = torch.stack([column[column.abs().argmax()].sign() for column in u.T])
+        return u * signs * s.sqrt(), s.sqrt()[:, None] * signs[:, None] * v
+
+    heads = [factors(f"mimetic q·k {head}", 0.7, 0.7) for head in range(4)]
+    left, right = factors("mimetic v·proj", 0.4, -0.4)
+    expected = {
+        "q": torch.cat([left.T[:8] for left, _ in heads]),
+        "k": torch.cat([right[:8] for _, right in heads]),
+        "v": right,
+        "proj": left,
+    }
+    found = written(Mimetic((32, 32), part, 4, "a"), (32, 32), seed=3, dtype=torch.float64)
+    torch.testing.assert_close(found, expected[part], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("part", ["q", "k", "v", "proj"])
+def test_mimetic_does_not_know_which_signs_a_library_gives_to_singular_vectors(part, monkeypatch):
+    """They are a library's own, pair by pair; another processor's may be others."""
+
+    def svd(matrix):
+        u, s, v = decomposed(matrix)
+        signs = torch.randint(0, 2, s.shape, generator=generator) * 2 - 1
+        return u * signs, s, signs[:, None] * v
+
+    fill, decomposed = Mimetic((64, 64), part, 4, "a"), torch.linalg.svd
+    expected, generator = written(fill, fill.shape), torch.Generator().manual_seed(0)
+    monkeypatch.setattr(torch.linalg, "svd", svd)
+    assert torch.equal(written(fill, fill.shape), expected)
+
+
+PROCESSOR = """
+import torch
+from initframe import fill_
+from initframe.fills.linked import Chrono
+from initframe.initializers import get
+from initframe.model import Slot
+from initframe.stream import digest
+
+steps = get("mamba_dt_bias")(Slot("b", (40_001,)))
+for fill in Chrono((160_000,), 1000.0), steps:
+    print(digest(fill_(torch.empty(getattr(fill, "shape", 40_001)), fill, name="b")))
+"""
+
+
+def test_laws_of_torchs_functions_do_not_know_the_processor():
+    """torch has code for several kinds of it, whose float32 functions differ in their last bit."""
+    digests = {}
+    for kind in ("default", "avx2", "avx512"):  # what a processor has not is not used
+        environment = os.environ | {"ATEN_CPU_CAPABILITY": kind}
+        done = subprocess.run([sys.executable, "-c", PROCESSOR], env=environment, capture_output=True, check=True)
+        digests[kind] = done.stdout
+    assert len(set(digests.values())) == 1, digests
 
 
 def assert_exact(values, fill):

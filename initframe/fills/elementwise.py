@@ -118,7 +118,8 @@ class Elementwise(Fill):
     """A law of your own: every element is ``fn(u)`` of its own uniform u in (0, 1).
 
     Args:
-        fn: maps a float32 tensor of uniforms to values of the same shape, element by element.
+        fn: maps a float32 tensor of uniforms to values of the same shape, element by element. Torch's logarithm and its
+            like differ from processor to processor in float32: take them in float64 where no bit may.
         mean: the law's mean.
         std: the law's standard deviation.
 

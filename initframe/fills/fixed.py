@@ -53,7 +53,7 @@ class Rows(Fixed):
 
     def values(self) -> Tensor:
         """The row, over and over."""
-        return torch.tensor(self.row, dtype=torch.float64).expand(self.shape)
+        return torch.tensor(self.row, dtype=torch.float64, device="cpu").expand(self.shape)
 
     def __str__(self) -> str:
         return f"rows({self.row[0]:.4g} … {self.row[-1]:.4g})"
@@ -103,11 +103,11 @@ def nothing(*_: object, **__: object) -> Tensor:
 
 def _sylvester(rows: int, columns: int) -> Tensor:
     """The upper left part of a Hadamard matrix: (−1) to the number of ones in the binary i & j."""
-    ones = torch.arange(rows)[:, None] & torch.arange(columns)
+    ones = torch.arange(rows, device="cpu")[:, None] & torch.arange(columns, device="cpu")
     parity = torch.zeros_like(ones)
     for bit in range(max(rows, columns).bit_length()):
         parity = parity ^ (ones >> bit & 1)
-    return 1.0 - 2.0 * parity
+    return 1.0 - 2.0 * parity.float()
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,17 @@ class BilinearKernel(Fixed):
     def values(self) -> Tensor:
         """The kernel, on the diagonal of channels of each group."""
         inputs, outputs, *kernel = self.shape
-        product = torch.ones(())
+        product = torch.ones((), device="cpu")
         for size in kernel:
             product = product[..., None] * _tent(size)
-        channels = torch.eye(outputs).repeat(inputs // outputs, 1)
+        channels = torch.eye(outputs, device="cpu").repeat(inputs // outputs, 1)
         return channels.reshape(inputs, outputs, *[1] * len(kernel)) * product
 
 
 def _tent(size: int) -> Tensor:
     half = (size + 1) // 2
     centre = half - 1 if size % 2 else half - 0.5
-    return 1 - (torch.arange(size) - centre).abs() / half
+    return 1 - (torch.arange(size, dtype=torch.float32, device="cpu") - centre).abs() / half
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,9 @@ class SineCosine(Fixed):
         """The table, in float64."""
         tokens, width = self.shape[-2:]
         side = math.isqrt(tokens - self.prefix)
-        rows, columns = (t.reshape(-1) for t in torch.meshgrid(*[torch.arange(side)] * 2, indexing="ij"))
-        omega = 10000.0 ** (-torch.arange(width // 4).double() / (width // 4))
+        along, waves = (torch.arange(size, dtype=torch.float64, device="cpu") for size in (side, width // 4))
+        rows, columns = (t.reshape(-1) for t in torch.meshgrid(along, along, indexing="ij"))
+        omega = 10000.0 ** (-waves / (width // 4))
         angles = [coordinate[:, None] * omega for coordinate in (columns, rows)]
         table = torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1)
-        return torch.cat([torch.zeros(self.prefix, width).double(), table]).reshape(self.shape)
+        return torch.cat([table.new_zeros(self.prefix, width), table]).reshape(self.shape)

@@ -104,9 +104,9 @@ class Chrono(Whole):
         return math.sqrt((top * (log * log - 2 * log + 2) - 2) / (top - 1) / 2)
 
     def build(self, draw: Draw) -> Tensor:
-        """One uniform per unit, used twice."""
+        """One uniform per unit, used twice; the logarithm in float64, since torch's in float32 differ."""
         uniform = draw("uniform", (1.0, self.longest - 1.0))
-        forget = uniform.chunk(4)[1].log()
+        forget = uniform.chunk(4)[1].to("cpu", torch.float64).log().float()
         rest = torch.zeros_like(forget)
         return torch.cat([-forget, forget, rest, rest])
 
@@ -159,10 +159,14 @@ class Mimetic(Whole):
         return torch.cat([left.T[:size] if part == "q" else right[:size] for left, right in pairs])
 
     def _factors(self, draw: Draw, purpose: str, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
-        """α·Z + β·I as a product of two matrices, from its singular value decomposition in float64."""
+        """α·Z + β·I as a product of two matrices, from its singular value decomposition in float64.
+
+        A pair of singular vectors may change its sign: the left one's largest element is made positive.
+        """
         width = self.shape[-1]
         z = draw("normal", (0.0, 1.0), purpose, name=self.attention, shape=(width, width)).double()
         target = alpha / math.sqrt(width) * z + beta * torch.eye(width, dtype=z.dtype, device=z.device)
         u, s, v = torch.linalg.svd(target)
-        root = s.sqrt()
+        signs = u.gather(0, u.abs().argmax(0, keepdim=True))[0].sign()
+        root = signs * s.sqrt()
         return u * root, root[:, None] * v

@@ -21,7 +21,7 @@ class Scattered(Whole):
     """The common face of whole fills that are zeros but for some elements: these alone are computed."""
 
     def elements(self, draw: Draw) -> tuple[Index, Tensor]:
-        """Where the elements lie that are not zero, and what they are, in float32 or float64."""
+        """Where the elements lie that are not zero (lists on the CPU), and what they are, in float32 or float64."""
         raise NotImplementedError
 
     def build(self, draw: Draw) -> Tensor:
@@ -52,8 +52,8 @@ class Identity(Scattered):
 
     def elements(self, draw: Draw) -> tuple[Index, Tensor]:  # noqa: ARG002
         """The diagonal."""
-        diagonal = torch.arange(min(self.shape))
-        return (diagonal, diagonal), torch.ones(len(diagonal))
+        diagonal = torch.arange(min(self.shape), device="cpu")
+        return (diagonal, diagonal), torch.ones(len(diagonal), device="cpu")
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Dirac(Scattered):
     def elements(self, draw: Draw) -> tuple[Index, Tensor]:  # noqa: ARG002
         """1 at the kernel's centre, from input channel c to output channel c of each group."""
         per_group = self.shape[0] // self.groups
-        channels = torch.arange(min(per_group, self.shape[1])).repeat(self.groups)
-        groups = torch.arange(self.groups).repeat_interleave(len(channels) // self.groups)
-        return (groups * per_group + channels, channels, *centre(self.shape)), torch.ones(len(channels))
+        channels = torch.arange(min(per_group, self.shape[1]), device="cpu").repeat(self.groups)
+        groups = torch.arange(self.groups, device="cpu").repeat_interleave(len(channels) // self.groups)
+        return (groups * per_group + channels, channels, *centre(self.shape)), torch.ones(len(channels), device="cpu")
 
 
 def centre(shape: tuple[int, ...]) -> tuple[int, ...]:

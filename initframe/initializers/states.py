@@ -62,7 +62,7 @@ def mamba_dt_bias(slot: Slot, *, low: float = 0.001, high: float = 0.1, floor: f
     if not 0 < low < high or floor <= 0:
         raise ResolveError(f"steps need 0 < low < high and a positive floor, got {low:g}, {high:g} and {floor:g}.")
     law = StepBias(low, high, floor)
-    values = law((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
+    values = law((torch.arange(4096, dtype=torch.float64, device="cpu") + 0.5) / 4096)
     return Elementwise(law, values.mean().item(), values.std(correction=0).item())
 
 
@@ -75,9 +75,10 @@ class StepBias:
     floor: float
 
     def __call__(self, u: Tensor) -> Tensor:
-        """The bias at u."""
-        step = torch.exp(u * math.log(self.high / self.low) + math.log(self.low)).clamp(min=self.floor)
-        return step + torch.log(-torch.expm1(-step))
+        """The bias at u, computed in float64: in float32, torch's functions differ from processor to processor."""
+        wide = u.to("cpu", torch.float64)
+        step = torch.exp(wide * math.log(self.high / self.low) + math.log(self.low)).clamp(min=self.floor)
+        return (step + torch.log(-torch.expm1(-step))).to(u.dtype)
 
 
 @initializer("s4d")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class Region:
     runs: tuple[Runs, ...]
 
     @staticmethod
+    @lru_cache(maxsize=1024)  # asked for several times for every tensor of a model
     def whole(shape: tuple[int, ...]) -> Region:
         """The region of a tensor that is all here.
 
@@ -101,7 +103,7 @@ class Region:
         ((tensor([0, 1]), tensor([1, 2])), tensor([1., 1.]))
         """
         here: list[int | slice | Tensor] = []
-        held = torch.ones((), dtype=torch.bool)
+        held = torch.ones((), dtype=torch.bool, device="cpu")
         for dim, places in enumerate(index):
             if isinstance(places, slice):
                 values = self._pick_along(dim, values, sum(isinstance(other, slice) for other in here))
@@ -123,13 +125,15 @@ class Region:
     def _held(self, dim: int) -> Tensor:
         """The indices along a dimension that are held, counted from the extent's first."""
         first = self.extent[dim][0]
-        return torch.cat([torch.arange(a - first, b - first) for a, b in self.runs[dim]] or [torch.arange(0)])
+        runs = self.runs[dim] or ((first, first),)
+        return torch.cat([torch.arange(a - first, b - first, device="cpu") for a, b in runs])
 
     def _local(self, dim: int) -> Tensor:
         """Where every index of the extent lies here, along a dimension; −1 where it does not."""
         first, last = self.extent[dim]
         held = self._held(dim)
-        return torch.full((last - first,), -1).index_copy(0, held, torch.arange(len(held)))
+        nowhere = torch.full((last - first,), -1, device="cpu")
+        return nowhere.index_copy(0, held, torch.arange(len(held), device="cpu"))
 
     def position(self, index: tuple[int, ...]) -> tuple[int, ...] | None:
         """Where an index of the whole tensor (or the first few numbers of one) lies here; ``None`` where it does not.
@@ -151,7 +155,8 @@ class Region:
         """The memory as two-dimensional pieces of evenly spaced rows.
 
         Args:
-            out: the memory, of the local shape; its layout must let trailing dimensions be viewed as one.
+            out: the memory, of the local shape; its layout must let trailing dimensions be viewed as one, and what
+                remains of a whole tensor as another.
 
         Yields:
             A view of shape (rows, length), the flat index of its first element in the whole tensor, and the distance
@@ -176,8 +181,8 @@ class Region:
         """Walk the dimensions before the last split one; from it on everything is dense."""
         if not self.shape or split == 0:
             for (start, _), here in placed(self.runs[0] if self.shape else ((0, 1),)):
-                piece = out[here] if self.shape else out
-                yield _as_rows(piece, 1), offset + (start * strides[0] if strides else 0), piece.numel()
+                rows = _dense_rows(out[here] if self.shape else out)
+                yield rows, offset + (start * strides[0] if strides else 0), rows.shape[1]
         elif dim == split - 1:
             for (row, _), here in placed(self.runs[dim]):
                 for (column, _), there in placed(self.runs[split]):
@@ -189,6 +194,18 @@ class Region:
                 for i in range(stop - start):
                     deeper = offset + (start + i) * strides[dim]
                     yield from self._pieces(out[here.start + i], dim + 1, split, deeper, strides)
+
+
+def _dense_rows(piece: Tensor) -> Tensor:
+    """View memory as the longest rows that are dense; in the whole tensor one begins where the last one ends."""
+    length = 1
+    for size, step in zip(reversed(piece.shape), reversed(piece.stride()), strict=True):
+        if size > 1 and step != length:
+            break
+        length *= size
+    if length == 1 < piece.numel():
+        raise RuntimeError(f"memory of strides {piece.stride()} has no dense rows.")
+    return piece.view(-1, length)
 
 
 def _as_rows(piece: Tensor, count: int) -> Tensor:

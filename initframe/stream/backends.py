@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
-import threading
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import TypeAlias
 
 import torch
 
 from initframe.stream import eager
+from initframe.stream.compiling import COMPILING
 from initframe.stream.draws import Draw
 from initframe.stream.philox import key
 
 logger = logging.getLogger(__name__)
-_loading = threading.Lock()
+
+Probe: TypeAlias = tuple[str, tuple[float, ...]]
+TRUNCATED: Probe = "truncated_normal", (0.0, 1.0, 3.0, 9.0)
+"""Values from both branches of the formula. It takes all operations that a backend has but a normal's on signs."""
+NORMAL: Probe = "normal", (0.0, 1.0)
 
 
 def compiled(device: torch.device) -> ModuleType | None:
     """Give the backend of a device that works in tasks, a module with ``fill_tasks`` and ``digest_tasks``."""
     if device.type != "cpu":
         return None
-    with _loading:  # threads that draw first together are told once
+    with COMPILING:  # threads that draw first together are told once
         return _cpu()
 
 
@@ -29,7 +35,7 @@ def immediate(device: torch.device) -> ModuleType:
     """Give the backend that fills a device's memory where it is called, a module with ``fill``."""
     if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
         return eager
-    with _loading:
+    with COMPILING:
         return _cuda(device) or eager
 
 
@@ -47,14 +53,18 @@ def backend_of(device: torch.device | str) -> str:
 
 @cache
 def _cpu() -> ModuleType | None:
-    """Load the CPU backend; say once where it cannot be had."""
+    """Load the CPU backend and let it draw a little; say once where it cannot."""
     try:
         from initframe.stream import cpu  # noqa: PLC0415 (llvmlite is loaded when numbers are first drawn)
-    except (ImportError, OSError) as problem:
+
+        fact = _difference(cpu.fill, torch.device("cpu"), TRUNCATED)  # a second kernel would take as long again
+    except Exception as problem:  # noqa: BLE001 (a compiler that others ship, on a machine that is not ours)
+        fact = f"{type(problem).__name__}: {problem}"
+    if fact:
         logger.warning(
-            "llvmlite cannot be loaded (%s): the stream is drawn by torch operations, the same bits at about a "
-            "sixtieth of the speed. Install llvmlite to draw it compiled.",
-            problem,
+            "llvmlite cannot be used (%s): the stream is drawn by torch operations, the same bits at about a sixtieth "
+            "of the speed. Install llvmlite to draw it compiled; it needs memory that may be executed.",
+            fact,
         )
         return None
     return cpu
@@ -63,14 +73,11 @@ def _cpu() -> ModuleType | None:
 @cache
 def _cuda(device: torch.device) -> ModuleType | None:
     """Load the CUDA backend and let it draw a little; say once for a device where it cannot."""
-    words = torch.empty(2, 1, 8, dtype=torch.int32, device=device)
     try:
         from initframe.stream import cuda  # noqa: PLC0415 (triton is loaded when numbers are first drawn)
 
-        for out, fill in zip(words, (cuda.fill, eager.fill), strict=True):
-            fill(Draw(out, "bits", (), key("probe", 0)))
-        fact = None if torch.equal(words[0], words[1]) else "it gives other bits than torch's operations"
-    except Exception as problem:  # noqa: BLE001 (a compiler that others ship, on a machine that is not ours)
+        fact = _difference(cuda.fill, device, TRUNCATED, NORMAL)
+    except Exception as problem:  # noqa: BLE001 (likewise)
         fact = f"{type(problem).__name__}: {problem}"
     if fact:
         logger.warning(
@@ -81,3 +88,14 @@ def _cuda(device: torch.device) -> ModuleType | None:
         )
         return None
     return cuda
+
+
+def _difference(fill: Callable[[Draw], object], device: torch.device, *probes: Probe) -> str | None:
+    """Draw a little in two ways, and say whether the bits differ."""
+    for law, args in probes:
+        drawn = torch.empty(2, 2, 16, dtype=torch.float32, device=device)
+        for out, way in zip(drawn, (fill, eager.fill), strict=True):
+            way(Draw(out, law, args, key("probe", 0), 0, 17))
+        if not torch.equal(*drawn.view(torch.int32)):
+            return f"its {law} has other bits than that of torch's operations"
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,6 +13,7 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
+from initframe.stream.compiling import COMPILING
 from initframe.stream.draws import Draw
 from initframe.stream.formulas import constant_names
 from initframe.stream.kernels import KEY, NAME, PLACE, digest_module, fill_module
@@ -73,6 +73,12 @@ def fill_tasks(draw: Draw, processor: Processor | None = None) -> Iterator[Task]
         yield Task(partial(_fill, kernel, piece, rest, draw.out), piece.rows * piece.length)
 
 
+def fill(draw: Draw) -> None:
+    """Fill a draw's memory in the calling thread."""
+    for task in fill_tasks(draw):
+        task.run()
+
+
 def digest_tasks(rows: Tensor, start: int, stride: int, processor: Processor | None = None) -> Iterator[Task]:
     """Cut the digest of rows into tasks that return their sums; the memory lives as long as they do."""
     processor = processor or host()
@@ -91,20 +97,19 @@ def _digest(kernel: Kernel, piece: Place, _memory: Tensor) -> int:
     return kernel(*piece)
 
 
-_compiling = threading.Lock()
 _engines: list[llvm.ExecutionEngine] = []
 """The owners of the machine code, which lives as long as the process."""
 
 
 def fill_kernel(law: str, dtype: torch.dtype, width: int, processor: Processor) -> Kernel:
     """Compile what `fill_module` writes, or find it compiled."""
-    with _compiling:
+    with COMPILING:
         return _fill_kernel(law, str(dtype).removeprefix("torch."), width, processor)
 
 
 def digest_kernel(size: int, processor: Processor) -> Kernel:
     """Compile what `digest_module` writes, or find it compiled."""
-    with _compiling:
+    with COMPILING:
         return _digest_kernel(size, processor)
 
 
@@ -122,7 +127,12 @@ def _digest_kernel(size: int, processor: Processor) -> Kernel:
 
 
 def _compile(module: ir.Module, processor: Processor) -> int:
-    """Compile a module for a processor; gives the address of its function, which ctypes calls without the GIL."""
+    """Compile a module for a processor; gives the address of its function, which ctypes calls without the GIL.
+
+    Raises:
+        OSError: the system refuses memory that may be executed, for which LLVM would not ask but crash.
+    """
+    llvm.check_jit_execution()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()

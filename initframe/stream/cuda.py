@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from initframe.stream.draws import Draw
-from initframe.stream.formulas import FORMULAS, constant_names, to_bfloat16, to_float16
+from initframe.stream.formulas import FORMULAS, constant_names, signed64, to_bfloat16, to_float16
 from initframe.stream.lanes import Operand
 from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
@@ -30,6 +30,8 @@ TURNS = 6
 programs as run at a time, which would share a row's tiles, were slower."""
 SMALL = 1 << 16
 """Elements below which one more launch would cost more than unaligned stores."""
+OPTIONS = {"enable_fp_fusion": False}
+"""For the compiler, which would fuse multiplications and additions."""
 
 FORMS = {
     "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}", "and": "{} & {}", "or": "{} | {}",
@@ -122,7 +124,7 @@ def kernel_source(law: str, dtype: str, *, aligned: bool) -> str:
         "tiles = ((end + 4 * BLOCKS - 1) // (4 * BLOCKS)).to(tl.int32)",
         "for tile in range(part * turns, tl.minimum((part + 1) * turns, tiles)):",
         "    begin = tl.cast(tile, tl.int64) * BLOCKS",
-        "    index = (first >> 2) + begin + tl.arange(0, BLOCKS)",
+        f"    index = ((first >> 2) & {(1 << 62) - 1}) + begin + tl.arange(0, BLOCKS)",
         *(f"    {line}" for line in _values_source(law, dtype)),
         "    column, offset = begin * 4, tl.arange(0, 4 * BLOCKS)",
         f"    tl.store(out + (row_start + column) + offset, values, mask={mask})",
@@ -210,7 +212,7 @@ def _launch(draw: Draw) -> None:
     aligned = not any(number % 4 for number in (length, pitch, draw.start, draw.stride))
     blocks, warps = next((tile for tile in reversed(TILES) if length <= 4 * tile[0]), TILES[0])
     parts = triton.cdiv(length + 3, 4 * blocks * TURNS)
-    place = parts, TURNS, length, pitch, draw.start, draw.stride
+    place = parts, TURNS, length, pitch, signed64(draw.start), signed64(draw.stride)
     numbers = [constants[name] for name in constant_names(draw.law)]
     launch = compiled_kernel(draw.law, dtype, aligned=aligned)[rows * parts,]
-    launch(out, *place, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, enable_fp_fusion=False)
+    launch(out, *place, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, **OPTIONS)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from initframe.stream import eager
 from initframe.stream.backends import compiled
+from initframe.stream.places import check_place
 from initframe.stream.schedule import spread
 
 COPIED = 1 << 18
@@ -33,7 +34,8 @@ def digest(tensor: Tensor, start: int = 0, stride: int = 0) -> int:
         The sum, in [0, 2**64). Sums of the parts of a tensor, modulo 2**64, are the sum of the whole.
 
     Raises:
-        ValueError: elements of another size, or a stride for a tensor that is not 2-D.
+        ValueError: elements of another size, a stride for a tensor that is not 2-D, or indices that are not in
+            [0, 2**64).
 
     >>> whole = torch.arange(12.0).view(3, 4)
     >>> parts = digest(whole[:, :1], 0, stride=4) + digest(whole[:, 1:], 1, stride=4)
@@ -44,6 +46,8 @@ def digest(tensor: Tensor, start: int = 0, stride: int = 0) -> int:
         raise ValueError(f"there is no digest of {tensor.dtype}: its elements have {tensor.element_size()} bytes.")
     if stride and tensor.ndim != 2:
         raise ValueError(f"a digest with a stride needs a 2-D tensor, not {tuple(tensor.shape)}.")
+    check_place(tensor.shape if stride else (1, tensor.numel()), start, stride)
+    tensor = tensor.resolve_conj().resolve_neg()  # such views are their memory's elements, and others when read
     rows = iter([(_with_dense_rows(tensor), start, stride)]) if stride else _dense(tensor, start)
     if backend := compiled(tensor.device):
         sums = spread(task for place in rows for task in backend.digest_tasks(*place))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from initframe.stream.philox import Key
+from initframe.stream.places import check_place
 
 DTYPES = torch.float32, torch.bfloat16, torch.float16, torch.float64
 
@@ -30,7 +31,7 @@ class Draw:
         stride: the distance of two rows' indices.
 
     Raises:
-        ValueError: the memory is not of this form.
+        ValueError: the memory is not of this form, or its indices are not in [0, 2**64).
 
     >>> from initframe.stream import execute, key
     >>> out = torch.empty(2, 3)
@@ -54,8 +55,7 @@ class Draw:
         if out.dtype not in dtypes:
             options = ", ".join(map(str, dtypes))
             raise ValueError(f"{self.law} cannot be drawn as {out.dtype}. Options: {options}.")
-        if self.start < 0 or self.stride < 0:
-            raise ValueError(f"start {self.start} and stride {self.stride} must not be negative.")
+        check_place(out.shape, self.start, self.stride)
 
     def part(self, out: Tensor, offset: int, stride: int) -> Draw:
         """Give the draw of a part of the same memory, which begins offset elements further on."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initframe.stream.draws import Draw
-from initframe.stream.formulas import FORMULAS, mix
+from initframe.stream.formulas import FORMULAS, mix, signed64
 from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
 
@@ -104,7 +104,8 @@ def _words(draw: Draw) -> Tensor:
     rows, length = draw.out.shape
     blocks = ((draw.start & 3) + length + 3) // 4
     device = torch.device("cpu") if draw.out.device.type in NO_FLOAT64 else draw.out.device
-    first = torch.arange(rows, dtype=torch.int64, device=device) * (draw.stride // 4) + (draw.start >> 2)
+    step = draw.stride // 4 if rows > 1 else 0
+    first = torch.arange(rows, dtype=torch.int64, device=device) * step + (draw.start >> 2)
     counter = first[:, None] + torch.arange(blocks, dtype=torch.int64, device=device)
     # All words of a counter are tensors, since Python's integers do not wrap.
     upper = [torch.full_like(first[:1], word) for word in draw.key[2:]]
@@ -118,8 +119,9 @@ def digest(rows: Tensor, start: int, stride: int) -> int:
     total = 0
     for r, c in _cuts(rows.shape, piece_size(rows.device)):
         bits = _bits(rows[r, c])
-        index = torch.arange(bits.shape[0], device=rows.device)[:, None] * stride
-        index = index + torch.arange(bits.shape[1], device=rows.device) + (start + r.start * stride + c.start)
+        index = torch.arange(bits.shape[0], device=rows.device)[:, None] * signed64(stride)
+        first = signed64(start + r.start * stride + c.start)
+        index = index + torch.arange(bits.shape[1], device=rows.device) + first
         total += int(mix(index, bits).sum())
     return total
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -31,6 +31,25 @@ class Place(NamedTuple):
     pitch: int
     start: int
     stride: int
+
+
+def check_place(shape: Sequence[int], start: int, stride: int) -> None:
+    """Refuse places that a stream does not have: its indices are [0, 2**64).
+
+    Args:
+        shape: how many rows, and elements of a row.
+        start: index of the first element.
+        stride: distance of two rows' indices.
+
+    Raises:
+        ValueError: start or stride is negative, or the last index is 2**64 or more.
+    """
+    if start < 0 or stride < 0:
+        raise ValueError(f"start {start} and stride {stride} must not be negative.")
+    rows, length = shape
+    last = start + (rows - 1) * stride + length - 1
+    if rows and length and last >> 64:
+        raise ValueError(f"the last element would have the index {last}. A stream has the indices 0 to 2**64 - 1.")
 
 
 def place_of(rows: Tensor, start: int, stride: int) -> Place:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from _thread import start_new_thread
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain, islice
+from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -29,13 +31,15 @@ Batch: TypeAlias = list[Task]
 def spread(tasks: Iterable[Task]) -> Iterator[int]:
     """Run tasks on ``torch.get_num_threads()`` threads, of which the calling one is one.
 
+    Where the system gives fewer threads, or none, those there are do the work.
+
     Args:
         tasks: the work, read by the calling thread as it is needed. What one task does must not depend
             on another.
 
     Yields:
         The sums of the results, batch by batch, in no order that means anything. Whoever stops reading, or is
-        stopped by an error, gets control back when every thread has ended: no task runs later than that.
+        stopped by an error or an interrupt, gets control back when no thread is at work: no task runs later than that.
 
     >>> sum(spread(Task(lambda k=k: k, size=1 << 19) for k in range(10)))
     45
@@ -45,26 +49,98 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
     if threads == 1 or len(first) < 2:
         yield from map(_run, chain(first, batches))
         return
-    pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="initframe")
-    waiting: deque[tuple[Future[int], Batch]] = deque()
+    crew = Crew(threads - 1)
     try:
         for batch in chain(first, batches):
-            while waiting and waiting[0][0].done():
-                yield waiting.popleft()[0].result()
-            if len(waiting) < AHEAD * threads:
-                waiting.append((pool.submit(_run, batch), batch))
+            yield from crew.finished()
+            if crew.waiting() < AHEAD * threads:
+                crew.hand_over(batch)
             else:
                 yield _run(batch)
-        while waiting:
-            yield _finished(*waiting.pop())
+        yield from crew.rest()
     finally:
         # After an error, and where the reader stops, what no thread has begun is left undone.
-        pool.shutdown(cancel_futures=True)
+        crew.dismiss()
 
 
-def _finished(handed_over: Future[int], batch: Batch) -> int:
-    """The result of a batch, which is taken back and run here where no other thread has begun it."""
-    return _run(batch) if handed_over.cancel() else handed_over.result()
+class Crew:
+    """Threads that take batches from a queue.
+
+    An interrupt may reach the calling thread between any two of its steps: when a thread has begun and nobody has
+    written it down, or inside of what `threading` builds on locks, which then stays as it is. So nothing here depends
+    on which threads there are: each runs its batches behind a gate, a lock that was written down before it began.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.pending, self.dismissed = size, 0, False
+        self.gates: list[Lock] = []
+        self.batches: SimpleQueue[Batch] = SimpleQueue()
+        self.results: SimpleQueue[int | BaseException] = SimpleQueue()
+
+    def waiting(self) -> int:
+        """How many batches no thread has begun."""
+        return self.batches.qsize()
+
+    def hand_over(self, batch: Batch) -> None:
+        """Leave a batch to a thread, one more where there may be one more."""
+        self.pending += 1
+        self.batches.put(batch)
+        if len(self.gates) < self.size:
+            gate = Lock()
+            self.gates.append(gate)
+            with suppress(RuntimeError):  # there are no more to be had: what none takes, `rest` runs
+                start_new_thread(self._serve, (gate,))
+
+    def finished(self) -> Iterator[int]:
+        """The results that are there."""
+        while not self.results.empty():
+            yield self._result()
+
+    def rest(self) -> Iterator[int]:
+        """The results of all that was handed over; what no thread has begun is run here."""
+        while self.pending:
+            try:
+                batch = self.batches.get_nowait()
+            except Empty:
+                yield self._result()
+            else:
+                self.pending -= 1
+                yield _run(batch)
+
+    def dismiss(self) -> None:
+        """Let no batch begin any more, and wait for those that have begun."""
+        self.dismissed = True
+        try:
+            for gate in self.gates:
+                self.batches.put([])  # sends a thread home that waits for more
+                with gate:
+                    pass
+        except BaseException:  # a second interrupt has to wait, too
+            self.dismiss()
+            raise
+
+    def _result(self) -> int:
+        result = self.results.get()
+        self.pending -= 1
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _serve(self, gate: Lock) -> None:
+        """Run batches, in a thread of its own."""
+        while batch := self.batches.get():
+            with gate:
+                if self.dismissed:
+                    return
+                self.results.put(_outcome(batch))
+            del batch  # its memory may go while this thread waits
+
+
+def _outcome(batch: Batch) -> int | BaseException:
+    try:
+        return _run(batch)
+    except BaseException as error:  # noqa: BLE001 (it is raised where the results are read)
+        return error
 
 
 def _batches(tasks: Iterable[Task]) -> Iterator[Batch]:

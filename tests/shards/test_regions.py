@@ -80,6 +80,26 @@ def test_rows_are_all_of_the_memory_once_and_know_their_place(region):
     assert torch.equal(memory, taken(flat(region.shape), region))
 
 
+WINDOWS = {
+    "columns": (torch.empty(5, 9)[:, 2:6], 5),
+    "every second row": (torch.empty(9, 4)[::2], 5),
+    "channels": (torch.empty(4, 6, 3, 3)[:, 1:3], 4),
+    "the last dimension": (torch.empty(4, 6, 5)[..., 1:4], 24),
+    "one of several": (torch.empty(4, 6, 5)[:, 2], 4),
+    "dimensions of one": (torch.empty(1, 6, 1, 5)[:, ::2], 3),
+    "some rows": (torch.empty(9, 4)[2:5], 1),
+}
+
+
+@pytest.mark.parametrize(("memory", "number"), WINDOWS.values(), ids=WINDOWS)
+def test_a_window_of_other_memory_has_rows(memory, number):
+    shape = tuple(memory.shape)
+    ((rows, start, stride),) = Region.whole(shape).rows(memory)
+    assert len(rows) == number
+    rows.copy_(start + torch.arange(len(rows))[:, None] * stride + torch.arange(rows.shape[1]))
+    assert torch.equal(memory, flat(shape).float())
+
+
 @given(regions(), st.data())
 def test_a_position_holds_its_index(region, data):
     index = tuple(data.draw(st.integers(0, size - 1)) for size in region.shape)

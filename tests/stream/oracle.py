@@ -1,4 +1,8 @@
-"""The stream, slowly: Philox in Python's integers, the formulas over numpy, one element at a time."""
+"""The stream, slowly: Philox in Python's integers, the formulas over numpy, one element at a time.
+
+The formulas are the project's own. What they are held to are known answers of an implementation that shares no line
+with them: the vectors of version 1, and its edges (tails, ends that values are held at, ranges of one value).
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +13,9 @@ import torch
 from initframe.stream.formulas import FORMULAS
 from initframe.stream.laws import kernel_constants
 
-VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
+VECTORS, EDGES = (
+    json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8")) for name in ("vectors.json", "edges.json")
+)
 LAWS = [
     ("uniform", (-1.5, 2.5)),
     ("uniform", (0.25, 0.25)),

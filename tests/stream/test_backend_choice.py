@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -7,7 +8,42 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from initframe.stream import backend_of, backends, digest, draw, key
+from initframe.stream import backend_of, backends, cpu, digest, draw, key
+
+EXECUTES_NOTHING_NEW = """
+import ctypes, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):
+    sys.exit("this kernel has no such switch")
+from initframe.stream import backend_of, draw, key
+draw("normal", (0.0, 1.0), key("w", 0), 0, 10)
+print(backend_of("cpu"))
+"""
+FORKED_WHILE_COMPILING = """
+import os, signal, threading
+from initframe.stream import backend_of, cpu, draw, key
+
+def drawn(law):
+    draw(law, (0.0, 1.0), key("w", 0), 0, 10)
+
+def told(module, processor):
+    begun.set()
+    threading.Event().wait(0.3)  # another thread may go on, and fork
+    return compile_(module, processor)
+
+backend_of("cpu")
+begun, compile_, cpu._compile = threading.Event(), cpu._compile, told
+other = threading.Thread(target=drawn, args=("normal",))
+other.start()
+begun.wait()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    drawn("uniform")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+other.join()
+drawn("uniform")
+"""
 
 
 @pytest.fixture
@@ -22,6 +58,13 @@ def without_llvmlite(monkeypatch):
 
 def test_cpus_are_served_by_compiled_kernels():
     assert backend_of("cpu") == "llvm"
+
+
+def test_probes_draw_from_both_branches_of_the_quantile():
+    law, args = backends.TRUNCATED
+    x = draw(law, args, key("probe", 0), 0, 16)
+    assert 0 < int((x < 3.2).sum()) < 16  # the branches meet between 3.2 and 3.3
+    assert (x > 3.3).any()
 
 
 def test_other_memory_is_served_by_torchs_operations():
@@ -44,7 +87,46 @@ def test_a_gpu_whose_kernels_give_other_bits_is_served_by_torchs_operations(monk
 
     monkeypatch.setattr(cuda, "fill", lambda draw: draw.out.zero_())
     assert backends._cuda.__wrapped__(torch.device("cpu")) is None
-    assert "gives other bits" in caplog.text
+    assert "other bits" in caplog.text
+
+
+@pytest.mark.parametrize("problem", [OSError, AttributeError, RuntimeError])
+def test_a_cpu_whose_kernels_cannot_be_compiled_is_served_by_torchs_operations_and_one_notice(
+    monkeypatch, caplog, problem
+):
+    def compile_(*_):
+        raise problem("the reason")
+
+    monkeypatch.setattr(cpu, "fill_kernel", compile_)
+    assert backends._cpu.__wrapped__() is None
+    assert len(caplog.records) == 1
+    assert f"llvmlite cannot be used ({problem.__name__}: the reason)" in caplog.text
+
+
+def test_a_cpu_whose_kernels_give_other_bits_is_served_by_torchs_operations(monkeypatch, caplog):
+    monkeypatch.setattr(cpu, "fill", lambda draw: draw.out.zero_())
+    assert backends._cpu.__wrapped__() is None
+    assert "other bits" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the switch is Linux's")
+def test_a_process_that_may_not_execute_new_memory_is_served_by_torchs_operations():
+    done = run(EXECUTES_NOTHING_NEW)
+    if "no such switch" in done.stderr:
+        pytest.skip("this kernel has no such switch")
+    assert (done.returncode, done.stdout) == (0, "eager\n")
+    assert done.stderr.count("llvmlite cannot be used") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_while_a_kernel_is_compiled_can_compile():
+    done = run(FORKED_WHILE_COMPILING)
+    assert done.returncode == 0, done.stderr
+
+
+def run(code):
+    """Run code in a fresh process."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def test_without_llvmlite_the_same_bits_and_one_notice(request, caplog):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import Draw, cpu, eager, key
+from initframe.stream import Draw, cpu, digest, eager, key
 
 from . import oracle
 
@@ -81,7 +81,20 @@ def test_the_vectors_of_version_1(fill, law):
         if v["law"] == law:
             address = key(v["name"], int(v["seed"]), v["purpose"])
             x = drawn(fill, law, tuple(v["args"]), v["start"], 8, key=address)
-            assert [f"{bits & 0xFFFFFFFF:08x}" for bits in x.view(torch.int32).tolist()] == v["float32"]
+            assert hexadecimal(x) == v["float32"]
+
+
+@pytest.mark.parametrize("v", oracle.EDGES, ids=lambda v: f"{v['law']}({', '.join(map(str, v['args']))})")
+def test_the_edges_of_version_1(fill, v):
+    address = key(v["name"], int(v["seed"]), v["purpose"])
+    x = drawn(fill, v["law"], tuple(v["args"]), v["start"], v["count"], key=address)
+    assert hexadecimal(x[:8]) == v["float32"]
+    assert f"{digest(x, v['start']):016x}" == v["digest"]
+
+
+def hexadecimal(values):
+    """The bits of float32 values, as known answers have them."""
+    return [f"{bits & 0xFFFFFFFF:08x}" for bits in values.view(torch.int32).tolist()]
 
 
 @pytest.mark.parametrize(("law", "args"), oracle.LAWS)
@@ -97,10 +110,18 @@ def test_other_dtypes_are_the_float32_values_converted(fill, law, args, dtype):
 
 
 @pytest.mark.parametrize("law", ["bits", "normal", "truncated_normal"])
-@pytest.mark.parametrize("start", [(1 << 34) - 6, (1 << 62) + 1])
+@pytest.mark.parametrize("start", [(1 << 34) - 6, (1 << 62) + 1, (1 << 63) - 7, (1 << 64) - 13])
 def test_counters_carry_beyond_32_bits(fill, law, start):
     args = dict(oracle.LAWS)[law]
     assert same(drawn(fill, law, args, start, 13), oracle.values(law, args, KEY, range(start, start + 13)))
+
+
+@pytest.mark.parametrize(("rows", "stride"), [(4, (1 << 62) + 3), (2, (1 << 64) - 20), (3, 1 << 62), (1, 1 << 70)])
+def test_rows_may_lie_far_apart(fill, rows, stride):
+    out = torch.zeros(rows, 9)
+    fill(Draw(out, "normal", (0.0, 1.0), KEY, 5, stride))
+    indices = [5 + r * stride + c for r in range(rows) for c in range(9)]
+    assert same(out.flatten(), oracle.values("normal", (0.0, 1.0), KEY, indices))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("triton")
 
@@ -30,6 +31,8 @@ PLACES = [  # rows, length, pitch, start, stride
     (2, 501, 504, CARRY - 1, 803),
     (3, 64, 64, 4, 64),  # rows that are one
     (2, 2, 5, 7, 3),
+    (4, 9, 9, 5, (1 << 62) + 3),  # beyond what is positive in 64 bits
+    (1, 40, 40, (1 << 64) - 40, 0),
 ]
 for law, args, dtypes in LAWS:
     for dtype in dtypes:
@@ -39,6 +42,30 @@ for law, args, dtypes in LAWS:
                 fill(Draw(out[:, :length], law, args, key("w", 1), start, stride))
             assert torch.equal(one.view(torch.uint8), other.view(torch.uint8)), (law, dtype, rows, length)
 """
+
+PROBED = """
+import torch
+from initframe.stream import backends, cuda
+
+def served():
+    cuda.compiled_kernel.cache_clear()
+    return backends._cuda.__wrapped__(torch.device("cpu")) is cuda
+
+assert served()
+for name, line in BROKEN.items():
+    method = getattr(cuda.Source, name)
+    setattr(cuda.Source, name, lambda self, *values: self.line(line.format(*map(cuda._spelled, values))))
+    assert not served(), name
+    setattr(cuda.Source, name, method)
+assert served()
+"""
+BROKEN = {  # operations as other compilers might take them
+    "sqrt": "tl.sqrt_of_another_triton({})",
+    "to_float": "{}.to(tl.float32) * 1.0000001",
+    "from_bits": "{}.to(tl.float32)",
+    "select": "tl.where({}, {}, {}) * 1.0000001",
+    "select_rarely": "{1}",
+}
 
 COMPILED = """
 import triton
@@ -55,8 +82,7 @@ for law in ("uniform", "normal", "truncated_normal"):
         kernel = cuda.compiled_kernel(law, "float32", aligned=aligned)
         attributes = {(0,): [["tt.divisibility", 16]]}
         source = ASTSource(kernel, types, constexprs={"BLOCKS": cuda.TILES[0][0]}, attrs=attributes)
-        options = {"enable_fp_fusion": False}
-        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=cuda.OPTIONS).asm["ptx"]
         assert ("st.global.v4" in ptx) == aligned
         print(ptx)
 """
@@ -75,6 +101,10 @@ def test_the_interpreter_gives_the_bits_of_the_eager_backend(tmp_path):
     run(INTERPRETED, tmp_path, TRITON_INTERPRET="1")
 
 
+def test_the_probe_finds_what_is_wrong_with_any_operation(tmp_path):
+    run(f"BROKEN = {BROKEN}\n{PROBED}", tmp_path, TRITON_INTERPRET="1")
+
+
 def test_the_compiler_rounds_every_operation_by_itself(tmp_path):
     ptx = run(COMPILED, tmp_path)
     arithmetic = re.findall(r"^\s+((?:add|sub|mul|fma|mad|sqrt|div|rcp|cvt)[a-z.]*\.f32\S*)", ptx, re.MULTILINE)
@@ -82,3 +112,17 @@ def test_the_compiler_rounds_every_operation_by_itself(tmp_path):
     assert {name for name in arithmetic if ".rn." not in name} == set()
     assert "fma" not in ptx
     assert "ftz" not in ptx
+
+
+def test_every_launch_is_compiled_with_these_options(monkeypatch):
+    from initframe.stream import Draw, cuda, key
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *_, **options: launched.append(options)
+
+    launched = []
+    monkeypatch.setattr(cuda, "compiled_kernel", lambda *_, **__: Kernel())
+    cuda.fill(Draw(torch.empty(1, cuda.SMALL + 1), "normal", (0.0, 1.0), key("w", 0)))
+    assert len(launched) == 2
+    assert all(options.items() >= cuda.OPTIONS.items() for options in launched)

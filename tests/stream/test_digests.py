@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import digest, draw, key
+from initframe.stream import digest, draw, eager, key
 
 from . import oracle
 
@@ -71,3 +71,23 @@ def test_what_has_no_digest_is_refused():
         digest(torch.zeros(2, dtype=torch.complex128))
     with pytest.raises(ValueError, match="2-D"):
         digest(torch.zeros(2), 0, 3)
+    for place in ((-1, 0), (0, -1)):
+        with pytest.raises(ValueError, match="must not be negative"):
+            digest(torch.zeros(3, 4), *place)
+    for start, stride in (((1 << 64) - 11, 0), ((1 << 64) - 11, 4), (5, (1 << 63) - 3)):
+        with pytest.raises(ValueError, match=r"2\*\*64 - 1"):
+            digest(torch.zeros(3, 4), start, stride)
+
+
+@pytest.mark.parametrize("way", [digest, lambda *place: eager.digest(*place) % 2**64])
+@pytest.mark.parametrize(("start", "stride"), [((1 << 64) - 20, 6), ((1 << 63) - 5, 8), (3, (1 << 63) - 9)])
+def test_indices_count_up_to_the_last(way, start, stride):
+    x = draw("normal", (0.0, 1.0), KEY, 0, 12).view(3, 4)
+    assert way(x, start, stride) == oracle.digest(x, [start + r * stride + c for r in range(3) for c in range(4)])
+
+
+def test_views_that_are_conjugated_or_negated_when_read_count_as_what_they_are():
+    z = torch.view_as_complex(draw("normal", (0.0, 1.0), KEY, 0, 40).view(20, 2))
+    for view in (z.conj(), z.conj().imag, z.conj()[3:9]):
+        assert digest(view) == digest(view.resolve_conj().resolve_neg().clone())
+    assert digest(z.conj()) != digest(z)

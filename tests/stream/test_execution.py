@@ -100,6 +100,8 @@ WRONG = [
     (torch.empty(1, 4), ("bits", ()), {}, "Options: torch.int32"),
     (torch.empty(1, 4), NORMAL, {"start": -1}, "must not be negative"),
     (torch.empty(1, 4), NORMAL, {"stride": -1}, "must not be negative"),
+    (torch.empty(1, 4), NORMAL, {"start": (1 << 64) - 3}, r"2\*\*64 - 1"),
+    (torch.empty(3, 4), NORMAL, {"start": 1, "stride": (1 << 63) - 2}, r"2\*\*64 - 1"),
 ]
 
 

@@ -1,8 +1,9 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from initframe.stream.places import PIECE, SEGMENT, Place, pieces, place_of
+from initframe.stream.places import PIECE, SEGMENT, Place, check_place, pieces, place_of
 
 CARRY = 1 << SEGMENT
 
@@ -47,3 +48,16 @@ def test_rows_that_follow_each_other_everywhere_are_one():
     assert place_of(x, 5, 10)[1:] == (1, 60, 40, 5, 10)
     assert place_of(x, 5, 11)[1:] == (6, 10, 40, 5, 11)
     assert place_of(x[:, 2:], 5, 8)[1:] == (6, 8, 40, 5, 8)
+
+
+FAR = st.one_of(st.integers(0, 9), st.integers((1 << 64) - 9, (1 << 64) + 9))
+
+
+@given(st.integers(0, 3), st.integers(0, 3), FAR, FAR)
+def test_a_place_is_refused_where_an_element_has_no_index(rows, length, start, stride):
+    there = [start + r * stride + c for r in range(rows) for c in range(length)]
+    if max(there, default=0) < 1 << 64:
+        check_place((rows, length), start, stride)
+    else:
+        with pytest.raises(ValueError, match=r"2\*\*64 - 1"):
+            check_place((rows, length), start, stride)

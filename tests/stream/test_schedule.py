@@ -1,5 +1,9 @@
+import random
+import signal
 import threading
+import time
 import weakref
+from threading import get_ident
 
 import pytest
 import torch
@@ -48,29 +52,39 @@ def test_errors_reach_the_caller(threads):
         sum(spread(Task(lambda k=k: 1 // k, BATCH) for k in (3, 2, 1, 0)))
 
 
+def test_where_there_are_no_more_threads_the_calling_one_does_it_all(threads, monkeypatch):
+    def refused(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(schedule, "start_new_thread", refused)
+    ran = []
+    assert sum(spread(Task(lambda k=k: ran.append((k, get_ident())) or 1, BATCH) for k in range(50))) == 50
+    assert sorted(ran) == [(k, get_ident()) for k in range(50)]
+
+
 @pytest.fixture
 def gate(monkeypatch):
     """A gate for other threads than the calling one; it opens when they are told to end."""
     opened = threading.Event()
 
-    class Pool(schedule.ThreadPoolExecutor):
-        def shutdown(self, wait=True, *, cancel_futures=False):
-            super().shutdown(wait=False, cancel_futures=cancel_futures)
+    class Crew(schedule.Crew):
+        def dismiss(self):
+            self.dismissed = True
             opened.set()
-            super().shutdown(wait=wait)
+            super().dismiss()
 
-    monkeypatch.setattr(schedule, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(schedule, "Crew", Crew)
     return opened
 
 
 def gated(gate, ran, number):
     """Tasks that wait at a gate in any thread but this one."""
-    here = threading.current_thread()
+    here = get_ident()
 
     def run(memory):
-        if threading.current_thread() is not here:
+        if get_ident() != here:
             gate.wait()
-        ran.append(threading.current_thread())
+        ran.append(get_ident())
         return 1
 
     for _ in range(number):
@@ -102,9 +116,57 @@ def test_what_no_thread_has_begun_is_left_undone(threads, gate, stop):
     else:
         with pytest.raises(ZeroDivisionError):
             sum(sums)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("initframe")]
-    others = [thread for thread in ran if thread is not threading.current_thread()]
+    others = [thread for thread in ran if thread != get_ident()]
     assert len(others) <= threads - 1
+    assert later(ran) == []
+
+
+def later(ran):
+    """What is done after now, by threads that should have ended."""
+    done = len(ran)
+    time.sleep(0.005)
+    return ran[done:]
+
+
+def test_no_task_runs_after_an_interrupt_when_a_thread_has_just_begun(threads, monkeypatch):
+    """Nobody but the thread itself knows then that it is there."""
+    ran, begun = [], threading.Event()
+
+    def interrupted(*thread):
+        start(*thread)
+        begun.wait()
+        raise KeyboardInterrupt
+
+    def run():
+        begun.set()
+        time.sleep(0.002)
+        ran.append(1)
+        return 1
+
+    start = schedule.start_new_thread
+    monkeypatch.setattr(schedule, "start_new_thread", interrupted)
+    if threads > 1:
+        with pytest.raises(KeyboardInterrupt):
+            sum(spread(Task(run, BATCH) for _ in range(50)))
+    assert later(ran) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+def test_no_task_runs_after_an_interrupt_whenever_it_comes(threads):
+    ran, delays = [], random.Random(0)
+
+    def interrupted():
+        signal.setitimer(signal.ITIMER_REAL, delays.uniform(1e-5, 1e-3))
+        sum(spread(Task(lambda: time.sleep(1e-4) or ran.append(1) or 1, BATCH) for _ in range(10_000)))
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(100):
+            with pytest.raises(KeyboardInterrupt):
+                interrupted()
+            assert later(ran) == []
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_memory_is_held_no_longer_than_its_task(threads, gate):
