@@ -328,16 +328,34 @@ def torchs_own_numbers(rank, folder):
 
 
 def parametrized(rank, folder):
-    """A weight that is computed from sharded originals."""
+    """A weight that is computed from sharded originals, in every way that torch has."""
     from torch.distributed.fsdp import fully_shard
-    from torch.nn.utils.parametrizations import weight_norm
 
+    ways = (
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        deprecated(nn.utils.weight_norm),
+        deprecated(nn.utils.spectral_norm),
+        lambda layer: nn.utils.prune.identity(layer, "weight"),
+    )
     rules = {"rules": {"weight": {"init": "normal", "std": 0.5}, "bias": "zeros"}}
-    plain, sharded = weight_norm(nn.Linear(6, 5)), fully_shard(weight_norm(nn.Linear(6, 5)))
-    for model in (plain, sharded):
-        reinit(model, rules, seed=7)
-    for one, other in zip(plain.parameters(), sharded.parameters(), strict=True):
-        torch.testing.assert_close(whole(other), one.detach())
+    for way in ways:
+        plain, sharded = way(nn.Linear(6, 5)), fully_shard(way(nn.Linear(6, 5)))
+        one, other = (reinit(model, rules, seed=7, measure=True, verify_replicas=True) for model in (plain, sharded))
+        assert [result.digest for result in one.results] == [result.digest for result in other.results]
+        for expected, found in zip(plain.parameters(), sharded.parameters(), strict=True):
+            torch.testing.assert_close(whole(found), expected.detach())
+
+
+def deprecated(function):
+    """What torch warns of, without the warning."""
+
+    def quiet(*arguments):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*arguments)
+
+    return quiet
 
 
 def flat_parameters(rank, folder):
