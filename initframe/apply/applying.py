@@ -29,7 +29,7 @@ from initframe.resolver import resolve
 from initframe.resolver.holding import failure, misfit
 from initframe.resolver.problems import named
 from initframe.shards import Region, held, unplaced
-from initframe.targets import Target, find_targets
+from initframe.targets import Target, demand_plan, find_targets, without_memory
 
 Model = nn.Module | Mapping[str, Tensor]
 
@@ -78,17 +78,17 @@ def apply(
     >>> model.bias.tolist()
     [1.0, 1.0]
     """
-    if not isinstance(plan, Plan):
-        raise ResolveError(f"apply takes a plan, got {plan!r:.60}. Make one: initframe.resolve(recipe, model).")
+    demand_plan(plan, "apply")
     if generator not in ("stream", "torch"):
         raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
-    number = _checked_seed(0 if seed is None else seed)
+    number = checked_seed(0 if seed is None else seed)
     if optimizer is not None:
         check_optimizer(optimizer)
     plan = plan if generator == "stream" else classic.as_torch_leaves_it(plan)
     model = plan.model if module is None else module
     _reshard(model)
     targets, problems = find_targets(plan, model)
+    problems += without_memory(targets)
     with torch.no_grad():
         if generator == "torch":
             problems += _unknown_to_torch(targets, seed)
@@ -160,14 +160,22 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     if fact := misfit(fill, region.shape, tensor.dtype) or failure(fill, tensor.device):
         raise ResolveError(fact)
     with torch.no_grad():
-        paint([Job(fill, local, region, name)], _checked_seed(seed))
+        paint([Job(fill, local, region, name)], checked_seed(seed))
     return tensor
 
 
 # --- before the first write ------------------------------------------------------------------------------------------
 
 
-def _checked_seed(seed: int) -> int:
+def checked_seed(seed: int) -> int:
+    """Give a seed of the stream back, or refuse it.
+
+    Raises:
+        ResolveError: it is no integer from 0 to 2⁶⁴ − 1.
+
+    >>> checked_seed(7)
+    7
+    """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ResolveError(f"a seed is an integer from 0 to 2**64 - 1, got {seed!r}.")
     return seed
