@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from initframe import classic
 from initframe.aftermath import check_optimizer, clear_state, stale_copies
-from initframe.apply.measuring import Sample, combine, sample
+from initframe.apply.measuring import Sample, bits, combine, sample
 from initframe.apply.painting import Job, Progress, paint
 from initframe.apply.replicas import demand_agreement
 from initframe.apply.writing import Generator, is_sharded, no_way_in, write
@@ -59,8 +59,8 @@ def apply(
         generator: ``"stream"``, or ``"torch"`` to draw with torch.nn.init in state_dict order.
         measure: whether to measure mean and std before and after, and a digest: passes over memory. ``"after"`` where
             there is nothing worth measuring before.
-        verify_replicas: whether to compare the digests of the plan's tensors, and of those it leaves untouched, over
-            all processes.
+        verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
+            buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
             optimizers that it wraps.
         on_progress: told how many elements were filled here since it was last told.
@@ -212,24 +212,32 @@ def _unknown_to_torch(targets: Sequence[Target], seed: int | None) -> list[str]:
 # --- after the write -------------------------------------------------------------------------------------------------
 
 
-def _looked_at(targets: Sequence[Target]) -> list[Sample]:
+def _looked_at(targets: Sequence[Target]) -> list[Sample | None]:
     """A sample per target; what can only be kept (lazy, quantized, …) is not looked at."""
     blind = [target.kept and target.slot.blocked is not None for target in targets]
-    return [Sample() if b else sample(target.place.tensor()) for b, target in zip(blind, targets, strict=True)]
+    return [None if b else sample(target.place.tensor()) for b, target in zip(blind, targets, strict=True)]
 
 
-def _results(targets: Sequence[Target], before: Sequence[Measured], after: Sequence[Measured]) -> tuple[Result, ...]:
+def _results(
+    targets: Sequence[Target], before: Sequence[Measured | None], after: Sequence[Measured | None]
+) -> tuple[Result, ...]:
     """One result per target, measured or not."""
     nothing = [None] * len(targets)
     triples = zip(targets, before or nothing, after or nothing, strict=True)
     return tuple(Result(target.assignment, old, new) for target, old, new in triples)
 
 
-def _demand_agreement(plan: Plan, model: Model | None, targets: Sequence[Target], after: Sequence[Measured]) -> None:
-    """Compare all processes' tensors, the untouched ones included."""
-    digests = {target.name: measured.digest for target, measured in zip(targets, after, strict=True)}
-    places = survey(model).places if model is not None and plan.untouched else {}
-    untouched = [name for name in plan.untouched if name in places]
-    found = combine([sample(places[name].tensor()) for name in untouched])
-    digests |= {name: measured.digest for name, measured in zip(untouched, found, strict=True)}
-    demand_agreement(digests, [*(a.slot.name for a in plan.assignments), *plan.untouched])
+def _demand_agreement(
+    plan: Plan, model: Model | None, targets: Sequence[Target], after: Sequence[Measured | None]
+) -> None:
+    """Compare all processes' tensors: those of the plan, and all others that the model has, buffers included."""
+    digests = {target.name: one.digest for target, one in zip(targets, after, strict=True) if one}
+    here = survey({} if model is None else model)
+    known = here if model is plan.model or plan.model is None else survey(plan.model)
+    slots = [*(a.slot for a in plan.assignments), *known.slots, *known.raw]
+    first = {name: slot.name for slot in slots for name in (slot.name, *slot.aliases)}  # in every stage the same
+    places = {first[name]: place for name, place in here.places.items() if name in first}
+    rest = {name: place.direct for name, place in places.items() if place.direct is not None and name not in digests}
+    found = combine([bits(tensor) for tensor in rest.values()])
+    digests |= {name: one.digest for name, one in zip(rest, found, strict=True) if one}
+    demand_agreement(digests, sorted({*first.values()}))

@@ -25,6 +25,9 @@ WORLDS = {
         checks.the_page,
         checks.replicas_with_seeds_of_their_own,
         checks.replicas_with_plans_of_their_own,
+        checks.replicas_of_what_no_recipe_fills,
+        checks.replicas_of_stages,
+        checks.outside_of_the_mesh,
     ],
     4: [
         checks.fsdp,
