@@ -182,11 +182,19 @@ def uncovered(plan: Plan, model: nn.Module | Mapping[str, Tensor]) -> list[str]:
     for slot in (*seen.slots, *seen.raw):
         place = seen.places[slot.name]
         if place.computed is None and slot.numel and any(tensor.is_meta for tensor in place.held):
-            names = (slot.name, *slot.aliases, slot.part_of)
+            through = slot.part_of if _is_set(place, seen.places.get(slot.part_of or "")) else None
+            names = (slot.name, *slot.aliases, through)
             fill = next((filled[name] for name in names if name in filled), None)
             if fill is None or fill.needs_current:
                 problems.append(_left_without(slot, rule=fill is not None))
     return problems
+
+
+def _is_set(part: Place, whole: Place | None) -> bool:
+    """Whether a write to a computed tensor sets one of those that it is computed from."""
+    how = whole and whole.computed
+    written = (*how.originals.values(), *how.renewed) if how else ()
+    return any(tensor is other for tensor in part.held for other in written)
 
 
 def _left_without(slot: Slot, *, rule: bool) -> str:
@@ -196,6 +204,7 @@ def _left_without(slot: Slot, *, rule: bool) -> str:
     if slot.kind == "buffer":
         return (
             f"buffer {slot.name} has no memory, and recipes do not know what a constructor computes. "
-            "Build the model under initframe.deferred(), which keeps buffers, or fill it by a rule of kind: buffer."
+            "Build the model under initframe.deferred(), which keeps buffers that are not made from parameters; build "
+            "others with memory, for initframe.reinit; or fill it by a rule of kind: buffer."
         )
     return f"{slot.name} has no memory, and no rule gives it values. Add one, or set unmatched: default."

@@ -79,19 +79,15 @@ def apply(
     [1.0, 1.0]
     """
     demand_plan(plan, "apply")
-    if generator not in ("stream", "torch"):
-        raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
-    number = checked_seed(0 if seed is None else seed)
     if optimizer is not None:
         check_optimizer(optimizer)
     plan = plan if generator == "stream" else classic.as_torch_leaves_it(plan)
     model = plan.model if module is None else module
     _reshard(model)
-    targets, problems = find_targets(plan, model)
+    targets, problems = prepared(plan, model, seed, generator)
     problems += without_memory(targets)
+    number = 0 if seed is None else seed
     with torch.no_grad():
-        if generator == "torch":
-            problems += _unknown_to_torch(targets, seed)
         if problems := problems or no_way_in(targets, number):
             raise ResolveError(*problems)
         before = _looked_at(targets) if measure is True else []
@@ -165,6 +161,28 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
 
 
 # --- before the first write ------------------------------------------------------------------------------------------
+
+
+def prepared(plan: Plan, model: Model | None, seed: int | None, generator: Generator) -> tuple[list[Target], list[str]]:
+    """Find what a plan will write, and all that speaks against it but a lack of memory.
+
+    Args:
+        plan: from :func:`initframe.resolve`.
+        model: where it goes.
+        seed: as :func:`apply` takes it.
+        generator: likewise.
+
+    Returns:
+        The targets, and what would fail, one message each.
+
+    Raises:
+        ResolveError: seed or generator is none, or there is no model.
+    """
+    if generator not in ("stream", "torch"):
+        raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
+    checked_seed(0 if seed is None else seed)
+    targets, problems = find_targets(plan, model)
+    return targets, problems + (_unknown_to_torch(targets, seed) if generator == "torch" else [])
 
 
 def checked_seed(seed: int) -> int:

@@ -109,6 +109,7 @@ def _spectral_norm(module: nn.Module, hook: SpectralNorm, name: str, own: Sequen
         shape=tuple(original.shape),
         dtype=original.dtype,
         state=(f"{name}_u", f"{name}_v"),
+        renewed=tuple(estimates),
         notes=(SPECTRAL,),
     )
 

@@ -69,6 +69,7 @@ def _registered(name: str, how: ParametrizationList) -> Parametrization:
         invert=lambda value: _through_right_inverse(steps, values, value),
         shape=shape,
         dtype=dtype,
+        renewed=tuple(vector for step in steps if isinstance(step, _SpectralNorm) for vector in step.buffers()),
         blocked=itself_computed(taken) if taken else failure or _no_way_back(steps, originals),
         exact=all(isinstance(step, _WeightNorm) for step in steps),
         notes=tuple(_note(step) for step in steps),

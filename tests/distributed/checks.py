@@ -292,6 +292,23 @@ def materialized_before_sharding(rank, folder):
     assert_equal(layouts.fsdp(model, dist.get_world_size()), Llama, torch.float32, "normal")
 
 
+def retried(rank, folder):
+    """What failed half-way is sharded and without memory again, and the next try is as good as the first."""
+    sharded = build(Llama, torch.float32, functools.partial(layouts.fsdp, size=dist.get_world_size()))
+    before = dict(sharded.named_parameters())
+
+    def stop(_):
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        materialize(sharded, recipe("normal"), seed=7, on_progress=stop)
+    assert all(parameter is before[name] and parameter.is_meta for name, parameter in sharded.named_parameters())
+    materialize(sharded, recipe(TRAINED), seed=7)
+    assert_equal(sharded, Llama, torch.float32, TRAINED)
+    with torch.no_grad():
+        torch.testing.assert_close(sharded(tokens()), unsharded(Llama, torch.float32, TRAINED)[0](tokens()))
+
+
 def offloaded_to_the_cpu(rank, folder):
     from torch.distributed.fsdp import CPUOffloadPolicy
 

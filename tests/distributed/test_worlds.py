@@ -16,6 +16,7 @@ WORLDS = {
         checks.a_shard_of_another_size_is_refused,
         checks.current_values,
         checks.materialized_before_sharding,
+        checks.retried,
         checks.offloaded_to_the_cpu,
         checks.gathered_parameters_are_dropped,
         checks.torchs_own_numbers,
