@@ -299,6 +299,7 @@ def _demand_device(device: Device) -> None:
 def _back_on_failure(model: nn.Module) -> Iterator[None]:
     """Take a model's new memory away again where it was not filled: what is left in it would pass for values."""
     before = [(module, module._parameters.copy(), module._buffers.copy()) for module in model.modules()]  # noqa: SLF001
+    empty = {id(tensor) for tensor in model.parameters() if tensor.is_meta}
     try:
         yield
     except BaseException as error:
@@ -306,6 +307,6 @@ def _back_on_failure(model: nn.Module) -> Iterator[None]:
             for module, parameters, buffers in before:
                 module._parameters.update(parameters)  # noqa: SLF001
                 module._buffers.update(buffers)  # noqa: SLF001
-            apply_to: Any = model._apply  # noqa: SLF001
-            apply_to(lambda tensor: tensor)  # so that modules that keep their parameters elsewhere, too, look again
+            apply_to: Any = model._apply  # noqa: SLF001 - of a DTensor, torch has put the memory into the same object
+            apply_to(lambda t: torch.empty_like(t, device="meta") if id(t) in empty and not t.is_meta else t)
         raise
