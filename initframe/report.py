@@ -36,7 +36,7 @@ class Result:
     Attributes:
         assignment: what was to happen.
         before: what was measured before, or ``None`` where nobody asked.
-        after: what was measured after, likewise.
+        after: what was measured after, likewise; or there were no numbers to see, in this process or at all.
     """
 
     assignment: Assignment
@@ -150,8 +150,8 @@ class Report:
         )
         # Where memory is new nothing was before; then the plan's promise stands beside what came of it.
         from_plan = not any(result.before for result in self.results)
-        rows = [_row(result, from_plan) for result in self.results]
         measured = any(result.after for result in self.results)
+        rows = [_row(result, from_plan, measured) for result in self.results]
         change = "planned → measured" if from_plan else "before → after"
         numbers = (f"mean\n{change}", f"std\n{change}") if measured else ("mean ± std",)
         columns = ("tensor", "shape", "rule", "fill", *numbers)
@@ -166,11 +166,11 @@ class Report:
         yield from (f"Stale: {name} is an averaged copy; it still holds weights from before." for name in self.stale)
 
 
-def _row(result: Result, from_plan: bool) -> tuple[str, ...]:
+def _row(result: Result, from_plan: bool, measured: bool) -> tuple[str, ...]:
     a = result.assignment
     cells = (a.slot.name, shape(a.slot), a.rule.name, str(a.fill))
-    if not result.after:
-        return (*cells, moments(a.fill))
+    if not result.after:  # of measured ones, what has no numbers, or none in this process
+        return (*cells, *(("—", "—") if measured else (moments(a.fill),)))
     old = Moments(a.fill.mean, a.fill.std) if from_plan else result.before and result.before.moments
     known = old is not None and not math.isnan(old.std)
     mean, std = (_tiny(old.mean), f"{old.std:.3g}") if old and known else ("—", "—")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from initframe.errors import ResolveError
@@ -48,8 +49,26 @@ class Target:
         return isinstance(self.fill, Keep)
 
 
+def demand_plan(plan: object, taker: str) -> None:
+    """Refuse what is no plan.
+
+    Args:
+        plan: what was given for one.
+        taker: the function that it was given to.
+
+    Raises:
+        ResolveError: it is none.
+
+    >>> demand_plan("xavier_relu", "apply")
+    Traceback (most recent call last):
+    initframe.errors.ResolveError: apply takes a plan, got 'xavier_relu'. Make one: initframe.resolve(recipe, model).
+    """
+    if not isinstance(plan, Plan):
+        raise ResolveError(f"{taker} takes a plan, got {plan!r:.60}. Make one: initframe.resolve(recipe, model).")
+
+
 def find_targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> tuple[list[Target], list[str]]:
-    """Find a plan's tensors in a model as it is now.
+    """Find a plan's tensors in a model as it is now, whether they have memory or not.
 
     A tied tensor is found by any of its names, in a pipeline stage that has only one of them, too; where a copy of the
     model has lost the tie, all of them are found.
@@ -111,14 +130,35 @@ def _problem(target: Target, seen: Survey) -> str | None:
         return None
     if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
         return f": it {slot.blocked}"
-    if lack := next(filter(None, map(memoryless, target.place.held)), ""):
-        current = "it has no values to start from" if fill.needs_current else "there is nothing to write to"
-        return f": it {lack}: {current}. Give it memory first: initframe.materialize."
     if nowhere := next(filter(None, map(unplaced, target.place.held)), None):
         return f": it {nowhere}"
     fact = slot.dtype != planned.dtype and misfit(fill, slot.shape, slot.dtype)
-    fact = fact or failure(fill, target.place.held[0].device)
+    device = target.place.held[0].device
+    fact = fact or failure(fill, torch.device("cpu") if device.type == "meta" else device)
     return f": {fact}" if fact else None
+
+
+def without_memory(targets: Iterable[Target]) -> list[str]:
+    """Say which targets cannot be written yet, because they have no memory.
+
+    Returns:
+        One message per tensor.
+
+    >>> from initframe import resolve
+    >>> plan = resolve({"rules": {"weight": "zeros"}}, nn.Linear(2, 2, device="meta"))
+    >>> without_memory(find_targets(plan, plan.model)[0])
+    ['weight: it is on the meta device: there is nothing to write to. Give it memory first: initframe.materialize.']
+    """
+    lacks = ((t, next(filter(None, map(memoryless, t.place.held)), "")) for t in targets if not t.kept)
+    return [
+        f"{t.slot.name}: it {lack}: {_nothing(t.fill)}. Give it memory first: initframe.materialize."
+        for t, lack in lacks
+        if lack
+    ]
+
+
+def _nothing(fill: Fill) -> str:
+    return "it has no values to start from" if fill.needs_current else "there is nothing to write to"
 
 
 def uncovered(plan: Plan, model: nn.Module | Mapping[str, Tensor]) -> list[str]:
@@ -142,11 +182,19 @@ def uncovered(plan: Plan, model: nn.Module | Mapping[str, Tensor]) -> list[str]:
     for slot in (*seen.slots, *seen.raw):
         place = seen.places[slot.name]
         if place.computed is None and slot.numel and any(tensor.is_meta for tensor in place.held):
-            names = (slot.name, *slot.aliases, slot.part_of)
+            through = slot.part_of if _is_set(place, seen.places.get(slot.part_of or "")) else None
+            names = (slot.name, *slot.aliases, through)
             fill = next((filled[name] for name in names if name in filled), None)
             if fill is None or fill.needs_current:
                 problems.append(_left_without(slot, rule=fill is not None))
     return problems
+
+
+def _is_set(part: Place, whole: Place | None) -> bool:
+    """Whether a write to a computed tensor sets one of those that it is computed from."""
+    how = whole and whole.computed
+    written = (*how.originals.values(), *how.renewed) if how else ()
+    return any(tensor is other for tensor in part.held for other in written)
 
 
 def _left_without(slot: Slot, *, rule: bool) -> str:
@@ -156,6 +204,7 @@ def _left_without(slot: Slot, *, rule: bool) -> str:
     if slot.kind == "buffer":
         return (
             f"buffer {slot.name} has no memory, and recipes do not know what a constructor computes. "
-            "Build the model under initframe.deferred(), which keeps buffers, or fill it by a rule of kind: buffer."
+            "Build the model under initframe.deferred(), which keeps buffers that are not made from parameters; build "
+            "others with memory, for initframe.reinit; or fill it by a rule of kind: buffer."
         )
     return f"{slot.name} has no memory, and no rule gives it values. Add one, or set unmatched: default."

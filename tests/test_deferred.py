@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import initframe
-from initframe import ResolveError, apply, deferred, materialize, param_init_fn, resolve
+from initframe import ResolveError, apply, deferred, materialize, param_init_fn, resolve, survey
 from initframe.deferred import resolve_deferred
 from tests.nets import Tower, bits, convnet, same_bits
 
@@ -98,6 +98,47 @@ def test_parameters_on_the_same_memory_stay_on_it():
     assert model[0].weight.data_ptr() == model[1].weight.data_ptr()
 
 
+class Sharing(nn.Module):
+    """Parameters on one memory, made before any of them is registered: wholly, in part, and side by side."""
+
+    def __init__(self):
+        super().__init__()
+        flat = torch.zeros(13)[:12]
+        self.one = nn.Parameter(flat[:6].view(2, 3))
+        self.same = nn.Parameter(flat[:6].view(2, 3))
+        self.beside = nn.Parameter(flat[6:])
+        self.strided = nn.Parameter(torch.zeros(3, 2).T)
+        self.rounded = nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+        self.empty = nn.Parameter(torch.zeros(0, 3))
+
+
+def test_memory_that_is_shared_stays_shared():
+    later, direct = built(Sharing), Sharing()
+    assert [slot.aliases for slot in survey(later).slots] == [slot.aliases for slot in survey(direct).slots]
+    assert survey(later).slots == survey(direct).slots
+    assert all(p.stride() == q.stride() for p, q in zip(later.parameters(), direct.parameters(), strict=True))
+    materialize(later, {"rules": {"*": {"init": "normal", "std": 1}}})
+    assert later.one.data_ptr() == later.same.data_ptr()
+    initframe.reinit(direct, {"rules": {"*": {"init": "normal", "std": 1}}})
+    assert all(same_bits(bits(direct)[name], tensor) for name, tensor in bits(later).items())
+
+
+def test_memory_that_is_shared_in_part_is_refused():
+    def build():
+        model, flat = nn.Module(), torch.zeros(10)
+        model.one, model.other = nn.Parameter(flat[:6]), nn.Parameter(flat[4:])
+        return model
+
+    with pytest.raises(ResolveError, match=r"on one \[6\]: it shares part of its memory with 'other'"):
+        materialize(built(build), {"rules": {"*": "zeros"}})
+
+
+def test_memory_that_is_gone_is_nobodys():
+    """A parameter's memory may be given to the next one when the constructor drops it."""
+    model = built(lambda: nn.Sequential(*(nn.Linear(3, 3) for _ in range(50))))
+    assert [slot.aliases for slot in survey(model).slots] == [()] * 100
+
+
 def test_what_a_constructor_notes_on_a_parameter_is_kept():
     class Noted(nn.Module):
         def __init__(self):
@@ -120,7 +161,11 @@ def test_a_parameter_class_of_ones_own_is_kept():
             super().__init__()
             self.weight = Marked(torch.ones(2))
 
-    assert isinstance(built(Layer).weight, Marked)
+    model = built(Layer)
+    assert isinstance(model.weight, Marked)
+    materialize(model, {"rules": {"weight": "zeros"}})
+    assert isinstance(model.weight, Marked)
+    assert model.weight.tolist() == [0.0, 0.0]
 
 
 def test_lazy_parameters_stay_lazy():
@@ -135,6 +180,85 @@ def test_every_tensor_that_no_rule_covers_is_named():
         materialize(model, {"rules": {"0.weight": "zeros", "1.weight": "zeros"}})
     assert [text.split()[0] for text in caught.value.problems] == ["0.bias", "1.bias"]
     assert model[0].weight.is_meta
+
+
+ZEROS = {"rules": {"*": "zeros"}}
+
+
+@pytest.mark.parametrize(
+    "way", [materialize, lambda model, recipe, **options: param_init_fn(resolve(recipe, model), **options)]
+)
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"seed": -1}, "a seed is an integer"),
+        ({"device": "meta"}, "device 'meta' is meta, where nothing has values"),
+        ({"device": "nonsense"}, "device 'nonsense' cannot be used here"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_allocated(way, options, fact):
+    model = built(Tower)
+    with pytest.raises(ResolveError, match=fact):
+        way(model, ZEROS, **options)
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("generator", "law", "fact"),
+    [("bogus", "zeros", "unknown generator 'bogus'"), ("torch", "delta_orthogonal", "torch.nn.init has no")],
+)
+def test_a_generator_that_will_not_do_is_refused_before_anything_is_allocated(generator, law, fact):
+    model = built(lambda: nn.Conv2d(3, 3, 3))
+    with pytest.raises(ResolveError, match=fact):
+        materialize(model, {"rules": {"weight": law, "bias": "zeros"}}, generator=generator)
+    assert model.weight.is_meta
+
+
+def test_the_default_device_may_be_meta_while_it_is_built_only():
+    with torch.device("meta"):
+        model = nn.Linear(2, 2)
+        with pytest.raises(ResolveError, match="torch's default device is meta"):
+            materialize(model, ZEROS)
+    materialize(model, ZEROS)
+
+
+def test_an_optimizer_comes_after():
+    with pytest.raises(TypeError, match="optimizer"):
+        materialize(built(Tower), EVERYTHING, optimizer=torch.optim.SGD(Tower().parameters()))
+
+
+def test_a_plan_of_another_shape_is_refused_before_anything_is_allocated():
+    plan, stage = resolve(ZEROS, built(lambda: nn.Linear(3, 3))), built(lambda: nn.Linear(5, 3))
+    with pytest.raises(ResolveError, match="weight has another shape"):
+        materialize(stage, plan)
+    assert stage.weight.is_meta
+
+
+class StubbornError(Exception):
+    """What a law raises half-way."""
+
+
+@pytest.mark.parametrize("build", [Tower, lambda: nn.Sequential(nn.LSTM(3, 3), nn.Linear(3, 3))])
+def test_whatever_fails_leaves_the_model_without_memory(build):
+    """A retry by a recipe that covers less finds no tensor that looks as if it had values."""
+    model = built(build)
+    before = dict(model.named_parameters())
+
+    def stop(_):
+        raise StubbornError
+
+    with pytest.raises(StubbornError):
+        materialize(model, ZEROS, on_progress=stop)
+    assert all(parameter is before[name] and parameter.is_meta for name, parameter in model.named_parameters())
+    materialize(model, ZEROS)
+    assert all(not tensor.any() for tensor in model.parameters())
+
+
+def test_a_way_in_that_is_closed_leaves_the_model_without_memory():
+    model = built(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+    with pytest.raises(ResolveError, match="weight: it does not take the value"):
+        materialize(model, ZEROS)
+    assert all(parameter.is_meta for parameter in model.parameters())
 
 
 def test_a_rule_that_starts_from_values_covers_nothing():
@@ -186,6 +310,39 @@ def test_parametrized_weights_take_their_value():
     assert torch.equal(direct.weight, later.weight)
 
 
+PARAMETRIZED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "older weight_norm": nn.utils.weight_norm,
+    "older spectral_norm": nn.utils.spectral_norm,
+    "pruning": lambda layer: nn.utils.prune.ln_structured(layer, "weight", 0.5, n=2, dim=0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated", "ignore:.*spectral_norm.* is deprecated")
+@pytest.mark.parametrize("way", PARAMETRIZED.values(), ids=PARAMETRIZED)
+def test_parametrized_layers_are_filled_wholly_whether_they_can_be_deferred_or_not(way):
+    def build():
+        torch.manual_seed(0)  # pruning looks at the constructor's numbers
+        return way(nn.Linear(6, 4))
+
+    recipe = {"rules": {"weight": {"init": "normal", "std": 0.5}, "bias": "zeros"}}
+    plan, direct = resolve_deferred(recipe, build), build()
+    materialize(plan.model, plan)
+    initframe.reinit(direct, recipe)
+    expected = bits(direct)
+    assert bits(plan.model).keys() == expected.keys()
+    for name, tensor in bits(plan.model).items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_a_mask_that_was_made_from_parameters_is_named():
+    model = built(lambda: nn.utils.prune.l1_unstructured(nn.Linear(3, 3), "weight", 0.5))
+    with pytest.raises(ResolveError, match=r"buffer weight_mask has no memory.*reinit"):
+        materialize(model, ZEROS)
+
+
 def test_half_precision_comes_with_the_model():
     direct, later = both(lambda: Tower().to(torch.bfloat16), EVERYTHING)
     assert later.head.weight.dtype == torch.bfloat16
@@ -225,6 +382,38 @@ def test_param_init_fn_refuses_what_it_would_leave_empty():
         param_init_fn(resolve({"rules": {"weight": "zeros"}}, built(lambda: nn.Linear(2, 2))))
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated", "ignore:.*spectral_norm.* is deprecated")
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "older weight_norm", "older spectral_norm"])
+def test_param_init_fn_refuses_what_a_layer_computes_from_others(name):
+    model = built(lambda: nn.Sequential(PARAMETRIZED[name](nn.Linear(3, 3))))
+    with pytest.raises(ResolveError, match=r"^0\.weight is computed by its layer from others.*initframe\.materialize"):
+        param_init_fn(resolve(ZEROS, model))
+
+
+def test_param_init_fn_fills_buffers_that_have_no_memory():
+    with torch.device("meta"):
+        model = nn.BatchNorm1d(3)
+    plan = resolve(
+        {"rules": {"*": {"init": "ones", "kind": "any"}, "num_batches_tracked": {"init": "zeros", "kind": "any"}}},
+        model,
+    )
+    param_init_fn(plan)(model)
+    assert model.running_mean.tolist() == [1.0] * 3
+    assert model.num_batches_tracked.item() == 0
+
+
+def test_param_init_fn_knows_its_models_modules_only():
+    init = param_init_fn(resolve(ZEROS, built(Tower)))
+    with pytest.raises(ResolveError, match="this Linear is no module of Tower"):
+        init(built(lambda: nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize("stranger", ["xavier_relu", {"rules": {}}, None])
+def test_param_init_fn_takes_a_plan(stranger):
+    with pytest.raises(ResolveError, match="param_init_fn takes a plan"):
+        param_init_fn(stranger)
+
+
 @pytest.mark.parametrize(
     ("recipe", "device"), [({"rules": {"*": "zeros"}}, "meta"), ({"rules": {"weight": "zeros"}}, "cpu")]
 )
@@ -241,6 +430,25 @@ def test_a_constructor_that_reads_its_parameters_is_run_for_real():
 
     plan = resolve_deferred({"rules": {"*": "zeros"}}, Curious)
     assert not plan.model.weight.is_meta
+
+
+def test_what_a_constructor_raises_for_lack_of_values_says_what_to_do():
+    def move():
+        layer = nn.Linear(2, 2)
+        layer.weight.data = torch.ones(2, 2)
+
+    with pytest.raises(RuntimeError) as caught:
+        built(move)
+    assert any("initframe.deferred()" in note and "initframe.reinit" in note for note in caught.value.__notes__)
+
+
+def test_what_has_nothing_to_do_with_it_is_as_it_was():
+    def fail():
+        raise RuntimeError("other")
+
+    with pytest.raises(RuntimeError, match="other") as caught:
+        built(fail)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_building_takes_no_memory():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from initframe import classic
 from initframe.aftermath import check_optimizer, clear_state, stale_copies
-from initframe.apply.measuring import Sample, combine, sample
+from initframe.apply.measuring import Sample, bits, combine, sample
 from initframe.apply.painting import Job, Progress, paint
 from initframe.apply.replicas import demand_agreement
 from initframe.apply.writing import Generator, is_sharded, no_way_in, write
@@ -27,7 +27,7 @@ from initframe.report import Measured, Report, Result
 from initframe.resolver import resolve
 from initframe.resolver.holding import failure, misfit
 from initframe.shards import Region, held, unplaced
-from initframe.targets import Target, find_targets
+from initframe.targets import Target, demand_plan, find_targets, without_memory
 
 Model = nn.Module | Mapping[str, Tensor]
 
@@ -57,8 +57,8 @@ def apply(
         generator: ``"stream"``, or ``"torch"`` to draw with torch.nn.init in state_dict order.
         measure: whether to measure mean and std before and after, and a digest: passes over memory. ``"after"`` where
             there is nothing worth measuring before.
-        verify_replicas: whether to compare the digests of the plan's tensors, and of those it leaves untouched, over
-            all processes.
+        verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
+            buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
             optimizers that it wraps.
         on_progress: told how many elements were filled here since it was last told.
@@ -76,20 +76,16 @@ def apply(
     >>> model.bias.tolist()
     [1.0, 1.0]
     """
-    if not isinstance(plan, Plan):
-        raise ResolveError(f"apply takes a plan, got {plan!r:.60}. Make one: initframe.resolve(recipe, model).")
-    if generator not in ("stream", "torch"):
-        raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
-    number = _checked_seed(0 if seed is None else seed)
+    demand_plan(plan, "apply")
     if optimizer is not None:
         check_optimizer(optimizer)
     plan = plan if generator == "stream" else classic.as_torch_leaves_it(plan)
     model = plan.model if module is None else module
     _reshard(model)
-    targets, problems = find_targets(plan, model)
+    targets, problems = prepared(plan, model, seed, generator)
+    problems += without_memory(targets)
+    number = 0 if seed is None else seed
     with torch.no_grad():
-        if generator == "torch":
-            problems += _unknown_to_torch(targets, seed)
         if problems := problems or no_way_in(targets, number):
             raise ResolveError(*problems)
         before = _looked_at(targets) if measure is True else []
@@ -158,14 +154,44 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     if fact := misfit(fill, region.shape, tensor.dtype) or failure(fill, tensor.device):
         raise ResolveError(fact)
     with torch.no_grad():
-        paint([Job(fill, local, region, name)], _checked_seed(seed))
+        paint([Job(fill, local, region, name)], checked_seed(seed))
     return tensor
 
 
 # --- before the first write ------------------------------------------------------------------------------------------
 
 
-def _checked_seed(seed: int) -> int:
+def prepared(plan: Plan, model: Model | None, seed: int | None, generator: Generator) -> tuple[list[Target], list[str]]:
+    """Find what a plan will write, and all that speaks against it but a lack of memory.
+
+    Args:
+        plan: from :func:`initframe.resolve`.
+        model: where it goes.
+        seed: as :func:`apply` takes it.
+        generator: likewise.
+
+    Returns:
+        The targets, and what would fail, one message each.
+
+    Raises:
+        ResolveError: seed or generator is none, or there is no model.
+    """
+    if generator not in ("stream", "torch"):
+        raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
+    checked_seed(0 if seed is None else seed)
+    targets, problems = find_targets(plan, model)
+    return targets, problems + (_unknown_to_torch(targets, seed) if generator == "torch" else [])
+
+
+def checked_seed(seed: int) -> int:
+    """Give a seed of the stream back, or refuse it.
+
+    Raises:
+        ResolveError: it is no integer from 0 to 2⁶⁴ − 1.
+
+    >>> checked_seed(7)
+    7
+    """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ResolveError(f"a seed is an integer from 0 to 2**64 - 1, got {seed!r}.")
     return seed
@@ -198,24 +224,32 @@ def _unknown_to_torch(targets: Sequence[Target], seed: int | None) -> list[str]:
 # --- after the write -------------------------------------------------------------------------------------------------
 
 
-def _looked_at(targets: Sequence[Target]) -> list[Sample]:
+def _looked_at(targets: Sequence[Target]) -> list[Sample | None]:
     """A sample per target; what can only be kept (lazy, quantized, …) is not looked at."""
     blind = [target.kept and target.slot.blocked is not None for target in targets]
-    return [Sample() if b else sample(target.place.tensor()) for b, target in zip(blind, targets, strict=True)]
+    return [None if b else sample(target.place.tensor()) for b, target in zip(blind, targets, strict=True)]
 
 
-def _results(targets: Sequence[Target], before: Sequence[Measured], after: Sequence[Measured]) -> tuple[Result, ...]:
+def _results(
+    targets: Sequence[Target], before: Sequence[Measured | None], after: Sequence[Measured | None]
+) -> tuple[Result, ...]:
     """One result per target, measured or not."""
     nothing = [None] * len(targets)
     triples = zip(targets, before or nothing, after or nothing, strict=True)
     return tuple(Result(target.assignment, old, new) for target, old, new in triples)
 
 
-def _demand_agreement(plan: Plan, model: Model | None, targets: Sequence[Target], after: Sequence[Measured]) -> None:
-    """Compare all processes' tensors, the untouched ones included."""
-    digests = {target.name: measured.digest for target, measured in zip(targets, after, strict=True)}
-    places = survey(model).places if model is not None and plan.untouched else {}
-    untouched = [name for name in plan.untouched if name in places]
-    found = combine([sample(places[name].tensor()) for name in untouched])
-    digests |= {name: measured.digest for name, measured in zip(untouched, found, strict=True)}
-    demand_agreement(digests, [*(a.slot.name for a in plan.assignments), *plan.untouched])
+def _demand_agreement(
+    plan: Plan, model: Model | None, targets: Sequence[Target], after: Sequence[Measured | None]
+) -> None:
+    """Compare all processes' tensors: those of the plan, and all others that the model has, buffers included."""
+    digests = {target.name: one.digest for target, one in zip(targets, after, strict=True) if one}
+    here = survey({} if model is None else model)
+    known = here if model is plan.model or plan.model is None else survey(plan.model)
+    slots = [*(a.slot for a in plan.assignments), *known.slots, *known.raw]
+    first = {name: slot.name for slot in slots for name in (slot.name, *slot.aliases)}  # in every stage the same
+    places = {first[name]: place for name, place in here.places.items() if name in first}
+    rest = {name: place.direct for name, place in places.items() if place.direct is not None and name not in digests}
+    found = combine([bits(tensor) for tensor in rest.values()])
+    digests |= {name: one.digest for name, one in zip(rest, found, strict=True) if one}
+    demand_agreement(digests, sorted({*first.values()}))

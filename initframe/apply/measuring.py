@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from initframe import stream
-from initframe.model.memory import is_distributed
+from initframe.model.memory import is_composite, is_distributed, is_shapeless, memoryless
 from initframe.report import Measured, Moments
 from initframe.shards import Region, held
 
@@ -49,42 +49,65 @@ class Sample:
 
 
 @torch.no_grad()
-def sample(tensor: Tensor) -> Sample:
+def sample(tensor: Tensor) -> Sample | None:
     """Look at the elements of a tensor that are here; no other process is asked.
+
+    Returns:
+        What there is to see; ``None`` in a process outside of the tensor's mesh.
 
     >>> sample(torch.tensor([1.0, 3.0])).measured.moments
     Moments(mean=2.0, std=1.0)
     """
     if tensor.is_meta:
         return Sample()
-    local, region = held(tensor.detach())
-    mesh, dims = _spread(tensor)
-    if not local.numel():
-        return Sample(mesh=mesh, dims=dims)
+    found = bits(tensor)
+    local, _ = held(tensor.detach())
+    if found is None or not local.numel():
+        return found
     parts = [_moments(piece) for piece in _pieces(local)]
     pivot = min(mean for _, mean, _ in parts)
     count, first, second = map(sum, zip(*(_about(pivot, *part) for part in parts), strict=True))
-    return Sample(*_added(pivot, count, first, second), digest_of(local, region), mesh, dims)
+    count, mean, squares = _added(pivot, count, first, second)
+    return replace(found, count=count, mean=mean, squares=squares)
 
 
-def combine(samples: Sequence[Sample]) -> list[Measured]:
+@torch.no_grad()
+def bits(tensor: Tensor) -> Sample | None:
+    """Look at nothing but the bits of a tensor: a digest, which any numbers have.
+
+    Returns:
+        A sample without elements; ``None`` where there are no bits to compare: outside of the tensor's mesh, without
+        memory or one shape, and in other formats than rows of numbers.
+
+    >>> bits(torch.tensor([True])).digest == bits(torch.tensor([1])).digest
+    True
+    """
+    if is_shapeless(tensor) or memoryless(tensor) or is_composite(tensor) or tensor.is_quantized:
+        return None
+    mesh, dims = _spread(tensor)
+    elsewhere = is_distributed(tensor) and mesh is None
+    if elsewhere or tensor.layout != torch.strided or tensor.element_size() > 8:
+        return None
+    return Sample(digest=digest_of(*held(tensor.detach())), mesh=mesh, dims=dims)
+
+
+def combine(samples: Sequence[Sample | None]) -> list[Measured | None]:
     """Add up what the processes of each sample's mesh see: two small collectives per mesh, whatever the tensors' sizes.
 
     Args:
-        samples: of the same tensors in the same order on every process of a mesh.
+        samples: of the same tensors in the same order on every process of a mesh; ``None`` where there is nothing here.
 
     Returns:
         Per sample, the moments and the digest of the whole tensor.
     """
-    whole = list(samples)
-    spread: dict[Any, list[int]] = defaultdict(list)
-    for i, one in enumerate(samples):
-        if one.dims:
-            spread[one.mesh, one.dims].append(i)
-    for (mesh, dims), places in spread.items():
-        for i, total in zip(places, _reduced([samples[i] for i in places], mesh, dims), strict=True):
-            whole[i] = total
-    return [one.measured for one in whole]
+    whole = dict(enumerate(samples))
+    spread: dict[Any, dict[int, Sample]] = defaultdict(dict)
+    for i, one in whole.items():
+        if one is not None and one.dims:
+            spread[one.mesh, one.dims][i] = one
+    for (mesh, dims), parts in spread.items():
+        whole |= zip(parts, _reduced(list(parts.values()), mesh, dims), strict=True)
+    return [None if one is None else one.measured for one in whole.values()]
 
 
 def digest_of(local: Tensor, region: Region) -> int:

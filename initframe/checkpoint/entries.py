@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from initframe.checkpoint.layout import Form
+from initframe.checkpoint.writing import unsavable
 from initframe.errors import ResolveError
 from initframe.fills import Fill, Keep
 from initframe.model import Slot, Survey, survey
 from initframe.model.memory import is_distributed
 from initframe.plan import Plan
 from initframe.resolver.holding import misfit
-from initframe.targets import uncovered
-
-DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+from initframe.targets import demand_plan, find_targets, uncovered
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Form):
     """One tensor of a file.
 
     Attributes:
-        name: its name there.
         stream: the name that addresses its numbers: the plan's, where it is an alias.
-        shape: its shape.
-        dtype: its dtype there.
         fill: what it will hold; ``Keep`` where it holds what the model has.
         current: the model's tensor.
     """
 
-    name: str
     stream: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
     fill: Fill
     current: Tensor
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def entries(plan: Plan, dtype: torch.dtype | None = None) -> list[Entry]:
@@ -68,16 +45,24 @@ def entries(plan: Plan, dtype: torch.dtype | None = None) -> list[Entry]:
         Each name of each tensor, in state_dict order.
 
     Raises:
-        ResolveError: a tensor has neither values nor a fill, or is no tensor of one file (computed, sharded).
+        ResolveError: a tensor has neither values nor a fill, is no tensor of one file (computed, sharded), or the model
+            is no more what it was when it was resolved.
+
+    >>> from torch import nn
+    >>> from initframe import resolve
+    >>> [(entry.name, str(entry.fill)) for entry in entries(resolve({"rules": {"bias": "zeros"}}, nn.Linear(2, 2)))]
+    [('weight', 'keep()'), ('bias', 'constant(0)')]
     """
+    demand_plan(plan, "write_checkpoint")
     if plan.model is None:
         raise ResolveError("this plan has no model. Resolve the recipe against one; the meta device will do.")
-    if dtype is not None and not dtype.is_floating_point:
-        raise ResolveError(f"dtype is one of floating-point numbers, got {dtype}.")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ResolveError(f"dtype is one of floating-point numbers, such as torch.bfloat16, got {dtype!r}.")
+    problems = find_targets(plan, plan.model)[1]
     seen = survey(plan.model)
     fills = {a.slot.name: a.fill for a in plan.assignments}
     found = [entry for slot in (*seen.slots, *seen.raw) for entry in _names(slot, seen, fills, dtype)]
-    problems = [*uncovered(plan, plan.model), *_computed(plan, seen)]
+    problems += [*uncovered(plan, plan.model), *_computed(plan, seen)]
     problems += [f"{entry.name}: {fact}" for entry in found if (fact := _problem(entry))]
     if problems:
         raise ResolveError(*problems)
@@ -91,7 +76,7 @@ def _names(slot: Slot, seen: Survey, fills: Mapping[str, Fill], dtype: torch.dty
         return
     own = dtype if dtype and slot.dtype.is_floating_point else slot.dtype
     for name in (slot.name, *slot.aliases):
-        yield Entry(name, slot.name, slot.shape, own, fills.get(slot.name, Keep()), place.direct)
+        yield Entry(name, slot.shape, own, slot.name, fills.get(slot.name, Keep()), place.direct)
 
 
 def _computed(plan: Plan, seen: Survey) -> Iterator[str]:
@@ -107,8 +92,8 @@ def _computed(plan: Plan, seen: Survey) -> Iterator[str]:
 
 def _problem(entry: Entry) -> str | None:
     """Why a tensor cannot be written."""
-    if entry.dtype not in DTYPES:
-        return f"safetensors holds no {entry.dtype}."
     if entry.fill.needs_current and is_distributed(entry.current):
         return "it is sharded, and starts from the values that are there. Save it with torch.distributed.checkpoint."
-    return misfit(entry.fill, entry.shape, entry.dtype)
+    if entry.fill.needs_current and not entry.current.is_meta and (fact := unsavable(entry.current)):
+        return f"it {fact}"
+    return misfit(entry.fill, entry.shape, entry.dtype) if entry.dtype != entry.current.dtype else None

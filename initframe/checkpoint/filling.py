@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import mmap
@@ -10,22 +11,22 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 
+from initframe.apply.applying import checked_seed
 from initframe.apply.painting import Job, Progress, paint
-from initframe.checkpoint.entries import DTYPES, Entry, entries
+from initframe.checkpoint.entries import Entry, entries
+from initframe.checkpoint.layout import begin, in_order
 from initframe.checkpoint.writing import replacing
-from initframe.errors import InitframeError, ResolveError, SourceError
+from initframe.errors import InitframeError, SourceError
 from initframe.fills import Whole
 from initframe.plan import Plan
 from initframe.shards import Region
 
 CHUNK = 1 << 26
 """Bytes that are mapped at a time."""
-ALIGNMENT = 64
-"""Of the first tensor in a file; those after it follow by falling size of their elements."""
 INDEX = "model.safetensors.index.json"
 
 
@@ -40,7 +41,8 @@ def write_checkpoint(
     """Write what a plan's model will hold as safetensors, without the model: peak memory is one chunk of a file.
 
     The plan may be one of a model on the meta device. Tensors that it leaves untouched are copied from the model,
-    buffers included; tied tensors are written once per name. A whole fill (orthogonal, …) is built whole, as anywhere.
+    buffers included; tied tensors are written once per name. A whole fill (orthogonal, …) is built whole, as anywhere;
+    a law of one's own has its uniforms beside the chunk. The disk's room is taken before the first number is written.
     Files appear when all of them are complete, the index last.
 
     Args:
@@ -56,7 +58,8 @@ def write_checkpoint(
         The files.
 
     Raises:
-        ResolveError: a tensor has neither values nor a fill, or is no tensor of one file (computed, sharded).
+        ResolveError: a tensor has neither values nor a fill, or is no tensor of one file (computed, sharded), or the
+            model is no more what it was when it was resolved.
         SourceError: the files cannot be written, or others lie beside them.
 
     >>> import tempfile
@@ -67,18 +70,25 @@ def write_checkpoint(
     ...     [file.name for file in write_checkpoint(plan, folder)]
     ['model.safetensors']
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-        raise ResolveError(f"a seed is an integer from 0 to 2**64 - 1, got {seed!r}.")
+    checked_seed(seed)
     shards = _laid_out(entries(plan, dtype), Path(path), _bytes(max_shard_size))
     index = _index(shards)
     files = [*shards, *index]
     _demand_room(files)
-    with replacing(*files) as drafts:
-        for draft, own in zip(drafts, shards.values(), strict=False):
-            _write(draft, own, seed, on_progress)
-        for draft, (place, text) in zip(drafts[len(shards) :], index.items(), strict=True):
-            draft.write_text(text, encoding="utf-8")
-            place.unlink(missing_ok=True)  # an older index must not point at newer files
+    try:
+        with replacing(*files) as drafts:
+            texts = list(zip(drafts[len(shards) :], index.values(), strict=True))
+            for draft, text in texts:
+                draft.write_text(text, encoding="utf-8")
+            starts = [begin(draft, own) for draft, own in zip(drafts, shards.values(), strict=False)]
+            for draft, start, own in zip(drafts, starts, shards.values(), strict=False):
+                _paint(draft, start, own, seed, on_progress)
+            for place in index:
+                place.unlink(missing_ok=True)  # from here to the end, an older index must not point at newer files
+    except OSError as error:
+        raise SourceError(
+            f"cannot write {error.filename}: {error.strerror}. Make room, or choose another place."
+        ) from error
     return tuple(files)
 
 
@@ -89,16 +99,17 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**
 
 def _bytes(size: int | str) -> int:
     """Read ``"5GB"``."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", str(size).upper())
-    if isinstance(size, bool) or not found or found[2] not in _UNITS or not float(found[1]):
-        raise InitframeError(f'max_shard_size is a number of bytes, or a text such as "5GB", got {size!r}.')
-    return int(float(found[1]) * _UNITS[found[2]])
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", size.upper()) if isinstance(size, str) else None
+    number = float(found[1]) * _UNITS.get(found[2], 0) if found else size
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
+        raise InitframeError(f'max_shard_size is a number of bytes, or a text such as "5GB", got {size!r:.60}.')
+    return int(number)
 
 
 def _laid_out(held: Sequence[Entry], path: Path, limit: int) -> dict[Path, list[Entry]]:
     """The files, and what each of them holds."""
     if path.suffix == ".safetensors":
-        return {path: list(held)}
+        return {path: in_order(held)}
     shards: list[list[Entry]] = [[]]
     size = 0
     for entry in held:
@@ -108,8 +119,8 @@ def _laid_out(held: Sequence[Entry], path: Path, limit: int) -> dict[Path, list[
         shards[-1].append(entry)
         size += entry.size
     if len(shards) == 1:
-        return {path / "model.safetensors": shards[0]}
-    return {path / f"model-{i:05}-of-{len(shards):05}.safetensors": own for i, own in enumerate(shards, 1)}
+        return {path / "model.safetensors": in_order(shards[0])}
+    return {path / f"model-{i:05}-of-{len(shards):05}.safetensors": in_order(own) for i, own in enumerate(shards, 1)}
 
 
 def _index(shards: dict[Path, list[Entry]]) -> dict[Path, str]:
@@ -135,59 +146,35 @@ def _demand_room(files: Sequence[Path]) -> None:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _write(draft: Path, held: Sequence[Entry], seed: int, on_progress: Progress) -> None:
-    """One file: its header, room for all of it, then tensor by tensor."""
-    ordered = sorted(held, key=lambda entry: -entry.dtype.itemsize)
-    header = _header(ordered)
-    try:
-        with draft.open("r+b") as file:
-            file.write(header)
-            file.flush()
-            _reserve(file, len(header) + sum(entry.size for entry in ordered))
-            start = len(header)
-            for entry in ordered:
-                for region, offset in _chunks(entry):
-                    _write_chunk(file, entry, region, start + offset, seed)
-                    on_progress(math.prod(region.local_shape))
-                start += entry.size
-    except OSError as error:
-        raise SourceError(f"cannot write {draft.name}: {error.strerror}.") from error
-
-
-def _header(held: Sequence[Entry]) -> bytes:
-    """The length of the JSON, and the JSON: where each tensor lies after it."""
-    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    start = 0
-    for entry in held:
-        offsets = [start, start + entry.size]
-        table[entry.name] = {"dtype": DTYPES[entry.dtype], "shape": list(entry.shape), "data_offsets": offsets}
-        start += entry.size
-    text = json.dumps(table, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _reserve(file: BinaryIO, size: int) -> None:
-    """Take all of the disk's room at once: a mapped file that meets a full disk later would kill the process."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-    else:
-        file.truncate(size)
+def _paint(draft: Path, start: int, held: Sequence[Entry], seed: int, on_progress: Progress) -> None:
+    """Fill a file that was begun, tensor by tensor."""
+    with draft.open("r+b") as file:
+        for entry in held:
+            for region, offset in _chunks(entry):
+                _write_chunk(file, entry, region, start + offset, seed)
+                on_progress(math.prod(region.local_shape))
+            start += entry.size
 
 
 def _chunks(entry: Entry) -> Iterator[tuple[Region, int]]:
-    """A tensor in runs of rows, with the offset of each; in one, where its fill is built whole."""
-    region = Region.whole(entry.shape)
+    """A tensor in pieces that lie in one row, with the offset of each; in one, where its fill is built whole."""
+    region, unit = Region.whole(entry.shape), entry.dtype.itemsize
     if not entry.size:
         return
     if not entry.shape or any(isinstance(part, Whole) for part in entry.fill.parts()):
         yield region, 0
         return
-    row = entry.size // entry.shape[0]
-    step = max(1, CHUNK // row)
-    for first in range(0, entry.shape[0], step):
-        last = min(first + step, entry.shape[0])
-        yield replace(region, runs=(((first, last),), *region.runs[1:])), first * row
+    # The first dimension whose rows fit is cut into runs of rows, those before it into single indices.
+    sizes = [math.prod(entry.shape[dim + 1 :]) * unit for dim in range(len(entry.shape))]
+    split = next((dim for dim, size in enumerate(sizes) if size <= CHUNK), len(sizes) - 1)
+    step = max(1, CHUNK // sizes[split])
+    offset = 0
+    for outer in itertools.product(*map(range, entry.shape[:split])):
+        for first in range(0, entry.shape[split], step):
+            last = min(first + step, entry.shape[split])
+            single = (((i, i + 1),) for i in outer)
+            yield replace(region, runs=(*single, ((first, last),), *region.runs[split + 1 :])), offset
+            offset += (last - first) * sizes[split]
 
 
 def _write_chunk(file: BinaryIO, entry: Entry, region: Region, offset: int, seed: int) -> None:

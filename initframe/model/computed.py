@@ -29,6 +29,7 @@ class Parametrization:
         shape: the logical shape; ``None`` where it cannot be computed.
         dtype: the logical dtype.
         state: names of the module's further tensors that only serve the computation (singular vectors, masks).
+        renewed: those of them that the way back always sets anew, whatever they held (singular vectors).
         blocked: why there is no way back, if there is none.
         exact: whether the value that goes in is known to come out, up to rounding.
         notes: what a reader of the plan should know.
@@ -41,6 +42,7 @@ class Parametrization:
     shape: tuple[int, ...] | None
     dtype: torch.dtype
     state: tuple[str, ...] = ()
+    renewed: tuple[Tensor, ...] = ()
     blocked: str | None = None
     exact: bool = False
     notes: tuple[str, ...] = ()

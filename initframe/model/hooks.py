@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from initframe.model.computed import (
     leading_vectors,
     own_tensor,
 )
+from initframe.model.memory import whole
 
 
 def hooked(module: nn.Module) -> dict[str, Parametrization]:
@@ -78,7 +80,7 @@ def _weight_norm(module: nn.Module, hook: WeightNorm, name: str, own: Sequence[T
     return Parametrization(
         owner=hook,
         originals={f"{name}_g": length, f"{name}_v": direction},
-        read=torch.no_grad()(lambda: hook.compute_weight(module)),
+        read=torch.no_grad()(lambda: hook.compute_weight(_gathered(module, name, "_g", "_v"))),
         invert=torch.no_grad()(invert),
         shape=tuple(direction.shape),
         dtype=direction.dtype,
@@ -100,11 +102,14 @@ def _spectral_norm(module: nn.Module, hook: SpectralNorm, name: str, own: Sequen
     return Parametrization(
         owner=hook,
         originals={f"{name}_orig": original},
-        read=torch.no_grad()(lambda: hook.compute_weight(module, do_power_iteration=False)),
+        read=torch.no_grad()(
+            lambda: hook.compute_weight(_gathered(module, name, "_orig", "_u", "_v"), do_power_iteration=False)
+        ),
         invert=torch.no_grad()(invert),
         shape=tuple(original.shape),
         dtype=original.dtype,
         state=(f"{name}_u", f"{name}_v"),
+        renewed=tuple(estimates),
         notes=(SPECTRAL,),
     )
 
@@ -119,13 +124,18 @@ def _pruning(module: nn.Module, hook: BasePruningMethod, name: str, own: Sequenc
     return Parametrization(
         owner=hook,
         originals={f"{name}_orig": original},
-        read=torch.no_grad()(lambda: hook.apply_mask(module)),  # type: ignore[no-untyped-call]
+        read=torch.no_grad()(lambda: hook.apply_mask(_gathered(module, name, "_orig", "_mask"))),  # type: ignore[no-untyped-call]
         invert=torch.no_grad()(invert),
         shape=tuple(original.shape),
         dtype=original.dtype,
         state=(f"{name}_mask",),
         notes=("pruned: where the mask is zero, what is filled stays hidden",),
     )
+
+
+def _gathered(module: nn.Module, name: str, *suffixes: str) -> Any:
+    """Stand in for a module before a hook that reads it: the same tensors, put together where they are sharded."""
+    return SimpleNamespace(**{name + suffix: whole(getattr(module, name + suffix)) for suffix in suffixes})
 
 
 def _shown(module: nn.Module, name: str, value: Tensor) -> Writes:

@@ -98,6 +98,19 @@ def local(tensor: Tensor) -> Tensor:
         return shard
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """Give all of a tensor: a DTensor's shards put together, which all processes of its mesh do at once; else itself.
+
+    >>> whole(torch.ones(1))
+    tensor([1.])
+    """
+    if not is_distributed(tensor):
+        return tensor.detach()
+    with torch.no_grad():
+        gathered: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+        return gathered
+
+
 def footprint(tensor: Tensor) -> Footprint | int:
     """Say which elements of which memory a tensor is.
 

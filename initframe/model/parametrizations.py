@@ -24,7 +24,7 @@ from initframe.model.computed import (
     own_tensor,
 )
 from initframe.model.hooks import hooked
-from initframe.model.memory import is_distributed
+from initframe.model.memory import whole
 
 _ORTHOGONAL = "orthogonal keeps the orthogonal factor of what is filled"
 
@@ -69,6 +69,7 @@ def _registered(name: str, how: ParametrizationList) -> Parametrization:
         invert=lambda value: _through_right_inverse(steps, values, value),
         shape=shape,
         dtype=dtype,
+        renewed=tuple(vector for step in steps if isinstance(step, _SpectralNorm) for vector in step.buffers()),
         blocked=itself_computed(taken) if taken else failure or _no_way_back(steps, originals),
         exact=all(isinstance(step, _WeightNorm) for step in steps),
         notes=tuple(_note(step) for step in steps),
@@ -130,16 +131,10 @@ def _twin(steps: nn.ModuleList) -> nn.ModuleList:
 @torch.no_grad()
 def _forward(steps: nn.ModuleList, originals: Sequence[Tensor]) -> Tensor:
     """Compute the logical value."""
-    values = tuple(_whole(tensor) for tensor in originals)
+    values = tuple(map(whole, originals))
     for step in steps:
         values = (step(*values),)
     return values[0]
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor."""
-    whole: Tensor = tensor.full_tensor() if is_distributed(tensor) else tensor.detach()  # type: ignore[attr-defined]
-    return whole
 
 
 @torch.no_grad()

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributed.tensor import Shard
 
 from initframe import stream
 from initframe.apply import measuring
-from initframe.apply.measuring import Sample, combine, digest_of, sample
+from initframe.apply.measuring import Sample, bits, combine, digest_of, sample
 from initframe.apply.replicas import demand_agreement
 from initframe.shards import sharded
 
@@ -56,3 +57,25 @@ def test_samples_without_a_mesh_stand_for_themselves():
 
 def test_one_process_agrees_with_itself():
     demand_agreement({"a": 1}, ["a", "b"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint16, torch.complex64, torch.float8_e4m3fn])
+def test_any_numbers_have_bits_to_compare(dtype):
+    one, other = torch.zeros(5).to(dtype), torch.ones(5).to(dtype)
+    assert combine([bits(one)]) == combine([bits(one.clone())])
+    assert bits(one) != bits(other)
+
+
+FORMLESS = {
+    "lazy": lambda: nn.LazyLinear(3).weight,
+    "meta": lambda: torch.zeros(2, device="meta"),
+    "sparse": lambda: torch.eye(2).to_sparse(),
+    "quantized": lambda: torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.qint8),
+    "of 16 bytes": lambda: torch.zeros(2, dtype=torch.complex128),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("make", FORMLESS.values(), ids=FORMLESS)
+def test_what_has_no_bits_is_not_compared(make):
+    assert combine([bits(make())]) == [None]

@@ -2,9 +2,11 @@
 
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import initframe
-from initframe import InitframeError, ResolveError, SourceError, deferred, resolve, write_checkpoint
+from initframe import Elementwise, InitframeError, Keep, ResolveError, SourceError, deferred, resolve, write_checkpoint
 from initframe.checkpoint import filling
+from initframe.checkpoint.entries import Entry
 from tests.nets import Tower, bits, convnet, same_bits
 
 LAWS = {
@@ -69,6 +72,18 @@ def test_a_model_takes_it_as_it_is(tmp_path):
 def test_chunks_change_nothing(chunk, monkeypatch, tmp_path):
     monkeypatch.setattr(filling, "CHUNK", chunk)
     assert_same(read(write_checkpoint(planned(), tmp_path)), filled())
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1, 7), (7, 1), (3, 4, 5), (2, 0, 3), (1, 3, 2, 2)])
+@pytest.mark.parametrize("chunk", [1, 8, 20, 1000])
+def test_chunks_are_small_and_hold_every_element_once(shape, chunk, monkeypatch):
+    monkeypatch.setattr(filling, "CHUNK", chunk)
+    tensor = torch.arange(math.prod(shape), dtype=torch.int16).view(shape)
+    entry = Entry("w", shape, torch.int16, "w", Keep(), tensor)
+    pieces = [(region.pick(tensor), offset) for region, offset in filling._chunks(entry)]
+    assert all(piece.nbytes <= max(chunk, 2) for piece, _ in pieces)
+    assert [piece.flatten()[0] * 2 for piece, _ in pieces] == [offset for _, offset in pieces]
+    assert torch.cat([torch.empty(0), *(piece.flatten() for piece, _ in pieces)]).equal(tensor.flatten().float())
 
 
 def test_the_index_tells_where_everything_is(tmp_path):
@@ -146,15 +161,51 @@ def test_a_dtype_that_cannot_hold_a_fill_is_refused(tmp_path):
         write_checkpoint(plan, tmp_path, dtype=torch.float16)
 
 
+@pytest.mark.parametrize("law", [lambda u: u.mean(), lambda u: u.no_such_function()])
+def test_a_law_that_is_none_is_refused(law, tmp_path):
+    plan = planned()
+    wrong = replace(plan.assignments[1], fill=Elementwise(law, 0.5, 0.0))
+    with pytest.raises(ResolveError, match=f"^{wrong.slot.name}: elementwise"):
+        write_checkpoint(replace(plan, assignments=(plan.assignments[0], wrong, *plan.assignments[2:])), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_no_more_what_it_was_is_refused(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    plan = resolve({"rules": {"*": "zeros"}}, model)
+    model[0], model[1] = nn.Linear(7, 7, bias=False), nn.Identity()
+    with pytest.raises(ResolveError) as caught:
+        write_checkpoint(plan, tmp_path)
+    facts = [text.split(":")[0].split(" in ")[0] for text in caught.value.problems]
+    gone = [f"{name} is no longer" for name in ("0.bias", "1.weight", "1.bias")]
+    assert facts == ["0.weight has another shape", *gone]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_plan_is_refused(tmp_path):
+    for stranger in ({"rules": {}}, "xavier_relu", initframe.reinit(nn.Linear(2, 2), {"rules": {"*": "zeros"}})):
+        with pytest.raises(ResolveError, match="write_checkpoint takes a plan, got"):
+            write_checkpoint(stranger, tmp_path)
+
+
+def test_a_tensor_that_is_no_row_of_numbers_is_refused(tmp_path):
+    state = {"w": torch.zeros(2), "sparse": torch.zeros(2, 2).to_sparse()}
+    with pytest.raises(ResolveError, match="sparse: it is a sparse_coo tensor"):
+        write_checkpoint(resolve({"rules": {"w": "ones"}}, state), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "fact"),
     [
         ({"seed": -1}, "a seed is"),
         ({"seed": True}, "a seed is"),
         ({"dtype": torch.int8}, "dtype is one of floating-point"),
+        ({"dtype": "bfloat16"}, "dtype is one of floating-point numbers, such as torch.bfloat16"),
         ({"max_shard_size": "5 parsecs"}, "max_shard_size is"),
         ({"max_shard_size": 0}, "max_shard_size is"),
         ({"max_shard_size": True}, "max_shard_size is"),
+        ({"max_shard_size": "1" * 400}, "max_shard_size is"),
+        ({"max_shard_size": None}, "max_shard_size is"),
     ],
 )
 def test_arguments_are_checked(arguments, fact, tmp_path):
@@ -196,14 +247,26 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_an_error_before_it_is_written(monkeypatch, tmp_path):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("files_before", [0, 2])
+def test_a_full_disk_is_an_error_before_the_first_number(files_before, monkeypatch, tmp_path):
+    reserve, reserved, written = os.posix_fallocate, [], []
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(SourceError, match="No space left"):
-        write_checkpoint(planned(), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    def nearly_full(*arguments):
+        reserved.append(arguments)
+        if len(reserved) > files_before:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        reserve(*arguments)
+
+    monkeypatch.setattr(os, "posix_fallocate", nearly_full)
+    with pytest.raises(SourceError, match=f"cannot write {tmp_path}: No space left.*choose another place.$"):
+        write_checkpoint(planned(), tmp_path, max_shard_size=1000, on_progress=written.append)
+    assert (written, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match=r"cannot write .*/file: .*Make room, or choose another place.$"):
+        write_checkpoint(planned(), tmp_path / "file")
 
 
 BIG = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -59,9 +60,20 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
 def test_places_that_cannot_be_written(tmp_path, place):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(SourceError, match="cannot write"), replacing(tmp_path / "good", tmp_path / place):
+    with (
+        pytest.raises(OSError, match=str(tmp_path / place.split("/")[0])),
+        replacing(tmp_path / "good", tmp_path / place),
+    ):
         pass
     assert not (tmp_path / "good").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_full_disk_is_told_of_the_place_and_not_of_the_draft(tmp_path, named):
+    with pytest.raises(OSError, match="No space left") as caught, replacing(tmp_path / "a") as (draft,):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([str(draft)] if named else []))
+    assert caught.value.filename == str(tmp_path / "a" if named else tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_name_of_a_model_is_saved(tmp_path):
@@ -79,5 +91,5 @@ def test_every_name_of_a_model_is_saved(tmp_path):
 
 
 def test_what_cannot_be_saved(tmp_path):
-    with pytest.raises(SourceError, match="cannot save model"):
+    with pytest.raises(SourceError, match="cannot save a: it is on the meta device"):
         save_tensors({"a": torch.empty(2, device="meta")}, tmp_path / "model")

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.placement_types import _StridedShard
 
@@ -292,6 +292,22 @@ def materialized_before_sharding(rank, folder):
     assert_equal(layouts.fsdp(model, dist.get_world_size()), Llama, torch.float32, "normal")
 
 
+def retried(rank, folder):
+    """What failed half-way is sharded and without memory again, and the next try is as good as the first."""
+    sharded = build(Llama, torch.float32, functools.partial(layouts.fsdp, size=dist.get_world_size()))
+
+    def stop(_):
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        materialize(sharded, recipe("normal"), seed=7, on_progress=stop)
+    assert all(isinstance(parameter, DTensor) and parameter.is_meta for parameter in sharded.parameters())
+    materialize(sharded, recipe(TRAINED), seed=7)
+    assert_equal(sharded, Llama, torch.float32, TRAINED)
+    with torch.no_grad():
+        torch.testing.assert_close(sharded(tokens()), unsharded(Llama, torch.float32, TRAINED)[0](tokens()))
+
+
 def offloaded_to_the_cpu(rank, folder):
     from torch.distributed.fsdp import CPUOffloadPolicy
 
@@ -328,16 +344,34 @@ def torchs_own_numbers(rank, folder):
 
 
 def parametrized(rank, folder):
-    """A weight that is computed from sharded originals."""
+    """A weight that is computed from sharded originals, in every way that torch has."""
     from torch.distributed.fsdp import fully_shard
-    from torch.nn.utils.parametrizations import weight_norm
 
+    ways = (
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        deprecated(nn.utils.weight_norm),
+        deprecated(nn.utils.spectral_norm),
+        lambda layer: nn.utils.prune.identity(layer, "weight"),
+    )
     rules = {"rules": {"weight": {"init": "normal", "std": 0.5}, "bias": "zeros"}}
-    plain, sharded = weight_norm(nn.Linear(6, 5)), fully_shard(weight_norm(nn.Linear(6, 5)))
-    for model in (plain, sharded):
-        reinit(model, rules, seed=7)
-    for one, other in zip(plain.parameters(), sharded.parameters(), strict=True):
-        torch.testing.assert_close(whole(other), one.detach())
+    for way in ways:
+        plain, sharded = way(nn.Linear(6, 5)), fully_shard(way(nn.Linear(6, 5)))
+        one, other = (reinit(model, rules, seed=7, measure=True, verify_replicas=True) for model in (plain, sharded))
+        assert [result.digest for result in one.results] == [result.digest for result in other.results]
+        for expected, found in zip(plain.parameters(), sharded.parameters(), strict=True):
+            torch.testing.assert_close(whole(found), expected.detach())
+
+
+def deprecated(function):
+    """What torch warns of, without the warning."""
+
+    def quiet(*arguments):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*arguments)
+
+    return quiet
 
 
 def flat_parameters(rank, folder):
@@ -463,6 +497,53 @@ def replicas_that_do_not_agree(rank, folder):
     with pytest.raises(initframe.InitframeError, match=r"ln_f.bias: replicas differ.*rank 0, 1.*rank 2, 3") as caught:
         reinit(sharded, rules, verify_replicas=True)
     assert len(caught.value.problems) == 1
+
+
+class Odd(nn.Module):
+    """Tensors that no recipe fills, of every kind that processes may draw differently."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.lazy = nn.LazyLinear(3)
+        self.phase = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+        self.register_buffer("noise", torch.ones(3))
+        self.register_buffer("mask", torch.ones(3, dtype=torch.bool), persistent=False)
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+
+
+def replicas_of_what_no_recipe_fills(rank, folder):
+    """Untouched tensors are compared, buffers included, and what has no numbers to compare is none."""
+    rules = {"rules": {"linear.*": "zeros"}}
+    reinit(Odd(), rules, verify_replicas=True)
+    for name in ("phase", "noise", "mask"):
+        model = Odd()
+        with torch.no_grad():
+            model.get_parameter(name).mul_(1 - rank) if name == "phase" else model.get_buffer(name).mul_(rank == 0)
+        with pytest.raises(initframe.InitframeError, match=f"^{name}: replicas differ"):
+            reinit(model, rules, verify_replicas=True)
+
+
+def replicas_of_stages(rank, folder):
+    """A tied tensor that no rule touches is one tensor, whatever each stage calls it."""
+    stage = layouts.stage(reinitialized(GPT), rank, 2)
+    plan = resolve({"rules": {"*ln_*": "ones"}}, GPT())
+    apply(plan, module=stage, verify_replicas=True)
+    with torch.no_grad():
+        (stage.wte if rank == 0 else stage.head).weight.add_(rank)
+    with pytest.raises(initframe.InitframeError, match=r"^wte.weight: replicas differ"):
+        apply(plan, module=stage, verify_replicas=True)
+
+
+def outside_of_the_mesh(rank, folder):
+    """Who is no part of a tensor's mesh has nothing to measure, and nothing to disagree with."""
+    mesh = DeviceMesh("cpu", [0])
+    spread = distribute_tensor(torch.zeros(4, 3), mesh, [Shard(0)], src_data_rank=None)
+    model = {"spread": spread, "plain": torch.zeros(3)}
+    report = reinit(model, {"rules": {"*": "ones"}}, measure=True, verify_replicas=True)
+    assert (report["spread"].after is None) == (rank > 0)
+    assert report["plain"].after.moments == (1.0, 0.0)
+    assert ("nan" in str(report)) is False
 
 
 def replicas_with_seeds_of_their_own(rank, folder):

@@ -16,6 +16,7 @@ WORLDS = {
         checks.a_shard_of_another_size_is_refused,
         checks.current_values,
         checks.materialized_before_sharding,
+        checks.retried,
         checks.offloaded_to_the_cpu,
         checks.gathered_parameters_are_dropped,
         checks.torchs_own_numbers,
@@ -25,6 +26,9 @@ WORLDS = {
         checks.the_page,
         checks.replicas_with_seeds_of_their_own,
         checks.replicas_with_plans_of_their_own,
+        checks.replicas_of_what_no_recipe_fills,
+        checks.replicas_of_stages,
+        checks.outside_of_the_mesh,
     ],
     4: [
         checks.fsdp,
