@@ -37,7 +37,7 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
         try:
             yield drafts
         except OSError as error:
-            if isinstance(error, BrokenPipeError) or error.errno is None:
+            if isinstance(error, BrokenPipeError) or error.errno is None or not paths:
                 raise
             places = dict(zip(map(str, drafts), paths, strict=True))
             place = error.filename and places.get(str(error.filename), error.filename)

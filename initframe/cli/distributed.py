@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initframe.checkpoint import replacing
+from initframe.checkpoint import begin, held_by, pour, replacing
 from initframe.cli.chosen import chosen
 from initframe.cli.folders import output_directory
 from initframe.cli.job import hydra_job, import_plugins
@@ -43,68 +41,81 @@ def main() -> None:
 
 def _lead(config: Any, device: str) -> None:
     """One job on rank 0: what the command line asks for, shared with all; then what only one process does."""
-    job = {**settings(config, **WANTED), "recipe": chosen("init"), "folder": str(output_directory())}
-    try:
-        _tell(job, *_work(_shared(job), device))
-    finally:
-        shutil.rmtree(_parts(output_directory()), ignore_errors=True)
-
-
-def _tell(job: Job, report: Report | None, plan: Plan) -> None:
-    """Write and show what came of a job."""
-    folder = Path(job["folder"])
+    job = {**settings(config, **WANTED), "recipe": chosen("init")}
+    folder = output_directory()
+    places = [] if job["dry_run"] else [folder / name for name in FILES]
+    with replacing(*places) as drafts:
+        report, plan = _work(_shared(job), device, *drafts[:1])
+        if report is not None:
+            write(report, job["model"], *drafts[1:])
     if report is None:
         say(f"{plan}\nA dry run: nothing was written.")
-        return
-    with replacing(*(folder / name for name in FILES)) as (tensors, *texts):
-        (whole,) = _parts(folder).glob("*.safetensors")
-        whole.replace(tensors)
-        write(report, job["model"], *texts)
-    say(report.render(width()))
-    remind(plan, f"Recipe {plan.recipe.name}", HEED)
-    say(f"Files in {os.path.relpath(folder)}: {', '.join(FILES)}")
+    else:
+        say(report.render(width()))
+        remind(plan, f"Recipe {plan.recipe.name}", HEED)
+        say(f"Files in {os.path.relpath(folder)}: {', '.join(FILES)}")
 
 
 def _follow(device: str) -> None:
-    """Do what rank 0 says, job by job; what goes wrong in all processes alike, rank 0 tells."""
+    """Do what rank 0 says, job by job; what goes wrong, rank 0 tells."""
     while job := _shared(None):
         with suppress(InitframeError):
             _work(job, device)
 
 
-def _work(job: Job, device: str) -> tuple[Report | None, Plan]:
-    """What all processes do: plan, shard, fill their shards, save them into one file."""
-    from torch.distributed.device_mesh import init_device_mesh  # noqa: PLC0415
-    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415  # slow to import
-
-    import_plugins(job["plugins"])
-    plan = planned(job, job["recipe"])
+def _work(job: Job, device: str, draft: Path | None = None) -> tuple[Report | None, Plan]:
+    """What all processes do: plan, shard, fill their shards, bring them together in one file, which one of them has."""
+    plan: Plan = _together(lambda: _planned(job))
     if job["dry_run"]:
         return None, plan
     model: Any = plan.model
-    fully_shard(model, mesh=init_device_mesh(device, (torch.distributed.get_world_size(),)))
+    _together(lambda: _shard(model, device))
     options = {"generator": job["generator"], "measure": True, "verify_replicas": True}
     with unwarned():
         report = materialize(model, plan, job["seed"], device, **options)
-    _save(model, _parts(Path(job["folder"])))
+    held = _together(lambda: held_by(model))
+    start: int = _together(lambda: begin(draft, held) if draft else 0)
+    pour(held, draft, start)
     return report, plan
 
 
-def _save(model: nn.Module, folder: Path) -> None:
-    """Save all shards, and make one safetensors file of them."""
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter  # noqa: PLC0415
-    from torch.distributed.checkpoint.state_dict import get_model_state_dict  # noqa: PLC0415
-    from torch.distributed.checkpoint.state_dict_saver import save  # noqa: PLC0415
-
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True, enable_consolidation=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's checkpoints warn of themselves
-        save(get_model_state_dict(model), storage_writer=writer)
+def _planned(job: Job) -> Plan:
+    """The recipe laid over the model, which every process builds."""
+    import_plugins(job["plugins"])
+    return planned(job, job["recipe"])
 
 
-def _parts(folder: Path) -> Path:
-    """Where shards lie until they are one file."""
-    return folder / ".parts"
+def _shard(model: nn.Module, device: str) -> None:
+    """Spread a model over all processes; what fully_shard does not cut stays whole in each."""
+    from torch.distributed.device_mesh import init_device_mesh  # noqa: PLC0415
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
+
+    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    uncut = {parameter for parameter in model.parameters() if not parameter.ndim or not parameter.is_contiguous()}
+    root = nn.Sequential(model)  # of which it may change the class: containers it does not take
+    try:
+        fully_shard(root, mesh=mesh, ignored_params=uncut)
+    except Exception as error:
+        fix = "Fill it in one process: python scripts/reinit.py."
+        raise InitframeError(f"fully_shard does not take {type(model).__name__}: {error}. {fix}") from error
+
+
+def _together(step: Callable[[], Any]) -> Any:
+    """Take a step in all processes, and go on where all could: the others would wait for one that could not."""
+    import torch.distributed as dist  # noqa: PLC0415
+
+    done, failure = None, None
+    try:
+        done = step()
+    except Exception as error:  # noqa: BLE001  # whatever it is, all are told, and rank 0 raises it
+        failure = error
+    problems: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(problems, failure and f"{type(failure).__name__}: {failure}")
+    if failure is not None and dist.get_rank() == 0:
+        raise failure
+    if any(problems):
+        raise InitframeError(*(f"rank {rank}: {problem}" for rank, problem in enumerate(problems) if problem))
+    return done
 
 
 def _shared(job: Job | None) -> Any:
@@ -117,10 +128,11 @@ def _shared(job: Job | None) -> Any:
 @contextmanager
 def _processes() -> Iterator[tuple[int, str]]:
     """Connect to the others; gives this process's rank and the kind of device that shards lie on."""
-    import torch.distributed as dist  # noqa: PLC0415
-
     if "RANK" not in os.environ:
         sys.exit("error: start it with torchrun --nproc-per-node N -m initframe.cli.distributed model=… init=….")
+    import torch.distributed as dist  # noqa: PLC0415
+    import torch.distributed.fsdp  # noqa: PLC0415  # loaded after the processes met, torch may abort when they part
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
