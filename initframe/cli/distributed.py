@@ -131,8 +131,8 @@ def _processes() -> Iterator[tuple[int, str]]:
     if "RANK" not in os.environ:
         sys.exit("error: start it with torchrun --nproc-per-node N -m initframe.cli.distributed model=… init=….")
     import torch.distributed as dist  # noqa: PLC0415
-    import torch.distributed.fsdp  # noqa: PLC0415  # loaded after the processes met, torch may abort when they part
 
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # torchrun sets it to 1, but not for one process
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -145,3 +145,6 @@ def _processes() -> Iterator[tuple[int, str]]:
 
 if __name__ == "__main__":
     main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # gloo's threads may still hold a tensor; an interpreter that takes itself down under them aborts

@@ -23,6 +23,8 @@ WORLDS = {
         checks.parametrized,
         checks.flat_parameters,
         checks.the_command_tells_mistakes_once,
+        checks.the_command_tells_a_full_disk,
+        checks.the_command_serves_what_one_process_serves,
         checks.the_page,
         checks.replicas_with_seeds_of_their_own,
         checks.replicas_with_plans_of_their_own,
