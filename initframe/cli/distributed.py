@@ -132,7 +132,7 @@ def _processes() -> Iterator[tuple[int, str]]:
         sys.exit("error: start it with torchrun --nproc-per-node N -m initframe.cli.distributed model=… init=….")
     import torch.distributed as dist  # noqa: PLC0415
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # torchrun sets it to 1, but not for one process
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # torchrun sets it to 1, but not for one process
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
