@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import io
+import itertools
 import json
 import re
 import types
@@ -180,18 +181,15 @@ def fsdp_and_tp(rank, folder):
 
 def pipeline(rank, folder):
     """The whole model is resolved without memory; every process fills its own stage of it."""
-    for model in (GPT, Llama):
+    for dtype, model, law in itertools.product((torch.bfloat16, torch.float32), (GPT, Llama), LAWS):
         with deferred():
-            meta = model()
-        for law in LAWS:
-            plan = resolve(recipe(law), meta)
-            with deferred():
-                stage = layouts.stage(model(), rank, 2)
-            materialize(stage, plan, seed=7, verify_replicas=True)
-            assert_equal(stage, model, torch.float32, law)
-            apply(plan, seed=8, module=stage)
-            apply(plan, seed=7, module=stage)
-            assert_equal(stage, model, torch.float32, law)
+            meta, stage = model().to(dtype), layouts.stage(model().to(dtype), rank, 2)
+        plan = resolve(recipe(law), meta)
+        materialize(stage, plan, seed=7, verify_replicas=True)
+        assert_equal(stage, model, dtype, law)
+        apply(plan, seed=8, module=stage)
+        apply(plan, seed=7, module=stage)
+        assert_equal(stage, model, dtype, law)
     assert_pipeline_trains_alike(rank, stage, plan)
 
 
