@@ -296,6 +296,7 @@ class Selected(Stored):
 
     def _indices(self, source: Tensor) -> Iterator[Tensor]:
         for old, new in zip(source.shape, self.shape, strict=True):
-            even = torch.arange(0, old, old // new, device="cpu")[:new] if old % new == 0 else None
-            spread = torch.linspace(0, old - 1, new, dtype=torch.float32, device="cpu")
-            yield spread.round().long() if even is None else even
+            if old % new == 0:
+                yield torch.arange(0, old, old // new, device="cpu")
+            else:
+                yield torch.linspace(0, old - 1, new, dtype=torch.float32, device="cpu").round().long()

@@ -15,6 +15,8 @@ Run = tuple[int, int]
 Runs = tuple[Run, ...]
 Index = tuple[int | slice | Tensor, ...]
 """What stands in the brackets of ``tensor[index]``."""
+SHORT = 32
+"""Elements: rows of fewer are slower to fill where they lie than beside them and copied."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,15 @@ class Region:
             between the flat indices of two rows.
 
         Raises:
-            RuntimeError: the layout does not let the dimensions be viewed as one.
+            RuntimeError: the layout does not let the dimensions be viewed as one, or the view is a negated one.
 
         >>> [(tuple(v.shape), start, stride) for v, start, stride in Region.whole((2, 3)).rows(torch.empty(2, 3))]
         [((1, 6), 0, 6)]
         """
         if 0 in self.local_shape:
             return
+        if out.is_neg():
+            raise RuntimeError("the memory holds other numbers than this view of it does.")
         strides = [math.prod(self.shape[d + 1 :]) for d in range(len(self.shape))]
         partial = [d for d, runs in enumerate(self.runs) if runs != ((0, self.shape[d]),)]
         split = partial[-1] if partial else 0
@@ -197,14 +201,18 @@ class Region:
 
 
 def _dense_rows(piece: Tensor) -> Tensor:
-    """View memory as the longest rows that are dense; in the whole tensor one begins where the last one ends."""
+    """View memory as the longest rows that are dense; in the whole tensor one begins where the last one ends.
+
+    Raises:
+        RuntimeError: there are none, or short ones.
+    """
     length = 1
     for size, step in zip(reversed(piece.shape), reversed(piece.stride()), strict=True):
         if size > 1 and step != length:
             break
         length *= size
-    if length == 1 < piece.numel():
-        raise RuntimeError(f"memory of strides {piece.stride()} has no dense rows.")
+    if length < min(SHORT, piece.numel()):
+        raise RuntimeError(f"memory of strides {piece.stride()} has no dense rows that are worth a call.")
     return piece.view(-1, length)
 
 

@@ -1,4 +1,4 @@
-"""Compilers serve one thread at a time, and no process is forked meanwhile."""
+"""Backends are loaded, and LLVM compiles, in one thread at a time, and no process is forked meanwhile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 
 COMPILING = threading.RLock()
-"""Held while a backend is loaded or compiles."""
+"""Held while a backend is loaded, and while LLVM compiles."""
 
 if hasattr(os, "register_at_fork"):
     # A child has one thread only. What another one held, this lock or one of LLVM's own, it would wait for without end.

@@ -51,6 +51,8 @@ class Draw:
         out = self.out
         if out.ndim != 2 or (out.shape[1] > 1 and out.stride(1) != 1):
             raise ValueError(f"out must be 2-D with dense rows, not {tuple(out.shape)} strided {out.stride()}.")
+        if out.is_neg():
+            raise ValueError("out must not be a negated view: its memory holds other numbers than it does.")
         dtypes = (torch.int32,) if self.law == "bits" else DTYPES
         if out.dtype not in dtypes:
             options = ", ".join(map(str, dtypes))

@@ -53,12 +53,18 @@ def check_place(shape: Sequence[int], start: int, stride: int) -> None:
 
 
 def place_of(rows: Tensor, start: int, stride: int) -> Place:
-    """Say where the rows of a 2-D tensor lie; rows that follow each other everywhere are one."""
+    """Say where the rows of a 2-D tensor lie; rows that follow each other everywhere are one.
+
+    Raises:
+        ValueError: they lie nowhere: the tensor is a fake one.
+    """
     count, length = rows.shape
-    size = rows.element_size()
+    size, address = rows.element_size(), rows.data_ptr()
+    if not address and rows.numel():
+        raise ValueError(f"a {type(rows).__name__} has no memory to draw into.")
     if rows.is_contiguous() and stride == length:
         count, length = 1, count * length
-    return Place(rows.data_ptr(), count, length, rows.stride(0) * size, start, stride)
+    return Place(address, count, length, rows.stride(0) * size, start, stride)
 
 
 def pieces(place: Place, size: int) -> Iterator[Place]:

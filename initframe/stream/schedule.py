@@ -60,7 +60,14 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
         yield from crew.rest()
     finally:
         # After an error, and where the reader stops, what no thread has begun is left undone.
-        crew.dismiss()
+        interrupt: BaseException | None = None
+        while crew.gates:
+            try:
+                crew.dismiss()
+            except BaseException as another:  # noqa: BLE001 (it has to wait, too)
+                interrupt = another
+        if interrupt:
+            raise interrupt
 
 
 class Crew:
@@ -110,14 +117,11 @@ class Crew:
     def dismiss(self) -> None:
         """Let no batch begin any more, and wait for those that have begun."""
         self.dismissed = True
-        try:
-            for gate in self.gates:
-                self.batches.put([])  # sends a thread home that waits for more
-                with gate:
-                    pass
-        except BaseException:  # a second interrupt has to wait, too
-            self.dismiss()
-            raise
+        while self.gates:
+            self.batches.put([])  # sends a thread home that waits for more
+            with self.gates[-1]:
+                pass
+            self.gates.pop()
 
     def _result(self) -> int:
         result = self.results.get()

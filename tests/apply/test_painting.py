@@ -96,6 +96,8 @@ LAYOUTS = {
     "every second column": lambda: torch.empty(6, 20)[:, ::2],
     "a window": lambda: torch.empty(9, 13)[2:8, 1:11],
     "in a longer row": lambda: torch.empty(100)[7:67].view(SHAPE),
+    "negated": lambda: torch._neg_view(torch.empty(SHAPE)),
+    "imaginary parts": lambda: torch.empty(SHAPE, dtype=torch.complex64).conj().imag,
     "of a tensor of more dimensions": lambda: torch.empty(3, 10, 6).permute(0, 2, 1)[1],
 }
 

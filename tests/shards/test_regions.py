@@ -81,12 +81,12 @@ def test_rows_are_all_of_the_memory_once_and_know_their_place(region):
 
 
 WINDOWS = {
-    "columns": (torch.empty(5, 9)[:, 2:6], 5),
-    "every second row": (torch.empty(9, 4)[::2], 5),
-    "channels": (torch.empty(4, 6, 3, 3)[:, 1:3], 4),
-    "the last dimension": (torch.empty(4, 6, 5)[..., 1:4], 24),
-    "one of several": (torch.empty(4, 6, 5)[:, 2], 4),
-    "dimensions of one": (torch.empty(1, 6, 1, 5)[:, ::2], 3),
+    "columns": (torch.empty(5, 99)[:, 2:46], 5),
+    "every second row": (torch.empty(9, 40)[::2], 5),
+    "channels": (torch.empty(4, 6, 5, 5)[:, 1:3], 4),
+    "the last dimension": (torch.empty(4, 6, 50)[..., 1:40], 24),
+    "one of several": (torch.empty(4, 6, 50)[:, 2], 4),
+    "dimensions of one": (torch.empty(1, 6, 1, 50)[:, ::2], 3),
     "some rows": (torch.empty(9, 4)[2:5], 1),
 }
 
@@ -98,6 +98,19 @@ def test_a_window_of_other_memory_has_rows(memory, number):
     assert len(rows) == number
     rows.copy_(start + torch.arange(len(rows))[:, None] * stride + torch.arange(rows.shape[1]))
     assert torch.equal(memory, flat(shape).float())
+
+
+NONE = {
+    "every second element": torch.empty(100)[::2],
+    "short rows": torch.empty(5, 99)[:, :31],
+    "a negated view": torch._neg_view(torch.zeros(4)),
+}
+
+
+@pytest.mark.parametrize("memory", NONE.values(), ids=NONE)
+def test_what_is_better_drawn_beside_has_no_rows(memory):
+    with pytest.raises(RuntimeError):
+        list(Region.whole(tuple(memory.shape)).rows(memory))
 
 
 @given(regions(), st.data())

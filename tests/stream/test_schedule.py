@@ -1,3 +1,4 @@
+import _thread
 import random
 import signal
 import threading
@@ -10,6 +11,16 @@ import torch
 
 from initframe.stream import schedule
 from initframe.stream.schedule import BATCH, Task, spread
+
+
+@pytest.fixture(autouse=True)
+def threads_go_home():
+    before = _thread._count()
+    yield
+    patience = time.monotonic() + 10
+    while _thread._count() > before and time.monotonic() < patience:
+        time.sleep(0.001)
+    assert _thread._count() <= before
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -151,7 +162,17 @@ def test_no_task_runs_after_an_interrupt_when_a_thread_has_just_begun(threads, m
     assert later(ran) == []
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+@pytest.fixture
+def alarms():
+    """Make alarms interrupts."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system has no interval timers")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarms")
 def test_no_task_runs_after_an_interrupt_whenever_it_comes(threads):
     ran, delays = [], random.Random(0)
 
@@ -159,14 +180,43 @@ def test_no_task_runs_after_an_interrupt_whenever_it_comes(threads):
         signal.setitimer(signal.ITIMER_REAL, delays.uniform(1e-5, 1e-3))
         sum(spread(Task(lambda: time.sleep(1e-4) or ran.append(1) or 1, BATCH) for _ in range(10_000)))
 
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    try:
-        for _ in range(100):
-            with pytest.raises(KeyboardInterrupt):
-                interrupted()
+    for _ in range(100):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert later(ran) == []
+
+
+@pytest.mark.usefixtures("alarms")
+def test_an_interrupt_while_the_reader_stops_has_to_wait(threads):
+    ran, delays = [], random.Random(0)
+
+    def interrupted(sums):
+        signal.setitimer(signal.ITIMER_REAL, delays.uniform(5e-6, 6e-5))
+        sums.close()
+        time.sleep(1)
+
+    for _ in range(200):
+        sums = spread(Task(lambda: time.sleep(1e-3) or ran.append(1) or 1, BATCH) for _ in range(8))
+        next(sums)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(sums)
+        if sums.gi_frame is None:
             assert later(ran) == []
-    finally:
-        signal.signal(signal.SIGALRM, before)
+        else:  # it came before the reader stopped
+            sums.close()
+
+
+def test_a_thread_that_waits_for_more_holds_no_memory():
+    crew, memory = schedule.Crew(1), Memory()
+    alive = weakref.ref(memory)
+    crew.hand_over([Task(lambda memory=memory: 1, 1)])
+    del memory
+    assert crew.results.get() == 1
+    patience = time.monotonic() + 10
+    while alive() and time.monotonic() < patience:
+        time.sleep(0.001)
+    assert alive() is None
+    crew.dismiss()
 
 
 def test_memory_is_held_no_longer_than_its_task(threads, gate):
