@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,24 @@ from initframe.targets import demand_plan, uncovered
 
 Written = Recipe | Mapping[str, Any] | str | PathLike[str]
 Device = torch.device | str | None
-Replaced = dict[int, tuple[nn.Parameter, Any]]
-"""Parameters and what took their place, by the former's ``id``."""
 PIECEMEAL = (
     "is computed by its layer from others, and a param_init_fn is given one module's own tensors at a time. "
     "Materialize the model before it is wrapped: initframe.materialize."
 )
+
+
+class Allocated(NamedTuple):
+    """What was given memory so far.
+
+    Attributes:
+        memory: by the footprint on the meta device.
+        parameters: those replaced, and what took their place, by the former's ``id``.
+    """
+
+    memory: dict[Any, Tensor]
+    parameters: dict[int, tuple[nn.Parameter, Any]]
+
+
 NOTE = (
     "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
     "them, build it without deferred(), and fill it by initframe.reinit."
@@ -112,7 +124,8 @@ def materialize(
     Raises:
         RecipeError: the recipe is wrong by itself.
         ResolveError: recipe and model do not fit together, a tensor would be left without values, or there is no such
-            device. The model is as it was, without memory; so it is whatever else goes wrong before the end.
+            device. The model is as it was, without memory; so it is whatever else goes wrong before the end, but for
+            tensors that were real and may have been filled.
         InitframeError: processes hold different values, after the write.
 
     >>> with deferred():
@@ -210,14 +223,14 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     if problems := [*uncovered(plan, model), *problems]:
         raise ResolveError(*problems)
     prefixes = {id(module): (module, prefix) for prefix, module in reversed(list(walk(model)))}
-    tied: Replaced = {}
+    so_far = Allocated({}, {})
 
     def init(module: nn.Module) -> None:
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         new = [name for name, tensor in own if tensor is not None and tensor.is_meta]
         if new and id(module) not in prefixes:
             raise ResolveError(f"this {type(module).__name__} is no module of {plan.title}. Resolve the model again.")
-        allocate(module, device, recurse=False, tied=tied)
+        allocate(module, device, recurse=False, so_far=so_far)
         if new:
             prefix = prefixes[id(module)][1]
             apply(plan, seed, module={prefix + name: getattr(module, name) for name in new})
@@ -225,18 +238,18 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     return init
 
 
-def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, tied: Replaced | None = None) -> None:
-    """Give every tensor on the meta device memory, not yet values; what is one object stays one.
+def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, so_far: Allocated | None = None) -> None:
+    """Give every tensor on the meta device memory, not yet values; one object stays one, and so does shared memory.
 
     Args:
         model: changed in place.
         device: as for :func:`materialize`.
         recurse: whether to go into the children.
-        tied: what was replaced so far, where calls belong together.
+        so_far: what was allocated before, where calls belong together.
     """
     modules = model.modules() if recurse else [model]
     owners = [(m, name, p, vars(p).copy()) for m in modules for name, p in m._parameters.items() if p is not None]  # noqa: SLF001
-    memory: dict[Any, Tensor] = {}
+    memory, replaced = so_far or Allocated({}, {})
 
     def with_memory(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
@@ -248,9 +261,8 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, t
 
     apply_to: Any = model._apply  # noqa: SLF001 - what to_empty calls, but for tensors that are real
     apply_to(with_memory, recurse=recurse)
-    tied = {} if tied is None else tied
     for module, name, old, attributes in owners:
-        _, new = tied.setdefault(id(old), (old, _of_class(type(old), module._parameters[name])))  # noqa: SLF001
+        _, new = replaced.setdefault(id(old), (old, _of_class(type(old), module._parameters[name])))  # noqa: SLF001
         module._parameters[name] = new  # noqa: SLF001
         new.__dict__.update(attributes)
 

@@ -81,7 +81,9 @@ def same_bits(one, other):
     """Equality of shape, dtype and bytes, NaNs and signed zeros included."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    one, other = (t.detach().resolve_neg().contiguous().reshape(-1).view(torch.uint8) for t in (one, other))
+    one, other = (
+        t.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8) for t in (one, other)
+    )
     return torch.equal(one, other)
 
 

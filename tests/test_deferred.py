@@ -377,6 +377,20 @@ def test_param_init_fn_fills_module_by_module():
     assert all(same_bits(bits(direct)[name], tensor) for name, tensor in bits(later).items())
 
 
+def test_param_init_fn_keeps_memory_shared():
+    def build():
+        model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+        model[1].weight = nn.Parameter(model[0].weight.data)
+        return model
+
+    model = built(build)
+    init = param_init_fn(resolve(ZEROS, model), seed=5)
+    for module in model.children():
+        init(module)
+    assert model[0].weight is not model[1].weight
+    assert model[0].weight.data_ptr() == model[1].weight.data_ptr()
+
+
 def test_param_init_fn_refuses_what_it_would_leave_empty():
     with pytest.raises(ResolveError, match="bias has no memory"):
         param_init_fn(resolve({"rules": {"weight": "zeros"}}, built(lambda: nn.Linear(2, 2))))

@@ -14,6 +14,7 @@ from initframe.errors import ResolveError
 from initframe.fills import Fill, Keep
 from initframe.model import Slot, Survey, survey
 from initframe.model.memory import is_distributed
+from initframe.model.obstacles import FILLABLE
 from initframe.plan import Plan
 from initframe.resolver.holding import misfit
 from initframe.targets import demand_plan, find_targets, uncovered
@@ -56,8 +57,8 @@ def entries(plan: Plan, dtype: torch.dtype | None = None) -> list[Entry]:
     demand_plan(plan, "write_checkpoint")
     if plan.model is None:
         raise ResolveError("this plan has no model. Resolve the recipe against one; the meta device will do.")
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ResolveError(f"dtype is one of floating-point numbers, such as torch.bfloat16, got {dtype!r}.")
+    if dtype is not None and dtype not in FILLABLE:
+        raise ResolveError(f"dtype is one of {', '.join(map(str, FILLABLE))}, got {dtype!r}.")
     problems = find_targets(plan, plan.model)[1]
     seen = survey(plan.model)
     fills = {a.slot.name: a.fill for a in plan.assignments}

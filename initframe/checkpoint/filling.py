@@ -71,6 +71,8 @@ def write_checkpoint(
     ['model.safetensors']
     """
     checked_seed(seed)
+    if not isinstance(path, str | os.PathLike):
+        raise InitframeError(f"path is a folder, or a file .safetensors, got {path!r}.")
     shards = _laid_out(entries(plan, dtype), Path(path), _bytes(max_shard_size))
     index = _index(shards)
     files = [*shards, *index]
@@ -86,6 +88,8 @@ def write_checkpoint(
             for place in index:
                 place.unlink(missing_ok=True)  # from here to the end, an older index must not point at newer files
     except OSError as error:
+        if error.filename is None:  # it comes from whoever listens, and not from a file
+            raise
         raise SourceError(
             f"cannot write {error.filename}: {error.strerror}. Make room, or choose another place."
         ) from error
@@ -102,7 +106,10 @@ def _bytes(size: int | str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", size.upper()) if isinstance(size, str) else None
     number = float(found[1]) * _UNITS.get(found[2], 0) if found else size
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
-        raise InitframeError(f'max_shard_size is a number of bytes, or a text such as "5GB", got {size!r:.60}.')
+        units = ", ".join(filter(None, _UNITS))
+        raise InitframeError(
+            f'max_shard_size is a number of bytes, or a text such as "5GB" (units: {units}), got {size!r:.60}.'
+        )
     return int(number)
 
 

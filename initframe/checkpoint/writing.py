@@ -17,6 +17,9 @@ from initframe.checkpoint.layout import DTYPES, Form, begin, in_order
 from initframe.errors import SourceError
 from initframe.model.memory import is_composite, is_shapeless, memoryless, whole
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""What goes wrong with a disk while a file is open, and is told without the file's name."""
+
 
 @contextmanager
 def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
@@ -37,11 +40,14 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
         try:
             yield drafts
         except OSError as error:
-            if isinstance(error, BrokenPipeError) or error.errno is None or not paths:
-                raise
             places = dict(zip(map(str, drafts), paths, strict=True))
-            place = error.filename and places.get(str(error.filename), error.filename)
-            raise OSError(error.errno, error.strerror, str(place or paths[0].parent)) from error
+            if error.filename is not None:
+                place = places.get(str(error.filename), error.filename)
+            elif paths and error.errno in DISK:
+                place = paths[0].parent
+            else:
+                raise
+            raise OSError(error.errno, error.strerror, str(place)) from error
         for draft, path in zip(drafts, paths, strict=True):
             draft.chmod(0o666 & ~_umask())  # temporary files are private, results are not
             draft.replace(path)
@@ -138,7 +144,7 @@ def pour(held: Iterable[Held], path: Path | None, start: int = 0) -> None:
 
 def _bytes(tensor: Tensor) -> memoryview:
     """A tensor's elements in logical order."""
-    dense = tensor.detach().cpu().contiguous().reshape(-1)
+    dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     return dense.view(torch.uint8).numpy().data
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +23,8 @@ from initframe.cli.screen import remind, say, unwarned, width
 from initframe.cli.settings import settings
 from initframe.deferred import materialize
 from initframe.errors import InitframeError
+from initframe.model.memory import footprint
+from initframe.model.obstacles import FILLABLE
 from initframe.plan import Plan
 from initframe.report import Report
 
@@ -36,7 +40,7 @@ def main() -> None:
         try:
             hydra_job("reinit", lambda config: _lead(config, device))
         finally:
-            _shared(None)  # the others may go
+            _tell(None)  # the others may go
 
 
 def _lead(config: Any, device: str) -> None:
@@ -45,7 +49,7 @@ def _lead(config: Any, device: str) -> None:
     folder = output_directory()
     places = [] if job["dry_run"] else [folder / name for name in FILES]
     with replacing(*places) as drafts:
-        report, plan = _work(_shared(job), device, *drafts[:1])
+        report, plan = _work(_tell(job), device, *drafts[:1])
         if report is not None:
             write(report, job["model"], *drafts[1:])
     if report is None:
@@ -58,7 +62,7 @@ def _lead(config: Any, device: str) -> None:
 
 def _follow(device: str) -> None:
     """Do what rank 0 says, job by job; what goes wrong, rank 0 tells."""
-    while job := _shared(None):
+    while job := _told():
         with suppress(InitframeError):
             _work(job, device)
 
@@ -91,13 +95,23 @@ def _shard(model: nn.Module, device: str) -> None:
     from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
 
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
-    uncut = {parameter for parameter in model.parameters() if not parameter.ndim or not parameter.is_contiguous()}
+    _tie(model)
+    uncut = {p for p in model.parameters() if not p.ndim or not p.is_contiguous() or p.dtype not in FILLABLE}
     root = nn.Sequential(model)  # of which it may change the class: containers it does not take
     try:
         fully_shard(root, mesh=mesh, ignored_params=uncut)
     except Exception as error:
         fix = "Fill it in one process: python scripts/reinit.py."
         raise InitframeError(f"fully_shard does not take {type(model).__name__}: {error}. {fix}") from error
+
+
+def _tie(model: nn.Module) -> None:
+    """Make one parameter of those that share their memory, which fully_shard would cut one by one."""
+    known: dict[Any, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():  # noqa: SLF001
+            if parameter is not None:
+                module._parameters[name] = known.setdefault(footprint(parameter), parameter)  # noqa: SLF001
 
 
 def _together(step: Callable[[], Any]) -> Any:
@@ -118,11 +132,30 @@ def _together(step: Callable[[], Any]) -> Any:
     return done
 
 
-def _shared(job: Job | None) -> Any:
-    """What rank 0 has, everywhere."""
-    box = [job]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
+_LETTERS = itertools.count()
+"""What rank 0 has told, and another process has been told; in both one after the other."""
+
+
+def _tell(job: Job | None) -> Any:
+    """Let all others know the next job.
+
+    They look for it in the store: a collective would wait for a process that is in another one, after a failure in one
+    of them; this lets rank 0 say what happened and end, whereupon torchrun ends the rest.
+    """
+    _store().set(f"initframe/{next(_LETTERS)}", pickle.dumps(job))
+    return job
+
+
+def _told() -> Any:
+    """The next job; ``None`` where there is none."""
+    return pickle.loads(_store().get(f"initframe/{next(_LETTERS)}"))  # noqa: S301  # from our own rank 0
+
+
+def _store() -> Any:
+    """Where the processes met."""
+    from torch.distributed.distributed_c10d import _get_default_store  # noqa: PLC0415
+
+    return _get_default_store()
 
 
 @contextmanager
@@ -132,7 +165,8 @@ def _processes() -> Iterator[tuple[int, str]]:
         sys.exit("error: start it with torchrun --nproc-per-node N -m initframe.cli.distributed model=… init=….")
     import torch.distributed as dist  # noqa: PLC0415
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # torchrun sets it to 1, but not for one process
+    if "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 for more than one process
+        torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

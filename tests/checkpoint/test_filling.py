@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -199,8 +200,10 @@ def test_a_tensor_that_is_no_row_of_numbers_is_refused(tmp_path):
     [
         ({"seed": -1}, "a seed is"),
         ({"seed": True}, "a seed is"),
-        ({"dtype": torch.int8}, "dtype is one of floating-point"),
-        ({"dtype": "bfloat16"}, "dtype is one of floating-point numbers, such as torch.bfloat16"),
+        ({"dtype": torch.int8}, "dtype is one of torch.float32, torch.float64, .* got torch.int8"),
+        ({"dtype": torch.float8_e4m3fn}, "dtype is one of"),
+        ({"dtype": "bfloat16"}, "dtype is one of .*torch.bfloat16.* got 'bfloat16'"),
+        ({"path": None}, "path is a folder, or a file .safetensors, got None"),
         ({"max_shard_size": "5 parsecs"}, "max_shard_size is"),
         ({"max_shard_size": 0}, "max_shard_size is"),
         ({"max_shard_size": True}, "max_shard_size is"),
@@ -210,8 +213,16 @@ def test_a_tensor_that_is_no_row_of_numbers_is_refused(tmp_path):
 )
 def test_arguments_are_checked(arguments, fact, tmp_path):
     with pytest.raises(InitframeError, match=fact):
-        write_checkpoint(planned(), tmp_path, **arguments)
+        write_checkpoint(planned(), **{"path": tmp_path} | arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError("x"), ConnectionRefusedError(111, "refused"), BrokenPipeError(32, "pipe")])
+def test_what_a_listener_raises_is_its_own(error, tmp_path):
+    with pytest.raises(type(error)) as caught:
+        write_checkpoint(planned(), tmp_path / "new", on_progress=mock.Mock(side_effect=error))
+    assert caught.value is error
+    assert not any(tmp_path.glob("new/*"))
 
 
 @pytest.mark.parametrize(("text", "size"), [("5GB", 5 * 10**9), ("1.5 MiB", 1572864), (12, 12), ("300", 300)])

@@ -28,6 +28,8 @@ ODD = {
     "bfloat16": torch.ones(3, dtype=torch.bfloat16),
     "float8": torch.ones(3).to(torch.float8_e4m3fn),
     "complex": torch.ones(3, dtype=torch.complex64),
+    "conjugated": torch.tensor([1 + 2j, 3j]).conj(),
+    "negated": torch._neg_view(torch.arange(3.0)),
     "integers": torch.arange(3),
     "unsigned": torch.ones(3, dtype=torch.uint16),
     "bools": torch.tensor([True, False]),

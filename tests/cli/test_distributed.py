@@ -30,6 +30,26 @@ def test_two_processes_write_what_one_does(command, tmp_path):
     assert all(torch.equal(tensors[name], tensor) for name, tensor in same.items())
 
 
+BREAKING = """
+import os
+from unittest import mock
+from initframe.checkpoint import writing
+
+if os.environ["RANK"] == "0":
+    mock.patch.object(writing, "_bytes", side_effect=OSError(5, "Input/output error")).start()
+"""
+
+
+def test_what_goes_wrong_in_one_process_ends_all(tmp_path):
+    """The others wait for it in a collective."""
+    (tmp_path / "breaking.py").write_text(BREAKING)
+    line = [sys.executable, *TORCHRUN, *SMALL, "hydra.run.dir=broken", "plugins=[breaking]"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert f"error: {tmp_path / 'broken'}: Input/output error. Choose another place" in done.stderr
+    assert not (tmp_path / "broken").exists()
+
+
 def test_without_torchrun_it_says_how(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit, match="torchrun --nproc-per-node"):

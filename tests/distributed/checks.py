@@ -1,7 +1,6 @@
 """What is checked in every process of a world."""
 
 import contextlib
-import errno
 import functools
 import io
 import itertools
@@ -16,12 +15,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.placement_types import _StridedShard
 
 import initframe
-from initframe import Normal, ResolveError, apply, deferred, fill_, materialize, reinit, resolve, sources
+from initframe import Normal, ResolveError, apply, deferred, fill_, materialize, reinit, resolve
 from tests.distributed import layouts
 from tests.distributed.models import GPT, Llama
 
@@ -446,170 +445,6 @@ def torch_warnings():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torch")
         yield
-
-
-# --- the command -----------------------------------------------------------------------------------------------------
-
-
-def the_command_tells_mistakes_once(rank, folder):
-    """Rank 0 says what is wrong, the others follow it out of the door; nothing is left behind."""
-    for mistake in ("init=xavier_rule", "+init.rules.nowhere={match: nothing, init: zeros}", "seed=-1"):
-        code, said = run_command(rank, folder / "run", "model=torchvision", "model.name=squeezenet1_1", mistake)
-        assert (code, bool(said)) == ((1, True) if rank == 0 else (None, False))
-        assert said.count("error: ") == (rank == 0)
-    assert not (folder / "run").exists()
-
-
-class Awkward(nn.Module):
-    """What fully_shard does not cut, or would mix with what it does."""
-
-    def __init__(self):
-        super().__init__()
-        self.tokens = nn.Embedding(11, 4)
-        self.norm = nn.BatchNorm1d(4)
-        self.half = nn.Linear(4, 4).half()
-        self.frozen = nn.Linear(4, 4).requires_grad_(False)
-        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
-        self.spectral = nn.utils.spectral_norm(nn.Linear(4, 4))
-        self.logit_scale = nn.Parameter(torch.tensor(2.5))
-        self.counts = nn.Parameter(torch.arange(4), requires_grad=False)
-        self.head = nn.Linear(4, 11, bias=False)
-        self.head.weight = self.tokens.weight
-        self.register_buffer("mask", torch.ones(3, 3, dtype=torch.bool).tril())
-        self.register_buffer("empty", torch.zeros(0, 3))
-
-
-class Container(nn.ModuleList):
-    """A root without a forward pass."""
-
-    def __init__(self):
-        super().__init__([nn.Linear(4, 5), nn.utils.parametrizations.orthogonal(nn.Linear(6, 5))])
-
-
-def the_command_serves_what_one_process_serves(rank, folder):
-    """The files are those of the job in one process, to the bit, for models of every kind."""
-    from initframe.cli import reinit as alone
-
-    for kind in (Awkward, Container):
-        sources.model(kind.__name__)(kind)
-        job = ("model=alexnet", "model.source=plugin", f"model.name={kind.__name__}")
-        place, expected = folder / kind.__name__, folder / f"{kind.__name__}-alone"
-        code, said = run_command(rank, place, *job)
-        assert (code, said) == (None, "")
-        if rank == 0:
-            with mock.patch("sys.argv", ["reinit.py", *job, f"hydra.run.dir={expected}"]):
-                alone.main()
-            for file in ("model.safetensors", "plan.txt", "manifest.json"):
-                assert (place / file).read_bytes() == (expected / file).read_bytes(), file
-
-
-def the_command_tells_a_full_disk(rank, folder):
-    """Who writes learns it before the numbers are gathered, the others do not wait, and nothing is left."""
-    full = OSError(errno.ENOSPC, "No space left on device")
-    with mock.patch("os.posix_fallocate", side_effect=full):
-        code, said = run_command(rank, folder / "full", "model=torchvision", "model.name=squeezenet1_1")
-    assert code == (1 if rank == 0 else None)
-    assert ("No space left on device" in said) == (rank == 0)
-    assert not (folder / "full").exists()
-
-
-def run_command(rank, place, *arguments):
-    """The command in these processes; torchrun's own are started by tests/cli."""
-    from initframe.cli import distributed
-
-    argv = ["distributed.py", *arguments, f"hydra.run.dir={place}"]
-    errors, code = io.StringIO(), None
-    with (
-        mock.patch.object(distributed, "_processes", return_value=contextlib.nullcontext((rank, "cpu"))),
-        mock.patch("sys.argv", argv),
-        contextlib.redirect_stderr(errors),
-    ):
-        try:
-            distributed.main()
-        except SystemExit as left:
-            code = left.code
-    return code, errors.getvalue()
-
-
-# --- replicas --------------------------------------------------------------------------------------------------------
-
-
-def replicas_that_agree(rank, folder):
-    sharded = build(GPT, torch.float32, lambda model: layouts.hsdp(model, 2, 2))
-    materialize(sharded, recipe("normal"), seed=7, verify_replicas=True)
-
-
-def replicas_that_do_not_agree(rank, folder):
-    """Every process learns which tensor differs, and who holds what."""
-    sharded = build(GPT, torch.float32, lambda model: layouts.hsdp(model, 2, 2))
-    materialize(sharded, recipe("normal"), seed=7)
-    rules = {"rules": {"*": {"match": "*", "exclude": "ln_f.bias", "init": "ones"}}}
-    with torch.no_grad():
-        sharded.ln_f.bias.to_local().add_(rank // 2)
-    with pytest.raises(initframe.InitframeError, match=r"ln_f.bias: replicas differ.*rank 0, 1.*rank 2, 3") as caught:
-        reinit(sharded, rules, verify_replicas=True)
-    assert len(caught.value.problems) == 1
-
-
-class Odd(nn.Module):
-    """Tensors that no recipe fills, of every kind that processes may draw differently."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(3, 3)
-        self.lazy = nn.LazyLinear(3)
-        self.phase = nn.Parameter(torch.ones(3, dtype=torch.complex64))
-        self.register_buffer("noise", torch.ones(3))
-        self.register_buffer("mask", torch.ones(3, dtype=torch.bool), persistent=False)
-        self.register_buffer("sparse", torch.eye(3).to_sparse())
-
-
-def replicas_of_what_no_recipe_fills(rank, folder):
-    """Untouched tensors are compared, buffers included, and what has no numbers to compare is none."""
-    rules = {"rules": {"linear.*": "zeros"}}
-    reinit(Odd(), rules, verify_replicas=True)
-    for name in ("phase", "noise", "mask"):
-        model = Odd()
-        with torch.no_grad():
-            model.get_parameter(name).mul_(1 - rank) if name == "phase" else model.get_buffer(name).mul_(rank == 0)
-        with pytest.raises(initframe.InitframeError, match=f"^{name}: replicas differ"):
-            reinit(model, rules, verify_replicas=True)
-
-
-def replicas_of_stages(rank, folder):
-    """A tied tensor that no rule touches is one tensor, whatever each stage calls it."""
-    stage = layouts.stage(reinitialized(GPT), rank, 2)
-    plan = resolve({"rules": {"*ln_*": "ones"}}, GPT())
-    apply(plan, module=stage, verify_replicas=True)
-    with torch.no_grad():
-        (stage.wte if rank == 0 else stage.head).weight.add_(rank)
-    with pytest.raises(initframe.InitframeError, match=r"^wte.weight: replicas differ"):
-        apply(plan, module=stage, verify_replicas=True)
-
-
-def outside_of_the_mesh(rank, folder):
-    """Who is no part of a tensor's mesh has nothing to measure, and nothing to disagree with."""
-    mesh = DeviceMesh("cpu", [0])
-    spread = distribute_tensor(torch.zeros(4, 3), mesh, [Shard(0)], src_data_rank=None)
-    model = {"spread": spread, "plain": torch.zeros(3)}
-    report = reinit(model, {"rules": {"*": "ones"}}, measure=True, verify_replicas=True)
-    assert (report["spread"].after is None) == (rank > 0)
-    assert report["plain"].after.moments == (1.0, 0.0)
-    assert ("nan" in str(report)) is False
-
-
-def replicas_with_seeds_of_their_own(rank, folder):
-    with pytest.raises(initframe.InitframeError, match="more tensors differ"):
-        reinit(GPT(), recipe("normal"), seed=rank, verify_replicas=True)
-
-
-def replicas_with_plans_of_their_own(rank, folder):
-    model = GPT()
-    with contextlib.suppress(AttributeError):
-        if rank == 0:
-            del model.wpe
-    with pytest.raises(initframe.InitframeError, match="different plans"):
-        reinit(model, recipe("normal"), verify_replicas=True)
 
 
 # --- docs/scale.md ---------------------------------------------------------------------------------------------------

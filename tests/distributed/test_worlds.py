@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.distributed import checks, worlds
+from tests.distributed import checks, commands, replicas, worlds
 
 WORLDS = {
     1: [checks.fsdp, checks.materialized_before_sharding],
@@ -22,15 +22,15 @@ WORLDS = {
         checks.torchs_own_numbers,
         checks.parametrized,
         checks.flat_parameters,
-        checks.the_command_tells_mistakes_once,
-        checks.the_command_tells_a_full_disk,
-        checks.the_command_serves_what_one_process_serves,
+        commands.the_command_tells_mistakes_once,
+        commands.the_command_tells_a_full_disk,
+        commands.the_command_serves_what_one_process_serves,
         checks.the_page,
-        checks.replicas_with_seeds_of_their_own,
-        checks.replicas_with_plans_of_their_own,
-        checks.replicas_of_what_no_recipe_fills,
-        checks.replicas_of_stages,
-        checks.outside_of_the_mesh,
+        replicas.replicas_with_seeds_of_their_own,
+        replicas.replicas_with_plans_of_their_own,
+        replicas.replicas_of_what_no_recipe_fills,
+        replicas.replicas_of_stages,
+        replicas.outside_of_the_mesh,
     ],
     4: [
         checks.fsdp,
@@ -39,8 +39,8 @@ WORLDS = {
         checks.single_tensors,
         checks.checkpoints,
         checks.one_safetensors_file,
-        checks.replicas_that_agree,
-        checks.replicas_that_do_not_agree,
+        replicas.replicas_that_agree,
+        replicas.replicas_that_do_not_agree,
     ],
     6: [checks.fsdp_and_tp, checks.single_tensors],
 }
