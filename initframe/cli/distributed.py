@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -142,13 +141,17 @@ def _tell(job: Job | None) -> Any:
     They look for it in the store: a collective would wait for a process that is in another one, after a failure in one
     of them; this lets rank 0 say what happened and end, whereupon torchrun ends the rest.
     """
-    _store().set(f"initframe/{next(_LETTERS)}", pickle.dumps(job))
+    import yaml  # noqa: PLC0415
+
+    _store().set(f"initframe/{next(_LETTERS)}", yaml.safe_dump(job, sort_keys=False))
     return job
 
 
 def _told() -> Any:
     """The next job; ``None`` where there is none."""
-    return pickle.loads(_store().get(f"initframe/{next(_LETTERS)}"))  # noqa: S301  # from our own rank 0
+    import yaml  # noqa: PLC0415
+
+    return yaml.safe_load(_store().get(f"initframe/{next(_LETTERS)}"))
 
 
 def _store() -> Any:
