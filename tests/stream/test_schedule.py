@@ -234,4 +234,5 @@ def test_memory_is_held_no_longer_than_its_task(threads, gate):
 
     most = []
     assert sum(spread(tasks())) == 1000
-    assert max(most) <= schedule.AHEAD * threads + 4
+    # Those that wait, one in every thread, the last that this one ran, and the next.
+    assert max(most) <= schedule.AHEAD * threads + threads + 2
