@@ -30,13 +30,13 @@ class Blocks(Fill):
     @property
     def mean(self) -> float:
         """The blocks' means, weighted by size."""
-        return sum(n * f.mean for n, f in zip(self.sizes, self.fills, strict=True)) / max(sum(self.sizes), 1)
+        return math.fsum(n * f.mean for n, f in zip(self.sizes, self.fills, strict=True)) / max(sum(self.sizes), 1)
 
     @property
     def std(self) -> float:
         """Of the mixture: the blocks' variances, and how far their means are apart."""
         mean, pairs = self.mean, zip(self.sizes, self.fills, strict=True)
-        return math.sqrt(sum(n * (f.std**2 + (f.mean - mean) ** 2) for n, f in pairs) / max(sum(self.sizes), 1))
+        return math.sqrt(math.fsum(n * (f.std**2 + (f.mean - mean) ** 2) for n, f in pairs) / max(sum(self.sizes), 1))
 
     def parts(self) -> Iterator[Fill]:
         """This fill and all fills inside it."""
