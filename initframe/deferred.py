@@ -34,6 +34,10 @@ PIECEMEAL = (
     "is computed by its layer from others, and a param_init_fn is given one module's own tensors at a time. "
     "Materialize the model before it is wrapped: initframe.materialize."
 )
+NOTE = (
+    "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
+    "them, build it without deferred(), and fill it by initframe.reinit."
+)
 
 
 class Allocated(NamedTuple):
@@ -46,12 +50,6 @@ class Allocated(NamedTuple):
 
     memory: dict[Any, Tensor]
     parameters: dict[int, tuple[nn.Parameter, Any]]
-
-
-NOTE = (
-    "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
-    "them, build it without deferred(), and fill it by initframe.reinit."
-)
 
 
 @contextmanager

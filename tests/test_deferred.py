@@ -86,13 +86,14 @@ def test_a_parameter_of_two_modules_is_one_before_and_after():
     assert len(list(model.parameters())) == 1
 
 
-def test_parameters_on_the_same_memory_stay_on_it():
-    def build():
-        model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
-        model[1].weight = nn.Parameter(model[0].weight.data)
-        return model
+def on_the_same_memory():
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = nn.Parameter(model[0].weight.data)
+    return model
 
-    model = built(build)
+
+def test_parameters_on_the_same_memory_stay_on_it():
+    model = built(on_the_same_memory)
     materialize(model, {"rules": {"0.weight": "eye"}})
     assert model[0].weight is not model[1].weight
     assert model[0].weight.data_ptr() == model[1].weight.data_ptr()
@@ -378,12 +379,7 @@ def test_param_init_fn_fills_module_by_module():
 
 
 def test_param_init_fn_keeps_memory_shared():
-    def build():
-        model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
-        model[1].weight = nn.Parameter(model[0].weight.data)
-        return model
-
-    model = built(build)
+    model = built(on_the_same_memory)
     init = param_init_fn(resolve(ZEROS, model), seed=5)
     for module in model.children():
         init(module)
