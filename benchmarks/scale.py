@@ -93,7 +93,7 @@ def shares(_):
     """Seconds to fill one process's shards of a model's blocks, for worlds of several sizes."""
     from torch.distributed.tensor import Shard
 
-    from initframe.shards import sharded
+    from initframe.applying.placements import sharded
 
     torch.set_num_threads(1)
     warm_up()

@@ -7,14 +7,13 @@
 ('bias',)
 """
 
-from initframe.apply import apply as apply
-from initframe.apply import fill_ as fill_
-from initframe.apply import reinit as reinit
-from initframe.checkpoint import write_checkpoint as write_checkpoint
-from initframe.companions import CompanionWarning as CompanionWarning
-from initframe.deferred import deferred as deferred
-from initframe.deferred import materialize as materialize
-from initframe.deferred import param_init_fn as param_init_fn
+from initframe.applying.apply import apply as apply
+from initframe.applying.apply import fill_ as fill_
+from initframe.applying.apply import reinit as reinit
+from initframe.applying.write_checkpoint import write_checkpoint as write_checkpoint
+from initframe.construction.deferred import deferred as deferred
+from initframe.construction.deferred import materialize as materialize
+from initframe.construction.deferred import param_init_fn as param_init_fn
 from initframe.errors import InitframeError as InitframeError
 from initframe.errors import RecipeError as RecipeError
 from initframe.errors import ResolveError as ResolveError
@@ -38,15 +37,16 @@ from initframe.fills import Uniform as Uniform
 from initframe.initializers import Declined as Declined
 from initframe.initializers import initializer as initializer
 from initframe.initializers import list_initializers as list_initializers
-from initframe.manifest import manifest as manifest
-from initframe.model import Slot as Slot
-from initframe.model import survey as survey
+from initframe.model.slot import Slot as Slot
+from initframe.model.survey import survey as survey
 from initframe.plan import Assignment as Assignment
 from initframe.plan import Plan as Plan
+from initframe.plan.manifest import manifest as manifest
+from initframe.plan.param_groups import CompanionWarning as CompanionWarning
+from initframe.plan.report import Report as Report
 from initframe.recipe.presets import list_presets as list_presets
 from initframe.recipe.recipe import Recipe as Recipe
 from initframe.recipe.recipe import Rule as Rule
 from initframe.recipe.recipe import load_recipe as load_recipe
-from initframe.report import Report as Report
-from initframe.resolver import resolve as resolve
+from initframe.resolver.resolve import resolve as resolve
 from initframe.version import __version__ as __version__

@@ -1,6 +1,6 @@
 """Compare starts of one model by a short training: python scripts/train.py experiment=digits."""
 
-from initframe.cli.train import main
+from initframe.experiments.train import main
 
 if __name__ == "__main__":
     main()

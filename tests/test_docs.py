@@ -18,8 +18,9 @@ import pytest
 from torchvision import models
 
 import initframe
-import initframe.cli.gap  # registers its law in the real table, not in the copy of one test
-from initframe.cli import reinit, train
+import initframe.experiments.gap  # registers its law in the real table, not in the copy of one test
+from initframe.cli import reinit
+from initframe.experiments import train
 from initframe.initializers import table as initializer_table
 from initframe.initializers.table import parameters
 from initframe.recipe.presets import presets

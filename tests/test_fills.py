@@ -14,6 +14,7 @@ from samples import assert_moments
 
 import initframe
 from initframe import stream
+from initframe.applying.regions import Region
 from initframe.fills import (
     Blocks,
     Constant,
@@ -37,8 +38,7 @@ from initframe.fills import (
 )
 from initframe.fills.fixed import BilinearKernel, Fixed, PartialHadamard, Rows, SineCosine
 from initframe.fills.linked import Chrono, DeltaOrthogonal, Mimetic, Repeated
-from initframe.fills.stored import Inflated, Resampled, Selected, Stored, open_archive
-from initframe.shards import Region
+from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored, open_archive
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -288,7 +288,7 @@ PROCESSOR = """
 import torch
 from initframe import fill_
 from initframe.initializers import get
-from initframe.model import Slot
+from initframe.model.slot import Slot
 from initframe.stream import digest
 
 steps = get("mamba_dt_bias")(Slot("b", (40_001,)))

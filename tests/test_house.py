@@ -14,17 +14,17 @@ PACKAGE = ROOT / "initframe"
 # Each floor may know the floors before it. Rooms on one floor know nothing of each other.
 FLOORS = [
     {"errors", "version"},
-    {"recipe", "model", "stream", "fills"},
+    {"recipe", "model", "stream"},
+    {"files"},
+    {"fills"},
     {"initializers"},
-    {"companions"},
     {"plan"},
-    {"resolver", "shards", "report"},
-    {"classic", "targets", "aftermath"},
-    {"apply"},
-    {"manifest", "checkpoint", "signal"},
-    {"deferred"},
-    {"sources"},
+    {"resolver"},
+    {"applying"},
+    {"construction", "signal", "verification"},
+    {"models", "pages", "integrations"},
     {"cli"},
+    {"experiments"},
     {"scripts"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -97,7 +97,7 @@ def test_import_is_light():
 # Triton reads a kernel's source: that of our own formulas, spelled for it.
 OWN_CODE = ("initframe/stream/cuda.py",)
 # Plugins, installed entry points, the libraries that models come from.
-IMPORTERS = ("initframe/cli/job.py", "initframe/initializers/table.py", "initframe/sources.py")
+IMPORTERS = ("initframe/cli/job.py", "initframe/initializers/table.py", "initframe/models.py")
 
 
 def called(path):
@@ -124,12 +124,12 @@ def test_constants_are_the_same_in_every_python(path):
 
 
 # Tensors of one's own, made in the same function: what is written there is nobody's parameter.
-OWN_MEMORY = {("initframe/model/memory.py", "fill_"), ("initframe/checkpoint/filling.py", "copy_")}
+OWN_MEMORY = {("initframe/model/memory.py", "fill_"), ("initframe/applying/write_checkpoint.py", "copy_")}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=label)
 def test_only_apply_writes(path):
-    if room(path) in ("apply", "classic", "stream"):
+    if room(path) in ("applying", "stream"):
         return
     in_place = {name for name in called(path) if name.endswith("_") and not name.startswith("_")}
     assert {(label(path), name) for name in in_place} <= OWN_MEMORY

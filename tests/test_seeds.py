@@ -15,8 +15,8 @@ from torch import nn
 from torchvision.models import alexnet
 
 import initframe
-from initframe import sources
-from initframe.cli import gap
+from initframe import models
+from initframe.experiments import gap
 
 PAGE = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
 
@@ -121,7 +121,7 @@ def test_one_tensor_of_a_trained_alexnet(tmp_path, suffix):
     trained = alexnet()
     path = tmp_path / f"trained.{suffix}"
     save_file(trained.state_dict(), path) if suffix == "safetensors" else torch.save(trained.state_dict(), path)
-    model = sources.build({"source": "torchvision", "name": "alexnet", "checkpoint": str(path)})
+    model = models.build({"source": "torchvision", "name": "alexnet", "checkpoint": str(path)})
     assert list(model.state_dict()) == NAMES
     held = {name: (parameter, parameter.data_ptr()) for name, parameter in model.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -14,8 +14,8 @@ from typing import Any
 
 from initframe.cli.choices import choices
 from initframe.cli.chosen import check_choices
-from initframe.cli.complaints import one_message
 from initframe.cli.config_files import bounded_config_files
+from initframe.cli.errors import one_message
 from initframe.cli.folders import leave_nothing, output_directory
 from initframe.cli.multirun import silent_sweeper
 from initframe.errors import InitframeError, SourceError

@@ -12,19 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from initframe import classic, sources
-from initframe.checkpoint import replacing, save_tensors
+from initframe import models
+from initframe.applying import torch_init
 from initframe.cli.chosen import chosen, overrides
+from initframe.cli.console import filling, remind, say, unwarned, width
 from initframe.cli.folders import output_directory
 from initframe.cli.job import hydra_job, import_plugins
-from initframe.cli.screen import filling, remind, say, unwarned, width
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
-from initframe.deferred import materialize, resolve_deferred
+from initframe.construction.deferred import materialize, resolve_deferred
 from initframe.errors import ResolveError
-from initframe.manifest import manifest
+from initframe.files.writing import replacing, save_tensors
 from initframe.plan import Plan
-from initframe.report import Report
-from initframe.resolver import resolve
+from initframe.plan.manifest import manifest
+from initframe.plan.report import Report
+from initframe.resolver.resolve import resolve
 
 FILES = ("model.safetensors", "manifest.json", "plan.txt")
 HEED = "manifest.json has its companions, for optimizer and model; +init.companions=heeded says that you know them."
@@ -40,7 +41,7 @@ def run(config: Any) -> None:
     if job["dry_run"]:
         say(f"{plan}\nA dry run: nothing was written.")
         return
-    sources.check_memory(plan.title, sum(tensor.nbytes for tensor in model.parameters() if tensor.is_meta))
+    models.check_memory(plan.title, sum(tensor.nbytes for tensor in model.parameters() if tensor.is_meta))
     folder = output_directory()
     with replacing(*(folder / name for name in FILES)) as drafts:
         with unwarned(), filling(plan) as advance:
@@ -74,13 +75,13 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
 
     def build() -> nn.Module:
         torch.manual_seed(job["seed"])  # what no rule touches comes from the model's constructor
-        return sources.build(job["model"])
+        return models.build(job["model"])
 
     if any(job["model"].get(key) is not None for key in ("weights", "checkpoint")):
         plan = resolve(job["init"], build())
     else:
         plan = resolve_deferred(job["init"], build, only_read=job["dry_run"])
-    if job["generator"] == "torch" and (problems := classic.refusals((a, a.slot) for a in plan.assignments)):
+    if job["generator"] == "torch" and (problems := torch_init.refusals((a, a.slot) for a in plan.assignments)):
         raise ResolveError(*problems)
     return replace(plan, recipe=replace(plan.recipe, name=name))
 

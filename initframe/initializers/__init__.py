@@ -2,16 +2,16 @@
 
 from initframe.initializers import (  # noqa: F401  # they register themselves
     basic,
-    chaos,
     checkpoints,
     convolutions,
     defaults,
     identities,
+    mean_field,
     positions,
     priors,
     recurrent,
     scales,
-    states,
+    ssm,
     structured,
     variance,
 )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from initframe.errors import ResolveError
 from initframe.fills import Fill
-from initframe.fills.stored import (
+from initframe.fills.pretrained import (
     MAX_ELEMENTS,
     Archive,
     Inflated,

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initframe import companions
 from initframe.errors import ResolveError, closest
 from initframe.fills import Fill
 from initframe.initializers.asked import asked_gain, asked_std
 from initframe.model.slot import Slot
+from initframe.plan import param_groups
 from initframe.plan.explaining import leftovers, sentences
 from initframe.plan.folding import Template, fold, template
 from initframe.plan.text import WIDTH, counted, moments, shape, table, wrapped
@@ -141,7 +141,7 @@ class Plan:
     @property
     def asks(self) -> list[str]:
         """The companions, and what the recipe requires in words, as sentences; empty where nothing differs."""
-        return companions.sentences(((a.rule.name, a.companions) for a in self.assignments), self.recipe.requires)
+        return param_groups.sentences(((a.rule.name, a.companions) for a in self.assignments), self.recipe.requires)
 
     @property
     def elements(self) -> int:

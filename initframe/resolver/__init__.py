@@ -1,3 +1,1 @@
 """Recipe × model → plan: which rule wins each tensor, the fill that follows, and every error at once."""
-
-from initframe.resolver.resolving import resolve as resolve

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from initframe.errors import ResolveError
-from initframe.model import Slot
+from initframe.model.slot import Slot
 from initframe.recipe.expressions import ExpressionError, number
-from initframe.resolver.facts import Ground
-from initframe.resolver.matching import Match
+from initframe.resolver.match import Match
+from initframe.resolver.scope import Ground
 
 
 def asked(match: Match, slot: Slot, ground: Ground) -> dict[str, float]:

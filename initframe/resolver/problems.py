@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from initframe.errors import RecipeError, ResolveError
-from initframe.model import Slot
+from initframe.model.slot import Slot
 from initframe.recipe.recipe import Rule
 
 

@@ -5,12 +5,12 @@ Element i of a stream is a pure function of its law, its key and i. docs/stream.
 
 from initframe.stream.backends import backend_of as backend_of
 from initframe.stream.digests import digest as digest
+from initframe.stream.distributions import LAWS as LAWS
+from initframe.stream.distributions import check as check
+from initframe.stream.distributions import constants as constants
 from initframe.stream.draws import Draw as Draw
 from initframe.stream.execution import draw as draw
 from initframe.stream.execution import execute as execute
-from initframe.stream.laws import LAWS as LAWS
-from initframe.stream.laws import check as check
-from initframe.stream.laws import constants as constants
 from initframe.stream.pages import prefer_huge_pages as prefer_huge_pages
 from initframe.stream.philox import Key as Key
 from initframe.stream.philox import key as key

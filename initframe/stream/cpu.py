@@ -14,13 +14,13 @@ from llvmlite import ir
 from torch import Tensor
 
 from initframe.stream.compiling import COMPILING
+from initframe.stream.distributions import kernel_constants
 from initframe.stream.draws import Draw
 from initframe.stream.formulas import constant_names
 from initframe.stream.kernels import KEY, NAME, PLACE, digest_module, fill_module
-from initframe.stream.laws import kernel_constants
 from initframe.stream.pages import prefer_huge_pages
 from initframe.stream.places import Place, pieces, place_of
-from initframe.stream.schedule import Task
+from initframe.stream.threads import Task
 
 Kernel: TypeAlias = Callable[..., int]
 

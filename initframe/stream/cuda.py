@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from initframe.stream.distributions import kernel_constants
 from initframe.stream.draws import Draw
 from initframe.stream.formulas import FORMULAS, constant_names, signed64, to_bfloat16, to_float16
 from initframe.stream.lanes import Operand
-from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
 
 PLACE = "length", "pitch", "start", "stride"

@@ -10,7 +10,7 @@ from torch import Tensor
 from initframe.stream import eager
 from initframe.stream.backends import compiled
 from initframe.stream.places import check_place
-from initframe.stream.schedule import spread
+from initframe.stream.threads import spread
 
 COPIED = 1 << 18
 """Elements that are copied at a time where they do not lie in the order in which they count."""

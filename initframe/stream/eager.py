@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from initframe.stream.distributions import kernel_constants
 from initframe.stream.draws import Draw
 from initframe.stream.formulas import FORMULAS, mix, signed64
-from initframe.stream.laws import kernel_constants
 from initframe.stream.philox import philox
 
 PIECE_ON_CPU = 1 << 18

@@ -10,7 +10,7 @@ from torch import Tensor
 from initframe.stream.backends import compiled, immediate
 from initframe.stream.draws import Draw
 from initframe.stream.philox import Key
-from initframe.stream.schedule import Task, spread
+from initframe.stream.threads import Task, spread
 
 
 def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None) -> None:

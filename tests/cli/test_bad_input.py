@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from initframe.cli import train
+from initframe.experiments import train
 from tests.cli.conftest import SMALL
 
 ONE_LINE = {

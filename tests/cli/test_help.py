@@ -7,8 +7,9 @@ import subprocess
 import pytest
 import yaml
 
-from initframe.cli import reinit, train
+from initframe.cli import reinit
 from initframe.cli.groups import about
+from initframe.experiments import train
 from initframe.recipe.presets import conf_directory, presets
 from tests.cli.conftest import SMALL
 

@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts/reinit.py"
 SLOW = """
 import pathlib, time
 import initframe
-from initframe import sources
+from initframe import models
 from torch import nn
 
 @initframe.initializer("slow")
@@ -26,7 +26,7 @@ def slow(slot):
         return u
     return initframe.Elementwise(wait, mean=0.5, std=0.3)
 
-sources.model("tiny")(lambda: nn.Linear(2, 2))
+models.model("tiny")(lambda: nn.Linear(2, 2))
 """
 
 

@@ -17,7 +17,7 @@ from torchvision.models import alexnet, squeezenet1_1
 
 import initframe
 from initframe.cli import folders, job, reinit
-from initframe.cli.screen import say
+from initframe.cli.console import say
 from initframe.recipe.presets import conf_directory
 from tests.cli.conftest import SMALL
 

@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from initframe import sources
+from initframe import models
 
 
 def the_command_tells_mistakes_once(rank, folder):
@@ -56,7 +56,7 @@ def the_command_serves_what_one_process_serves(rank, folder):
     from initframe.cli import reinit as alone
 
     for kind in (Awkward, Container):
-        sources.model(kind.__name__)(kind)
+        models.model(kind.__name__)(kind)
         job = ("model=alexnet", "model.source=plugin", f"model.name={kind.__name__}")
         place, expected = folder / kind.__name__, folder / f"{kind.__name__}-alone"
         code, said = run_command(rank, place, *job)
@@ -80,17 +80,17 @@ def the_command_tells_a_full_disk(rank, folder):
 
 def run_command(rank, place, *arguments):
     """The command in these processes; torchrun's own are started by tests/cli."""
-    from initframe.cli import distributed
+    from initframe.cli import torchrun
 
-    argv = ["distributed.py", *arguments, f"hydra.run.dir={place}"]
+    argv = ["torchrun.py", *arguments, f"hydra.run.dir={place}"]
     errors, code = io.StringIO(), None
     with (
-        mock.patch.object(distributed, "_processes", return_value=contextlib.nullcontext((rank, "cpu"))),
+        mock.patch.object(torchrun, "_processes", return_value=contextlib.nullcontext((rank, "cpu"))),
         mock.patch("sys.argv", argv),
         contextlib.redirect_stderr(errors),
     ):
         try:
-            distributed.main()
+            torchrun.main()
         except SystemExit as left:
             code = left.code
     return code, errors.getvalue()

@@ -10,7 +10,7 @@ from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from initframe import Normal, fill_, stream
-from initframe.shards import sharded
+from initframe.applying.placements import sharded
 
 MESHES = {
     "replicas × shards × tensor parallel": (16, 128, 8),

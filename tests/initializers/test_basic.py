@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from initframe.errors import ResolveError
 from initframe.fills import Constant, Keep, Masked, Normal, Scale, Shift, ShrinkPerturb, TruncatedNormal, Uniform
 from initframe.initializers import get
-from initframe.model import Slot
+from initframe.model.slot import Slot
 
 W = Slot("w", (5, 4))
 

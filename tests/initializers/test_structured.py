@@ -5,7 +5,7 @@ import pytest
 from initframe.errors import ResolveError
 from initframe.fills import Dirac, Identity, Orthogonal, Sparse
 from initframe.initializers import get
-from initframe.model import Slot
+from initframe.model.slot import Slot
 
 SHAPES = {n: (4, 6, 3, 3, 3, 3)[:n] for n in range(7)}
 TAKES = {"orthogonal": range(2, 7), "eye": [2], "sparse": [2], "dirac": [3, 4, 5]}

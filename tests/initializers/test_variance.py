@@ -11,7 +11,7 @@ from initframe.errors import ResolveError
 from initframe.fills import Normal, TruncatedNormal, Uniform
 from initframe.initializers import GAINS, get
 from initframe.initializers.variance import TRUNCATED_STD
-from initframe.model import Slot
+from initframe.model.slot import Slot
 
 MODES = ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 DISTRIBUTIONS = ["uniform", "normal", "truncated_normal"]

@@ -14,10 +14,10 @@ import initframe
 from initframe.errors import InitframeError, ResolveError
 from initframe.initializers import get
 from initframe.initializers.arguments import signature
-from initframe.model import survey
 from initframe.model.flat import FLATTENED
 from initframe.model.names import _WRAPPERS
 from initframe.model.obstacles import FILLABLE, dtype_obstacle
+from initframe.model.survey import survey
 from initframe.plan.explaining import fan_difference
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"

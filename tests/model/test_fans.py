@@ -10,8 +10,8 @@ from nets import Conv1D
 from torch import nn
 from torch.nn.init import _calculate_fan_in_and_fan_out
 
-from initframe.model import survey
 from initframe.model.fans import Meaning, fans, meaning
+from initframe.model.survey import survey
 
 shapes = st.lists(st.integers(1, 9), min_size=2, max_size=5)
 meanings = st.builds(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from initframe.model import survey
 from initframe.model.layers import read_layer
+from initframe.model.survey import survey
 
 
 def test_types_run_from_the_class_to_its_bases():

@@ -13,8 +13,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from initframe.errors import ResolveError
-from initframe.model import survey
 from initframe.model.names import unwrap, walk
+from initframe.model.survey import survey
 
 
 class Honest(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
-from initframe.model import survey
 from initframe.model.obstacles import FILLABLE, dtype_obstacle, obstacle
+from initframe.model.survey import survey
 
 DTYPES = sorted((value for value in vars(torch).values() if isinstance(value, torch.dtype)), key=str)
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from initframe.model import survey
+from initframe.model.survey import survey
 
 
 def old_weight_norm(layer, name="weight", dim=0):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from initframe.model import survey
+from initframe.model.survey import survey
 
 
 def build():

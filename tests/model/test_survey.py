@@ -7,7 +7,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from trees import trees
 
-from initframe.model import survey
+from initframe.model.survey import survey
 
 
 def covered(seen):

@@ -14,7 +14,7 @@ import initframe
 from initframe.errors import InitframeError
 from initframe.initializers import get
 from initframe.initializers.arguments import signature
-from initframe.model import survey
+from initframe.model.survey import survey
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules")
 

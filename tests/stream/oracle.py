@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from initframe.stream.distributions import kernel_constants
 from initframe.stream.formulas import FORMULAS
-from initframe.stream.laws import kernel_constants
 
 VECTORS, EDGES = (
     json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8")) for name in ("vectors.json", "edges.json")

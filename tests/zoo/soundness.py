@@ -7,7 +7,7 @@ import torch
 
 import initframe
 from initframe.fills import Constant, Normal
-from initframe.model import survey
+from initframe.model.survey import survey
 from initframe.plan import WIDTH
 
 

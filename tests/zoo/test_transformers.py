@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from initframe.model import survey
+from initframe.model.survey import survey
 from zoo.soundness import assert_sound, on_meta
 
 spec = find_spec("transformers")

@@ -1,0 +1,1 @@
+"""Plan → tensors, in place, sharded or on disk: the only room that writes to a tensor."""

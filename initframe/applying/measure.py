@@ -1,0 +1,179 @@
+"""What tensors hold: moments and digests, of which every process sees its shards and the mesh adds them up."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from initframe import stream
+from initframe.applying.placements import held
+from initframe.applying.regions import Region
+from initframe.model.memory import is_composite, is_distributed, is_shapeless, memoryless
+from initframe.plan.report import Measured, Moments
+
+PIECE = 1 << 24
+"""Elements that are looked at together, in float32 or wider."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What this process sees of one tensor.
+
+    Attributes:
+        count: how many elements.
+        mean: theirs; 0 where there are none.
+        squares: the sum of their squared distances from that mean.
+        digest: the sum of their hashes, modulo 2⁶⁴.
+        mesh: the mesh over which the rest lies, if any,
+        dims: and the dimensions of it that split the tensor.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    digest: int = 0
+    mesh: Any = None
+    dims: tuple[int, ...] = ()
+
+    @property
+    def measured(self) -> Measured:
+        """The sample, taken for all there is."""
+        if not self.count:
+            return Measured(Moments(math.nan, math.nan), self.digest)
+        return Measured(Moments(self.mean, math.sqrt(self.squares / self.count)), self.digest)
+
+
+@torch.no_grad()
+def sample(tensor: Tensor) -> Sample | None:
+    """Look at the elements of a tensor that are here; no other process is asked.
+
+    Returns:
+        What there is to see; ``None`` in a process outside of the tensor's mesh.
+
+    >>> sample(torch.tensor([1.0, 3.0])).measured.moments
+    Moments(mean=2.0, std=1.0)
+    """
+    if tensor.is_meta:
+        return Sample()
+    found = bits(tensor)
+    local, _ = held(tensor.detach())
+    if found is None or not local.numel():
+        return found
+    parts = [_moments(piece) for piece in _pieces(local)]
+    pivot = min(mean for _, mean, _ in parts)
+    count, first, second = map(sum, zip(*(_about(pivot, *part) for part in parts), strict=True))
+    count, mean, squares = _added(pivot, count, first, second)
+    return replace(found, count=count, mean=mean, squares=squares)
+
+
+@torch.no_grad()
+def bits(tensor: Tensor) -> Sample | None:
+    """Look at nothing but the bits of a tensor: a digest, which any numbers have.
+
+    Returns:
+        A sample without elements; ``None`` where there are no bits to compare: outside of the tensor's mesh, without
+        memory or one shape, and in other formats than rows of numbers.
+
+    >>> bits(torch.tensor([True])).digest == bits(torch.tensor([1])).digest
+    True
+    """
+    if is_shapeless(tensor) or memoryless(tensor) or is_composite(tensor) or tensor.is_quantized:
+        return None
+    mesh, dims = _spread(tensor)
+    elsewhere = is_distributed(tensor) and mesh is None
+    if elsewhere or tensor.layout != torch.strided or tensor.element_size() > 8:
+        return None
+    return Sample(digest=digest_of(*held(tensor.detach())), mesh=mesh, dims=dims)
+
+
+def combine(samples: Sequence[Sample | None]) -> list[Measured | None]:
+    """Add up what the processes of each sample's mesh see: two small collectives per mesh, whatever the tensors' sizes.
+
+    Args:
+        samples: of the same tensors in the same order on every process of a mesh; ``None`` where there is nothing here.
+
+    Returns:
+        Per sample, the moments and the digest of the whole tensor.
+    """
+    whole = dict(enumerate(samples))
+    spread: dict[Any, dict[int, Sample]] = defaultdict(dict)
+    for i, one in whole.items():
+        if one is not None and one.dims:
+            spread[one.mesh, one.dims][i] = one
+    for (mesh, dims), parts in spread.items():
+        whole |= zip(parts, _reduced(list(parts.values()), mesh, dims), strict=True)
+    return [None if one is None else one.measured for one in whole.values()]
+
+
+def digest_of(local: Tensor, region: Region) -> int:
+    """The digest of a region's memory; those of all regions of a tensor add up to the tensor's."""
+    if region.is_whole:
+        return stream.digest(local)
+    return sum(stream.digest(*rows) for rows in region.rows(local.contiguous())) % 2**64
+
+
+def _spread(tensor: Tensor) -> tuple[Any, tuple[int, ...]]:
+    """The mesh of a DTensor and the dimensions of it that split the tensor; none outside of the mesh."""
+    if not is_distributed(tensor):
+        return None, ()
+    sharded: Any = tensor
+    if sharded.device_mesh.get_coordinate() is None:
+        return None, ()
+    dims = (i for i, placement in enumerate(sharded.placements) if not placement.is_replicate())
+    return sharded.device_mesh, tuple(dims)
+
+
+def _pieces(local: Tensor) -> Iterator[Tensor]:
+    """The memory in pieces of float32 or wider."""
+    flat = local.view(-1) if local.is_contiguous() else local.reshape(-1)
+    for piece in torch.split(flat, PIECE):
+        yield piece.to(torch.promote_types(piece.dtype, torch.float32))
+
+
+def _moments(piece: Tensor) -> tuple[int, float, float]:
+    """Count, mean, and the sum of squared distances from the mean."""
+    std, mean = torch.std_mean(piece, correction=0)
+    return piece.numel(), mean.item(), std.item() ** 2 * piece.numel()
+
+
+def _about(pivot: float, count: int, mean: float, squares: float) -> tuple[int, float, float]:
+    """Count, sum and sum of squares of the distances from a pivot; distances, so that nothing cancels."""
+    return count, count * (mean - pivot), squares + count * (mean - pivot) ** 2
+
+
+def _added(pivot: float, count: int, first: float, second: float) -> tuple[int, float, float]:
+    """Count, mean and squares again, from sums over the parts."""
+    return count, pivot + first / count, max(second - first**2 / count, 0.0)
+
+
+def _reduced(samples: list[Sample], mesh: Any, dims: tuple[int, ...]) -> list[Sample]:
+    """Add samples up over some dimensions of a mesh."""
+    import torch.distributed as dist  # noqa: PLC0415  # where there is a mesh, it is loaded
+
+    def over_mesh(rows: Any, operation: Any) -> Any:
+        table = torch.tensor(rows, dtype=torch.float64, device=mesh.device_type)
+        for dim in dims:
+            dist.all_reduce(table, operation, group=mesh.get_group(dim))
+        return table.tolist()
+
+    pivots = over_mesh([one.mean if one.count else math.inf for one in samples], dist.ReduceOp.MIN)
+    sums = over_mesh([_row(one, pivot) for one, pivot in zip(samples, pivots, strict=True)], dist.ReduceOp.SUM)
+    return [_whole(pivot, *row) for pivot, row in zip(pivots, sums, strict=True)]
+
+
+def _row(one: Sample, pivot: float) -> tuple[float, ...]:
+    """A sample as float64 numbers whose sums are exact where they must be: the digest in halves."""
+    about = _about(pivot, one.count, one.mean, one.squares) if one.count else (0, 0.0, 0.0)
+    return (*about, one.digest >> 32, one.digest & 0xFFFFFFFF)
+
+
+def _whole(pivot: float, count: float, first: float, second: float, high: float, low: float) -> Sample:
+    """The sample of the whole tensor from a row of sums."""
+    digest = ((int(high) << 32) + int(low)) % 2**64
+    return Sample(*_added(pivot, int(count), first, second), digest) if count else Sample(digest=digest)

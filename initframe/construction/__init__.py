@@ -1,0 +1,1 @@
+"""Models built without memory, and the initialization that their constructors ask for."""

@@ -1,0 +1,322 @@
+"""Models built without their parameters' memory, which is allocated and filled once, where it will be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
+
+from initframe.applying.apply import apply, checked_seed, prepared
+from initframe.applying.draw import Progress
+from initframe.applying.locate import demand_plan, uncovered
+from initframe.applying.write import Generator
+from initframe.errors import InitframeError, ResolveError
+from initframe.model.memory import footprint, is_distributed
+from initframe.model.names import walk
+from initframe.model.survey import survey
+from initframe.plan import Plan
+from initframe.plan.report import Report
+from initframe.recipe.recipe import Recipe
+from initframe.resolver.resolve import resolve
+
+Written = Recipe | Mapping[str, Any] | str | PathLike[str]
+Device = torch.device | str | None
+PIECEMEAL = (
+    "is computed by its layer from others, and a param_init_fn is given one module's own tensors at a time. "
+    "Materialize the model before it is wrapped: initframe.materialize."
+)
+NOTE = (
+    "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
+    "them, build it without deferred(), and fill it by initframe.reinit."
+)
+
+
+class Allocated(NamedTuple):
+    """What was given memory so far.
+
+    Attributes:
+        memory: by the footprint on the meta device.
+        parameters: those replaced, and what took their place, by the former's ``id``.
+    """
+
+    memory: dict[Any, Tensor]
+    parameters: dict[int, tuple[nn.Parameter, Any]]
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Build models whose parameters take no memory; buffers are real, so that the tables in them are right.
+
+    A parameter goes to the meta device when it is registered, and what a constructor writes to it after that costs
+    nothing: :func:`materialize` brings the values. Parameters that share memory go on to share it. A constructor that
+    needs a parameter's values fails, or makes a buffer of it that has no values either; docs/scale.md tells more. The
+    switch is the process's: build in one thread.
+
+    >>> with deferred():
+    ...     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    >>> model[0].weight.device.type, model[1].running_var.tolist()
+    ('meta', [1.0, 1.0])
+    """
+    known: Any = WeakIdKeyDictionary()
+    memory: dict[StorageWeakRef, Tensor] = {}
+
+    def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
+        if parameter is None or parameter.is_meta or is_lazy(parameter) or nn.Parameter not in type(parameter).__mro__:
+            return None
+        if parameter not in known:  # who registers one object twice means a tie
+            known[parameter] = _on_meta(parameter, memory)
+        twin: nn.Parameter = known[parameter]
+        return twin
+
+    hook = register_module_parameter_registration_hook(without_memory)  # type: ignore[arg-type]  # may return one
+    try:
+        yield
+    except Exception as error:
+        if memory and not isinstance(error, InitframeError):
+            error.add_note(NOTE)
+        raise
+    finally:
+        hook.remove()
+
+
+def materialize(
+    model: nn.Module,
+    recipe: Written | Plan,
+    seed: int | None = None,
+    device: Device = None,
+    *,
+    generator: Generator = "stream",
+    measure: bool | Literal["after"] = False,
+    verify_replicas: bool = False,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Give a deferred model its memory and fill it by a recipe, once; what was tied is tied again.
+
+    Works before and after ``fully_shard`` and ``parallelize_module``: of a sharded model every process allocates and
+    fills its own shards. Tensors that have memory are filled too, where a rule says so, and else kept. The parameters
+    are new objects: build the optimizer after this.
+
+    Args:
+        model: built under :func:`deferred`, or on the meta device.
+        recipe: whatever :func:`initframe.resolve` takes; or the plan of a whole model, of which this one is a stage.
+        seed: 0 ≤ seed < 2⁶⁴; 0 where none is given.
+        device: where all of the model goes. By default, new tensors go to torch's default device, shards to their
+            mesh's, and what is real stays. Under fully_shard's CPU offload: ``"cpu"``.
+        generator: as for :func:`initframe.apply`.
+        measure: likewise; what has no memory is measured after the write only.
+        verify_replicas: as for :func:`initframe.apply`.
+        on_progress: likewise.
+
+    Returns:
+        What happened.
+
+    Raises:
+        RecipeError: the recipe is wrong by itself.
+        ResolveError: recipe and model do not fit together, a tensor would be left without values, or there is no such
+            device. The model is as it was, without memory; so it is whatever else goes wrong before the end, but for
+            tensors that were real and may have been filled.
+        InitframeError: processes hold different values, after the write.
+
+    >>> with deferred():
+    ...     model = nn.Linear(2, 2)
+    >>> report = materialize(model, {"rules": {"weight": "eye", "bias": "zeros"}})
+    >>> model.weight.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    plan = recipe if isinstance(recipe, Plan) else resolve(recipe, model)
+    _demand_device(device)
+    if problems := [*uncovered(plan, model), *prepared(plan, model, seed, generator)[1]]:
+        raise ResolveError(*problems)
+    if measure and any(tensor.is_meta for tensor in model.parameters()):
+        measure = "after"
+    with _back_on_failure(model):
+        allocate(model, device)
+        return apply(
+            plan,
+            seed,
+            module=model,
+            generator=generator,
+            measure=measure,
+            verify_replicas=verify_replicas,
+            on_progress=on_progress,
+        )
+
+
+def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:
+    """Lay a recipe over a model that is built without memory; or with it, where the constructor's numbers are needed.
+
+    Args:
+        recipe: whatever :func:`initframe.resolve` takes.
+        build: builds the model, the same every time it is called.
+        only_read: whether the plan is to be read and not applied, and needs nobody's numbers.
+
+    Returns:
+        The plan, to be given to :func:`materialize` with its own model.
+
+    Raises:
+        RecipeError: the recipe is wrong by itself.
+        ResolveError: recipe and model do not fit together.
+
+    >>> plan = resolve_deferred({"rules": {"weight": "zeros"}}, lambda: nn.Linear(2, 2))  # the bias keeps its numbers
+    >>> plan.model.bias.device.type
+    'cpu'
+    """
+    try:
+        with deferred():
+            model = build()
+        readable = _is_readable(model)
+    except Exception:  # noqa: BLE001  # a constructor may read what is not there; the real one says what is wrong, if any
+        readable = False
+    if not readable:
+        return resolve(recipe, build())
+    plan = resolve(recipe, model)
+    return resolve(recipe, build()) if not only_read and uncovered(plan, model) else plan
+
+
+def _is_readable(model: nn.Module) -> bool:
+    """Tell whether every tensor that a layer computes can be read without the numbers that it is computed from."""
+    seen = survey(model)
+    return not any(slot.blocked and seen.places[slot.name].computed for slot in seen.slots)
+
+
+def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], None]:
+    """Make the function that FullyShardedDataParallel and others call on every module without memory.
+
+    Args:
+        plan: of the whole deferred model, resolved before it is wrapped.
+        seed: 0 ≤ seed < 2⁶⁴.
+        device: where the parameters go; by default torch's default device.
+
+    Returns:
+        A function that materializes a module's own parameters, those of its children excepted.
+
+    Raises:
+        ResolveError: the plan leaves a tensor without values, or fills one that its layer computes from others; its
+            model has changed; or there is no such device.
+
+    >>> with deferred():
+    ...     model = nn.Sequential(nn.Linear(2, 2))
+    >>> init = param_init_fn(resolve({"rules": {"*.weight": "eye", "*.bias": "zeros"}}, model))
+    >>> init(model[0])
+    >>> model[0].weight.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    demand_plan(plan, "param_init_fn")
+    model = plan.model
+    if not isinstance(model, nn.Module):
+        raise ResolveError("param_init_fn needs the plan of a module. Resolve the model, not its state_dict.")
+    checked_seed(seed)
+    _demand_device(device)
+    targets, problems = prepared(plan, model, seed, "stream")
+    problems += [f"{t.name} {PIECEMEAL}" for t in targets if t.place.computed and not t.kept]
+    if problems := [*uncovered(plan, model), *problems]:
+        raise ResolveError(*problems)
+    prefixes = {id(module): (module, prefix) for prefix, module in reversed(list(walk(model)))}
+    so_far = Allocated({}, {})
+
+    def init(module: nn.Module) -> None:
+        own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
+        new = [name for name, tensor in own if tensor is not None and tensor.is_meta]
+        if new and id(module) not in prefixes:
+            raise ResolveError(f"this {type(module).__name__} is no module of {plan.title}. Resolve the model again.")
+        allocate(module, device, recurse=False, so_far=so_far)
+        if new:
+            prefix = prefixes[id(module)][1]
+            apply(plan, seed, module={prefix + name: getattr(module, name) for name in new})
+
+    return init
+
+
+def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, so_far: Allocated | None = None) -> None:
+    """Give every tensor on the meta device memory, not yet values; one object stays one, and so does shared memory.
+
+    Args:
+        model: changed in place.
+        device: as for :func:`materialize`.
+        recurse: whether to go into the children.
+        so_far: what was allocated before, where calls belong together.
+    """
+    modules = model.modules() if recurse else [model]
+    owners = [(m, name, p, vars(p).copy()) for m in modules for name, p in m._parameters.items() if p is not None]  # noqa: SLF001
+    memory, replaced = so_far or Allocated({}, {})
+
+    def with_memory(tensor: Tensor) -> Tensor:
+        if not tensor.is_meta:
+            return tensor if device is None or is_distributed(tensor) else tensor.to(device)
+        where = footprint(tensor)
+        if where not in memory:
+            memory[where] = torch.empty_like(tensor, device=device or _home(tensor))
+        return memory[where]
+
+    apply_to: Any = model._apply  # noqa: SLF001 - what to_empty calls, but for tensors that are real
+    apply_to(with_memory, recurse=recurse)
+    for module, name, old, attributes in owners:
+        _, new = replaced.setdefault(id(old), (old, _of_class(type(old), module._parameters[name])))  # noqa: SLF001
+        module._parameters[name] = new  # noqa: SLF001
+        new.__dict__.update(attributes)
+
+
+def _home(tensor: Any) -> torch.device | str:
+    """Where a tensor's memory belongs if nobody says."""
+    return tensor.device_mesh.device_type if is_distributed(tensor) else torch.get_default_device()
+
+
+def _of_class(kind: type, parameter: Any) -> Any:
+    """The same memory as a parameter of one's own class, which torch loses where it moves modules."""
+    if type(parameter) is kind or nn.Parameter not in kind.__mro__:
+        return parameter
+    return Tensor._make_subclass(kind, parameter.detach(), parameter.requires_grad)  # noqa: SLF001
+
+
+def _on_meta(parameter: nn.Parameter, memory: dict[StorageWeakRef, Tensor]) -> nn.Parameter:
+    """A parameter's twin without memory; those of one memory are views of one, so that ties and overlaps stay seen."""
+    plain = parameter.detach().as_subclass(Tensor)
+    if plain.layout == torch.strided:
+        storage = plain.untyped_storage()
+        # Held weakly, a storage keeps its identity, though not its bytes: no later one is taken for it.
+        known = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        base = memory.setdefault(known, torch.empty(storage.nbytes(), dtype=torch.uint8, device="meta"))
+        numbers = base[: storage.nbytes() // plain.itemsize * plain.itemsize].view(plain.dtype)
+        empty = numbers.as_strided(plain.shape, plain.stride(), plain.storage_offset())
+    else:
+        empty = torch.empty_like(plain, device="meta")
+    twin: nn.Parameter = Tensor._make_subclass(type(parameter), empty, parameter.requires_grad)  # noqa: SLF001
+    twin.__dict__.update(vars(parameter))
+    return twin
+
+
+def _demand_device(device: Device) -> None:
+    """Refuse a device that is none, is not here, or has no memory."""
+    name = "torch's default device" if device is None else f"device {str(device)!r}"
+    try:
+        trial = torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        first = str(error).splitlines()[0].rstrip(".")
+        raise ResolveError(f"{name} cannot be used here: {first}. Name one that can, such as cpu.") from error
+    if trial.is_meta:
+        raise ResolveError(f"{name} is meta, where nothing has values. Name one that has memory, such as cpu.")
+
+
+@contextmanager
+def _back_on_failure(model: nn.Module) -> Iterator[None]:
+    """Take a model's new memory away again where it was not filled: what is left in it would pass for values."""
+    before = [(module, module._parameters.copy(), module._buffers.copy()) for module in model.modules()]  # noqa: SLF001
+    empty = {id(tensor) for tensor in model.parameters() if tensor.is_meta}
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not InitframeError:  # replicas that differ are filled, and there to be looked at
+            for module, parameters, buffers in before:
+                module._parameters.update(parameters)  # noqa: SLF001
+                module._buffers.update(buffers)  # noqa: SLF001
+            apply_to: Any = model._apply  # noqa: SLF001 - of a DTensor, torch has put the memory into the same object
+            apply_to(lambda t: torch.empty_like(t, device="meta") if id(t) in empty and not t.is_meta else t)
+        raise

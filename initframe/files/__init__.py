@@ -1,0 +1,1 @@
+"""Files that hold tensors: their dtypes, one reader, one writer that is atomic."""

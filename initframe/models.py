@@ -1,0 +1,288 @@
+"""Models by name: what a job config asks for → nn.Module."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from initframe.applying.load_checkpoint import load_checkpoint
+from initframe.errors import SourceError, closest
+from initframe.recipe.plain import CODE_KEYS
+
+Arguments = Mapping[str, Any]
+AnyBuilder = TypeVar("AnyBuilder", bound=Callable[..., nn.Module])
+
+KEYS = ("source", "name", "weights", "checkpoint", "arguments")
+MISSING = "???"
+
+_OWN: dict[str, Callable[..., nn.Module]] = {}
+
+
+def build(spec: Mapping[str, Any]) -> nn.Module:
+    """Build a model from plain data.
+
+    Args:
+        spec: plain data and nothing else, because a model config names code and cannot be code.
+            ``source``: a library this module knows.
+            ``name``: the library's name for the model.
+            ``weights``: torchvision's name for trained weights, or null.
+            ``checkpoint``: a file of trained weights, which then takes the place of ``weights``, or null.
+            ``arguments``: numbers, texts, flags and lists for the library's constructor.
+
+    Returns:
+        The model, as the library makes it, with the trained values that were asked for.
+
+    Raises:
+        SourceError: an unknown source, model, key or argument, a package that is not installed, or a checkpoint
+            that cannot be had; the message has the closest names.
+
+    >>> type(build({"source": "torchvision", "name": "squeezenet1_1"})).__name__
+    'SqueezeNet'
+    """
+    if problems := list(_problems(spec)):
+        raise SourceError(*problems)
+    checkpoint = spec.get("checkpoint")
+    weights = spec.get("weights") if checkpoint is None else None
+    model = _SOURCES[spec["source"]](spec["name"], weights, spec.get("arguments") or {})
+    if checkpoint is not None:
+        load_checkpoint(model, Path(os.path.expanduser(checkpoint)))  # noqa: PTH111  # Path's own fails for ~nobody
+    return model
+
+
+def model(name: str) -> Callable[[AnyBuilder], AnyBuilder]:
+    """Register a model of one's own, for ``model=plugin model.name=…`` beside ``plugins=[my_module]``.
+
+    Args:
+        name: what the config will call it.
+
+    Returns:
+        A decorator for the class, or the function that builds the model, which hands it back unchanged.
+
+    >>> @model("tiny")
+    ... def tiny(width: int = 2):
+    ...     return nn.Linear(width, 1)
+    >>> build({"source": "plugin", "name": "tiny", "arguments": {"width": 3}}).in_features
+    3
+    """
+
+    def register(builder: AnyBuilder) -> AnyBuilder:
+        _OWN[name] = builder
+        return builder
+
+    return register
+
+
+# --- what a config may say -------------------------------------------------------------------------------------------
+
+
+def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
+    """All that is wrong with a config before any library is asked."""
+    strangers = list(_strangers(spec, "model"))
+    yield from strangers
+    refused = CODE_KEYS if strangers else ()
+    yield from (f"unknown key model.{key}. {closest(key, KEYS)}" for key in spec if key not in (*KEYS, *refused))
+    given = {key: None if value == MISSING else value for key, value in spec.items()}
+    source = given.get("source")
+    if not isinstance(source, str) or source not in _SOURCES:
+        yield f"unknown model.source {source!r}. {closest(str(source), _SOURCES)}"
+    if not isinstance(given.get("name"), str):
+        yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
+    if given.get("checkpoint") == "" or not isinstance(given.get("checkpoint"), str | None):
+        yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}. Without one, write null."
+    if not isinstance(given.get("arguments") or {}, Mapping):
+        yield f"model.arguments is a mapping of constructor arguments, got {given['arguments']!r}."
+
+
+def _strangers(data: Any, path: str) -> Iterator[str]:
+    """What has no place in data: keys that would name code, and interpolations, which would read the outside."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            if key in CODE_KEYS:
+                yield f"{path}.{key} is refused: a model config names a model of a known library and no code."
+            yield from _strangers(value, f"{path}.{key}")
+    elif isinstance(data, list | tuple):
+        for i, value in enumerate(data):
+            yield from _strangers(value, f"{path}[{i}]")
+    elif isinstance(data, str) and "${" in data:
+        yield f"{path} is {data!r}; a model config reads nothing from outside. Write the value."
+
+
+# --- the libraries ---------------------------------------------------------------------------------------------------
+
+
+def _torchvision(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """Any name that ``torchvision.models.list_models()`` has."""
+    from torchvision import models  # noqa: PLC0415
+
+    _check_name("torchvision", name, models.list_models())
+    trained = {"DEFAULT", *(one.name for one in models.get_model_weights(name))}
+    if weights is not None and str(weights).rpartition(".")[2] not in trained:
+        raise SourceError(f"torchvision has no weights {weights!r} for {name}. {closest(str(weights), trained)}")
+    known = inspect.signature(models.get_model_builder(name)).parameters
+    # Detection and segmentation models fetch a trained backbone unless told not to.
+    quiet = {"weights_backbone": None} if "weights_backbone" in known and "weights_backbone" not in arguments else {}
+    return _built("torchvision", name, lambda: models.get_model(name, weights=weights, **quiet, **arguments))
+
+
+def _timm(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """Any name that ``timm.list_models()`` has, without trained weights."""
+    timm = _installed("timm", "timm")
+    _refuse_weights("timm", weights)
+    _check_name("timm", name, timm.list_models())
+    if loading := sorted({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"} & {*arguments}):
+        raise SourceError(f"model.arguments.{loading[0]} is refused: trained values come by model.checkpoint=FILE.")
+    return _built("timm", name, lambda: timm.create_model(name, pretrained=False, **arguments))
+
+
+def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """A model type (``gpt2``, the bare model) or a class of transformers (``GPT2LMHeadModel``), from its config."""
+    transformers = _installed("transformers", "transformers")
+    _refuse_weights("transformers", weights)
+    auto = importlib.import_module("transformers.models.auto.modeling_auto")
+    tables = [vars(auto)[key] for key in sorted(vars(auto)) if key.endswith("MAPPING_NAMES") and "MODEL" in key]
+    classes = {cls: kind for table in tables for kind, found in table.items() for cls in _listed(found)}
+    bare = {kind: _listed(found)[0] for kind, found in auto.MODEL_MAPPING_NAMES.items()}
+    _check_name("transformers", name, {*bare, *classes})
+
+    def configured() -> Any:
+        return transformers.AutoConfig.for_model(classes.get(name, name), **arguments)
+
+    def make() -> nn.Module:
+        made: nn.Module = getattr(transformers, bare.get(name, name))(configured())
+        return made
+
+    if ignored := list(_ignored(_built("transformers", name, configured), arguments)):
+        raise SourceError(*ignored)
+    _check_size(name, make)
+    return _built("transformers", name, make)
+
+
+def _ignored(config: Any, arguments: Arguments, path: str = "model.arguments") -> Iterator[str]:
+    """Arguments that a config of transformers takes without a word, and no model reads: it has no such number."""
+    try:
+        usual = type(config)()
+    except Exception:  # noqa: BLE001  # some are made of others, and know no usual ones
+        return
+    known = {*vars(usual), *usual.attribute_map}
+    parts = {key: part for key, part in vars(config).items() if hasattr(part, "attribute_map")}
+    inside = {f"{key}.{name}" for key, part in parts.items() for name in (*vars(part), *part.attribute_map)}
+    for key, value in arguments.items():
+        if key in vars(config) and key not in known and key not in dir(type(config)):
+            hint = closest(key, (name for name in known | inside if not name.startswith("_")))
+            yield f"{path}.{key}: {type(config).__name__} has no {key}. {hint}".rstrip()
+        elif key in parts and isinstance(value, Mapping):
+            yield from _ignored(parts[key], value, f"{path}.{key}")
+
+
+def _digits(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """``digits_cnn``: a small convolutional net for digits, with the trained weights that its package ships."""
+    _check_name("digits", name, ["digits_cnn"])
+    package = _installed("digit_recognizer", "digits")
+    net: nn.Module = _built("digit_recognizer", name, lambda: package.CNN(**arguments))
+    if weights is not None:
+        with resources.as_file(resources.files(package) / "models" / "handwriting_model.pth") as path:
+            load_checkpoint(net, path)
+    return net
+
+
+def _plugin(name: str, weights: Any, arguments: Arguments) -> nn.Module:
+    """A model that a plugin registered."""
+    _refuse_weights("plugin", weights)
+    _check_name("plugins=[…]", name, _OWN)
+    made: object = _built("plugin", name, lambda: _OWN[name](**arguments))
+    if not isinstance(made, nn.Module):
+        raise SourceError(f"the plugin's {name} gives {made!r}, no torch.nn.Module. Return the model that it builds.")
+    return made
+
+
+_SOURCES: dict[str, Callable[[str, Any, Arguments], nn.Module]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "transformers": _transformers,
+    "digits": _digits,
+    "plugin": _plugin,
+}
+
+
+def _installed(package: str, extra: str) -> Any:
+    """Import an optional package, or say which extra brings it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise SourceError(
+            f"the package {package} cannot be imported ({error}). Install it: pip install 'initframe[{extra}]'"
+        ) from error
+
+
+def _check_name(source: str, name: str, known: Iterable[str]) -> None:
+    options = set(known)
+    if name not in options:
+        raise SourceError(f"{source} has no model {name!r}. {closest(name, options)}".rstrip())
+
+
+def _refuse_weights(source: str, weights: Any) -> None:
+    if weights is not None:
+        raise SourceError(
+            f"model.weights is torchvision's way to trained values; model.source {source} has none (got {weights!r}). "
+            "Give a file: model.checkpoint=FILE."
+        )
+
+
+def _built(source: str, name: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """Call a library, and turn what it says about arguments and weights into one message."""
+    try:
+        return make()
+    except OSError as error:
+        raise SourceError(
+            f"{source} cannot fetch the weights of {name}: {error}. Give a file: model.checkpoint=FILE."
+        ) from error
+    except Exception as error:
+        raise SourceError(
+            f"{source} cannot build {name}: {type(error).__name__}: {str(error).rstrip('.')}. "
+            "Look at model.arguments, which are the constructor's."
+        ) from error
+
+
+def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
+    """Build a model without memory first: the default of a config may be larger than the machine."""
+    if nn.Linear(1, 1).weight.is_meta:  # built without memory anyway
+        return
+    try:
+        with torch.device("meta"):
+            size = sum(tensor.nbytes for tensor in make().parameters())
+    except Exception:  # noqa: BLE001  # not every model can be built so, and then it is just built
+        return
+    check_memory(name, size)
+
+
+def check_memory(name: str, size: int) -> None:
+    """Refuse a model that cannot fit, before the system ends the process without a word.
+
+    Args:
+        name: the model's, for the message.
+        size: what will be allocated, in bytes.
+
+    Raises:
+        SourceError: it is more than the machine has.
+    """
+    if not hasattr(os, "sysconf"):  # Windows does not say it so simply
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise SourceError(
+            f"{name} takes {size / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}. Make it smaller by its "
+            "config's own numbers, as in +model.arguments.num_hidden_layers=2; dry_run=true plans it without memory, "
+            "unless trained values are asked for."
+        )
+
+
+def _listed(found: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (found,) if isinstance(found, str) else found

@@ -1,0 +1,123 @@
+"""What a method asks for besides values: multipliers for the optimizer, factors of the forward pass, and words."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from initframe.errors import ResolveError
+from initframe.model.survey import survey
+
+OPTIMIZER = ("lr", "weight_decay", "eps")
+"""Companions that multiply a number of the optimizer; all others are factors of the forward pass."""
+
+Asked = Mapping[str, Mapping[str, float]]
+
+
+_HOME = str(Path(__file__).parent) + os.sep
+
+
+class CompanionWarning(UserWarning):
+    """A recipe was applied that asks for more than values, and nothing says that the rest has been seen to."""
+
+
+def warn(text: str) -> None:
+    """Warn at the line outside of this package that led here, by whatever way."""
+    frame, level = inspect.currentframe(), 1
+    while frame and frame.f_code.co_filename.startswith(_HOME):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, CompanionWarning, stacklevel=level)
+
+
+def sentences(asked: Iterable[tuple[str, Mapping[str, float]]], requires: Sequence[str]) -> list[str]:
+    """Say what is asked for.
+
+    Args:
+        asked: for every tensor that has companions, its rule's name and they.
+        requires: the recipe's own words.
+
+    Returns:
+        One sentence for every rule and number, those that change nothing left out.
+
+    >>> sentences([("hidden", {"lr": 0.5}), ("hidden", {"lr": 0.5}), ("out", {"residual": 2.0})], ["no norms"])
+    ["rule 'hidden': lr ×0.5 on 2 tensors", "rule 'out': a factor residual = 2 in the forward pass", 'no norms']
+    """
+    counts: dict[tuple[str, str, float], int] = {}
+    for rule, companions in asked:
+        for name, value in companions.items():
+            if value != 1:
+                counts[rule, name, value] = counts.get((rule, name, value), 0) + 1
+    return [*(_sentence(*key, count) for key, count in counts.items()), *requires]
+
+
+def _sentence(rule: str, name: str, value: float, count: int) -> str:
+    if name in OPTIMIZER:
+        return f"rule {rule!r}: {name} ×{value:.4g} on {count} tensor{'' if count == 1 else 's'}"
+    return f"rule {rule!r}: a factor {name} = {value:.4g} in the forward pass"
+
+
+def unheeded(told: Sequence[str], recipe: str) -> str:
+    """Put what is asked for into one message, with the way out.
+
+    >>> print(unheeded(["no norms"], "fixup"))
+    recipe fixup asks for more than values:
+      no norms
+    Build the optimizer from report.param_groups(lr=…), write the factors into the model, then set companions: heeded.
+    """
+    fix = "Build the optimizer from report.param_groups(lr=…), write the factors into the model"
+    return (
+        "\n  ".join([f"recipe {recipe} asks for more than values:", *told]) + f"\n{fix}, then set companions: heeded."
+    )
+
+
+def param_groups(
+    model: nn.Module | Mapping[str, Tensor], asked: Asked, numbers: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Sort a model's trained parameters by what they are asked to multiply.
+
+    Args:
+        model: the model.
+        asked: by tensor name, its companions.
+        numbers: the optimizer's numbers for a tensor without companions: ``lr``, and any others.
+
+    Returns:
+        Groups as torch.optim takes them, each with all ``numbers``, multiplied; in the order of the model.
+
+    Raises:
+        ResolveError: a number is no number, or the model has no trained parameter.
+
+    >>> groups = param_groups(nn.Linear(2, 2), {"weight": {"lr": 0.5}}, {"lr": 0.1})
+    >>> [(len(group["params"]), group["lr"]) for group in groups]
+    [(1, 0.05), (1, 0.1)]
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ResolveError(f"{name} must be a number, got {value!r}. Give what is none to the optimizer itself.")
+    _warn_of_missing(asked, numbers)
+    seen = survey(model)
+    groups: dict[tuple[float, ...], dict[int, Tensor]] = {}
+    for slot in (*seen.slots, *seen.raw):
+        factors = asked.get(slot.name) or asked.get(slot.part_of or "") or {}
+        multiplied = tuple(value * factors.get(name, 1.0) for name, value in numbers.items())
+        held = (t for t in seen.places[slot.name].parameter if isinstance(t, nn.Parameter) and t.requires_grad)
+        groups.setdefault(multiplied, {}).update({id(tensor): tensor for tensor in held})
+    if not any(groups.values()):
+        raise ResolveError("the model has no trained parameter. Set requires_grad on what is to learn, then ask again.")
+    return [
+        {"params": list(tensors.values()), **dict(zip(numbers, multiplied, strict=True))}
+        for multiplied, tensors in groups.items()
+        if tensors
+    ]
+
+
+def _warn_of_missing(asked: Asked, numbers: Mapping[str, float]) -> None:
+    """A multiplier of a number that is not given is lost."""
+    lost = {name for factors in asked.values() for name, value in factors.items() if name in OPTIMIZER and value != 1}
+    if missing := sorted(lost - numbers.keys()):
+        warn(f"the recipe multiplies {', '.join(missing)} too: give param_groups(…, {missing[0]}=…).")

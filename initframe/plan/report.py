@@ -1,0 +1,182 @@
+"""What happened: data first, a table second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from initframe.errors import ResolveError, closest
+from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of the values a tensor holds."""
+
+    mean: float
+    std: float
+
+
+class Measured(NamedTuple):
+    """A tensor as it was found: its moments, and the digest of its bits."""
+
+    moments: Moments
+    digest: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened to one tensor.
+
+    Attributes:
+        assignment: what was to happen.
+        before: what was measured before, or ``None`` where nobody asked.
+        after: what was measured after, likewise; or there were no numbers to see, in this process or at all.
+    """
+
+    assignment: Assignment
+    before: Measured | None = None
+    after: Measured | None = None
+
+    @property
+    def name(self) -> str:
+        """The tensor's canonical name."""
+        return self.assignment.slot.name
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the new bits as 16 hex digits, if it was measured: equal digests, equal tensors."""
+        return f"{self.after.digest:016x}" if self.after else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`initframe.apply` did.
+
+    Attributes:
+        plan: what was applied.
+        seed: with which seed; ``None`` where torch's generator went on from where it was.
+        generator: ``"stream"`` or ``"torch"``.
+        results: one per tensor that was written or kept, in the plan's order.
+        stale: averaged copies inside the model (EMA) that still hold weights from before.
+        forgotten: of how many parameters the optimizer forgot its state; ``None`` where none was given.
+        model: the model that was written to; no part of the report's equality.
+    """
+
+    plan: Plan
+    seed: int | None
+    generator: str
+    results: tuple[Result, ...]
+    stale: tuple[str, ...] = ()
+    forgotten: int | None = None
+    model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+
+    def param_groups(self, lr: float, **numbers: float) -> list[dict[str, Any]]:
+        """The model's trained parameters as an optimizer takes them, each with the learning rate that the recipe asks.
+
+        Args:
+            lr: of tensors without companions.
+            **numbers: further numbers of the optimizer, multiplied likewise where the recipe asks (``weight_decay``,
+                ``eps``).
+
+        Returns:
+            Groups for torch.optim.
+
+        Raises:
+            ResolveError: a number is none, or the model has no trained parameter.
+
+        >>> from initframe import reinit
+        >>> rules = {"weight": {"init": "zeros", "companions": {"lr": "1 / fan_in"}}}
+        >>> report = reinit(nn.Linear(4, 2), {"rules": rules, "companions": "heeded"}, seed=0)
+        >>> [group["lr"] for group in report.param_groups(lr=0.1, weight_decay=0.01)]
+        [0.025, 0.1]
+        """
+        if self.model is None:
+            raise ResolveError("this report has no model. Build the groups from the one that apply returned.")
+        return param_groups.param_groups(self.model, self.plan.companions, {"lr": lr, **numbers})
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of one tensor, by its canonical name.
+
+        Raises:
+            ResolveError: there is none; the message has the closest names.
+        """
+        if name not in self._by_name:
+            raise ResolveError(f"the report has no tensor {name!r}. {closest(name, self._by_name)}")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Result]:
+        return {result.name: result for result in self.results}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "model": self.plan.title,
+            "seed": self.seed,
+            "generator": self.generator,
+            "stale": list(self.stale),
+            "forgotten": self.forgotten,
+            "results": [
+                {
+                    "name": r.name,
+                    "rule": r.assignment.rule.name,
+                    "before": r.before and r.before.moments._asdict(),
+                    "after": r.after and r.after.moments._asdict(),
+                    "digest": r.digest,
+                }
+                for r in self.results
+            ],
+        }
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self, width: int = WIDTH) -> str:
+        """The report as text: a table, then what is untouched, shadowed or skipped.
+
+        Args:
+            width: columns to use at most.
+        """
+        elements = sum(r.assignment.slot.numel for r in self.results)
+        head = (
+            f"{self.plan.title} × {self.plan.recipe.name}, seed {self.seed}: "
+            f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
+        )
+        # Where memory is new nothing was before; then the plan's promise stands beside what came of it.
+        from_plan = not any(result.before for result in self.results)
+        measured = any(result.after for result in self.results)
+        rows = [_row(result, from_plan, measured) for result in self.results]
+        change = "planned → measured" if from_plan else "before → after"
+        numbers = (f"mean\n{change}", f"std\n{change}") if measured else ("mean ± std",)
+        columns = ("tensor", "shape", "rule", "fill", *numbers)
+        after = [wrapped(line, width) for line in self._aftermath()]
+        return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *after])
+
+    def _aftermath(self) -> Iterator[str]:
+        """Lines about what the write left behind elsewhere."""
+        if self.forgotten is not None:
+            state = f"forgot its state of {counted(self.forgotten, 'parameter')}" if self.forgotten else "had no state"
+            yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
+        yield from (f"Stale: {name} is an averaged copy; it still holds weights from before." for name in self.stale)
+
+
+def _row(result: Result, from_plan: bool, measured: bool) -> tuple[str, ...]:
+    a = result.assignment
+    cells = (a.slot.name, shape(a.slot), a.rule.name, str(a.fill))
+    if not result.after:  # of measured ones, what has no numbers, or none in this process
+        return (*cells, *(("—", "—") if measured else (moments(a.fill),)))
+    old = Moments(a.fill.mean, a.fill.std) if from_plan else result.before and result.before.moments
+    known = old is not None and not math.isnan(old.std)
+    mean, std = (_tiny(old.mean), f"{old.std:.3g}") if old and known else ("—", "—")
+    new = result.after.moments
+    return (*cells, f"{mean} → {_tiny(new.mean)}", f"{std} → {new.std:.3g}")
+
+
+def _tiny(mean: float) -> str:
+    """A mean beside its std needs one digit."""
+    return f"{mean:.1g}" if abs(mean) < 0.1 else f"{mean:.3g}"

@@ -1,0 +1,214 @@
+"""Models by name: every library's names, plain data only, and trained values that are asked for."""
+
+from __future__ import annotations
+
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from initframe import models
+from initframe.errors import SourceError
+from initframe.models import build
+
+
+def spec(name: str = "squeezenet1_1", source: str = "torchvision", **more: object) -> dict[str, object]:
+    return {"source": source, "name": name, **more}
+
+
+def refused(given: dict[str, object]) -> str:
+    with pytest.raises(SourceError) as caught:
+        build(given)
+    return str(caught.value)
+
+
+def test_torchvision():
+    model = build(spec(arguments={"num_classes": 7}))
+    assert type(model).__name__ == "SqueezeNet"
+    assert model.classifier[1].out_channels == 7
+
+
+def test_a_detector_fetches_no_backbone(monkeypatch):
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", None)
+    assert build(spec("ssdlite320_mobilenet_v3_large"))
+
+
+def test_weights_pass_through_to_torchvision(monkeypatch):
+    asked = []
+    trained = build(spec()).state_dict()
+
+    def fetch(url, **options):
+        asked.append(url)
+        return trained
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    model = build(spec(weights="DEFAULT"))
+    assert len(asked) == 1
+    assert "squeezenet1_1" in asked[0]
+    assert all(torch.equal(value, trained[name]) for name, value in model.state_dict().items())
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch):
+    def fetch(url, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    message = refused(spec(weights="DEFAULT"))
+    assert "no network" in message
+    assert "model.checkpoint=FILE" in message
+
+
+def test_a_checkpoint_takes_the_place_of_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", None)
+    trained = build(spec())
+    save_file(trained.state_dict(), tmp_path / "trained.safetensors")
+    model = build(spec(weights="DEFAULT", checkpoint=str(tmp_path / "trained.safetensors")))
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_checkpoint_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trained = build(spec())
+    save_file(trained.state_dict(), tmp_path / "trained.safetensors")
+    model = build(spec(checkpoint="~/trained.safetensors"))
+    assert torch.equal(model.features[0].weight, trained.features[0].weight)
+    assert "~nobody_here/x.pt does not exist" in refused(spec(checkpoint="~nobody_here/x.pt"))
+
+
+def test_timm():
+    pytest.importorskip("timm")
+    model = build(spec("vit_tiny_patch16_224", "timm", arguments={"depth": 1, "num_classes": 3}))
+    assert model.head.out_features == 3
+    assert len(model.blocks) == 1
+
+
+@pytest.mark.parametrize("name", ["pretrained", "checkpoint_path", "pretrained_cfg"])
+def test_timm_loads_nothing_by_itself(name):
+    pytest.importorskip("timm")
+    message = refused(spec("vit_tiny_patch16_224", "timm", arguments={name: "file.pth"}))
+    assert f"model.arguments.{name} is refused" in message
+
+
+TINY = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("gpt2", "GPT2Model"), ("GPT2LMHeadModel", "GPT2LMHeadModel"), ("funnel", "FunnelModel")]
+)
+def test_transformers_from_a_config(name, made, monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setattr("socket.socket.connect", None)  # no download
+    small = (
+        TINY if "gpt2" in name.lower() else {"block_sizes": [1], "d_model": 8, "n_head": 2, "d_head": 4, "d_inner": 8}
+    )
+    model = build(spec(name, "transformers", arguments=small))
+    assert type(model).__name__ == made
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
+
+
+MISSPELT = {
+    "bert": ({"num_hiden_layers": 1}, "BertConfig has no num_hiden_layers. Closest: num_hidden_layers"),
+    "gpt2": ({"layer": 1}, "GPT2Config has no layer. Closest: "),
+    "clip": ({"num_hidden_layers": 1}, "text_config.num_hidden_layers"),
+    "CLIPModel": (
+        {"text_config": {"num_hiden_layers": 1}},
+        "model.arguments.text_config.num_hiden_layers: CLIPTextConfig has no num_hiden_layers. Closest: num_hidden",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_transformers_takes_no_argument_without_a_use(name):
+    pytest.importorskip("transformers")
+    arguments, message = MISSPELT[name]
+    assert message in refused(spec(name, "transformers", arguments=arguments))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gpt2", {**TINY, "num_labels": 3, "dtype": "float32", "attn_implementation": "eager"}),
+        ("gpt2", {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}),  # attribute_map
+        (
+            "llama",
+            {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 8, "rope_theta": 1e4},
+        ),  # an old name
+    ],
+)
+def test_arguments_of_a_config_have_several_names(name, arguments):
+    pytest.importorskip("transformers")
+    with torch.device("meta"):
+        assert build(spec(name, "transformers", arguments=arguments))
+
+
+def test_a_model_larger_than_the_machine():
+    pytest.importorskip("transformers")
+    message = refused(spec("llama", "transformers", arguments={"hidden_size": 1 << 16, "intermediate_size": 1 << 18}))
+    assert "GiB" in message
+    assert "model.arguments" in message
+
+
+def test_a_trained_net_for_digits():
+    pytest.importorskip("digit_recognizer")
+    trained, other = build(spec("digits_cnn", "digits", weights="DEFAULT")), build(spec("digits_cnn", "digits"))
+    assert sum(p.numel() for p in trained.parameters()) == 390_410
+    assert not torch.equal(trained.fc_layers[2].weight, other.fc_layers[2].weight)
+
+
+def test_a_model_of_a_plugin(monkeypatch):
+    monkeypatch.setattr(models, "_OWN", {})
+    models.model("mine")(lambda width=2: nn.Linear(width, 1))
+    assert build(spec("mine", "plugin", arguments={"width": 5})).in_features == 5
+    assert "Closest: mine" in refused(spec("mien", "plugin"))
+
+
+@pytest.mark.parametrize("made", [None, 3, nn.Linear], ids=str)
+def test_a_plugin_that_builds_no_model(monkeypatch, made):
+    monkeypatch.setattr(models, "_OWN", {})
+    models.model("none")(lambda: made)
+    message = refused(spec("none", "plugin"))
+    assert f"none gives {made!r}, no torch.nn.Module" in message
+
+
+@pytest.mark.parametrize("source", ["timm", "transformers", "digits"])
+def test_a_package_that_is_not_installed(monkeypatch, source):
+    def missing(name, *rest):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    name = "digits_cnn" if source == "digits" else "anything"
+    assert f"pip install 'initframe[{source}]'" in refused(spec(name, source))
+
+
+REFUSED = {
+    "an unknown name": (spec("alexnett"), ["torchvision has no model 'alexnett'", "Closest: alexnet"]),
+    "no name": (spec("???"), ["model.name is missing"]),
+    "a number for a name": (spec(3), ["model.name is missing"]),
+    "an unknown source": (spec(source="torchvison"), ["unknown model.source", "Closest: torchvision"]),
+    "a source that is a list": (spec(source=["torchvision"]), ["unknown model.source"]),
+    "an unknown key": (spec(weihgts=None), ["unknown key model.weihgts", "Closest: weights"]),
+    "unknown weights": (spec(weights="BEST"), ["no weights 'BEST'", "Options: DEFAULT, IMAGENET1K_V1"]),
+    "an unknown argument": (spec(arguments={"clases": 3}), ["clases", "model.arguments"]),
+    "a list of arguments": (spec(arguments=[3]), ["model.arguments is a mapping"]),
+    "a number for a file": (spec(checkpoint=3), ["model.checkpoint is the path of a file"]),
+    "no file": (spec(checkpoint=""), ["model.checkpoint is the path of a file", "write null"]),
+    "a target": (spec(_target_="os.system"), ["model._target_ is refused"]),
+    "a target deep inside": (spec(arguments={"a": [{"_target_": "os.system"}]}), ["model.arguments.a[0]._target_"]),
+    "an interpolation": (spec("${oc.env:HOME}"), ["reads nothing from outside"]),
+    "a resolver deep inside": (spec(arguments={"a": ["${seed}"]}), ["model.arguments.a[0]", "reads nothing"]),
+    "weights of a plugin": (spec("mine", "plugin", weights="DEFAULT"), ["model.checkpoint=FILE"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case, monkeypatch):
+    given, parts = REFUSED[case]
+    message = refused(given)
+    for part in parts:
+        assert part in message
+
+
+def test_all_problems_at_once():
+    assert "4 problems" in refused({"source": "x", "nam": "y", "arguments": 3})
