@@ -122,7 +122,7 @@ def parse_recipe(
         data, name = _read(source)
         check_size(data)
     except RecipeError as error:
-        return Recipe(), error.problems
+        return Recipe(), tuple(map(str, error.problems))
     except ValueError as error:
         return Recipe(), (f"recipe: {error}. Fix: write fewer rules; use patterns.",)
     return _parse(data, name)
