@@ -20,7 +20,7 @@ OPTIMIZER = ("lr", "weight_decay", "eps")
 Asked = Mapping[str, Mapping[str, float]]
 
 
-_HOME = str(Path(__file__).parent) + os.sep
+_HOME = str(Path(__file__).parents[1]) + os.sep
 
 
 class CompanionWarning(UserWarning):

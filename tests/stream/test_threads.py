@@ -10,7 +10,7 @@ from threading import get_ident
 import pytest
 import torch
 
-from initframe.stream import schedule
+from initframe.stream import threads as module
 from initframe.stream.threads import BATCH, Task, spread
 
 
@@ -68,7 +68,7 @@ def test_where_there_are_no_more_threads_the_calling_one_does_it_all(threads, mo
     def refused(*_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(schedule, "start_new_thread", refused)
+    monkeypatch.setattr(module, "start_new_thread", refused)
     ran = []
     assert sum(spread(Task(lambda k=k: ran.append((k, get_ident())) or 1, BATCH) for k in range(50))) == 50
     assert sorted(ran) == [(k, get_ident()) for k in range(50)]
@@ -79,13 +79,13 @@ def gate(monkeypatch):
     """A gate for other threads than the calling one; it opens when they are told to end."""
     opened = threading.Event()
 
-    class Crew(schedule.Crew):
+    class Crew(module.Crew):
         def dismiss(self):
             self.dismissed = True
             opened.set()
             super().dismiss()
 
-    monkeypatch.setattr(schedule, "Crew", Crew)
+    monkeypatch.setattr(module, "Crew", Crew)
     return opened
 
 
@@ -155,8 +155,8 @@ def test_no_task_runs_after_an_interrupt_when_a_thread_has_just_begun(threads, m
         ran.append(1)
         return 1
 
-    start = schedule.start_new_thread
-    monkeypatch.setattr(schedule, "start_new_thread", interrupted)
+    start = module.start_new_thread
+    monkeypatch.setattr(module, "start_new_thread", interrupted)
     if threads > 1:
         with pytest.raises(KeyboardInterrupt):
             sum(spread(Task(run, BATCH) for _ in range(50)))
@@ -210,7 +210,7 @@ def test_an_interrupt_while_the_reader_stops_has_to_wait(threads):
 
 
 def test_a_thread_that_waits_for_more_holds_no_memory():
-    crew, memory = schedule.Crew(1), Memory()
+    crew, memory = module.Crew(1), Memory()
     alive = weakref.ref(memory)
     crew.hand_over([Task(lambda memory=memory: 1, 1)])
     del memory
@@ -235,4 +235,4 @@ def test_memory_is_held_no_longer_than_its_task(threads, gate):
     most = []
     assert sum(spread(tasks())) == 1000
     # Those that wait, one in every thread, the last that this one ran, and the next.
-    assert max(most) <= schedule.AHEAD * threads + threads + 2
+    assert max(most) <= module.AHEAD * threads + threads + 2
