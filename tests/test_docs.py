@@ -40,7 +40,7 @@ ELSEWHERE = (
     ".venv/bin/",  # .ci/run
     'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
     "python benchmarks/",  # their numbers mean nothing on a busy machine
-    "torchrun",  # tests/distributed and tests/cli/test_distributed.py
+    "torchrun",  # tests/distributed and tests/cli/test_torchrun.py
 )
 
 
