@@ -26,7 +26,9 @@ from initframe.initializers.table import parameters
 from initframe.recipe.presets import presets
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+SLOW = ("docs/recipes.md",)  # it trains
+PAGES = ["README.md", "CONTRIBUTING.md", "tests/README.md"]
+PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 COMMANDS = {
     "python scripts/reinit.py": reinit.main,
@@ -122,7 +124,7 @@ def away(monkeypatch, table):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PAGES])
 def test_every_block_of_a_page_runs(page, away, monkeypatch):
     for block in blocks(page):
         if block.language == "yaml":
