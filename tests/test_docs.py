@@ -27,7 +27,7 @@ from initframe.recipe.presets import presets
 
 ROOT = Path(__file__).parents[1]
 SLOW = ("docs/recipes.md",)  # it trains
-PAGES = ["README.md", "CONTRIBUTING.md", "tests/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "tests/README.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 COMMANDS = {
