@@ -1,16 +1,21 @@
-"""What all tests share: golden files, a table of initializers of one's own, hypothesis without deadlines."""
+"""What all tests share: golden files, a table of initializers of one's own, profiles of hypothesis."""
 
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from initframe.initializers import table as initializer_table
 
 GOLDEN = Path(__file__).parent / "golden"
 
-settings.register_profile("initframe", deadline=None, derandomize=True)
-settings.load_profile("initframe")
+# Nothing is timed: the machine may be busy.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", UNTIMED, derandomize=True)
+settings.register_profile("desk", UNTIMED)
+settings.register_profile("explore", UNTIMED, max_examples=2000)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
 def pytest_addoption(parser):

@@ -26,7 +26,9 @@ from initframe.initializers.table import parameters
 from initframe.recipe.presets import presets
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+SLOW = ("docs/recipes.md",)  # it trains
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "tests/README.md"]
+PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 COMMANDS = {
     "python scripts/reinit.py": reinit.main,
@@ -40,7 +42,7 @@ ELSEWHERE = (
     ".venv/bin/",  # .ci/run
     'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
     "python benchmarks/",  # their numbers mean nothing on a busy machine
-    "torchrun",  # tests/distributed and tests/cli/test_distributed.py
+    "torchrun",  # tests/distributed and tests/cli/test_torchrun.py
 )
 
 
@@ -122,7 +124,7 @@ def away(monkeypatch, table):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PAGES])
 def test_every_block_of_a_page_runs(page, away, monkeypatch):
     for block in blocks(page):
         if block.language == "yaml":
@@ -155,8 +157,8 @@ def test_the_readme_shows_the_preset_that_it_names():
 
 HEAD = """# Initializers
 
-What a recipe can write after `init:`, with its arguments. Those without a default must be given. (This page is made
-from the code: `pytest tests/test_docs.py --overwrite`.)
+The names that a recipe can write after `init:`, with their arguments. Arguments without a default are required. This
+page is made from the code: `pytest tests/test_docs.py --overwrite`.
 
 | name | arguments | what it gives | when | source |
 |---|---|---|---|---|
@@ -204,11 +206,11 @@ def test_the_page_of_initializers_is_what_the_code_says(request):
 
 PRESETS = """# Presets
 
-The recipes that come with initframe, by the names that `init=` and `load_recipe` take; each is a page of YAML in
-`conf/init`, to be read and changed. *Proven* ones are compared with their library's own constructor, tensor by tensor,
-in `tests/presets`. (This page is made from the files' own comments: `pytest tests/test_docs.py --overwrite`.)
+The recipes that come with initframe. `init=` and `load_recipe` take their names. Each is a YAML file in `conf/init`.
+`tests/presets` compares the *proven* ones with their library's own constructor, tensor by tensor. This page is made
+from the files' comments: `pytest tests/test_docs.py --overwrite`.
 
-| name | what it is | rests on |
+| name | what it is | source |
 |---|---|---|
 """
 
@@ -218,7 +220,7 @@ def page_of_presets() -> str:
 
 
 def told(path: Path) -> tuple[str, str]:
-    """A preset's comment up to where it says what it rests on, and that."""
+    """A preset's comment up to where it names its source, and the source."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = " ".join(line[2:] for line in itertools.takewhile(lambda line: line.startswith("# "), lines))
     text, rest = re.fullmatch(r"(.*?)((?:Proven against|From source only).*)?", comment).groups()

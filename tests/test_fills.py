@@ -296,6 +296,7 @@ print(digest(fill_(torch.empty(40_001), steps, name="b")))
 """
 
 
+@pytest.mark.slow
 def test_laws_of_torchs_functions_do_not_know_the_processor():
     """torch has code for several kinds of it, whose float32 functions differ in their last bit."""
     digests = {}

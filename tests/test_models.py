@@ -6,6 +6,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import save_file
 from torch import nn
 
@@ -18,10 +19,10 @@ def spec(name: str = "squeezenet1_1", source: str = "torchvision", **more: objec
     return {"source": source, "name": name, **more}
 
 
-def refused(given: dict[str, object]) -> str:
-    with pytest.raises(SourceError) as caught:
-        build(given)
-    return str(caught.value)
+def problem(given: dict[str, object]) -> str:
+    """The one problem of a model that cannot be built."""
+    [only] = refused(build, given, kind=SourceError)
+    return str(only)
 
 
 def test_torchvision():
@@ -55,9 +56,9 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
-    message = refused(spec(weights="DEFAULT"))
-    assert "no network" in message
-    assert "model.checkpoint=FILE" in message
+    text = problem(spec(weights="DEFAULT"))
+    assert "no network" in text
+    assert "model.checkpoint=FILE" in text
 
 
 def test_a_checkpoint_takes_the_place_of_weights(tmp_path, monkeypatch):
@@ -74,7 +75,7 @@ def test_a_checkpoint_at_home(tmp_path, monkeypatch):
     save_file(trained.state_dict(), tmp_path / "trained.safetensors")
     model = build(spec(checkpoint="~/trained.safetensors"))
     assert torch.equal(model.features[0].weight, trained.features[0].weight)
-    assert "~nobody_here/x.pt does not exist" in refused(spec(checkpoint="~nobody_here/x.pt"))
+    assert "~nobody_here/x.pt" in problem(spec(checkpoint="~nobody_here/x.pt"))
 
 
 def test_timm():
@@ -87,8 +88,7 @@ def test_timm():
 @pytest.mark.parametrize("name", ["pretrained", "checkpoint_path", "pretrained_cfg"])
 def test_timm_loads_nothing_by_itself(name):
     pytest.importorskip("timm")
-    message = refused(spec("vit_tiny_patch16_224", "timm", arguments={name: "file.pth"}))
-    assert f"model.arguments.{name} is refused" in message
+    assert f"model.arguments.{name}" in problem(spec("vit_tiny_patch16_224", "timm", arguments={name: "file.pth"}))
 
 
 TINY = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 4}
@@ -109,12 +109,12 @@ def test_transformers_from_a_config(name, made, monkeypatch):
 
 
 MISSPELT = {
-    "bert": ({"num_hiden_layers": 1}, "BertConfig has no num_hiden_layers. Closest: num_hidden_layers"),
-    "gpt2": ({"layer": 1}, "GPT2Config has no layer. Closest: "),
-    "clip": ({"num_hidden_layers": 1}, "text_config.num_hidden_layers"),
+    "bert": ({"num_hiden_layers": 1}, ["BertConfig", "num_hiden_layers", "num_hidden_layers"]),
+    "gpt2": ({"layer": 1}, ["GPT2Config", "layer"]),
+    "clip": ({"num_hidden_layers": 1}, ["text_config.num_hidden_layers"]),
     "CLIPModel": (
         {"text_config": {"num_hiden_layers": 1}},
-        "model.arguments.text_config.num_hiden_layers: CLIPTextConfig has no num_hiden_layers. Closest: num_hidden",
+        ["model.arguments.text_config.num_hiden_layers", "CLIPTextConfig", "num_hidden_layers"],
     ),
 }
 
@@ -122,8 +122,9 @@ MISSPELT = {
 @pytest.mark.parametrize("name", MISSPELT)
 def test_transformers_takes_no_argument_without_a_use(name):
     pytest.importorskip("transformers")
-    arguments, message = MISSPELT[name]
-    assert message in refused(spec(name, "transformers", arguments=arguments))
+    arguments, parts = MISSPELT[name]
+    text = problem(spec(name, "transformers", arguments=arguments))
+    assert all(part in text for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +146,9 @@ def test_arguments_of_a_config_have_several_names(name, arguments):
 
 def test_a_model_larger_than_the_machine():
     pytest.importorskip("transformers")
-    message = refused(spec("llama", "transformers", arguments={"hidden_size": 1 << 16, "intermediate_size": 1 << 18}))
-    assert "GiB" in message
-    assert "model.arguments" in message
+    text = problem(spec("llama", "transformers", arguments={"hidden_size": 1 << 16, "intermediate_size": 1 << 18}))
+    assert "GiB" in text
+    assert "model.arguments" in text
 
 
 def test_a_trained_net_for_digits():
@@ -161,15 +162,14 @@ def test_a_model_of_a_plugin(monkeypatch):
     monkeypatch.setattr(models, "_OWN", {})
     models.model("mine")(lambda width=2: nn.Linear(width, 1))
     assert build(spec("mine", "plugin", arguments={"width": 5})).in_features == 5
-    assert "Closest: mine" in refused(spec("mien", "plugin"))
+    assert "mine" in problem(spec("mien", "plugin"))
 
 
 @pytest.mark.parametrize("made", [None, 3, nn.Linear], ids=str)
 def test_a_plugin_that_builds_no_model(monkeypatch, made):
     monkeypatch.setattr(models, "_OWN", {})
     models.model("none")(lambda: made)
-    message = refused(spec("none", "plugin"))
-    assert f"none gives {made!r}, no torch.nn.Module" in message
+    assert repr(made) in problem(spec("none", "plugin"))
 
 
 @pytest.mark.parametrize("source", ["timm", "transformers", "digits"])
@@ -179,36 +179,38 @@ def test_a_package_that_is_not_installed(monkeypatch, source):
 
     monkeypatch.setattr("importlib.import_module", missing)
     name = "digits_cnn" if source == "digits" else "anything"
-    assert f"pip install 'initframe[{source}]'" in refused(spec(name, source))
+    assert f"pip install 'initframe[{source}]'" in problem(spec(name, source))
 
 
 REFUSED = {
-    "an unknown name": (spec("alexnett"), ["torchvision has no model 'alexnett'", "Closest: alexnet"]),
-    "no name": (spec("???"), ["model.name is missing"]),
-    "a number for a name": (spec(3), ["model.name is missing"]),
-    "an unknown source": (spec(source="torchvison"), ["unknown model.source", "Closest: torchvision"]),
-    "a source that is a list": (spec(source=["torchvision"]), ["unknown model.source"]),
-    "an unknown key": (spec(weihgts=None), ["unknown key model.weihgts", "Closest: weights"]),
-    "unknown weights": (spec(weights="BEST"), ["no weights 'BEST'", "Options: DEFAULT, IMAGENET1K_V1"]),
+    "an unknown name": (spec("alexnett"), ["'alexnett'", "alexnet,"]),
+    "no name": (spec("???"), ["model.name"]),
+    "a number for a name": (spec(3), ["model.name"]),
+    "an unknown source": (spec(source="torchvison"), ["model.source", "torchvision"]),
+    "a source that is a list": (spec(source=["torchvision"]), ["model.source"]),
+    "an unknown key": (spec(weihgts=None), ["model.weihgts", "weights"]),
+    "unknown weights": (spec(weights="BEST"), ["'BEST'", "DEFAULT", "IMAGENET1K_V1"]),
     "an unknown argument": (spec(arguments={"clases": 3}), ["clases", "model.arguments"]),
-    "a list of arguments": (spec(arguments=[3]), ["model.arguments is a mapping"]),
-    "a number for a file": (spec(checkpoint=3), ["model.checkpoint is the path of a file"]),
-    "no file": (spec(checkpoint=""), ["model.checkpoint is the path of a file", "write null"]),
-    "a target": (spec(_target_="os.system"), ["model._target_ is refused"]),
+    "a list of arguments": (spec(arguments=[3]), ["model.arguments"]),
+    "a number for a file": (spec(checkpoint=3), ["model.checkpoint"]),
+    "no file": (spec(checkpoint=""), ["model.checkpoint", "null"]),
+    "a target": (spec(_target_="os.system"), ["model._target_"]),
     "a target deep inside": (spec(arguments={"a": [{"_target_": "os.system"}]}), ["model.arguments.a[0]._target_"]),
-    "an interpolation": (spec("${oc.env:HOME}"), ["reads nothing from outside"]),
-    "a resolver deep inside": (spec(arguments={"a": ["${seed}"]}), ["model.arguments.a[0]", "reads nothing"]),
+    "an interpolation": (spec("${oc.env:HOME}"), ["model.name"]),
+    "a resolver deep inside": (spec(arguments={"a": ["${seed}"]}), ["model.arguments.a[0]"]),
     "weights of a plugin": (spec("mine", "plugin", weights="DEFAULT"), ["model.checkpoint=FILE"]),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused(case, monkeypatch):
+def test_refused(case):
     given, parts = REFUSED[case]
-    message = refused(given)
-    for part in parts:
-        assert part in message
+    text = problem(given)
+    assert all(part in text for part in parts)
 
 
 def test_all_problems_at_once():
-    assert "4 problems" in refused({"source": "x", "nam": "y", "arguments": 3})
+    texts = [str(one) for one in refused(build, {"source": "x", "nam": "y", "arguments": 3}, kind=SourceError)]
+    assert len(texts) == 4
+    for key in ("model.nam", "model.source", "model.name", "model.arguments"):
+        assert any(key in text for text in texts)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from nets import Net, bits, changed, rules, same_bits
+from refusals import refused
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -15,37 +16,38 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
 import initframe
-from initframe.errors import InitframeError, ResolveError
+from initframe.errors import ResolveError
 
 XAVIER = rules({"weights": {"match": "*.weight", "where": "ndim > 1", "init": "xavier_uniform"}})
 
 
-def refused(recipe, model, kind=ResolveError):
-    """The message of what is refused; nothing is written."""
+def unwritten(recipe, model):
+    """The texts of the problems for which a model is refused; nothing is written."""
     before = bits(model)
-    with pytest.raises(kind) as caught:
-        initframe.reinit(model, recipe, seed=0)
+    problems = refused(initframe.reinit, model, recipe, seed=0)
     assert changed(model, before) == set()
-    return str(caught.value)
+    return [str(problem) for problem in problems]
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_the_closest_names():
-    text = refused(rules({"feature.*.weight": "zeros"}), nn.ModuleDict({"features": nn.Linear(2, 2)}))
-    assert "rule 'feature.*.weight' matches no tensor of ModuleDict. Closest names: features.weight" in text
+    [text] = unwritten(rules({"feature.*.weight": "zeros"}), nn.ModuleDict({"features": nn.Linear(2, 2)}))
+    assert "feature.*.weight" in text
+    assert "features.weight" in text
 
 
 def test_so_is_an_exclude_that_takes_nothing_away():
-    text = refused(rules(w={"match": "*.weight", "exclude": "fc3.*", "init": "ones"}), Net())
-    assert "exclude fc3.* takes nothing away. Closest names: fc" in text
+    [text] = unwritten(rules(w={"match": "*.weight", "exclude": "fc3.*", "init": "ones"}), Net())
+    assert "fc3.*" in text
+    assert "fc1." in text
 
 
 def test_what_no_rule_matches_is_listed():
     report = initframe.reinit(Net(), rules({"fc1.*": "zeros"}))
     assert report.plan.untouched == ("fc2.weight", "fc2.bias")
-    assert "Untouched (2): fc2.weight, fc2.bias" in str(report)
+    assert "fc2.weight, fc2.bias" in str(report)
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +105,18 @@ def test_a_state_dict_is_the_model():
 
 
 def test_what_cannot_be_written_is_found_before_the_first_write():
-    text = refused(rules({"*": "xavier_uniform"}), Net())
-    assert "rule '*' on fc1.bias [128], fc2.bias [10]: fan in and fan out need a tensor of 2 or more dimensions" in text
-    assert "where: ndim > 1" in text
+    [text] = unwritten(rules({"*": "xavier_uniform"}), Net())
+    for needed in ("rule '*'", "fc1.bias", "fc2.bias", "where: ndim > 1"):
+        assert needed in text
 
 
 def test_frozen_tensors_are_initialized_and_marked():
     model = Net().requires_grad_(False)
     report = initframe.reinit(model, rules({"*.bias": "ones"}))
     assert (model.fc1.bias == 1).all()
-    assert "Frozen (2): fc1.bias, fc2.bias" in str(report)
-    assert "frozen parameter" in report.plan.explain("fc1.bias")
+    assert [a.slot.requires_grad for a in report.plan.assignments] == [False, False]
+    for text in (str(report), report.plan.explain("fc1.bias")):
+        assert "frozen" in text.lower()
 
 
 # --- computed tensors ------------------------------------------------------------------------------------------------
@@ -139,9 +142,10 @@ def test_a_weight_norm_takes_the_fill(normed):
 def test_a_spectral_norm_takes_the_direction_and_the_plan_says_so(normed):
     layer = normed(nn.Linear(6, 4))
     plan = initframe.resolve(rules(weight={"init": "normal", "std": 100}), layer)
-    note = "spectral_norm divides by the largest singular value: the scale of what is filled is discarded"
-    assert f"Note: {note}" in plan.explain("weight")
-    assert f"Note: weight: {note}" in " ".join(str(plan).split())
+    [note] = plan["weight"].slot.notes
+    assert "spectral_norm" in note
+    for text in (plan.explain("weight"), str(plan)):
+        assert note in " ".join(text.split())
     initframe.apply(plan, seed=0)
     layer(torch.zeros(1, 6))
     assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, abs=0.05)
@@ -165,18 +169,17 @@ def test_a_tied_tensor_is_written_once_by_any_of_its_names():
 
 
 def test_two_rules_for_one_tied_tensor_must_agree():
-    text = refused(rules({"words.weight": "normal", "head.weight": "zeros"}), tied())
-    assert "it is one tied tensor" in text
-    assert "'words.weight'" in text
-    assert "'head.weight'" in text
+    [text] = unwritten(rules({"words.weight": "normal", "head.weight": "zeros"}), tied())
+    for needed in ("tied", "rule 'words.weight'", "rule 'head.weight'"):
+        assert needed in text
 
 
 def test_tensors_that_share_a_part_of_their_memory_are_refused():
     model, whole = nn.Module(), torch.zeros(6)
     model.left, model.right = nn.Parameter(whole[:4]), nn.Parameter(whole[2:])
-    text = refused(rules({"*": "normal"}), model)
-    assert "left [4]: it shares part of its memory with 'right'" in text
-    assert "right [4]: it shares part of its memory with 'left'" in text
+    texts = unwritten(rules({"*": "normal"}), model)
+    assert len(texts) == 2
+    assert all("left" in text and "right" in text for text in texts)
 
 
 @pytest.mark.parametrize("layer", [nn.Embedding(5, 3, padding_idx=2), nn.EmbeddingBag(5, 3, padding_idx=2)])
@@ -199,7 +202,7 @@ def test_integer_buffers_are_never_filled_but_one_rule_resets_a_batch_norm():
     model(torch.randn(4, 3))
     report = initframe.reinit(model, rules({"*": {"init": "ones", "kind": "any"}}))
     assert model.num_batches_tracked == 1
-    assert "holds int64 numbers" in report.plan.skipped["num_batches_tracked"]
+    assert set(report.plan.skipped) == {"num_batches_tracked"}
     initframe.reinit(model, rules({"*": {"init": "torch_default", "kind": "any"}}))
     assert changed(model, bits(nn.BatchNorm1d(3))) == set()
 
@@ -220,17 +223,17 @@ def test_extra_state_is_no_tensor():
 
 
 @pytest.mark.parametrize(
-    ("layer", "fan", "text"),
+    ("layer", "fan", "told"),
     [
-        (nn.Conv2d(8, 8, 3, groups=8), 9, "fan_out 72, effective 9 (×8)"),
-        (nn.ConvTranspose2d(8, 4, 4, stride=2), 32, "fan_in 64, effective 32 (×2), fan_out 128, effective 64 (×2)"),
+        (nn.Conv2d(8, 8, 3, groups=8), 9, ["fan_out 72", "effective 9"]),
+        (nn.ConvTranspose2d(8, 4, 4, stride=2), 32, ["fan_in 64", "effective 32", "fan_out 128", "effective 64"]),
     ],
 )
-def test_where_the_fans_of_torch_are_not_the_layers_the_plan_says_so(layer, fan, text):
+def test_where_the_fans_of_torch_are_not_the_layers_the_plan_says_so(layer, fan, told):
     mode = "fan_out" if isinstance(layer, nn.Conv2d) else "fan_in"
     rule = {"init": "kaiming_normal", "mode": mode, "nonlinearity": "linear"}
     by_torch = initframe.resolve(rules(weight=rule), layer)
-    assert f"Fans: weight: {text}" in str(by_torch)
+    assert all(count in str(by_torch) for count in told)
     torch.manual_seed(0)
     expected = nn.init.kaiming_normal_(torch.empty_like(layer.weight), mode=mode, nonlinearity="linear").std()
     assert by_torch["weight"].fill.std == pytest.approx(expected.item(), rel=0.1)
@@ -243,7 +246,8 @@ def test_fused_projections_are_split():
     rule = {"init": "xavier_normal", "split": 3}
     plan = initframe.resolve(rules(in_proj_weight=rule), attention)
     assert plan["in_proj_weight"].fill.std == pytest.approx((2 / (12 + 12)) ** 0.5)
-    assert "effective 12 (×3)" in str(plan)
+    assert (plan["in_proj_weight"].slot.fan_out, plan["in_proj_weight"].slot.effective_fan_out) == (36, 12)
+    assert "effective 12" in str(plan)
 
 
 def test_a_transposed_linear_is_read_as_the_layer_reads_it():
@@ -261,8 +265,9 @@ def test_a_transposed_linear_is_read_as_the_layer_reads_it():
 
 def test_absolute_bounds_are_told_by_what_they_leave_of_the_std():
     cut = initframe.resolve(rules(weight={"init": "trunc_normal", "std": 10}), nn.Linear(4, 4))
+    assert cut["weight"].asked_std == 10
     assert cut["weight"].fill.std == pytest.approx(1.15, abs=0.01)
-    assert "Asked: weight: std 10, of which the fill has 1.152 (×0.115)" in str(cut)
+    assert "1.152" in str(cut)
     rule = {"init": "trunc_normal", "std": 0.02, "a": "-2 * std", "b": "2 * std"}
     in_sigmas = initframe.resolve(rules(weight=rule), nn.Linear(4, 4))
     assert in_sigmas["weight"].fill.std == pytest.approx(0.02 * 0.8796, rel=1e-3)
@@ -280,23 +285,25 @@ def test_narrow_and_wide_dtypes_hold_the_values_of_float32(init, dtype):
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
-        (torch.zeros(2, 2, dtype=torch.float8_e4m3fn), "is float8_e4m3fn: numbers this coarse need a scale"),
-        (torch.zeros(2, 2, dtype=torch.complex64), "is complex64, and no law says how"),
-        (torch.zeros(2, 2, dtype=torch.int8), "holds int8 numbers"),
-        (torch.zeros(1, 2).expand(3, 2), "is expanded"),
+        (torch.zeros(2, 2, dtype=torch.float8_e4m3fn), "float8_e4m3fn"),
+        (torch.zeros(2, 2, dtype=torch.complex64), "complex64"),
+        (torch.zeros(2, 2, dtype=torch.int8), "int8"),
+        (torch.zeros(1, 2).expand(3, 2), "expanded"),
     ],
 )
 def test_what_no_law_is_for_is_refused_by_name(tensor, reason):
     model = nn.Module()
     model.weight = nn.Parameter(tensor, requires_grad=False)
-    assert reason in refused(rules(weight="normal"), model)
+    [text] = unwritten(rules(weight="normal"), model)
+    assert reason in text
     assert initframe.resolve(rules(weight="keep"), model)["weight"].slot.blocked
 
 
 def test_inference_tensors_are_refused():
     with torch.inference_mode():
         model = nn.Linear(2, 2)
-    assert "made in inference mode" in refused(rules(weight="normal"), model)
+    [text] = unwritten(rules(weight="normal"), model)
+    assert "inference mode" in text
 
 
 def test_inside_inference_mode_its_tensors_are_filled():
@@ -308,8 +315,8 @@ def test_inside_inference_mode_its_tensors_are_filled():
         initframe.apply(plan, seed=0)
         assert torch.equal(model.weight, bare.weight)
         assert torch.equal(model.bias, bare.bias)
-    with pytest.raises(ResolveError, match="no write outside of it"):
-        initframe.apply(plan, seed=0)
+    for problem in refused(initframe.apply, plan, seed=0):
+        assert "inference mode" in str(problem)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
@@ -317,20 +324,20 @@ def test_a_quantized_state_dict_is_refused():
     import torch.ao.nn.quantized as quantized_nn
 
     state = nn.Sequential(quantized_nn.Conv2d(2, 2, 1)).state_dict()
-    with pytest.raises(ResolveError, match="is quantized: its numbers are codes of a scale"):
-        initframe.reinit(state, rules({"*.weight": "normal"}))
+    [problem] = refused(initframe.reinit, state, rules({"*.weight": "normal"}), kind=ResolveError)
+    assert "quantized" in str(problem)
 
 
 def test_empty_tensors_are_skipped_and_told():
     report = initframe.reinit({"full": torch.zeros(2), "empty": torch.zeros(0, 2)}, rules({"*": "ones"}))
-    assert report.plan.skipped == {"empty": "it has no elements."}
-    assert "Skipped: empty: it has no elements." in str(report)
+    assert set(report.plan.skipped) == {"empty"}
+    assert f"empty: {report.plan.skipped['empty']}" in str(report)
 
 
 def test_lazy_tensors_are_refused_until_their_shapes_are_known():
     model = nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.LazyLinear(2))
-    with pytest.raises(ResolveError, match="is lazy: its shape is not known yet"):
-        initframe.resolve(rules({"*.weight": "normal"}), model)
+    for problem in refused(initframe.resolve, rules({"*.weight": "normal"}), model, kind=ResolveError):
+        assert "lazy" in str(problem)
     model(torch.zeros(1, 4))
     initframe.reinit(model, rules({"*.weight": "ones"}))
     assert (model[0].weight == 1).all()
@@ -370,5 +377,5 @@ def test_averages_that_went_stale_are_named():
 def test_a_recipe_runs_nothing(tmp_path):
     marker = tmp_path / "ran"
     hostile = {"init": {"_target_": "pathlib.Path.touch", "_args_": [str(marker)]}}
-    refused(rules(weight=hostile), nn.Linear(2, 2), InitframeError)
+    assert "_target_" in unwritten(rules(weight=hostile), nn.Linear(2, 2))[0]
     assert not marker.exists()

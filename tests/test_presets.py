@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from refusals import refused
 from torch import nn
 from torchvision import models
 
@@ -104,8 +105,8 @@ def test_zeros_bias_is_about_biases_only(nets):
         found = {a.slot.name for a in initframe.resolve("zeros_bias", nets[title]).assignments}
         vectors = {name for name, tensor in nets[title].named_parameters() if tensor.ndim == 1}
         assert found == {name for name in vectors if "bias" in name.rpartition(".")[2]}
-    with pytest.raises(initframe.ResolveError, match="matches no tensor"):
-        initframe.resolve("zeros_bias", nets["without biases"])
+    [problem] = refused(initframe.resolve, "zeros_bias", nets["without biases"], kind=initframe.ResolveError)
+    assert "rule 'biases'" in str(problem)
 
 
 def test_torch_default_is_what_layers_do_by_themselves(nets):
@@ -171,8 +172,9 @@ def test_head_small_finds_timms_heads(name):
 
 
 def test_head_small_says_when_it_knows_no_head():
-    with pytest.raises(initframe.ResolveError, match="rule 'head'"):
-        initframe.resolve("head_small", nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    [problem] = refused(initframe.resolve, "head_small", net, kind=initframe.ResolveError)
+    assert "rule 'head'" in str(problem)
 
 
 def test_head_small_lies_over_any_other():

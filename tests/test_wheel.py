@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("hatchling")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 APP = """

@@ -304,6 +304,7 @@ def run_big(folder, elements):
     )
 
 
+@pytest.mark.slow
 def test_peak_memory_is_a_chunk(tmp_path):
     done = run_big(tmp_path, 1 << 40)
     assert done.returncode == 0, done.stderr
@@ -311,6 +312,7 @@ def test_peak_memory_is_a_chunk(tmp_path):
     assert int(done.stdout) < 3 * filling.CHUNK
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_file_that_looks_whole(tmp_path):
     assert run_big(tmp_path, 1 << 27).returncode == 9
     assert all(file.name.startswith(".") and file.suffix == ".part" for file in tmp_path.iterdir())

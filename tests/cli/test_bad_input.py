@@ -7,6 +7,8 @@ import pytest
 from initframe.experiments import train
 from tests.cli.conftest import SMALL
 
+pytestmark = pytest.mark.slow
+
 ONE_LINE = {
     # the recipe
     "init.rules.weights.init=xavier_unifrom": ["unknown initializer 'xavier_unifrom'", "Closest: xavier_uniform"],

@@ -33,6 +33,7 @@ def tensors(path: str = "run") -> dict[str, torch.Tensor]:
     return load_file(Path(path, "model.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_readmes_command_in_a_process_of_its_own(tmp_path):
     line = [sys.executable, str(SCRIPTS / "reinit.py"), "model=alexnet", "init=xavier_relu", HERE]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from initframe.cli import torchrun
 from tests.cli.conftest import SMALL
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "initframe.cli.torchrun")
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.distributed import checks, commands, replicas, worlds
 
+pytestmark = pytest.mark.slow
+
 WORLDS = {
     1: [checks.fsdp, checks.materialized_before_sharding],
     2: [

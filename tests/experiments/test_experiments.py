@@ -22,6 +22,8 @@ from initframe.experiments import train
 from initframe.experiments.digits import load_digits
 from initframe.recipe.presets import conf_directory
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = sorted(path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))
 JOBS = {"initframe-reinit": "reinit", "initframe-train": "train"}
 

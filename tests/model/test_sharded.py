@@ -12,6 +12,8 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from initframe.model.survey import survey
 
+pytestmark = pytest.mark.slow
+
 
 def build():
     torch.manual_seed(0)

@@ -9,6 +9,8 @@ import initframe
 from presets.laws import assert_law
 from presets.zoo import BUILDERS, COVERED
 
+pytestmark = pytest.mark.slow
+
 ENOUGH = 500
 """Values that tell a law; smaller tensors are collected over several builds."""
 

@@ -104,6 +104,7 @@ def bits_of_filled(model):
     return bits(materialized(model))
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(cases(layers=LAYERS))
 def test_there_is_a_plan_or_one_error_of_ours(case):

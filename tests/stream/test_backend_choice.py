@@ -118,6 +118,7 @@ def test_a_process_that_may_not_execute_new_memory_is_served_by_torchs_operation
     assert done.stderr.count("llvmlite cannot be used") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_forked_while_a_kernel_is_compiled_can_compile():
     done = run(FORKED_WHILE_COMPILING)

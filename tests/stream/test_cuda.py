@@ -11,6 +11,8 @@ import torch
 
 pytest.importorskip("triton")
 
+pytestmark = pytest.mark.slow
+
 INTERPRETED = """
 import torch
 from initframe.stream import Draw, cuda, eager, key

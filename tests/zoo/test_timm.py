@@ -8,6 +8,8 @@ import pytest
 
 from zoo.soundness import assert_sound, on_meta
 
+pytestmark = pytest.mark.slow
+
 spec = find_spec("timm")
 FAMILIES = sorted(path.stem for path in Path(spec.origin).parent.glob("models/[a-z]*.py")) if spec else []
 HELPERS = {"factory", "features", "fx_features", "helpers", "hub", "layers", "registry"}

@@ -11,6 +11,8 @@ from torchvision.models.regnet import BlockParams
 
 from zoo.soundness import assert_sound, on_meta
 
+pytestmark = pytest.mark.slow
+
 # Constructors that would load weights for a part, or draw slowly, unless told not to.
 ARGUMENTS = {
     "weights_backbone": (None, ("rcnn", "fcos", "ssd", "retinanet", "deeplab", "fcn", "lraspp")),

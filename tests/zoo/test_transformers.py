@@ -14,7 +14,7 @@ from zoo.soundness import assert_sound, on_meta
 spec = find_spec("transformers")
 ROOT = Path(spec.origin).parent / "models" if spec else Path("nowhere")
 FAMILIES = sorted({path.parent.name for path in ROOT.glob("*/modeling_*.py")} - {"auto"})
-pytestmark = pytest.mark.skipif(spec is None, reason="transformers is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(spec is None, reason="transformers is not installed")]
 
 # Numbers without which a default config describes no model.
 NEEDED = {
