@@ -34,7 +34,7 @@ def refused(recipe, model, kind=ResolveError):
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_the_closest_names():
     text = refused(rules({"feature.*.weight": "zeros"}), nn.ModuleDict({"features": nn.Linear(2, 2)}))
-    assert "rule 'feature.*.weight' matches no tensor of ModuleDict. Closest names: features.weight" in text
+    assert "rule 'feature.*.weight': it matches no tensor of ModuleDict. Closest names: features.weight" in text
 
 
 def test_so_is_an_exclude_that_takes_nothing_away():
