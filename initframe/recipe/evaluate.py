@@ -7,6 +7,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -48,6 +49,29 @@ Evaluate = Callable[[Mapping[str, Any]], float | bool]
 
 class ExpressionError(InitframeError):
     """A text is not an expression, or an expression has no value."""
+
+
+@dataclass(frozen=True)
+class UnknownName(Problem):
+    """A name that stands for nothing.
+
+    Attributes:
+        name: the name.
+        known: the names that there are.
+    """
+
+    name: str = ""
+    known: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
+    @classmethod
+    @functools.lru_cache(maxsize=1024)  # tensors of one kind know the same names
+    def among(cls, name: str, known: frozenset[str]) -> UnknownName:
+        """Make the problem, with the closest of the names that there are.
+
+        >>> UnknownName.among("lyers", frozenset({"layer", "layers", "x"})).options
+        'Closest: layers, layer.'
+        """
+        return cls("", f"unknown name '{name}'.", closest(name, known) or KNOWN, name=name, known=known)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -154,7 +178,7 @@ def _looked_up(name: str, names: Mapping[str, Any]) -> Any:
     try:
         return names[name]
     except KeyError:
-        raise ExpressionError(Problem("", f"unknown name '{name}'.", closest(name, names) or KNOWN)) from None
+        raise ExpressionError(UnknownName.among(name, frozenset(names))) from None
 
 
 _EVALUATORS: dict[type[ast.expr], Callable[[Any], Evaluate]] = {

@@ -129,7 +129,7 @@ def parse(source: str | float) -> Expression:
         return Expression(repr(source), frozenset(), ast.Constant(source))
     if isinstance(source, str):
         return _parse_text(" ".join(source.split()))
-    raise _refusal(f"a {type(source).__name__} is neither a number nor a text")
+    raise _refusal(f"a value of type {type(source).__name__} is neither a number nor a text")
 
 
 def is_taken(name: str) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from initframe.errors import Problem, RecipeError, ResolveError
 from initframe.model.slot import Slot
+from initframe.recipe.evaluate import UnknownName
 from initframe.recipe.recipe import Rule
 
 
@@ -16,9 +17,11 @@ class NumberProblem(Problem):
 
     Attributes:
         of_recipe: whether the number belongs to the recipe (``vars``, ``base``), and not to one rule.
+        cause: the problem as it was first raised.
     """
 
     of_recipe: bool = False
+    cause: Problem | None = field(default=None, repr=False, compare=False)
 
     def on(self, subject: str) -> Problem:
         """Return the problem as it is: who names the number is not where the fault is."""
@@ -28,22 +31,46 @@ class NumberProblem(Problem):
 
 @dataclass
 class Shared:
-    """A problem, the rules that have it and the tensors on which they do, in order."""
+    """A problem, the rules that have it and the tensors on which they do, in order.
+
+    Attributes:
+        problem: as the first tensor has it.
+        rules: the rules, described.
+        slots: the tensors by name.
+        known: if a name is unknown, the names that any of the tensors knows.
+    """
 
     problem: Problem
     rules: dict[str, None] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+
+    def add(self, rule: str, slot: Slot, problem: Problem) -> None:
+        """Note one more tensor that has the problem."""
+        self.rules[rule] = None
+        self.slots[slot.name] = slot
+        cause = _cause(problem)
+        if isinstance(cause, UnknownName):
+            self.known |= cause.known
 
     def located(self) -> Problem:
         """Put rules and tensors into the subject."""
-        problem, slots = self.problem, named(list(self.slots.values()))
-        if isinstance(problem, NumberProblem) and problem.of_recipe:
-            first, *others = self.rules
-            rules = first + (f" and {len(others)} more" if others else "")
-            return Problem(f"{problem.subject} for {rules} on {slots}", problem.fact, problem.options, problem.fix)
-        return Problem(problem.subject, problem.fact, problem.options, problem.fix).on(
-            f"{next(iter(self.rules))} on {slots}"
+        problem, cause, slots = self.problem, _cause(self.problem), named(list(self.slots.values()))
+        options = (
+            UnknownName.among(cause.name, frozenset(self.known)).options
+            if isinstance(cause, UnknownName)
+            else problem.options
         )
+        plain = Problem(problem.subject, problem.fact, options, problem.fix)
+        first, *others = self.rules
+        if not isinstance(problem, NumberProblem) or not problem.of_recipe:
+            return plain.on(f"{first} on {slots}")
+        rules = first + (f" and {len(others)} more" if others else "")
+        return replace(plain, subject=f"{problem.subject} for {rules} on {slots}")
+
+
+def _cause(problem: Problem) -> Problem:
+    return problem.cause or problem if isinstance(problem, NumberProblem) else problem
 
 
 @dataclass
@@ -63,17 +90,13 @@ class Problems:
     failed: set[str] = field(default_factory=set)
 
     def on(self, rule: Rule, slot: Slot, problems: Iterable[Problem]) -> None:
-        """Note what is wrong with one tensor under one rule; nothing, if its cause was reported already.
-
-        The options of a problem may differ between tensors that lack the same name; the first tensor's are kept.
-        """
+        """Note what is wrong with one tensor under one rule; nothing, if its cause was reported already."""
         said = rule.describe()
         self.failed.add(said)
         for problem in problems:
             owner = "" if isinstance(problem, NumberProblem) and problem.of_recipe else said
-            shared = self.shared.setdefault((owner, problem.subject, problem.fact, problem.fix), Shared(problem))
-            shared.rules[said] = None
-            shared.slots[slot.name] = slot
+            key = (owner, problem.subject, problem.fact, problem.fix)
+            self.shared.setdefault(key, Shared(problem)).add(said, slot, problem)
 
     def throw(self) -> None:
         """Raise them, if there are any.

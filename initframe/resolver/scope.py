@@ -22,6 +22,9 @@ from initframe.resolver.problems import NumberProblem
 _WORDS: Mapping[str, Any] = {**CONSTANTS, **FUNCTIONS, **GAINS}
 _SIZES = tuple(f"d{i}" for i in range(64))
 """The names of a shape's sizes, for as many dimensions as torch has."""
+_TOO_DEEP = NumberProblem(
+    "recipe", "numbers name one another, too many in a row.", fix="Define them directly.", of_recipe=True
+)
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,10 @@ class Facts(Mapping[str, Any]):
             except ExpressionError as error:
                 self._values[name] = ExpressionError(*_of_number(error, subject, of_recipe=of_recipe))
             except RecursionError:
-                deep = ExpressionError("it is defined by others, too many in a row.")
-                self._values[name] = ExpressionError(*_of_number(deep, subject, of_recipe=of_recipe))
+                fact = "numbers name one another, too many in a row."
+                raise ExpressionError(
+                    NumberProblem("recipe", fact, fix="Define them directly.", of_recipe=True)
+                ) from None
             finally:
                 del self._open[name]
         value = self._values[name]
@@ -177,7 +182,7 @@ def _of_number(error: InitframeError, subject: str, *, of_recipe: bool) -> Itera
             yield problem
         else:
             at = problem.on(subject)
-            yield NumberProblem(at.subject, at.fact, at.options, at.fix, of_recipe)
+            yield NumberProblem(at.subject, at.fact, at.options, at.fix, of_recipe, cause=problem)
 
 
 def _absence(name: str) -> Problem:
