@@ -54,7 +54,7 @@ def check_recipe(path: Path, data: object) -> None:
     wrong = [item for item in below if not _NAME.fullmatch(str(item))] if isinstance(below, list) else [below]
     fix = "Fix: name recipes, as in [xavier_relu, mine.yaml, _self_]."
     problems = [Problem(str(path), f"defaults names {shown(item)}.", fix=fix) for item in wrong]
-    problems += [problem.on(str(path)) for problem in strangers(given)]
+    problems += [problem.on(str(path)) for problem in strangers(given, types_only=True)]
     if problems:
         raise RecipeError(*problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,15 +34,16 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(text, Loader)  # noqa: S506  (a SafeLoader)
     except RecipeError as error:
-        raise RecipeError(*(problem.on(str(path)) for problem in error.problems)) from None
+        raise RecipeError(*(replace(p, subject=f"{path}, {p.subject}") for p in error.problems)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        subject = f"{path}, {_place(mark)}" if mark else str(path)
         fact = f"malformed YAML: {', '.join(part for part in (error.context, error.problem) if part)}."
         fix = "Correct the text there; a pattern that starts with *, [, {, ! or & needs quotes."
-        raise RecipeError(Problem(_place(mark) if mark else "", fact, fix=fix).on(str(path))) from None
+        raise RecipeError(Problem(subject, fact, fix=fix)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise RecipeError(Problem(f"{path}: line {line}", f"{error.reason}.", fix="Remove the character.")) from None
+        raise RecipeError(Problem(f"{path}, line {line}", f"{error.reason}.", fix="Remove the character.")) from None
     except RecursionError:
         raise RecipeError(Problem(str(path), "the values are nested too deeply.", fix="Flatten them.")) from None
 

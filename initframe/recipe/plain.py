@@ -43,12 +43,13 @@ def _too_large(fact: str) -> RecipeError:
     return RecipeError(Problem("recipe", fact, fix="Write fewer rules; use patterns."))
 
 
-def strangers(data: object, path: str = "") -> Iterator[Problem]:
+def strangers(data: object, path: str = "", *, types_only: bool = False) -> Iterator[Problem]:
     r"""Find what has no place in a recipe.
 
     Args:
         data: data that passed :func:`check_size`.
         path: where the data stands, for the messages.
+        types_only: whether to find only what is not plain data by its type, and not what a recipe refuses besides.
 
     Yields:
         One problem for each.
@@ -61,15 +62,15 @@ def strangers(data: object, path: str = "") -> Iterator[Problem]:
     match data:
         case Mapping():
             for key, value in data.items():
-                yield from _key_strangers(key, path)
-                yield from strangers(value, f"{path}.{key}" if path else f"{key}")
+                yield from _key_strangers(key, path, types_only=types_only)
+                yield from strangers(value, f"{path}.{key}" if path else f"{key}", types_only=types_only)
         case list() | tuple():
             for index, value in enumerate(data):
-                yield from strangers(value, f"{path}[{index}]")
-        case str() if "${" in data:
+                yield from strangers(value, f"{path}[{index}]", types_only=types_only)
+        case str() if "${" in data and not types_only:
             fact = f"{here} is {shown(data)}; a recipe reads nothing from outside."
             yield Problem("", fact, fix="Write the value, or use vars.")
-        case float() if not math.isfinite(data):
+        case float() if not math.isfinite(data) and not types_only:
             yield Problem("", f"{here} is {data}.", fix="Write a finite number.")
         case None | bool() | int() | float() | str():
             pass
@@ -92,9 +93,11 @@ def plain_copy(data: Any) -> Any:
     return data
 
 
-def _key_strangers(key: object, path: str) -> Iterator[Problem]:
+def _key_strangers(key: object, path: str, *, types_only: bool) -> Iterator[Problem]:
     if not isinstance(key, str):
         yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=_key_fix(key))
+    elif types_only:
+        return
     elif key in CODE_KEYS:
         fact = f"'{key}' is refused: a recipe is data, it names initializers and no code."
         yield Problem("", fact, fix=f"Remove it{f' from {path}' if path else ''}.")

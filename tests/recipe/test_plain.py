@@ -64,6 +64,14 @@ def test_keys_that_mean_code_are_refused_at_any_depth(key):
     assert "from a[0].b" in problem.fix
 
 
+def test_types_can_be_looked_at_alone():
+    data = {"a": {"_target_": "x"}, "b": math.nan, "c": "${x}", "d": b"", 3: 1}
+    assert [problem.fact for problem in strangers(data, types_only=True)] == [
+        "d is of type bytes.",
+        "key 3 is not a text.",
+    ]
+
+
 def test_plain_data_is_welcome_and_copied_into_its_own():
     data = {"a": [1, 2.5, None, True, "x"], "b": {"c": []}}
     assert not list(strangers(data))
