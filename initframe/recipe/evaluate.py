@@ -8,6 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -44,6 +45,10 @@ KNOWN = (
 )
 """The names there are, for an unknown name that is like none of them: the same for every tensor."""
 
+CAPTURED = frozenset({"layer", "layers"})
+CAPTURE = "A pattern gives layer and layers if {layer} stands in it."
+"""The names that recipes take from patterns by custom, and what to do if one of them is meant."""
+
 Evaluate = Callable[[Mapping[str, Any]], float | bool]
 
 
@@ -68,10 +73,14 @@ class UnknownName(Problem):
     def among(cls, name: str, known: frozenset[str]) -> UnknownName:
         """Make the problem, with the closest of the names that there are.
 
-        >>> UnknownName.among("lyers", frozenset({"layer", "layers", "x"})).options
-        'Closest: layers, layer.'
+        >>> print(UnknownName.among("lyers", frozenset({"layer", "layers", "x"})))
+        unknown name 'lyers'. Closest: layers, layer.
+        >>> print(UnknownName.among("layers", frozenset({"fan_in", "x"})))
+        unknown name 'layers'. Closest: layer. A pattern gives layer and layers if {layer} stands in it.
         """
-        return cls("", f"unknown name '{name}'.", closest(name, known) or KNOWN, name=name, known=known)
+        meant = frozenset(get_close_matches(name, CAPTURED - known, cutoff=0.5))
+        options, fix = closest(name, known | meant - {name}) or KNOWN, CAPTURE if meant else ""
+        return cls("", f"unknown name '{name}'.", options, fix, name=name, known=known)
 
 
 @functools.lru_cache(maxsize=65536)

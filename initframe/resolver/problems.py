@@ -56,12 +56,8 @@ class Shared:
     def located(self) -> Problem:
         """Put rules and tensors into the subject."""
         problem, cause, slots = self.problem, _cause(self.problem), named(list(self.slots.values()))
-        options = (
-            UnknownName.among(cause.name, frozenset(self.known)).options
-            if isinstance(cause, UnknownName)
-            else problem.options
-        )
-        plain = Problem(problem.subject, problem.fact, options, problem.fix)
+        said = UnknownName.among(cause.name, frozenset(self.known)) if isinstance(cause, UnknownName) else problem
+        plain = Problem(problem.subject, problem.fact, said.options, said.fix)
         first, *others = self.rules
         if not isinstance(problem, NumberProblem) or not problem.of_recipe:
             return plain.on(f"{first} on {slots}")
@@ -95,7 +91,7 @@ class Problems:
         self.failed.add(said)
         for problem in problems:
             owner = "" if isinstance(problem, NumberProblem) and problem.of_recipe else said
-            key = (owner, problem.subject, problem.fact, problem.fix)
+            key = (owner, problem.subject, problem.fact)
             self.shared.setdefault(key, Shared(problem)).add(said, slot, problem)
 
     def throw(self) -> None:

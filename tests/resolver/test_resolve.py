@@ -330,6 +330,15 @@ def test_one_misspelt_name_is_one_problem_that_names_the_closest():
     assert problem.subject.endswith("argument 'std'")
     assert "lyers" in problem.fact
     assert "layers" in problem.options
+    assert not problem.fix
+
+
+def test_a_name_that_patterns_give_is_known_even_if_this_pattern_does_not_give_it():
+    for written in ("lyers", "layers"):
+        recipe = rules({"*.weight": {"init": "normal", "std": f"0.02 / sqrt({written})"}})
+        (problem,) = problems(recipe, Net())
+        assert "{layer}" in problem.fix
+    assert "layers" in problems(rules({"*": {"init": "normal", "std": "lyers"}}), Net())[0].options
 
 
 VARS_THAT_FAIL = {
