@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+LONGEST, MOST = 1_000, 100
+"""How many characters of one part of a problem are shown, and how many problems of one error."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong, as data; its text is rendered here and nowhere else.
+
+    The text is one line without control characters, and no part of it is longer than ``LONGEST``: names and values
+    come from files of strangers.
 
     Args:
         subject: what it is about: a rule, a tensor, an argument, a file. Empty if the fact names it.
@@ -35,8 +45,8 @@ class Problem:
         return replace(self, subject=": ".join(filter(None, [subject, self.subject])))
 
     def __str__(self) -> str:
-        text = " ".join(filter(None, [self.fact, self.options, self.fix]))
-        return f"{self.subject}: {text}" if self.subject else text
+        text = " ".join(_harmless(part) for part in (self.fact, self.options, self.fix) if part)
+        return f"{_harmless(self.subject)}: {text}" if self.subject else text
 
 
 class InitframeError(Exception):
@@ -44,7 +54,8 @@ class InitframeError(Exception):
 
     Args:
         *problems: what is wrong; a text is a problem of which only the fact is known. All problems of a call are
-            reported together, and nothing has been written when they are.
+            reported together, and nothing has been written when they are. Inside of initframe there may be none: then
+            their cause was reported already.
 
     Attributes:
         problems: the same as a tuple of :class:`Problem`.
@@ -62,12 +73,13 @@ class InitframeError(Exception):
     def __str__(self) -> str:
         if len(self.problems) == 1:
             return str(self.problems[0])
-        numbered = (f"  {i}. " + str(problem).replace("\n", "\n     ") for i, problem in enumerate(self.problems, 1))
-        return "\n".join([f"{len(self.problems)} problems:", *numbered])
+        lines = [f"  {i}. {problem}" for i, problem in enumerate(self.problems[:MOST], 1)]
+        more = [f"  … and {len(self.problems) - MOST} more"] if len(self.problems) > MOST else []
+        return "\n".join([f"{len(self.problems)} problems:", *lines, *more])
 
 
 class RecipeError(InitframeError):
-    """A recipe is wrong by itself, whatever the model."""
+    """A recipe is wrong by itself, for every model."""
 
 
 class ResolveError(InitframeError):
@@ -75,11 +87,11 @@ class ResolveError(InitframeError):
 
 
 class SourceError(InitframeError):
-    """A model, a checkpoint or an output folder cannot be had as asked."""
+    """A model, a checkpoint or an output folder is not available as requested."""
 
 
 def closest(word: str, options: Iterable[str], count: int = 3) -> str:
-    """Name the options most like a misspelt word, as the end of a message.
+    """Name the options most like a misspelt word, for ``Problem.options``.
 
     Args:
         word: what was written.
@@ -87,7 +99,7 @@ def closest(word: str, options: Iterable[str], count: int = 3) -> str:
         count: how many to name at most.
 
     Returns:
-        ``"Closest: a, b."``; all options where few exist and none is close; ``""`` where there are none.
+        ``"Closest: a, b."``; all options if they are few and none is close; ``""`` if there are none.
 
     >>> closest("xavier_unifrom", ["xavier_uniform", "zeros"])
     'Closest: xavier_uniform.'
@@ -101,3 +113,28 @@ def closest(word: str, options: Iterable[str], count: int = 3) -> str:
     if known and len(known) <= 12:
         return f"Options: {', '.join(known)}."
     return ""
+
+
+def shown(value: object) -> str:
+    """Show a value inside a problem as Python writes it, shortened if it is long.
+
+    >>> shown("ndim > 1"), shown(list(range(100)))
+    ("'ndim > 1'", '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write out very large integers
+        return f"a {type(value).__name__} too large to show"
+
+
+def _harmless(text: str) -> str:
+    """Escape what is not printable (line breaks, terminal codes, marks of text direction), and bound the length."""
+    text = _bounded(text)
+    if text.isprintable():
+        return text
+    return _bounded("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+
+
+def _bounded(text: str) -> str:
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"

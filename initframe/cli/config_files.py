@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from initframe.errors import RecipeError
+from initframe.errors import Problem, RecipeError, shown
 from initframe.recipe.files import read_yaml
-from initframe.recipe.plain import shown, strangers
+from initframe.recipe.plain import strangers
 
 _NAME = re.compile(r"\w[\w./-]*")
 """What a recipe may lie over: a choice or a file of the same group, and no place outside of it."""
@@ -53,8 +53,8 @@ def check_recipe(path: Path, data: object) -> None:
     below = given.pop("defaults", [])
     wrong = [item for item in below if not _NAME.fullmatch(str(item))] if isinstance(below, list) else [below]
     fix = "Fix: name recipes, as in [xavier_relu, mine.yaml, _self_]."
-    problems = [f"{path}: defaults names {shown(item)}. {fix}" for item in wrong]
-    problems += [f"{path}: {fact}" for fact in strangers(given) if "is of type" in fact or "is not a text" in fact]
+    problems = [Problem(str(path), f"defaults names {shown(item)}.", fix=fix) for item in wrong]
+    problems += [problem.on(str(path)) for problem in strangers(given, types_only=True)]
     if problems:
         raise RecipeError(*problems)
 

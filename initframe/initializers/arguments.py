@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
-from initframe.errors import closest
+from initframe.errors import InitframeError, Problem, closest, shown
 from initframe.initializers.table import Initializer, parameters
 
 Evaluate = Callable[[Any], float]
 
 
-class ArgumentError(ValueError):
-    """A rule's arguments do not fit its initializer; ``args`` holds one terse fact each."""
+class ArgumentError(InitframeError):
+    """A rule's arguments do not fit its initializer."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Parameter:
 
 @cache
 def signature(function: Initializer) -> dict[str, Parameter]:
-    """The keyword arguments of an initializer by name.
+    """Read the keyword arguments of an initializer, by name.
 
     >>> from initframe.initializers import get
     >>> signature(get("kaiming_normal"))["mode"].options
@@ -56,49 +56,65 @@ def signature(function: Initializer) -> dict[str, Parameter]:
     return {name: _parameter(p) for name, p in parameters(function).items()}
 
 
-def check(function: Initializer, written: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a rule's keywords whatever the tensor: unknown or missing ones.
+def check(function: Initializer, written: Mapping[str, Any], fix: Callable[[str], str] = lambda _: "") -> list[Problem]:
+    """Find unknown and missing keywords of a rule.
+
+    Args:
+        function: the initializer.
+        written: the rule's arguments.
+        fix: what to do about an unknown keyword, given the keyword.
 
     >>> from initframe.initializers import get
-    >>> check(get("constant"), {"vel": 1})
+    >>> [str(problem) for problem in check(get("constant"), {"vel": 1})]
     ["unknown argument 'vel'. Closest: val.", "argument 'val' is missing."]
     """
     known = signature(function)
-    unknown = [f"unknown argument {k!r}. {closest(k, known) or 'It takes none.'}" for k in written if k not in known]
-    missing = [f"argument {p.name!r} is missing." for p in known.values() if p.required and p.name not in written]
-    return unknown + missing
+    return [
+        *(
+            Problem("", f"unknown argument {shown(name)}.", closest(name, known) or "It takes none.", fix(name))
+            for name in written
+            if name not in known
+        ),
+        *(
+            Problem("", f"argument {name!r} is missing.")
+            for name, parameter in known.items()
+            if parameter.required and name not in written
+        ),
+    ]
 
 
 def bind(
     function: Initializer, written: Mapping[str, Any], evaluate: Evaluate, block: int | None = None
 ) -> dict[str, Any]:
-    """The values for a call: numbers evaluated, everything else verbatim and checked against its type.
+    """Make the values for a call: numbers evaluated, everything else verbatim and checked against its type.
 
     Args:
         function: the initializer.
         written: the rule's arguments; their names have passed :func:`check`.
-        evaluate: turns what a recipe wrote for a number (a number or an expression) into one.
+        evaluate: turns what a recipe wrote for a number (a number or an expression) into one, or raises an
+            InitframeError.
         block: which block of a split tensor the call is for; a list written for one number gives the block's value.
 
     Returns:
         Keyword arguments for ``function``.
 
     Raises:
-        ArgumentError: with one fact for every value that does not fit.
+        ArgumentError: values do not fit; without problems if the cause of every failure was reported already.
 
     >>> from initframe.initializers import get
     >>> bind(get("kaiming_normal"), {"a": 1, "mode": "fan_out"}, float)
     {'a': 1.0, 'mode': 'fan_out'}
     """
-    known, bound, problems = signature(function), {}, []
+    known, bound = signature(function), {}
+    failed: list[InitframeError] = []
     for name, value in written.items():
         parameter = known[name]
         try:
             bound[name] = _value(parameter, _of_block(parameter, value, block), evaluate)
-        except ValueError as error:
-            problems.append(f"argument {name!r}: {error}")
-    if problems:
-        raise ArgumentError(*problems)
+        except InitframeError as error:
+            failed.append(ArgumentError(*(problem.on(f"argument {name!r}") for problem in error.problems)))
+    if failed:
+        raise ArgumentError(*(problem for error in failed for problem in error.problems))
     return bound
 
 
@@ -107,9 +123,11 @@ def _of_block(parameter: Parameter, value: Any, block: int | None) -> Any:
     if not isinstance(value, list | tuple) or parameter.many or not parameter.numeric:
         return value
     if block is None:
-        raise ValueError("a list gives one value per block of a split tensor; add split, or write one number.")
+        fact = "a list gives one value per block of a split tensor."
+        raise ArgumentError(Problem("", fact, fix="Add split, or write one number."))
     if block >= len(value):
-        raise ValueError(f"a list of {len(value)} values for more blocks than that; write one value per block.")
+        fact = f"a list of {len(value)} values for more blocks than that."
+        raise ArgumentError(Problem("", fact, fix="Write one value per block."))
     return value[block]
 
 
@@ -119,7 +137,7 @@ def _value(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
         return None
     if parameter.many:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"a list is needed, got {value!r}.")
+            raise ArgumentError(f"a list is needed, got {shown(value)}.")
         return tuple(_one(parameter, item, evaluate) for item in value)
     return _one(parameter, value, evaluate)
 
@@ -131,14 +149,15 @@ def _one(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
         if parameter.type == "number":
             return number
         if number != int(number):
-            raise ValueError(f"an integer is needed, got {number:g}.")
+            raise ArgumentError(f"an integer is needed, got {number:g}.")
         return int(number)
     if parameter.type == "choice" and value not in parameter.options:
-        raise ValueError(f"got {value!r}. Options: {', '.join(map(str, parameter.options))}.")
+        options = f"Options: {', '.join(map(str, parameter.options))}."
+        raise ArgumentError(Problem("", f"got {shown(value)}.", options))
     if parameter.type == "text" and not isinstance(value, str):
-        raise ValueError(f"a text is needed, got {value!r}.")
+        raise ArgumentError(f"a text is needed, got {shown(value)}.")
     if parameter.type == "flag" and not isinstance(value, bool):
-        raise ValueError(f"true or false is needed, got {value!r}.")
+        raise ArgumentError(Problem("", f"got {shown(value)}.", "Options: true, false."))
     return value
 
 

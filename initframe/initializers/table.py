@@ -8,9 +8,9 @@ from functools import cache
 from importlib import metadata
 from typing import Any, TypeVar
 
-from initframe.errors import RecipeError, closest
+from initframe.errors import Problem, RecipeError, closest, shown
 from initframe.fills import Fill
-from initframe.recipe.plain import CODE_KEYS, shown
+from initframe.recipe.plain import CODE_KEYS
 from initframe.recipe.rule import RULE_KEYS
 
 Initializer = Callable[..., Fill]
@@ -84,9 +84,8 @@ def get(name: str) -> Initializer:
                 f"initializer {name!r} is installed as {where}, which fails to import: {error}."
             ) from error
     if name not in _TABLE:
-        hint = closest(name, list_initializers())
-        own = "Your own: register it with @initframe.initializer, and name its module in plugins=[…]."
-        raise RecipeError(f"unknown initializer {shown(name)}. {hint} {own}".replace("  ", " "))
+        own = "Register your own with @initframe.initializer, and name its module in plugins=[…]."
+        raise RecipeError(Problem("", f"unknown initializer {shown(name)}.", closest(name, list_initializers()), own))
     return _TABLE[name]
 
 

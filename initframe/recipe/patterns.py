@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from initframe.errors import Problem, RecipeError, shown
+
 MAX_LENGTH = 1_000
 
 _CAPTURE, _BOUNDARY = "\0", "\1"
@@ -103,31 +105,31 @@ def compile_pattern(text: str) -> Pattern:
         The pattern; the same object for the same text.
 
     Raises:
-        ValueError: the text is no pattern; the message is the reason.
+        RecipeError: the text is not a pattern.
 
     >>> compile_pattern("blocks.{stage}.{block}.*").captures
     ('stage', 'block')
     >>> compile_pattern("block{index}.weight")
     Traceback (most recent call last):
-    ValueError: '{index}' must be a whole segment of the name, between dots or at an end
+    initframe.errors.RecipeError: 'block{index}.weight' is not a pattern: '{index}' must be a whole segment of ...
     """
     if not text:
-        raise ValueError("it is empty")
+        raise refusal(text, "it is empty")
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"it is longer than {MAX_LENGTH} characters")
+        raise refusal(text, f"it is longer than {MAX_LENGTH} characters")
     if _CAPTURE in text or _BOUNDARY in text:
-        raise ValueError("it holds a control character")
+        raise refusal(text, "it holds a control character")
     captures: list[str] = []
 
     def hide(token: re.Match[str]) -> str:
         """Put a capture's stand-in into the glob; leave sets as they are."""
         if token[0].startswith("["):
             return token[0]
-        captures.append(_capture_name(token))
+        captures.append(_capture_name(text, token))
         return _CAPTURE
 
     glob = _SET_OR_BRACE.sub(hide, text)
-    _check_captures(captures, glob)
+    _check_captures(text, captures, glob)
     if glob.startswith("*."):
         glob = f"*{_BOUNDARY}{glob[2:]}"
     regex = fnmatch.translate(glob).replace(_BOUNDARY, _BEGIN).replace(_CAPTURE, _INTEGER)
@@ -175,20 +177,32 @@ def is_plain_name(text: str) -> bool:
     return text.isascii() and text.isidentifier() and not keyword.iskeyword(text)
 
 
-def _capture_name(token: re.Match[str]) -> str:
+def refusal(text: str, reason: str, fix: str = "") -> RecipeError:
+    """Say why a text is not a pattern.
+
+    >>> print(refusal("", "it is empty"))
+    '' is not a pattern: it is empty.
+    """
+    return RecipeError(Problem("", f"{shown(text)} is not a pattern: {reason}.", fix=fix))
+
+
+def _capture_name(text: str, token: re.Match[str]) -> str:
     """Read the name in a brace token, or say what is wrong with the brace."""
     if token[1] is None:
-        raise ValueError(f"'{token[0]}' stands alone; captures are written {{layer}}, a plain brace [{token[0]}]")
+        raise refusal(
+            text, f"'{token[0]}' stands alone", f"Write a capture as {{layer}}, a plain brace as [{token[0]}]."
+        )
     if not is_plain_name(token[1]):
-        raise ValueError(f"'{token[0]}' is no capture: the braces hold one identifier, as in {{layer}}")
+        raise refusal(text, f"'{token[0]}' is not a capture", "Write one identifier between the braces, as in {layer}.")
     return token[1]
 
 
-def _check_captures(captures: list[str], glob: str) -> None:
+def _check_captures(text: str, captures: list[str], glob: str) -> None:
     """Refuse captures that share a name, and captures that are part of a segment."""
     facts = [fact for capture in captures for fact in (capture, plural(capture))]
     if repeated := next((fact for fact in facts if facts.count(fact) > 1), None):
-        raise ValueError(f"two captures give the fact '{repeated}'; name them apart")
+        raise refusal(text, f"two captures give the fact '{repeated}'", "Give them different names.")
     if inside := _INSIDE_SEGMENT.search(glob):
         index = glob.count(_CAPTURE, 0, inside.end()) - 1
-        raise ValueError(f"'{{{captures[index]}}}' must be a whole segment of the name, between dots or at an end")
+        fact = f"'{{{captures[index]}}}' must be a whole segment of the name, between dots or at an end"
+        raise refusal(text, fact)

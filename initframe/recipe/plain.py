@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from initframe.errors import Problem, RecipeError, shown
+
 MAX_NODES, MAX_DEPTH = 20_000, 20
 
 CODE_KEYS = frozenset({"_target_", "target", "_args_", "_partial_", "_recursive_", "_convert_"})
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 200
-
-
-def shown(value: object) -> str:
-    """Show a value inside a message, shortened where it is long.
-
-    >>> shown("ndim > 1"), shown(list(range(100)))
-    ("'ndim > 1'", '[0, 1, 2, 3, 4, 5, ...]')
-    """
-    return _SHORT.repr(value)
 
 
 def check_size(data: object) -> None:
@@ -32,7 +21,7 @@ def check_size(data: object) -> None:
         data: anything.
 
     Raises:
-        ValueError: it has more than ``MAX_NODES`` values, counted wherever they occur, or more than ``MAX_DEPTH``
+        RecipeError: it has more than ``MAX_NODES`` values, counted wherever they occur, or more than ``MAX_DEPTH``
             levels.
     """
     waiting: deque[tuple[object, int]] = deque([(data, 1)])
@@ -41,47 +30,53 @@ def check_size(data: object) -> None:
         value, depth = waiting.popleft()
         count += 1
         if depth > MAX_DEPTH:
-            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+            raise _too_large(f"it is nested deeper than {MAX_DEPTH} levels.")
         if isinstance(value, Mapping):
             value = list(value.values())
         if isinstance(value, list | tuple):
             waiting.extend((child, depth + 1) for child in value)
         if count + len(waiting) > MAX_NODES:
-            raise ValueError(f"it holds more than {MAX_NODES} values")
+            raise _too_large(f"it holds more than {MAX_NODES} values.")
 
 
-def strangers(data: object, path: str = "") -> Iterator[str]:
+def _too_large(fact: str) -> RecipeError:
+    return RecipeError(Problem("recipe", fact, fix="Write fewer rules; use patterns."))
+
+
+def strangers(data: object, path: str = "", *, types_only: bool = False) -> Iterator[Problem]:
     r"""Find what has no place in a recipe.
 
     Args:
         data: data that passed :func:`check_size`.
         path: where the data stands, for the messages.
+        types_only: whether to find only what is not plain data by its type, and not what a recipe refuses besides.
 
     Yields:
-        One fact and its fix per problem.
+        One problem for each.
 
     >>> print(*strangers({"std": float("nan"), "gain": {"_target_": "os.system"}}), sep="\n")
-    std is nan. Fix: write a finite number.
-    '_target_' is refused: a recipe is data, it names initializers and no code. Fix: remove it from gain.
+    std is nan. Write a finite number.
+    '_target_' is refused: a recipe is data, it names initializers and no code. Remove it from gain.
     """
     here = path or "the value"
     match data:
         case Mapping():
             for key, value in data.items():
-                yield from _key_strangers(key, path)
-                yield from strangers(value, f"{path}.{key}" if path else f"{key}")
+                yield from _key_strangers(key, path, types_only=types_only)
+                yield from strangers(value, f"{path}.{key}" if path else f"{key}", types_only=types_only)
         case list() | tuple():
             for index, value in enumerate(data):
-                yield from strangers(value, f"{path}[{index}]")
-        case str() if "${" in data:
-            yield f"{here} is {shown(data)}; a recipe reads nothing from outside. Fix: write the value, or use vars."
-        case float() if not math.isfinite(data):
-            yield f"{here} is {data}. Fix: write a finite number."
+                yield from strangers(value, f"{path}[{index}]", types_only=types_only)
+        case str() if "${" in data and not types_only:
+            fact = f"{here} is {shown(data)}; a recipe reads nothing from outside."
+            yield Problem("", fact, fix="Write the value, or use vars.")
+        case float() if not math.isfinite(data) and not types_only:
+            yield Problem("", f"{here} is {data}.", fix="Write a finite number.")
         case None | bool() | int() | float() | str():
             pass
         case _:
-            kind = type(data).__name__
-            yield f"{here} is of type {kind}. Fix: use mappings, lists, texts, numbers and bools only."
+            fix = "Use mappings, lists, texts, numbers and bools only."
+            yield Problem("", f"{here} is of type {type(data).__name__}.", fix=fix)
 
 
 def plain_copy(data: Any) -> Any:
@@ -98,21 +93,24 @@ def plain_copy(data: Any) -> Any:
     return data
 
 
-def _key_strangers(key: object, path: str) -> Iterator[str]:
-    place = f" from {path}" if path else ""
+def _key_strangers(key: object, path: str, *, types_only: bool) -> Iterator[Problem]:
     if not isinstance(key, str):
-        yield f"key {shown(key)}{f' of {path}' if path else ''} is not a text. Fix: {_key_fix(key)}."
+        yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=_key_fix(key))
+    elif types_only:
+        return
     elif key in CODE_KEYS:
-        yield f"'{key}' is refused: a recipe is data, it names initializers and no code. Fix: remove it{place}."
+        fact = f"'{key}' is refused: a recipe is data, it names initializers and no code."
+        yield Problem("", fact, fix=f"Remove it{f' from {path}' if path else ''}.")
     elif "${" in key:
-        yield f"key {shown(key)} is refused: a recipe reads nothing from outside. Fix: write the key itself."
+        fact = f"key {shown(key)} is refused: a recipe reads nothing from outside."
+        yield Problem("", fact, fix="Write the key itself.")
 
 
 def _key_fix(key: object) -> str:
     """Say what YAML read where the user saw a text."""
     if isinstance(key, bool):
         words = "on, yes and true" if key else "off, no and false"
-        return f"put it in quotes; YAML reads {words} as {key}"
+        return f"Put it in quotes; YAML reads {words} as {key}."
     if isinstance(key, int):
-        return "put it in quotes; YAML reads digits as a number (010 as 8)"
-    return "put it in quotes"
+        return "Put it in quotes; YAML reads digits as a number (010 as 8)."
+    return "Put it in quotes."

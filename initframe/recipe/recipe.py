@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from initframe.errors import RecipeError, closest
+from initframe.errors import Problem, RecipeError, closest, shown
 from initframe.recipe.expressions import UNREADABLE, Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
-from initframe.recipe.plain import check_size, plain_copy, shown, strangers
+from initframe.recipe.plain import check_size, plain_copy, strangers
 from initframe.recipe.presets import presets
-from initframe.recipe.rule import ReadOnly, Rule, is_numeric, read_expression, read_option, read_rule
+from initframe.recipe.read_rule import Problems, attempt, is_numeric, read_expression, read_option, read_rule
+from initframe.recipe.rule import ReadOnly, Rule
 
 __all__ = ["Recipe", "Rule", "load_recipe", "parse_recipe"]
 
@@ -93,7 +95,7 @@ def load_recipe(source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> 
     ('normal', 0.02)
     >>> load_recipe({"rules": {"*.weight": {"init": "zeros", "where": "ndim >"}}})
     Traceback (most recent call last):
-    initframe.errors.RecipeError: rule '*.weight': where 'ndim >' is not an expression: its syntax is wrong. ...
+    initframe.errors.RecipeError: rule '*.weight': where 'ndim >': it is not an expression: its syntax is wrong. ...
     """
     recipe, problems = parse_recipe(source)
     if problems:
@@ -103,14 +105,14 @@ def load_recipe(source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> 
 
 def parse_recipe(
     source: Recipe | Mapping[str, Any] | str | os.PathLike[str],
-) -> tuple[Recipe, tuple[str, ...]]:
-    """Read what can be read of a recipe, and say what cannot, so that a plan can add its own problems.
+) -> tuple[Recipe, Problems]:
+    """Read what can be read of a recipe, and say what cannot, so that ``resolve`` can add its own problems.
 
     Args:
         source: as for :func:`load_recipe`.
 
     Returns:
-        The recipe of all rules that say what they are about, and one message per problem.
+        The recipe of all rules whose patterns and initializers can be read, and the problems.
 
     >>> recipe, problems = parse_recipe({"rules": {"*.bias": "zeros", "*.weight": 3}})
     >>> len(recipe.rules), len(problems)
@@ -122,9 +124,7 @@ def parse_recipe(
         data, name = _read(source)
         check_size(data)
     except RecipeError as error:
-        return Recipe(), tuple(map(str, error.problems))
-    except ValueError as error:
-        return Recipe(), (f"recipe: {error}. Fix: write fewer rules; use patterns.",)
+        return Recipe(), error.problems
     return _parse(data, name)
 
 
@@ -154,122 +154,109 @@ def _locate(text: str) -> Path:
     if is_path or os.path.exists(text):  # noqa: PTH110  (never raises)
         return Path(text)
     fact = f"recipe {shown(text)} is neither a preset nor a file."
-    raise RecipeError(" ".join(filter(None, [fact, closest(text, known), "Fix: name a preset, or give a path."])))
+    raise RecipeError(Problem("", fact, closest(text, known), "Name a preset, or give a path."))
 
 
-def _parse(data: object, name: str) -> tuple[Recipe, tuple[str, ...]]:
+def _parse(data: object, name: str) -> tuple[Recipe, Problems]:
     """Read a recipe from plain data."""
     label = "recipe" if name == "recipe" else f"recipe {shown(name)}"
     if not isinstance(data, Mapping):
-        fact = "is empty" if data is None else f"is {shown(data)}, not a mapping"
-        return Recipe(name=name), (f"{label} {fact}. Fix: write rules: and a rule under it.",)
-    entries, entry_facts = _read_entries(data.get("rules"))
-    variables, variable_facts = _read_vars(data.get("vars"))
-    options, option_facts = _read_options(data)
-    given, given_facts = _read_given(data)
-    facts = [*_unknown_keys(data), *entry_facts, *variable_facts, *option_facts, *given_facts]
+        fact = "is empty." if data is None else f"is {shown(data)}, not a mapping."
+        return Recipe(name=name), (Problem("", f"{label} {fact}", fix="Write rules: and a rule under it."),)
+    entries, of_entries = _read_entries(data.get("rules"))
+    variables, of_variables = _read_vars(data.get("vars"))
+    choices, of_choices = _read_choices(data)
     readings = [read_rule(key, value) for key, value in entries.items()]
     rules = tuple(rule for rule, _ in readings if rule)
-    recipe = Recipe(rules=rules, vars=ReadOnly(variables), name=name, **options, **given)
-    rule_problems = (problem for _, problems in readings for problem in problems)
-    return recipe, (*(f"{label}: {fact}" for fact in facts), *rule_problems)
+    recipe = Recipe(rules=rules, vars=ReadOnly(variables), name=name, **choices)
+    own = (*_unknown_keys(data), *of_entries, *of_variables, *of_choices)
+    return recipe, (*(problem.on(label) for problem in own), *(p for _, problems in readings for p in problems))
 
 
-def _unknown_keys(data: Mapping[Any, Any]) -> list[str]:
+def _unknown_keys(data: Mapping[Any, Any]) -> list[Problem]:
     """Say which keys a recipe does not have."""
-    known = ("rules", "vars", *_GIVEN, *OPTIONS)
-    facts = list(strangers(dict.fromkeys(data)))
+    known = ("rules", "vars", *_CHOICES)
+    found = list(strangers(dict.fromkeys(data)))
     for key in data:
         if key == "defaults":
-            facts.append(
-                "'defaults' is read by the command line only. Fix: write the rules out, or use init=[…] there."
-            )
+            fix = "Write the rules out, or use init=[…] there."
+            found.append(Problem("", "'defaults' is read by the command line only.", fix=fix))
         elif isinstance(key, str) and key not in known:
-            facts.append(f"unknown key {shown(key)}. {closest(key, known)} Fix: rename or remove it.")
-    return facts
+            found.append(Problem("", f"unknown key {shown(key)}.", closest(key, known), "Rename or remove it."))
+    return found
 
 
-def _read_entries(data: object) -> tuple[dict[str, Any], list[str]]:
+def _read_entries(data: object) -> tuple[dict[str, Any], list[Problem]]:
     """Read what stands under ``rules``; ``null`` deletes a rule."""
     if data is not None and not isinstance(data, Mapping):
-        return {}, [f"rules is {shown(data)}, not a mapping. Fix: give each rule a name: rules: {{biases: …}}."]
+        fix = "Give each rule a name: rules: {biases: …}."
+        return {}, [Problem("", f"rules is {shown(data)}, not a mapping.", fix=fix)]
     given = data or {}
-    facts = list(strangers(dict.fromkeys(given), "rules"))
+    found = list(strangers(dict.fromkeys(given), "rules"))
     entries = {key: value for key, value in given.items() if isinstance(key, str) and value is not None}
-    if not entries and not facts:
-        facts.append("it has no rules. Fix: write rules: and a rule under it.")
-    return entries, facts
+    if not entries and not found:
+        found.append(Problem("", "it has no rules.", fix="Write rules: and a rule under it."))
+    return entries, found
 
 
-def _read_vars(data: object) -> tuple[dict[str, Expression], list[str]]:
+def _read_vars(data: object) -> tuple[dict[str, Expression], list[Problem]]:
     """Read the recipe's own numbers."""
     if data is not None and not isinstance(data, Mapping):
-        return {}, [f"vars is {shown(data)}, not a mapping. Fix: write vars: {{base: 256}}."]
+        return {}, [Problem("", f"vars is {shown(data)}, not a mapping.", fix="Write vars: {base: 256}.")]
     variables: dict[str, Expression] = {}
-    facts: list[str] = []
+    found: list[Problem] = []
     for name, value in (data or {}).items():
-        if strange := list(strangers({name: value}, "vars")):
-            facts.extend(strange)
-            continue
-        try:
-            variables[name] = _read_var(name, value)
-        except ValueError as error:
-            variables[name] = UNREADABLE
-            facts.append(f"vars.{name}: {error}")
-    return variables, facts
+        expression, problems = attempt(_read_var, name, value)
+        found.extend(problems)
+        if isinstance(name, str):
+            variables[name] = UNREADABLE if problems else expression
+    return variables, found
 
 
 def _read_var(name: str, value: object) -> Expression:
+    if found := tuple(strangers({name: value}, "vars")):
+        raise RecipeError(*found)
+    subject = f"vars.{name}"
     if not is_plain_name(name):
-        raise ValueError(f"{shown(name)} is no name. Fix: use letters, digits and underscores.")
+        raise RecipeError(Problem(subject, f"{shown(name)} is not a name.", fix="Use letters, digits and underscores."))
     if is_taken(name):
-        raise ValueError(f"'{name}' has a meaning of its own in expressions. Fix: rename the variable.")
-    if is_numeric(value):
-        return read_expression(value)
-    raise ValueError(f"{shown(value)} is neither a number nor an expression. Fix: write one.")
+        fact = f"'{name}' has a meaning of its own in expressions."
+        raise RecipeError(Problem(subject, fact, fix="Rename the variable."))
+    if not is_numeric(value):
+        fact = f"{shown(value)} is neither a number nor an expression."
+        raise RecipeError(Problem(subject, fact, fix="Write one of them."))
+    return read_expression(subject, value)
 
 
-def _read_options(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Read the choices that hold for the whole recipe."""
-    chosen, facts = {}, []
-    for key, options in OPTIONS.items():
-        try:
-            if data.get(key) is not None:
-                chosen[key] = read_option(data[key], options)
-        except ValueError as error:
-            facts.append(f"{key} {error}")
-    return chosen, facts
+def _read_choices(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Read what holds for the whole recipe besides rules and vars."""
+    given = {key: attempt(read, key, data[key]) for key, read in _CHOICES.items() if data.get(key) is not None}
+    chosen = {key: value for key, (value, problems) in given.items() if not problems}
+    return chosen, [problem for _, problems in given.values() for problem in problems]
 
 
-def _read_given(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Read what a method needs besides rules."""
-    given, facts = {}, []
-    for key, read in _GIVEN.items():
-        try:
-            if data.get(key) is not None:
-                given[key] = read(data[key])
-        except ValueError as error:
-            facts.append(f"{key} {error}")
-    return given, facts
-
-
-def _read_base(value: object) -> Mapping[str, tuple[int, ...]] | str:
+def _read_base(key: str, value: object) -> Mapping[str, tuple[int, ...]] | str:
     if isinstance(value, str) and value:
         return value
     if not isinstance(value, Mapping):
-        fix = "give shapes by name, or the path of a checkpoint"
-        raise ValueError(f"is {shown(value)}. Fix: {fix}.")  # noqa: TRY004  (collected with the other problems)
+        fix = "Give shapes by name, or the path of a checkpoint."
+        raise RecipeError(Problem("", f"{key} is {shown(value)}.", fix=fix))
     for name, sizes in value.items():
         if not isinstance(sizes, list | tuple) or not all(type(size) is int and size >= 0 for size in sizes):
-            raise ValueError(f"gives {shown(name)} the shape {shown(sizes)}. Fix: list its sizes, as in [256, 64].")
+            fact = f"{key} gives {shown(name)} the shape {shown(sizes)}."
+            raise RecipeError(Problem("", fact, fix="List its sizes, as in [256, 64]."))
     return ReadOnly({name: tuple(sizes) for name, sizes in value.items()})
 
 
-def _read_requires(value: object) -> tuple[str, ...]:
+def _read_requires(key: str, value: object) -> tuple[str, ...]:
     texts = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(text, str) and text for text in texts):
-        raise ValueError(f"is {shown(value)}. Fix: write a sentence, or a list of them.")
+        raise RecipeError(Problem("", f"{key} is {shown(value)}.", fix="Write a sentence, or a list of them."))
     return tuple(texts)
 
 
-_GIVEN: dict[str, Callable[[Any], Any]] = {"base": _read_base, "requires": _read_requires}
+_CHOICES: dict[str, Callable[[str, Any], Any]] = {
+    **{key: partial(read_option, options=options) for key, options in OPTIONS.items()},
+    "base": _read_base,
+    "requires": _read_requires,
+}

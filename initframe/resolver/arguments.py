@@ -1,20 +1,19 @@
-"""What a rule says to its initializer, checked and looked up once for all tensors."""
+"""A rule's arguments, checked and parsed once for all tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from initframe import initializers
-from initframe.errors import RecipeError
-from initframe.initializers.arguments import bind, check, signature
+from initframe.errors import Problem, RecipeError, shown
+from initframe.initializers.arguments import Parameter, bind, check, signature
 from initframe.initializers.table import Initializer
 from initframe.recipe.expressions import ExpressionError, parse
 from initframe.recipe.patterns import is_plain_name
-from initframe.recipe.plain import shown
 from initframe.recipe.rule import RULE_KEYS, Rule
 
 Arguments = dict[str, Any]
@@ -40,69 +39,68 @@ class Call:
 
     @cached_property
     def settled(self) -> Arguments | None:
-        """The arguments, where all numbers are written out: nobody asks for facts then."""
+        """The arguments if all numbers are written out, so that no facts are needed."""
         plain = all(type(value) in (int, float) for value in self.numbers.values())
         return bind(self.function, self.arguments, lambda value: value) if plain else None
 
-    def written(self, block: int | None) -> Mapping[str, Any]:
-        """The numbers of one block, which the others of the same rule may name."""
+    def numbers_of(self, block: int | None) -> Mapping[str, Any]:
+        """The numbers of one block, which its other numbers may name."""
         if block is None or not self.lists:
             return self.numbers
         return {**self.numbers, **{name: values[block] for name, values in self.lists.items()}}
 
 
-def prepare(rule: Rule) -> tuple[Call | None, list[str]]:
-    """Look a rule's initializer up, and check what needs no tensor: keywords, and the grammar of numbers.
+def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
+    """Look a rule's initializer up, check its keywords and parse its numbers: all that needs no tensor.
 
     Args:
         rule: any rule.
 
     Returns:
-        The call, or ``None`` and one message per problem.
+        The call, or ``None`` and what is wrong.
 
     >>> from initframe.recipe.recipe import load_recipe
     >>> (rule,) = load_recipe({"rules": {"*.bias": {"init": "constant", "vel": 1}}}).rules
-    >>> prepare(rule)[1][1]
-    "rule '*.bias': constant: argument 'val' is missing."
+    >>> print(prepare(rule)[1][1])
+    rule '*.bias': constant: argument 'val' is missing.
     """
     try:
         function = initializers.get(rule.init)
     except RecipeError as error:
-        return None, [f"{rule.describe()}: {error}"]
+        return None, [problem.on(rule.describe()) for problem in error.problems]
     known = signature(function)
-    numbers = {k: v for k, v in rule.arguments.items() if k in known and known[k].numeric}
-    facts = [f"{rule.init}: {fact}{_hint(rule, fact)}" for fact in check(function, rule.arguments)]
-    facts += _ungrammatical(numbers)
-    if facts:
-        return None, [f"{rule.describe()}: {fact}" for fact in facts]
-    numbers = {k: v if known[k].many else _parsed(v) for k, v in numbers.items()}
-    lists = {k: v for k, v in numbers.items() if isinstance(v, list | tuple) and not known[k].many}
+    problems = [problem.on(rule.init) for problem in check(function, rule.arguments, partial(_meant, rule))]
+    numbers = {}
+    for name, value in rule.arguments.items():
+        if name in known and known[name].numeric:
+            try:
+                numbers[name] = _parsed(known[name], value)
+            except ExpressionError as error:
+                problems += [problem.on(f"argument {name!r}") for problem in error.problems]
+    if problems:
+        return None, [problem.on(rule.describe()) for problem in problems]
+    lists = {k: v for k, v in numbers.items() if isinstance(v, list) and not known[k].many}
     return Call(rule, function, {**rule.arguments, **numbers}, numbers, lists), []
 
 
-def _parsed(value: Any) -> Any:
-    """Read an expression, or a list of them; anything else is what it is."""
+def _parsed(parameter: Parameter, value: Any) -> Any:
+    """Read what is written for a number, or for several; a number that is written out stays as it is."""
     if isinstance(value, list | tuple):
-        return [_parsed(item) for item in value]
-    return parse(value) if isinstance(value, str) else value
+        return [item if item is None else _parsed_one(item) for item in value]
+    return value if parameter.many or (value is None and parameter.optional) else _parsed_one(value)
 
 
-def _hint(rule: Rule, fact: str) -> str:
-    """What an unknown keyword may be: a key of the rule, misspelt, or what an overlay left behind."""
-    key = next((k for k in rule.arguments if fact.startswith(f"unknown argument {k!r}")), None)
-    if key is None:
-        return ""
-    if meant := get_close_matches(key, RULE_KEYS, n=1, cutoff=0.85):
-        return f" If the rule's own key is meant, write {meant[0]}."
-    how = f": ~init.rules.{rule.name}.{key}" if is_plain_name(rule.name) else ""
-    return f" If another recipe left it behind, remove it{how}, or rename your rule: rules of the same name become one."
+def _parsed_one(value: Any) -> Any:
+    try:
+        expression = parse(value)
+    except ExpressionError as error:
+        raise ExpressionError(*(problem.on(shown(value)) for problem in error.problems)) from None
+    return value if type(value) in (int, float) else expression
 
 
-def _ungrammatical(numbers: Mapping[str, Any]) -> Iterator[str]:
-    """What is written for numbers and is no expression."""
-    for name, value in numbers.items():
-        for item in value if isinstance(value, list | tuple) else [value]:
-            try:
-                parse(0 if item is None else item)
-            except ExpressionError as error:
-                yield f"argument {name!r}, {shown(item)}, is no expression: {error}."
+def _meant(rule: Rule, keyword: str) -> str:
+    """Say what an unknown keyword may be: a misspelt key of the rule, or what an overlay left behind."""
+    if meant := get_close_matches(keyword, RULE_KEYS, n=1, cutoff=0.85):
+        return f"If the rule's own key is meant, write {meant[0]}."
+    how = f": ~init.rules.{rule.name}.{keyword}" if is_plain_name(rule.name) else ""
+    return f"If another recipe left it behind, remove it{how}, or rename your rule: rules of the same name become one."

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 
+from initframe.errors import Problem, shown
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.patterns import Pattern
 from initframe.recipe.recipe import Rule
 from initframe.resolver.match import Match, Matcher, named_slots
 from initframe.resolver.problems import Problems, named
-from initframe.resolver.scope import Ground
+from initframe.resolver.scope import Scope
 
 SHOWN, FEW = 3, 12
-"""How many names a message offers; how many it lists where none is close."""
+"""How many close names are offered; how many names are listed if none is close."""
 _WILD, _DIGITS = re.compile(r"[*?\[\]{}!]"), re.compile(r"\d+")
 
 Declines = dict[str, list[tuple[Slot, str]]]
@@ -26,79 +27,85 @@ Declines = dict[str, list[tuple[Slot, str]]]
 def unused(
     matchers: Iterable[Matcher],
     matches: Mapping[str, list[Match]],
-    ground: Ground,
+    scope: Scope,
     problems: Problems,
-    declines: Declines | None = None,
-) -> list[str]:
+    declines: Declines,
+) -> Iterator[Problem]:
     """Say of every rule that matches nothing, and of every exclude that takes nothing away, why that is.
 
     Args:
         matchers: of all rules; optional ones are passed over.
         matches: from :func:`match_all`.
-        ground: recipe and model.
+        scope: recipe and model.
         problems: rules that have failed otherwise are passed over.
         declines: what rules have matched and declined.
 
-    Returns:
-        One message per rule.
+    Yields:
+        One problem per rule.
     """
-    used = {found.rule.name for several in matches.values() for found in several}
-    told = (matcher for matcher in matchers if not matcher.rule.optional and not problems.has(matcher.rule))
-    return list(_unused(told, used, ground, declines or {}))
-
-
-def _unused(matchers: Iterable[Matcher], used: set[str], ground: Ground, declines: Declines) -> Iterator[str]:
-    seen, warn = ground.seen, "" if ground.recipe.unused == "warn" else ", or unused: warn"
+    seen, used = scope.seen, {found.rule.name for several in matches.values() for found in several}
+    in_rule, elsewhere = "optional: true on the rule", "" if scope.recipe.unused == "warn" else "unused: warn"
     for matcher in matchers:
         rule = matcher.rule
+        said = rule.describe()
+        if rule.optional or said in problems.failed:
+            continue
         if rule.name not in used and rule.name in declines:
             (slot, reason), *_ = declines[rule.name]
-            yield f"{rule.describe()}: {rule.init} declines all that it matches, {slot.name} for one: {reason}"
+            yield Problem(said, f"{rule.init} declines every tensor that it matches; {slot.name}: {reason}")
         elif not matcher.hits:
-            fact = f"{rule.describe()} matches no tensor of {seen.title}."
-            fix = f"{_named_only(rule)}Fix the pattern{warn.replace('or', 'or set')}."
-            yield " ".join(filter(None, [fact, _neighbours(rule.match, seen), fix]))
+            fix = _fix("Fix the pattern", elsewhere)
+            fix = f"If {rule.name!r} is meant as the rule's name, add match: to it. {fix}" if _is_word(rule) else fix
+            yield Problem(said, f"it matches no tensor of {seen.title}.", _neighbours(rule.match, seen), fix)
         elif rule.broken:
             continue  # what could be read of it says too little
         elif rule.name not in used:
-            yield f"{_why_unused(matcher, seen)} Fix the rule, or set optional: true on it{warn}."
+            fact, options = _why_unused(matcher, seen)
+            yield Problem(said, fact, options, _fix("Fix the rule", in_rule, elsewhere))
         elif rule.exclude and not any(matcher.excludes(name) for names in matcher.hits.values() for name in names):
-            fact = f"{rule.describe()}: exclude {', '.join(p.text for p in rule.exclude)} takes nothing away."
-            fix = f"Fix the pattern, or set optional: true on the rule{warn}."
-            yield " ".join(filter(None, [fact, _neighbours(rule.exclude, seen), fix]))
+            fact = f"exclude {', '.join(p.text for p in rule.exclude)} takes nothing away."
+            fix = _fix("Fix the pattern", in_rule, elsewhere)
+            yield Problem(said, fact, _neighbours(rule.exclude, seen), fix)
 
 
-def _named_only(rule: Rule) -> str:
-    """What may be meant by a pattern of one plain word: a name, and the pattern was forgotten."""
-    is_word = [pattern.text for pattern in rule.match] == [rule.name] and rule.name.isidentifier()
-    return f"If {rule.name!r} is to be the rule's name, add match: to it. " if is_word else ""
+def _fix(change: str, *settings: str) -> str:
+    """Say what to change, or what to set instead."""
+    given = [setting for setting in settings if setting]
+    return f"{change}, or set {' or '.join(given)}." if given else f"{change}."
 
 
-def _why_unused(matcher: Matcher, seen: Survey) -> str:
-    """Say which of a rule's conditions left nothing of the tensors that it matches by name."""
+def _is_word(rule: Rule) -> bool:
+    """Whether a rule's pattern is one plain word: a name, and the pattern may have been forgotten."""
+    return [pattern.text for pattern in rule.match] == [rule.name] and rule.name.isidentifier()
+
+
+def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
+    """Say which condition of a rule leaves nothing of the tensors that it matches by name, and what there is."""
     rule = matcher.rule
-    said = rule.describe()
     by_name = [slot for slot in (*seen.slots, *seen.raw) if slot.name in matcher.hits]
     of_kind = [slot for slot in by_name if rule.kind in (slot.kind, "any")]
     if not of_kind:
         other = "buffer" if rule.kind == "parameter" else "parameter"
-        return f"{said} matches no {rule.kind} of {seen.title}, only the {other} {named(by_name)}. Set kind: any."
+        return (
+            f"it matches no {rule.kind} of {seen.title}, only the {other} {named(by_name)}.",
+            "With kind: any, it would match.",
+        )
     of_module = [slot for slot in of_kind if matcher.fits_module(slot)]
     if not of_module:
         types = ", ".join(sorted({slot.module_types[0] for slot in of_kind if slot.module_types})) or "not known"
-        return f"{said}: module {', '.join(rule.module)} leaves nothing; the tensors' modules are {types}."
-    inside = [slot for slot in of_module if matcher.lying(slot, seen)]
+        return f"module {', '.join(rule.module)} leaves nothing.", f"The tensors' modules are {types}."
+    inside = [slot for slot in of_module if matcher.names_inside(slot, seen)]
     if not inside:
         types = ", ".join(dict.fromkeys(t[0] for s in of_module[:2] for t in seen.around(s.name) if t)) or "not known"
-        return f"{said}: inside {', '.join(rule.inside)} leaves nothing; {named(of_module)} lie inside {types}."
-    left = [slot for slot in inside if any(not matcher.excludes(name) for name in matcher.lying(slot, seen))]
+        return f"inside {', '.join(rule.inside)} leaves nothing.", f"{named(of_module)} are inside {types}."
+    left = [slot for slot in inside if any(not matcher.excludes(name) for name in matcher.names_inside(slot, seen))]
     if not left:
-        return f"{said}: exclude leaves nothing of {named(of_module)}."
-    return f"{said}: where {rule.where.text if rule.where else ''!r} is true for none of {named(left)}."
+        return f"exclude leaves nothing of {named(inside)}.", ""
+    return f"where {shown(rule.where and rule.where.text)} is false for {named(left)}.", ""
 
 
 def _neighbours(patterns: Sequence[Pattern], seen: Survey) -> str:
-    """Names like those that some patterns would match, as a sentence; empty where there are none."""
+    """Name the tensors whose names are most like some patterns; all, if none is close and they are few."""
     names = list(named_slots(seen))
     found = list(dict.fromkeys(name for pattern in patterns for name in _alike(pattern.text, names)))
     if found:
@@ -107,7 +114,7 @@ def _neighbours(patterns: Sequence[Pattern], seen: Survey) -> str:
 
 
 def _alike(text: str, names: Sequence[str]) -> list[str]:
-    """The names most like a pattern: by their ends, where that is what the model has not, else whole."""
+    """Find the names most like a pattern: by their ends if the model has no name of that end, else as a whole."""
     segments = text.split(".")
     literal = list(takewhile(lambda segment: not _WILD.search(segment), reversed(segments)))
     if 0 < len(literal) < len(segments):

@@ -8,14 +8,15 @@ from fnmatch import fnmatchcase
 from itertools import repeat
 from typing import NamedTuple
 
+from initframe.errors import shown
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
-from initframe.recipe.expressions import ExpressionError, Unread, truth
+from initframe.recipe.expressions import ExpressionError, truth
 from initframe.recipe.patterns import Pattern, layer_counts, plural
 from initframe.recipe.recipe import Rule
 from initframe.resolver.arguments import Call
 from initframe.resolver.problems import Problems
-from initframe.resolver.scope import Ground
+from initframe.resolver.scope import Scope
 
 Captures = Mapping[str, int]
 """The facts that a pattern's ``{…}`` give."""
@@ -38,7 +39,7 @@ class Match(NamedTuple):
 
 
 class Matcher:
-    """One rule over a whole model: by name first, because that is what rules most often fail by.
+    """One rule over a whole model, matched by name first: that is what most rules fail by.
 
     Attributes:
         rule: the rule.
@@ -51,7 +52,7 @@ class Matcher:
         self.call = call
         self.hits: dict[str, dict[str, Captures]] = {}
         self._fitting: dict[tuple[tuple[str, ...], ...], bool] = {}
-        for pattern in reversed(rule.match):  # where several match, the first one speaks
+        for pattern in reversed(rule.match):  # of several that match, the first one gives the captures
             self._add(pattern, slots)
 
     def _add(self, pattern: Pattern, slots: Mapping[str, Slot]) -> None:
@@ -61,8 +62,8 @@ class Matcher:
             if slot.part_of is None or _asks_for(self.rule, slot):
                 self.hits.setdefault(slot.name, {})[name] = captures
 
-    def match(self, slot: Slot, ground: Ground) -> Match | None:
-        """Hold the rule's other conditions against a slot that it hits by name.
+    def match(self, slot: Slot, scope: Scope) -> Match | None:
+        """Check the rule's other conditions on a slot that it hits by name.
 
         Raises:
             ExpressionError: the rule's ``where`` has no value for this slot.
@@ -70,13 +71,13 @@ class Matcher:
         rule = self.rule
         if rule.kind not in (slot.kind, "any") or not self.fits_module(slot):
             return None
-        found = self.lying(slot, ground.seen)
+        found = self.names_inside(slot, scope.seen)
         if rule.exclude:
             found = [name for name in found if not self.excludes(name)]
         if not found:
             return None
         captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
-        if rule.where and not slot.lazy and not truth(rule.where, ground.facts(slot, captures)):
+        if rule.where and not slot.lazy and not truth(rule.where, scope.facts(slot, captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(rule, frozenset(found), captures, self.call)
 
@@ -84,12 +85,12 @@ class Matcher:
         """Whether the rule's ``exclude`` takes a name away."""
         return any(pattern.regex.match(name) for pattern in self.rule.exclude)
 
-    def lying(self, slot: Slot, seen: Survey) -> list[str]:
-        """The slot's names, of those hit, that lie inside of a module of the classes that the rule asks for."""
+    def names_inside(self, slot: Slot, seen: Survey) -> list[str]:
+        """Return those of the slot's names hit that are inside of a module of the classes in the rule's ``inside``."""
         names = list(self.hits[slot.name])
-        return [name for name in names if self._lies_inside(name, seen)] if self.rule.inside else names
+        return [name for name in names if self._is_inside(name, seen)] if self.rule.inside else names
 
-    def _lies_inside(self, name: str, seen: Survey) -> bool:
+    def _is_inside(self, name: str, seen: Survey) -> bool:
         types = {name for module in seen.around(name) for name in module}
         return any(fnmatchcase(name, glob) for glob in self.rule.inside for name in types)
 
@@ -105,14 +106,14 @@ class Matcher:
 
 
 def _matching(pattern: Pattern, names: Collection[str]) -> list[str]:
-    """The names that a pattern matches."""
+    """Select the names that a pattern matches."""
     if pattern.is_literal:
         return [pattern.text] if pattern.text in names else []
     return list(filter(pattern.regex.match, names))
 
 
 def _captured(pattern: Pattern, names: Sequence[str]) -> Iterable[Captures]:
-    """The facts that a pattern's captures give for names that it matches."""
+    """Compute the facts that a pattern's captures give for names that it matches."""
     if not pattern.captures:
         return repeat({})
     found = [pattern.match(name) or () for name in names]
@@ -128,28 +129,27 @@ def _asks_for(rule: Rule, slot: Slot) -> bool:
     return any(p.text == slot.name or p.text.endswith(f".{slot.attribute}") for p in rule.match)
 
 
-def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -> dict[str, list[Match]]:
-    """For every slot the rules that match it, in the recipe's order.
+def match_all(matchers: Iterable[Matcher], scope: Scope, problems: Problems) -> dict[str, list[Match]]:
+    """Find the rules that match each slot, in the recipe's order.
 
     Args:
         matchers: of all rules.
-        ground: recipe and model.
-        problems: takes conditions that have no value.
+        scope: recipe and model.
+        problems: where conditions without a value are noted.
 
     Returns:
         Matches by slot name, for slots that have any.
     """
-    slots = {slot.name: slot for slot in (*ground.seen.slots, *ground.seen.raw)}
+    slots = {slot.name: slot for slot in (*scope.seen.slots, *scope.seen.raw)}
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
         for name in () if rule.broken else matcher.hits:
             try:
-                found = matcher.match(slots[name], ground)
+                found = matcher.match(slots[name], scope)
             except ExpressionError as error:
-                problems.on(rule, slots[name], f"where {rule.where.text if rule.where else ''!r}: {error}")
-            except Unread:
-                problems.on(rule, slots[name], "")
+                where = f"where {shown(rule.where and rule.where.text)}"
+                problems.on(rule, slots[name], (problem.on(where) for problem in error.problems))
             else:
                 if found:
                     matches[name].append(found)
@@ -157,5 +157,5 @@ def match_all(matchers: Iterable[Matcher], ground: Ground, problems: Problems) -
 
 
 def named_slots(seen: Survey) -> dict[str, Slot]:
-    """Every slot under each of its names, raw ones last."""
+    """Index every slot by each of its names, raw ones last."""
     return {name: slot for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)}

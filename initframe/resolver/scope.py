@@ -1,4 +1,4 @@
-"""What an expression knows: facts about a tensor, the recipe's own numbers, the model's config, gains and functions."""
+"""What an expression may name: a tensor's facts, the recipe's numbers, the model's config, gains and functions."""
 
 from __future__ import annotations
 
@@ -6,56 +6,65 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any
 
+from initframe.errors import InitframeError, Problem
 from initframe.fills.pretrained import open_archive
 from initframe.initializers import GAINS
 from initframe.model.fans import fans
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
-from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, is_taken, number, parse
+from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, is_taken, number
 from initframe.recipe.recipe import Recipe
+from initframe.resolver.problems import NumberProblem
 
 _WORDS: Mapping[str, Any] = {**CONSTANTS, **FUNCTIONS, **GAINS}
 _SIZES = tuple(f"d{i}" for i in range(64))
 """The names of a shape's sizes, for as many dimensions as torch has."""
+_TOO_DEEP = NumberProblem(
+    "recipe", "numbers name one another, too many in a row.", fix="Define them directly.", of_recipe=True
+)
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Recipe and model, as every question to one tensor needs them."""
+class Scope:
+    """Recipe and model: what the expressions of a recipe may name, tensor by tensor.
+
+    Attributes:
+        recipe: the recipe.
+        seen: the model's survey.
+    """
 
     recipe: Recipe
     seen: Survey
 
     def counted(self, slot: Slot) -> Slot:
-        """The slot with the fans of the convention that the recipe picked."""
+        """Return the slot with the fans of the convention that the recipe chose."""
         if self.recipe.fans == "torch":
             return slot
         return replace(slot, fan_in=slot.effective_fan_in, fan_out=slot.effective_fan_out)
 
     def facts(self, slot: Slot, captures: Mapping[str, int], arguments: Mapping[str, Any] | None = None) -> Facts:
-        """The names that an expression on a slot may use; where several have one, the first does.
+        """Give the names that an expression on a slot may use; of several with one name, the first is meant.
 
         Args:
             slot: the tensor, or one block of it.
             captures: what the pattern's ``{…}`` stand for.
-            arguments: the rule's other numbers, as written.
+            arguments: the rule's other numbers, parsed.
 
         Returns:
             A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, the
             owning module's and the model's own numbers, gains, functions, constants.
+
+        Raises:
+            ExpressionError: the recipe's ``base`` cannot be read.
         """
         counted = self.counted(slot)
         own = _own_facts(counted.shape, counted.fan_in, counted.fan_out)
-        base = self._base_facts(slot) if self.base else {}
-        written = (arguments or {}, self._vars)
+        base = self._base_facts(slot) if self.recipe.base else {}
         given = (self.seen.config, slot.settings, self.seen.settings, _WORDS)
-        return Facts(slot, (own, base, captures), written, given)
-
-    @cached_property
-    def _vars(self) -> Mapping[str, Expression]:
-        return dict(self.recipe.vars)
+        return Facts((own, base, captures), arguments or {}, self.recipe.vars, given)
 
     @cached_property
     def base(self) -> Mapping[str, tuple[int, ...]]:
@@ -63,7 +72,10 @@ class Ground:
         base = self.recipe.base
         if not isinstance(base, str):
             return base
-        return {name: entry.shape for name, entry in open_archive(base).entries.items()}
+        try:
+            return {name: entry.shape for name, entry in open_archive(base).entries.items()}
+        except InitframeError as error:
+            raise ExpressionError(*_of_number(error, "base", of_recipe=True)) from error
 
     def _base_facts(self, slot: Slot) -> dict[str, float]:
         """Shape and fans of the base model's tensor; a bias has its layer's fans."""
@@ -96,62 +108,86 @@ def _own_facts(shape: tuple[int, ...], fan_in: float | None, fan_out: float | No
 
 
 class Facts(Mapping[str, Any]):
-    """The names that an expression on one tensor may use; where several have one, the first does.
+    """The names that an expression on one tensor may use; of several with one name, the first is meant.
 
-    What a rule or a recipe wrote is evaluated when asked for, so its order does not matter.
+    What a rule or a recipe wrote is evaluated when it is first asked for, and only once, so its order does not matter.
     """
 
     def __init__(
         self,
-        slot: Slot,
         own: Sequence[Mapping[str, Any]],
-        written: Sequence[Mapping[str, Any]],
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, Expression],
         given: Sequence[Mapping[str, Any]],
     ) -> None:
-        self._slot = slot
         self._own = own
-        self._written = written
+        self._arguments = arguments
+        self._variables = variables
         self._given = given
-        self._open: set[str] = set()
+        self._open: dict[str, None] = {}
+        self._values: dict[str, float | ExpressionError] = {}
 
     def __getitem__(self, name: str) -> Any:
         for facts in self._own:
             if name in facts:
                 return facts[name]
-        for facts in self._written:
-            if name in facts and _is_one_number(facts[name]):
-                return self._evaluated(name, facts[name])
+        written = self._arguments.get(name)
+        if isinstance(written, Expression):
+            return self._evaluated(name, written, f"argument {name!r}", of_recipe=False)
+        if type(written) in (int, float):
+            return written
+        if name in self._variables:
+            return self._evaluated(name, self._variables[name], f"vars.{name}", of_recipe=True)
         for facts in self._given:
             if name in facts:
                 return facts[name]
         if is_taken(name):
-            raise ExpressionError(self._absence(name))
+            raise ExpressionError(_absence(name))
         raise KeyError(name)
 
-    def _evaluated(self, name: str, written: Any) -> float:
+    def _evaluated(self, name: str, expression: Expression, subject: str, *, of_recipe: bool) -> float:
         if name in self._open:
-            raise ExpressionError(f"{name} is defined by itself")
-        self._open.add(name)
-        try:
-            return number(written if isinstance(written, Expression) else parse(written), self)
-        finally:
-            self._open.discard(name)
-
-    def _absence(self, name: str) -> str:
-        """Why a tensor lacks a fact that others have."""
-        if name.startswith("base_"):
-            fix = "write base: {name: […]} with every tensor, or the path of a checkpoint"
-            return f"the recipe's base shapes give no {name} for it; {fix}"
-        return f"it has no {name}"
+            circle = [*list(self._open)[list(self._open).index(name) :], name]
+            raise ExpressionError(f"{name} is defined by itself: {' → '.join(circle)}.")
+        if name not in self._values:
+            self._open[name] = None
+            try:
+                self._values[name] = number(expression, self)
+            except ExpressionError as error:
+                self._values[name] = ExpressionError(*_of_number(error, subject, of_recipe=of_recipe))
+            except RecursionError:
+                fact = "numbers name one another, too many in a row."
+                raise ExpressionError(
+                    NumberProblem("recipe", fact, fix="Define them directly.", of_recipe=True)
+                ) from None
+            finally:
+                del self._open[name]
+        value = self._values[name]
+        if isinstance(value, ExpressionError):
+            raise ExpressionError(*value.problems)
+        return value
 
     def __iter__(self) -> Iterator[str]:
-        written = ({k: v for k, v in facts.items() if _is_one_number(v)} for facts in self._written)
-        return iter(dict.fromkeys(name for facts in (*self._own, *written, *self._given) for name in facts))
+        arguments = (k for k, v in self._arguments.items() if isinstance(v, Expression) or type(v) in (int, float))
+        return iter(dict.fromkeys(chain(*self._own, arguments, self._variables, *self._given)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-def _is_one_number(written: Any) -> bool:
-    """Whether what stands for an argument can be named by another: lists, one number per block, cannot."""
-    return isinstance(written, str | int | float | Expression)
+def _of_number(error: InitframeError, subject: str, *, of_recipe: bool) -> Iterator[Problem]:
+    """Fix the subject of what is wrong with a number that others name; where they name others again, it is fixed."""
+    for problem in error.problems:
+        if isinstance(problem, NumberProblem):
+            yield problem
+        else:
+            at = problem.on(subject)
+            yield NumberProblem(at.subject, at.fact, at.options, at.fix, of_recipe, cause=problem)
+
+
+def _absence(name: str) -> Problem:
+    """Say why a tensor lacks a fact that others have."""
+    if name.startswith("base_"):
+        fix = "Write base: {name: […]} with every tensor, or the path of a checkpoint."
+        return Problem("", f"the recipe's base shapes give no {name} for it.", fix=fix)
+    return Problem("", f"it has no {name}.")

@@ -81,7 +81,7 @@ def test_unmatched_default_fills_what_the_file_has_not(trained):
 
 def test_a_file_that_has_nothing_is_an_error(trained):
     recipe = rules(head={"match": "2.*", "init": "pretrained", "path": trained[0]})
-    with pytest.raises(initframe.ResolveError, match=r"declines all .* 2.weight for one: .* has no 2.weight"):
+    with pytest.raises(initframe.ResolveError, match=r"declines every .* 2.weight: .* has no 2.weight"):
         initframe.resolve(recipe, model())
 
 

@@ -113,14 +113,14 @@ def test_sentences_count_tensors_and_leave_out_what_changes_nothing():
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (rules(weight={"init": "zeros", "companions": {"lr": "1 /"}}), "companions '1 /' is not an expression"),
-        (rules(weight={"init": "zeros", "companions": {"not a name": 1}}), "name what is asked for"),
+        (rules(weight={"init": "zeros", "companions": {"lr": "1 /"}}), "companions.lr '1 /': it is not an expression"),
+        (rules(weight={"init": "zeros", "companions": {"not a name": 1}}), "Give each number a name"),
         (rules(weight={"init": "zeros", "companions": {"lr": True}}), "lr is True"),
-        (rules(weight={"init": "zeros", "companions": 3}), "name what is asked for"),
+        (rules(weight={"init": "zeros", "companions": 3}), "Give each number a name"),
         (PLAIN | {"companions": "ignored"}, "Options: warn, heeded"),
-        (PLAIN | {"base": 3}, "give shapes by name"),
-        (PLAIN | {"base": {"weight": [2, "a"]}}, "list its sizes"),
-        (PLAIN | {"requires": [3]}, "write a sentence"),
+        (PLAIN | {"base": 3}, "Give shapes by name"),
+        (PLAIN | {"base": {"weight": [2, "a"]}}, "List its sizes"),
+        (PLAIN | {"requires": [3]}, "Write a sentence"),
     ],
 )
 def test_what_is_no_companion_is_refused(recipe, message):
@@ -151,5 +151,5 @@ def test_base_shapes_are_facts():
 
 
 def test_base_shapes_that_lack_a_tensor_are_named():
-    with pytest.raises(initframe.ResolveError, match=r"base shapes give no base_d0 for it; write base: \{name: "):
+    with pytest.raises(initframe.ResolveError, match=r"base shapes give no base_d0 for it\. Write base: \{name: "):
         initframe.resolve(rules(weight={"init": "constant", "val": "base_d0"}), nn.Linear(2, 3))

@@ -6,7 +6,8 @@ import pickle
 import pytest
 
 from initframe.recipe.patterns import compile_pattern
-from initframe.recipe.rule import KINDS, ReadOnly, Rule, is_numeric, read_option, read_rule
+from initframe.recipe.read_rule import _READERS, is_numeric, read_option, read_rule
+from initframe.recipe.rule import KINDS, RULE_KEYS, ReadOnly, Rule
 
 FULL = {
     "match": ["*.h.{layer}.*", "*.weight"],
@@ -24,7 +25,7 @@ FULL = {
 
 def read(value, name="weights"):
     rule, problems = read_rule(name, value)
-    assert problems == []
+    assert problems == ()
     return rule
 
 
@@ -89,13 +90,13 @@ def test_rules_travel_to_other_processes():
         ({"match": []}, "match is an empty list"),
         ({"match": 3}, "match takes a pattern or a list of patterns, not 3"),
         ({"match": {"a": 1}}, "match takes a pattern or a list of patterns, not {'a': 1}"),
-        ({"match": "h{i}.x"}, "match 'h{i}.x' is not a pattern: '{i}' must be a whole segment"),
+        ({"match": "h{i}.x"}, "match: 'h{i}.x' is not a pattern: '{i}' must be a whole segment"),
         ({"match": "*.{fan_in}.x"}, "hides 'fan_in'"),
         ({"match": "*.{d1}.x"}, "hides 'd1'"),
         ({"exclude": ["a", 1]}, "exclude takes a pattern or a list of patterns, not 1"),
-        ({"exclude": "*.{a b}"}, "exclude '*.{a b}' is not a pattern"),
+        ({"exclude": "*.{a b}"}, "exclude: '*.{a b}' is not a pattern"),
         ({"module": True}, "module takes a pattern or a list of patterns, not True"),
-        ({"where": "ndim >"}, "where 'ndim >' is not an expression: its syntax is wrong. Fix: use numbers, names"),
+        ({"where": "ndim >"}, "where 'ndim >': it is not an expression: its syntax is wrong. Use numbers, names"),
         ({"where": 1}, "where takes a condition, not 1"),
         ({"where": []}, "where takes a condition, not []"),
         ({"kind": "param"}, "kind is 'param'. Options: parameter, buffer, any."),
@@ -107,14 +108,14 @@ def test_rules_travel_to_other_processes():
         ({"split": []}, "split takes a number of blocks"),
         ({"split": [1, False]}, "split takes a number of blocks"),
         ({"split": "3"}, "split takes a number of blocks"),
-        ({"split": ["a["]}, "split 'a[' is not an expression"),
-        ({"init": None}, "it has no init. Fix: name an initializer"),
+        ({"split": ["a["]}, "split 'a[': it is not an expression"),
+        ({"init": None}, "it has no init. Name an initializer"),
         ({"init": 3}, "init takes the name of an initializer, not 3"),
         ({"init": ""}, "init takes the name of an initializer, not ''"),
         ({"init": {"name": "x"}}, "init takes the name of an initializer, not {'name': 'x'}"),
         ({"optional": "yes"}, "optional is 'yes'. Options: true, false."),
         ({"optional": 1}, "optional is 1. Options: true, false."),
-        ({"std": float("nan")}, "std is nan. Fix: write a finite number."),
+        ({"std": float("nan")}, "std is nan. Write a finite number."),
         ({"where": "${oc.env:HOME} > 1"}, "where is '${oc.env:HOME} > 1'; a recipe reads nothing from outside"),
         ({3: 1}, "key 3 is not a text"),
         ({"gain": {"_target_": "os.system"}}, "'_target_' is refused: a recipe is data"),
@@ -122,20 +123,20 @@ def test_rules_travel_to_other_processes():
 )
 def test_what_is_wrong_is_named(changes, fact):
     (problem,) = problems_of({"match": "*.w", "init": "zeros"} | changes)
-    assert problem.startswith("rule 'weights'")
-    assert fact in problem
+    assert problem.subject.startswith("rule 'weights' (match ")
+    assert fact in str(problem)
 
 
 @pytest.mark.parametrize("value", [3, True, ["zeros"], 1.5])
 def test_a_rule_is_a_mapping_or_a_name(value):
     (problem,) = problems_of(value)
-    assert "neither a mapping nor an initializer's name" in problem
+    assert "neither a mapping nor an initializer's name" in problem.fact
 
 
 def test_all_problems_of_a_rule_come_together():
     problems = problems_of({"match": ["{", "h{i}"], "where": "(", "kind": "x", "split": 0, "std": float("inf")})
     assert len(problems) == 7
-    assert all(problem.startswith("rule 'weights' (match '{', 'h{i}'): ") for problem in problems)
+    assert all(problem.subject.startswith("rule 'weights' (match '{', 'h{i}')") for problem in problems)
 
 
 def test_read_only_mappings_compare_by_content():
@@ -145,8 +146,12 @@ def test_read_only_mappings_compare_by_content():
     assert len(ReadOnly()) == 0
 
 
+def test_every_key_of_a_rule_is_read():
+    assert set(RULE_KEYS) == set(_READERS)
+
+
 def test_options_and_numbers():
-    assert [read_option(kind, KINDS) for kind in KINDS] == list(KINDS)
+    assert [read_option("kind", kind, KINDS) for kind in KINDS] == list(KINDS)
     assert [is_numeric(value) for value in (1, 1.5, "x", True, None, [])] == [True, True, True, False, False, False]
 
 

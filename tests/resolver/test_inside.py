@@ -2,6 +2,7 @@
 
 import pytest
 from nets import rules
+from refusals import refused
 from torch import nn
 
 import initframe
@@ -54,8 +55,9 @@ def test_inside_asks_for_any_module_around(inside, names):
 
 
 def test_inside_that_leaves_nothing_says_what_there_is():
-    with pytest.raises(initframe.ResolveError, match=r"inside Wider leaves nothing; .* lie inside Linear, Wide, Net"):
-        matched(inside="Wider")
+    (problem,) = refused(matched, inside="Wider", kind=initframe.ResolveError)
+    assert "inside Wider leaves nothing" in problem.fact
+    assert "Linear, Wide, Net" in problem.options
 
 
 def test_a_tied_tensor_lies_inside_of_either_place():
