@@ -1,22 +1,22 @@
-"""From what a rule wrote to what an initializer takes: names checked, numbers evaluated, all problems at once."""
+"""A rule's arguments → an initializer's: names checked, numbers evaluated, all problems at once."""
 
 from __future__ import annotations
 
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
-from initframe.errors import closest
+from initframe.errors import Problem, ResolveError, closest
 from initframe.initializers.table import Initializer, parameters
 
 Evaluate = Callable[[Any], float]
 
 
-class ArgumentError(ValueError):
-    """A rule's arguments do not fit its initializer; ``args`` holds one terse fact each."""
+class ArgumentError(ResolveError):
+    """A rule's arguments do not fit its initializer; one problem for each argument."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Parameter:
 
     @property
     def numeric(self) -> bool:
-        """Whether what a recipe writes there is an expression."""
+        """Whether a recipe writes an expression there."""
         return self.type in ("number", "integer")
 
 
 @cache
 def signature(function: Initializer) -> dict[str, Parameter]:
-    """The keyword arguments of an initializer by name.
+    """Return the keyword arguments of an initializer by name.
 
     >>> from initframe.initializers import get
     >>> signature(get("kaiming_normal"))["mode"].options
@@ -56,23 +56,34 @@ def signature(function: Initializer) -> dict[str, Parameter]:
     return {name: _parameter(p) for name, p in parameters(function).items()}
 
 
-def check(function: Initializer, written: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a rule's keywords whatever the tensor: unknown or missing ones.
+def check(
+    function: Initializer, written: Mapping[str, Any], hint: Callable[[str], str] = lambda _: ""
+) -> list[Problem]:
+    """Say what is wrong with a rule's keywords for every tensor: unknown or missing ones.
+
+    Args:
+        function: the initializer.
+        written: the rule's arguments.
+        hint: a fix for an unknown keyword.
 
     >>> from initframe.initializers import get
-    >>> check(get("constant"), {"vel": 1})
+    >>> list(map(str, check(get("constant"), {"vel": 1})))
     ["unknown argument 'vel'. Closest: val.", "argument 'val' is missing."]
     """
     known = signature(function)
-    unknown = [f"unknown argument {k!r}. {closest(k, known) or 'It takes none.'}" for k in written if k not in known]
-    missing = [f"argument {p.name!r} is missing." for p in known.values() if p.required and p.name not in written]
-    return unknown + missing
+    unknown = [
+        Problem("", f"unknown argument {key!r}.", closest(key, known) or "It takes none.", hint(key))
+        for key in written
+        if key not in known
+    ]
+    missing = [p.name for p in known.values() if p.required and p.name not in written]
+    return unknown + [Problem("", f"argument {name!r} is missing.") for name in missing]
 
 
 def bind(
     function: Initializer, written: Mapping[str, Any], evaluate: Evaluate, block: int | None = None
 ) -> dict[str, Any]:
-    """The values for a call: numbers evaluated, everything else verbatim and checked against its type.
+    """Return the values for a call: numbers evaluated, everything else verbatim and checked against its type.
 
     Args:
         function: the initializer.
@@ -84,7 +95,7 @@ def bind(
         Keyword arguments for ``function``.
 
     Raises:
-        ArgumentError: with one fact for every value that does not fit.
+        ArgumentError: with one problem for every value that does not fit.
 
     >>> from initframe.initializers import get
     >>> bind(get("kaiming_normal"), {"a": 1, "mode": "fan_out"}, float)
@@ -95,55 +106,64 @@ def bind(
         parameter = known[name]
         try:
             bound[name] = _value(parameter, _of_block(parameter, value, block), evaluate)
+        except _ValueError as error:
+            problems.append(replace(error.problems[0], subject=f"argument {name!r}"))
         except ValueError as error:
-            problems.append(f"argument {name!r}: {error}")
+            problems.append(Problem(f"argument {name!r}", str(error)))
     if problems:
         raise ArgumentError(*problems)
     return bound
 
 
+class _ValueError(ArgumentError):
+    """One value does not fit its parameter."""
+
+    def __init__(self, fact: str, options: str = "", fix: str = "") -> None:
+        super().__init__(Problem("", fact, options, fix))
+
+
 def _of_block(parameter: Parameter, value: Any, block: int | None) -> Any:
-    """The block's value of a list with one value per block."""
+    """Return the block's value from a list with one value per block."""
     if not isinstance(value, list | tuple) or parameter.many or not parameter.numeric:
         return value
     if block is None:
-        raise ValueError("a list gives one value per block of a split tensor; add split, or write one number.")
+        raise _ValueError("a list gives one value per block of a split tensor.", fix="Add split, or write one number.")
     if block >= len(value):
-        raise ValueError(f"a list of {len(value)} values for more blocks than that; write one value per block.")
+        raise _ValueError(f"a list of {len(value)} values for more blocks.", fix="Write one value per block.")
     return value[block]
 
 
 def _value(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
-    """One value, checked against its parameter."""
+    """Check a value against its parameter."""
     if value is None and parameter.optional:
         return None
     if parameter.many:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"a list is needed, got {value!r}.")
+            raise _ValueError(f"a list is needed, got {value!r}.")
         return tuple(_one(parameter, item, evaluate) for item in value)
     return _one(parameter, value, evaluate)
 
 
 def _one(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
-    """One value that is no list."""
+    """Check one value that is no list."""
     if parameter.numeric:
         number = evaluate(value)
         if parameter.type == "number":
             return number
         if number != int(number):
-            raise ValueError(f"an integer is needed, got {number:g}.")
+            raise _ValueError(f"an integer is needed, got {number:g}.")
         return int(number)
     if parameter.type == "choice" and value not in parameter.options:
-        raise ValueError(f"got {value!r}. Options: {', '.join(map(str, parameter.options))}.")
+        raise _ValueError(f"got {value!r}.", f"Options: {', '.join(map(str, parameter.options))}.")
     if parameter.type == "text" and not isinstance(value, str):
-        raise ValueError(f"a text is needed, got {value!r}.")
+        raise _ValueError(f"a text is needed, got {value!r}.")
     if parameter.type == "flag" and not isinstance(value, bool):
-        raise ValueError(f"true or false is needed, got {value!r}.")
+        raise _ValueError(f"true or false is needed, got {value!r}.")
     return value
 
 
 def _parameter(raw: inspect.Parameter) -> Parameter:
-    """Read an annotation; what is not understood is taken verbatim."""
+    """Read an annotation; an unknown one takes any value verbatim."""
     annotation, optional, many = raw.annotation, False, False
     if get_origin(annotation) in (Union, types.UnionType):
         members = [a for a in get_args(annotation) if a is not type(None)]

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from initframe.errors import ResolveError
 from initframe.fills import Constant, Elementwise, Fill
-from initframe.fills.fixed import Rows
+from initframe.fills.derived import Rows
+from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -60,7 +60,7 @@ def mamba_dt_bias(slot: Slot, *, low: float = 0.001, high: float = 0.1, floor: f
     [0.001, 0.1]
     """
     if not 0 < low < high or floor <= 0:
-        raise ResolveError(f"steps need 0 < low < high and a positive floor, got {low:g}, {high:g} and {floor:g}.")
+        raise refuse(f"steps need 0 < low < high and a positive floor, got {low:g}, {high:g} and {floor:g}.")
     law = StepBias(low, high, floor)
     values = law((torch.arange(4096, dtype=torch.float64, device="cpu") + 0.5) / 4096)
     return Elementwise(law, values.mean().item(), values.std(correction=0).item())
@@ -105,7 +105,7 @@ def s4d(
     [0.0, 3.1416, 6.2832]
     """
     if states < 0:
-        raise ResolveError(f"states must be positive, or 0 for twice the last dimension; got {states}.")
+        raise refuse(f"states must be positive, or 0 for twice the last dimension; got {states}.")
     count = _states(slot)
     n_states = states or 2 * count
     if form == "real":
@@ -119,5 +119,5 @@ def s4d(
 
 def _states(slot: Slot) -> int:
     if slot.ndim < 1:
-        raise ResolveError("states are counted along the last dimension; this tensor has none.")
+        raise refuse("states are counted along the last dimension; this tensor has no dimension.")
     return slot.shape[-1]

@@ -71,7 +71,8 @@ def prepare(rule: Rule) -> tuple[Call | None, list[str]]:
         return None, [f"{rule.describe()}: {error}"]
     known = signature(function)
     numbers = {k: v for k, v in rule.arguments.items() if k in known and known[k].numeric}
-    facts = [f"{rule.init}: {fact}{_hint(rule, fact)}" for fact in check(function, rule.arguments)]
+    wrong = check(function, rule.arguments, lambda key: _hint(rule, key))
+    facts = [str(problem.on(rule.init)) for problem in wrong]
     facts += _ungrammatical(numbers)
     if facts:
         return None, [f"{rule.describe()}: {fact}" for fact in facts]
@@ -87,15 +88,12 @@ def _parsed(value: Any) -> Any:
     return parse(value) if isinstance(value, str) else value
 
 
-def _hint(rule: Rule, fact: str) -> str:
-    """What an unknown keyword may be: a key of the rule, misspelt, or what an overlay left behind."""
-    key = next((k for k in rule.arguments if fact.startswith(f"unknown argument {k!r}")), None)
-    if key is None:
-        return ""
+def _hint(rule: Rule, key: str) -> str:
+    """Say what an unknown keyword may be: a misspelt key of the rule, or left behind by an overlay."""
     if meant := get_close_matches(key, RULE_KEYS, n=1, cutoff=0.85):
-        return f" If the rule's own key is meant, write {meant[0]}."
+        return f"If the rule's own key is meant, write {meant[0]}."
     how = f": ~init.rules.{rule.name}.{key}" if is_plain_name(rule.name) else ""
-    return f" If another recipe left it behind, remove it{how}, or rename your rule: rules of the same name become one."
+    return f"If another recipe left it behind, remove it{how}, or rename your rule: rules of the same name become one."
 
 
 def _ungrammatical(numbers: Mapping[str, Any]) -> Iterator[str]:

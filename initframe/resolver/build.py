@@ -15,7 +15,6 @@ from initframe.recipe.expressions import Expression, ExpressionError, number, pa
 from initframe.resolver.arguments import Arguments, Call
 from initframe.resolver.match import Captures, Match
 from initframe.resolver.scope import Facts, Ground
-from initframe.resolver.validate import misfit
 
 
 def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
@@ -41,8 +40,8 @@ def fit(match: Match, slot: Slot, ground: Ground) -> tuple[Fill, Arguments]:
     fill, arguments = make(match.call, match.captures, slot, ground)
     if slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
-    if fact := misfit(fill, slot.shape, slot.dtype):
-        raise ResolveError(fact)
+    if found := fill.problem(slot.shape, slot.dtype):
+        raise ResolveError(found)
     return fill, arguments
 
 

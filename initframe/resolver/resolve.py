@@ -23,9 +23,9 @@ from initframe.resolver.asking import asked
 from initframe.resolver.build import fit
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
-from initframe.resolver.partners import strangers
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Ground
+from initframe.resolver.validate import unpartnered
 
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
 
@@ -105,7 +105,7 @@ def _assign(
             skipped[slot.name] = settled
         elif settled:
             assignments.append(settled)
-    problems.model += [*_overlaps(assignments), *strangers(assignments)]
+    problems.model += [*_overlaps(assignments), *map(str, unpartnered(assignments))]
     return tuple(assignments), skipped, declines
 
 

@@ -20,7 +20,7 @@ from torch import nn
 import initframe
 from initframe.applying.load_checkpoint import load_checkpoint
 from initframe.errors import SourceError
-from initframe.files.writing import save_tensors
+from initframe.files.safetensors import save_tensors
 from initframe.fills import files
 
 

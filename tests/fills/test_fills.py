@@ -21,8 +21,10 @@ from initframe.fills import (
     Dirac,
     Elementwise,
     Fill,
+    Fixed,
     Identity,
     Keep,
+    Mapped,
     Masked,
     Normal,
     OnCurrent,
@@ -36,9 +38,9 @@ from initframe.fills import (
     Uniform,
     Whole,
 )
-from initframe.fills.fixed import BilinearKernel, Fixed, PartialHadamard, Rows, SineCosine
-from initframe.fills.linked import Chrono, DeltaOrthogonal, Mimetic, Repeated
+from initframe.fills.derived import BilinearKernel, Chrono, Mimetic, Repeated, Rows, SineCosine
 from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored, open_archive
+from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -101,7 +103,7 @@ def test_a_cut_without_mass_has_no_moments():
     assert math.isnan(TruncatedNormal(0, 1, 50, 51).std)
 
 
-FACES = {Fill, OnCurrent, Whole, Scattered, Fixed}
+FACES = {Fill, Mapped, OnCurrent, Whole, Scattered, Fixed}
 
 
 def kinds(face=Fill):
