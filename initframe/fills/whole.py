@@ -116,13 +116,14 @@ def _trial(fill: Whole, device: torch.device) -> Problem | None:
         distribution: str, args: Sequence[float], purpose: str = "", *, name: str | None = None, shape: Any = None
     ) -> Tensor:
         del purpose, name
-        out = torch.empty(fill.shape if shape is None else shape, dtype=torch.float32, device=device)
+        size = fill.shape if shape is None else shape
         if distribution == "bits":
-            return torch.randint(-(2**31), 2**31, out.shape, dtype=torch.int32, device=device, generator=generator)
+            return torch.randint(-(2**31), 2**31, size, dtype=torch.int32, device=device, generator=generator)
         if distribution == "normal":
-            return out.normal_(args[0], args[1], generator=generator)
+            normal = torch.randn(size, dtype=torch.float32, device=device, generator=generator)
+            return normal * args[1] + args[0]
         low, high = args[-2:]
-        return out.uniform_(low, high, generator=generator)
+        return torch.rand(size, dtype=torch.float32, device=device, generator=generator) * (high - low) + low
 
     try:
         values: Any = fill.build(sample)

@@ -20,8 +20,8 @@ from torch import nn
 import initframe
 from initframe.applying.load_checkpoint import load_checkpoint
 from initframe.errors import SourceError
+from initframe.files import reading
 from initframe.files.safetensors import save_tensors
-from initframe.fills import files
 
 
 def net() -> nn.Module:
@@ -307,13 +307,13 @@ def test_a_dtype_that_no_model_here_holds(tmp_path):
 
 @pytest.mark.parametrize("way", ["safetensors", "torch"])
 def test_too_many_tensors(tmp_path, monkeypatch, way):
-    monkeypatch.setattr(files, "MAX_TENSORS", 3)
+    monkeypatch.setattr(reading, "MAX_TENSORS", 3)
     WAYS[way](net().state_dict(), tmp_path / "file")
     assert "more than 3 entries" in refused(tmp_path / "file")
 
 
 def test_a_large_index(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_INDEX", 10)
+    monkeypatch.setattr(reading, "MAX_INDEX", 10)
     assert "10 is the limit" in refused(save(net().state_dict(), tmp_path / "file.pt"))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import initframe
 from initframe.errors import ResolveError
-from initframe.fills import Draw, Whole
+from initframe.fills import Sampler, Whole
 from initframe.initializers import initializer
 
 init = nn.init
@@ -252,7 +252,7 @@ def test_the_global_generator_is_put_back_after_an_error():
 class Antidiagonal(Whole):
     mean = std = 0.0
 
-    def build(self, draw: Draw):
+    def build(self, draw: Sampler):
         return torch.eye(self.shape[0]).flip(0)
 
 
@@ -268,7 +268,7 @@ def test_what_torch_has_not_is_refused_before_the_first_write(table):
         initframe.reinit(state, recipe, seed=0, generator="torch")
     assert [problem.split(". ")[0] for problem in caught.value.problems] == [
         "rule 'b' on b [3, 3]: torch.nn.init has no antidiagonal",
-        "rule 'c' on c [3, 3]: torch.nn.init.orthogonal_ knows no torch.bfloat16",
+        "rule 'c' on c [3, 3]: torch.nn.init.orthogonal_ does not take torch.bfloat16",
     ]
     assert changed(state, before) == set()
     initframe.reinit(copy.copy(state), recipe, seed=0)

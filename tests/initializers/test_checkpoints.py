@@ -148,7 +148,7 @@ def test_a_folder_of_files_is_one_file(tmp_path):
 def test_a_name_in_two_files_of_a_folder_is_refused_naming_both(tmp_path):
     for name, shape in (("a", (1, 6)), ("b", (8, 6))):
         save_file({"0.weight": noise(*shape), "0.bias": noise(8)}, tmp_path / f"{name}.safetensors")
-    with pytest.raises(initframe.ResolveError, match=r"a\.safetensors and .*b\.safetensors both hold .* and 1 more"):
+    with pytest.raises(initframe.ResolveError, match=r"a\.safetensors and .*b\.safetensors.* and 1 more"):
         initframe.resolve(take(str(tmp_path)), model())
 
 
@@ -182,7 +182,7 @@ def test_values_become_the_tensors_dtype(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.float4_e2m1fn_x2])
 def test_what_are_no_real_numbers_is_refused(tmp_path, dtype):
     torch.save({"weight": torch.empty(3, 4, dtype=dtype)}, tmp_path / "a.pt")
-    with pytest.raises(initframe.ResolveError, match=f"weight is of {dtype}, of which no real numbers"):
+    with pytest.raises(initframe.ResolveError, match=f"a.pt: weight.* {dtype}"):
         initframe.resolve(take(str(tmp_path / "a.pt")), nn.Linear(4, 3))
 
 
@@ -236,7 +236,7 @@ def test_what_holds_more_than_tensors_is_refused(tmp_path, content, fact):
 
 @pytest.mark.parametrize(
     ("path", "fact"),
-    [("absent.safetensors", "No such file"), ("a\0b", "null"), (".", "holds no"), ("", "path is empty")],
+    [("absent.safetensors", "No such file"), ("a\0b", "null"), (".", "holds no"), ("", "it is empty")],
 )
 def test_what_cannot_be_read_is_said(tmp_path, monkeypatch, path, fact):
     monkeypatch.chdir(tmp_path)
