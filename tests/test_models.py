@@ -74,7 +74,7 @@ def test_a_checkpoint_at_home(tmp_path, monkeypatch):
     save_file(trained.state_dict(), tmp_path / "trained.safetensors")
     model = build(spec(checkpoint="~/trained.safetensors"))
     assert torch.equal(model.features[0].weight, trained.features[0].weight)
-    assert "~nobody_here/x.pt does not exist" in refused(spec(checkpoint="~nobody_here/x.pt"))
+    assert "~nobody_here/x.pt: it does not exist" in refused(spec(checkpoint="~nobody_here/x.pt"))
 
 
 def test_timm():

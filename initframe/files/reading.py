@@ -69,7 +69,7 @@ def open_file(path: Path) -> Contents:
     if head[8:] == b"{":
         return _open_safetensors(path, int.from_bytes(head[:8], "little"))
     if head.startswith(b"PK\x03\x04"):
-        return _open_archive(path)
+        return _open_torch(path)
     if head.startswith(b"\x80"):
         convert = "One line converts it: torch.save(torch.load(old, weights_only=True), new)."
         raise _wrong(path, "it is a bare pickle, or of torch's format before 1.6.", f"{SAFE} {convert}")
@@ -113,9 +113,9 @@ def _as_source_error(path: Path) -> Iterator[None]:
         raise _wrong(path, f"it is corrupt: {error}.") from error
 
 
-def _open_archive(path: Path) -> Contents:
+def _open_torch(path: Path) -> Contents:
     """Open a torch checkpoint: a zip file, from which only tensors are read."""
-    _check_archive(path)
+    _check_zip(path)
     _check_sums(path, "data.pkl")
     tensors = _plain_tensors(path, "meta")
     for name, tensor in tensors.items():
@@ -134,7 +134,7 @@ def _open_archive(path: Path) -> Contents:
     return Contents(entries, mapped, lambda name: mapped()[name].clone(), check=mapped)
 
 
-def _check_archive(path: Path) -> None:
+def _check_zip(path: Path) -> None:
     """Refuse archives that are no plain checkpoint before torch sees them."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -7,22 +7,17 @@ from collections.abc import Mapping
 from typing import Literal
 
 from initframe.errors import Problem, ResolveError
+from initframe.files.archive import Archive, is_readable, open_archive
 from initframe.fills import Fill
-from initframe.fills.pretrained import (
-    MAX_ELEMENTS,
-    Archive,
-    Inflated,
-    Resampled,
-    Selected,
-    Stored,
-    is_readable,
-    open_archive,
-)
+from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import Declined, initializer
 from initframe.model.slot import Slot
 
 Keys = Mapping[str, str] | None
+
+MAX_ELEMENTS = 1 << 32
+"""The limit of one tensor of a file."""
 
 
 @initializer("pretrained")

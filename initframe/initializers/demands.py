@@ -31,12 +31,12 @@ def demand_dimensions(slot: Slot, init: str, dims: Sequence[int]) -> None:
 
     >>> demand_dimensions(Slot("b", (3,)), "eye", (2,))
     Traceback (most recent call last):
-    initframe.errors.ResolveError: eye needs 2 dimensions; this tensor has 1. Add where: ndim == 2.
+    initframe.errors.ResolveError: eye needs a tensor of 2 dimensions, this one has 1. Add where: ndim == 2.
     """
     if slot.ndim not in dims:
         first, last = min(dims), max(dims)
         fix = f"Add where: ndim {'==' if first == last else '>='} {first}."
-        raise refuse(f"{init} needs {dimensions(dims)}; this tensor has {slot.ndim}.", fix)
+        raise refuse(f"{init} needs a tensor of {dimensions(dims)}, this one has {slot.ndim}.", fix)
 
 
 def demand_fans(slot: Slot) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def demand_fans(slot: Slot) -> tuple[float, float]:
     (3, 2)
     """
     if slot.ndim < 2 or slot.fan_in is None or slot.fan_out is None:
-        fact = f"fan_in and fan_out need 2 or more dimensions; this tensor has {slot.ndim}."
+        fact = f"fan in and fan out need a tensor of 2 or more dimensions, this one has {slot.ndim}."
         raise refuse(fact, "Add where: ndim >= 2.")
     if slot.fan_in <= 0 or slot.fan_out <= 0:
         raise refuse(f"the fans must be positive, got fan_in {slot.fan_in:g} and fan_out {slot.fan_out:g}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from initframe.fills.pretrained import open_archive
+from initframe.files.archive import open_archive
 from initframe.initializers import GAINS
 from initframe.model.fans import fans
 from initframe.model.slot import Slot

@@ -15,6 +15,7 @@ from samples import assert_moments
 import initframe
 from initframe import stream
 from initframe.applying.regions import Region
+from initframe.files.archive import open_archive
 from initframe.fills import (
     Blocks,
     Constant,
@@ -39,7 +40,7 @@ from initframe.fills import (
     Whole,
 )
 from initframe.fills.derived import BilinearKernel, Chrono, Mimetic, Repeated, Rows, SineCosine
-from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored, open_archive
+from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 
 NUMBERS = st.floats(-10, 10)

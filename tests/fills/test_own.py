@@ -14,6 +14,7 @@ from samples import assert_moments
 from torch import nn
 
 import initframe
+from initframe import stream
 from initframe.applying.regions import Region
 from initframe.errors import ResolveError
 from initframe.fills import Blocks, Constant, Fill, Fixed, Mapped, Masked, Normal, OnCurrent, Scattered, Whole
@@ -57,6 +58,32 @@ class LogNormal(Mapped):
 
     def transform(self, drawn):
         return drawn.exp()
+
+
+@dataclass(frozen=True)
+class Steps(Mapped):
+    """Named operations with float32 constants on another fill's draw: data, no callable."""
+
+    source: Fill
+    steps: tuple[tuple[str, float], ...]
+    mean = std = math.nan
+
+    @property
+    def inner(self):
+        return (self.source,)
+
+    @property
+    def draws(self):
+        return self.source.distribution, self.source.args
+
+    @property
+    def reach(self):
+        return math.inf
+
+    def transform(self, drawn):
+        for name, constant in self.steps:
+            drawn = getattr(torch, name)(drawn, torch.tensor(constant, dtype=torch.float32, device=drawn.device))
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -108,7 +135,17 @@ class Third(Normal):
 
 
 SHAPE = (6, 5)
-OWN = [Laplace(0.5), LogNormal(0.25), Centred(SHAPE, 2.0), Corners(SHAPE), Ramp(SHAPE, 3.0), Clipped(0.5), Third(1, 2)]
+STEPS = Steps(Normal(0.0, 0.5), (("mul", 2.0), ("add", 0.1), ("maximum", -1.0)))
+OWN = [
+    Laplace(0.5),
+    LogNormal(0.25),
+    STEPS,
+    Centred(SHAPE, 2.0),
+    Corners(SHAPE),
+    Ramp(SHAPE, 3.0),
+    Clipped(0.5),
+    Third(1, 2),
+]
 FRESH = [fill for fill in OWN if not fill.needs_current]
 COMPOSED = [
     Masked(Laplace(), SHAPE, (2,), 0.0),
@@ -165,6 +202,17 @@ def test_it_is_data(fill):
     assert pickle.loads(pickle.dumps(fill)) == fill
     assert hash(pickle.loads(pickle.dumps(fill))) == hash(fill)
     assert json.loads(json.dumps(fill.to_dict()))["kind"] == fill.kind
+
+
+def test_the_constants_of_a_draw_inside_are_recorded(table):
+    report = initframe.apply(plan_of(STEPS, nn.Linear(5, 6), table), seed=0)
+    recorded = initframe.manifest(report)["tensors"][0]["fill"]
+    assert recorded["constants"]["std"] == stream.constants("normal", (0.0, 0.5))["std"]
+    assert recorded["source"]["kind"] == "normal"
+
+
+def test_a_draw_inside_is_checked():
+    assert Steps(Normal(0.0, -1.0), ()).problem(SHAPE, torch.float32) is not None
 
 
 def test_it_is_shown_by_its_name_and_numbers(table):

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 import initframe
-from initframe.fills.pretrained import Stored, open_archive
+from initframe.files.archive import open_archive
+from initframe.fills.pretrained import Stored
 
 
 def noise(*shape, seed=0):
@@ -91,7 +92,7 @@ def test_a_prefix_that_is_amiss_shows(tmp_path):
     save_file({name: torch.zeros(1) for name in names}, tmp_path / "a.safetensors")
     with pytest.raises(initframe.ResolveError, match=r"has no 0.weight. Closest: backbone.0.weight, "):
         initframe.resolve(take(str(tmp_path / "a.safetensors")), model())
-    named = initframe.fills.pretrained.open_archive(str(tmp_path / "a.safetensors")).nearest
+    named = open_archive(str(tmp_path / "a.safetensors")).nearest
     assert named("other.17.bias", 1) == ["backbone.17.bias"]
     assert "backbone.17.weight" in named("backbone.17.0.weight", 3)
     assert named("17.gamma") == []

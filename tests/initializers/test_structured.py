@@ -22,7 +22,7 @@ def test_shapes(name, ndim):
         assert type(fill) is FILLS[name]
         assert fill.shape == slot.shape
     else:
-        with pytest.raises(ResolveError, match=rf"this tensor has {ndim}\. .*where: ndim"):
+        with pytest.raises(ResolveError, match=rf"this one has {ndim}\. .*where: ndim"):
             get(name)(slot, **ARGUMENTS.get(name, {}))
 
 
