@@ -188,7 +188,7 @@ def _plain_tensors(path: Path, device: str) -> dict[str, Tensor]:
 def _code_named(path: Path) -> list[str]:
     """List what a checkpoint's pickle would import beyond tensors; nothing is imported."""
     try:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # noqa: BLE001  # the pickle is damaged
         return []
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from initframe.fills.elementwise import Mapped
 from initframe.fills.fill import Fill, Shape
 from initframe.fills.whole import Fixed, Sampler, Whole
 
@@ -201,6 +203,49 @@ class Chrono(Whole):
         forget = uniform.chunk(4)[1].to("cpu", torch.float64).log().float()
         rest = torch.zeros_like(forget)
         return torch.cat([-forget, forget, rest, rest])
+
+
+@dataclass(frozen=True)
+class StepBias(Mapped):
+    """Mamba's bias of step sizes: softplus⁻¹(max(low·(high/low)^u, floor)) of a uniform u in (0, 1).
+
+    Its moments are integrated numerically. Gu & Dao 2023; state-spaces/mamba, mamba_simple.py.
+
+    >>> fill = StepBias(0.001, 0.1, 1e-4)
+    >>> [round(v, 4) for v in torch.nn.functional.softplus(fill.transform(torch.tensor([0.0, 1.0]))).tolist()]
+    [0.001, 0.1]
+    """
+
+    low: float
+    high: float
+    floor: float
+
+    @property
+    def mean(self) -> float:
+        """By the midpoint rule."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> float:
+        """By the midpoint rule."""
+        return self._moments[1]
+
+    @property
+    def reach(self) -> float:
+        """The larger absolute value of the biases of the shortest and the longest step."""
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
+        return self.transform(ends).abs().max().item()
+
+    def transform(self, drawn: Tensor) -> Tensor:
+        """Compute the biases in float64: in float32, torch's functions differ from processor to processor."""
+        wide = drawn.to("cpu", torch.float64)
+        step = torch.exp(wide * math.log(self.high / self.low) + math.log(self.low)).clamp(min=self.floor)
+        return (step + torch.log(-torch.expm1(-step))).to(drawn.dtype)
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        values = self.transform((torch.arange(4096, dtype=torch.float64, device="cpu") + 0.5) / 4096)
+        return values.mean().item(), values.std(correction=0).item()
 
 
 Part = Literal["qkv", "q", "k", "v", "proj"]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from initframe.fills import Constant, Elementwise, Fill
-from initframe.fills.derived import Rows
+from initframe.fills import Constant, Fill
+from initframe.fills.derived import Rows, StepBias
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
@@ -55,30 +51,12 @@ def mamba_dt_bias(slot: Slot, *, low: float = 0.001, high: float = 0.1, floor: f
     Raises:
         ResolveError: not 0 < low < high, or a floor that is not positive.
 
-    >>> fill = mamba_dt_bias(Slot("b", (8,)))
-    >>> [round(v, 4) for v in torch.nn.functional.softplus(fill.fn(torch.tensor([0.0, 1.0]))).tolist()]
-    [0.001, 0.1]
+    >>> print(mamba_dt_bias(Slot("b", (8,)), low=0.01))
+    step_bias(0.01, 0.1, 0.0001)
     """
     if not 0 < low < high or floor <= 0:
         raise refuse(f"steps need 0 < low < high and a positive floor, got {low:g}, {high:g} and {floor:g}.")
-    law = StepBias(low, high, floor)
-    values = law((torch.arange(4096, dtype=torch.float64, device="cpu") + 0.5) / 4096)
-    return Elementwise(law, values.mean().item(), values.std(correction=0).item())
-
-
-@dataclass(frozen=True)
-class StepBias:
-    """u ↦ softplus⁻¹(max(low·(high/low)^u, floor)), for u in (0, 1)."""
-
-    low: float
-    high: float
-    floor: float
-
-    def __call__(self, u: Tensor) -> Tensor:
-        """The bias at u, computed in float64: in float32, torch's functions differ from processor to processor."""
-        wide = u.to("cpu", torch.float64)
-        step = torch.exp(wide * math.log(self.high / self.low) + math.log(self.low)).clamp(min=self.floor)
-        return (step + torch.log(-torch.expm1(-step))).to(u.dtype)
+    return StepBias(low, high, floor)
 
 
 @initializer("s4d")

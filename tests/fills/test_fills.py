@@ -39,7 +39,7 @@ from initframe.fills import (
     Uniform,
     Whole,
 )
-from initframe.fills.derived import BilinearKernel, Chrono, Mimetic, Repeated, Rows, SineCosine
+from initframe.fills.derived import BilinearKernel, Chrono, Mimetic, Repeated, Rows, SineCosine, StepBias
 from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 
@@ -56,6 +56,7 @@ ELEMENTWISE = [
     TruncatedNormal(0, 1, 4, 9),
     TruncatedNormal(0, 1, -6, -5),
     Elementwise(lambda u: -torch.log(u), 1.0, 1.0),
+    StepBias(0.001, 0.1, 1e-4),
 ]
 WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4, 4), 0.5)]
 ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
