@@ -12,6 +12,7 @@ from initframe import stream
 from initframe.applying.regions import Region
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Sampler, Scattered, Whole
+from initframe.fills.elementwise import wrong_values
 
 Progress = Callable[[int], None]
 
@@ -157,7 +158,11 @@ def _write_whole(fill: Whole, piece: Piece, seed: int) -> None:
     """Write the held part of a whole fill; if most of it is zero, no tensor of its size is made."""
     draw = _sampler(piece, seed)
     if not isinstance(fill, Scattered):
-        piece.out.copy_(piece.region.pick(fill.build(draw).to(piece.out.device)))
+        values = fill.build(draw)
+        # A copy would stretch them to the shape.
+        if found := wrong_values(fill, values, fill.shape, "Return one value for each element."):
+            raise ResolveError(found)
+        piece.out.copy_(piece.region.pick(values.to(piece.out.device)))
         return
     piece.out.zero_()
     if held := piece.region.pick_at(*fill.elements(draw)):

@@ -190,6 +190,11 @@ class Fill:
         return f"{self.kind}({shown})"
 
 
+def is_built_in(fill: Fill) -> bool:
+    """Tell whether a fill is of a kind of initframe's, whose tests try its code."""
+    return type(fill).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def plain(value: Any) -> Any:
     """Return a field as JSON-ready data."""
     if isinstance(value, Fill):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from initframe.errors import Problem
 from initframe.fills.elementwise import wrong_values
-from initframe.fills.fill import Fill, Shape
+from initframe.fills.fill import Fill, Shape, is_built_in
 
 Index: TypeAlias = tuple[int | slice | Tensor, ...]
 """What stands in the brackets of ``tensor[index]``: numbers and whole dimensions, or numbers and lists."""
@@ -99,7 +99,7 @@ class Whole(Fill):
         """Build the fill with other numbers; initframe's own kinds are left to its tests."""
         if found := super().trial(device):
             return found
-        if type(self).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        if is_built_in(self):
             return None
         try:
             return _trial(self, device)

@@ -341,6 +341,21 @@ def test_a_fill_that_is_not_hashable_is_tried_too():
     assert Listed((2,), [1.0]).trial(torch.device("cpu")) is not None
 
 
+def test_values_of_another_shape_are_not_stretched():
+    """What the numbers decide, a trial with other numbers may not find."""
+
+    @dataclass(frozen=True)
+    class Moody(Whole):
+        mean = std = 0.0
+
+        def build(self, draw):
+            normal = draw("normal", (0.0, 1.0))
+            return normal[:1] if normal[0, 0] == stream.draw("normal", (0.0, 1.0), stream.key("w", 0), 0, 1) else normal
+
+    assert Moody(SHAPE).trial(torch.device("cpu")) is None
+    refused(initframe.fill_, torch.zeros(SHAPE), Moody(SHAPE), name="w", seed=0, kind=ResolveError)
+
+
 def test_the_trial_leaves_torchs_generator_alone():
     before = torch.random.get_rng_state()
     assert Centred(SHAPE).trial(torch.device("cpu")) is None
