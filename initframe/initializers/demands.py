@@ -50,7 +50,7 @@ def demand_fans(slot: Slot) -> tuple[float, float]:
     """
     if slot.ndim < 2 or slot.fan_in is None or slot.fan_out is None:
         fact = f"fan in and fan out need a tensor of 2 or more dimensions, this one has {slot.ndim}."
-        raise refuse(fact, "Add where: ndim >= 2.")
+        raise refuse(fact, "Add where: ndim > 1.")
     if slot.fan_in <= 0 or slot.fan_out <= 0:
         raise refuse(f"the fans must be positive, got fan_in {slot.fan_in:g} and fan_out {slot.fan_out:g}.")
     return slot.fan_in, slot.fan_out
