@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying import torch_init
-from initframe.applying.draw import Job, Progress, paint
+from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import Target, demand_plan, find_targets, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
 from initframe.applying.optimizer_state import check_optimizer, clear_state, stale_copies
@@ -28,7 +28,6 @@ from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Measured, Report, Result
 from initframe.recipe.recipe import Recipe
 from initframe.resolver.resolve import resolve
-from initframe.resolver.validate import failure, misfit
 
 Model = nn.Module | Mapping[str, Tensor]
 
@@ -152,10 +151,10 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     if problem := _unfillable(tensor, region):
         raise ResolveError(f"tensor {name!r} {problem}")
     local, region = held(tensor) if region is None else (tensor, region)
-    if fact := misfit(fill, region.shape, tensor.dtype) or failure(fill, tensor.device):
-        raise ResolveError(fact)
+    if found := fill.problem(region.shape, tensor.dtype) or fill.trial(tensor.device):
+        raise ResolveError(found)
     with torch.no_grad():
-        paint([Job(fill, local, region, name)], checked_seed(seed))
+        paint([Piece(fill, local, region, name)], checked_seed(seed))
     return tensor
 
 
@@ -216,7 +215,7 @@ def _unfillable(tensor: Tensor, region: Region | None) -> str | None:
 
 def _unknown_to_torch(targets: Sequence[Target], seed: int | None) -> list[str]:
     """What torch.nn.init has not, cannot draw for the dtype, or would draw differently in every process."""
-    problems = torch_init.refusals((target.assignment, target.slot) for target in targets)
+    problems = [str(found) for found in torch_init.refusals((t.assignment, t.slot) for t in targets)]
     if seed is None and any(map(is_sharded, targets)):
         problems.append("generator: torch needs a seed for a sharded model, or no two processes draw the same.")
     return problems

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor
 
 from initframe.applying.locate import demand_plan, find_targets, uncovered
-from initframe.errors import ResolveError
-from initframe.files.safetensors import Form
-from initframe.files.writing import unsavable
+from initframe.errors import Problem, ResolveError
+from initframe.files.safetensors import TensorInfo, unsavable
 from initframe.fills import Fill, Keep
 from initframe.model.memory import is_distributed
 from initframe.model.obstacles import FILLABLE
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
-from initframe.resolver.validate import misfit
 
 
 @dataclass(frozen=True)
-class Entry(Form):
+class Entry(TensorInfo):
     """One tensor of a file.
 
     Attributes:
@@ -92,10 +90,11 @@ def _computed(plan: Plan, seen: Survey) -> Iterator[str]:
             )
 
 
-def _problem(entry: Entry) -> str | None:
-    """Why a tensor cannot be written."""
+def _problem(entry: Entry) -> Problem | None:
+    """Say why a tensor cannot be written; ``None`` if it can."""
     if entry.fill.needs_current and is_distributed(entry.current):
-        return "it is sharded, and starts from the values that are there. Save it with torch.distributed.checkpoint."
-    if entry.fill.needs_current and not entry.current.is_meta and (fact := unsavable(entry.current)):
-        return f"it {fact}"
-    return misfit(entry.fill, entry.shape, entry.dtype) if entry.dtype != entry.current.dtype else None
+        fact = "it is sharded, and starts from the values that are there."
+        return Problem("", fact, fix="Save it with torch.distributed.checkpoint.")
+    if entry.fill.needs_current and not entry.current.is_meta and (found := unsavable(entry.current)):
+        return found
+    return entry.fill.problem(entry.shape, entry.dtype) if entry.dtype != entry.current.dtype else None

@@ -6,18 +6,21 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from initframe.errors import SourceError, closest
-from initframe.files.reading import Entry, open_file
+from initframe.errors import Problem, SourceError, closest
+from initframe.files.reading import open_file
+from initframe.files.safetensors import TensorInfo
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
     """Load trained values into a model, in place.
 
     The file is safetensors, or a ``.pt`` of plain tensors as ``torch.save`` has written it since torch 1.6: no other
-    reader is tried, because a pickle can run code. Of a training state, ``state_dict`` or ``model`` is taken; names
-    that all begin alike, and are the model's without it (``module.``, ``_orig_mod.``, Lightning's ``model.``), lose it.
+    reader is tried, because a pickle can run code. From a training state, ``state_dict`` or ``model`` is taken. A
+    prefix that all names share, and the model's names lack (``module.``, ``_orig_mod.``, Lightning's ``model.``), is
+    removed.
 
     Args:
         model: its tensors keep their identity and dtype.
@@ -33,20 +36,22 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     found = {name.removeprefix(prefix): entry for name, entry in contents.entries.items()}
     if misfits := list(_misfits(found, held)):
         more = [f"and {len(misfits) - 8} more."] if len(misfits) > 8 else []
-        fact = f"{path} does not fit {type(model).__name__}:"
-        raise SourceError("\n  ".join([fact, *misfits[:8], *more, *_ways_out(path)]))
+        fact = "\n  ".join([f"it does not fit {type(model).__name__}:", *map(str, misfits[:8]), *more])
+        raise SourceError(Problem(str(path), fact, fix=_ways_out(path)))
     values = contents.values()
     model.load_state_dict({name: values[prefix + name] for name in held if name in found}, strict=False)
 
 
-def _ways_out(path: Path) -> Iterator[str]:
-    """What to do about a file that does not fit."""
-    yield "Build the model as the file has it, as with +model.arguments.num_classes=10, or take what fits by a rule,"
-    yield f'{{match: "*", init: pretrained, path: {path}, shapes: decline}}, which also knows prefix and keys.'
+def _ways_out(path: Path) -> str:
+    """Say what to do about a file that does not fit."""
+    return (
+        "Build the model as the file has it, as with +model.arguments.num_classes=10, or take what fits by a rule, "
+        f'{{match: "*", init: pretrained, path: {path}, shapes: decline}}, which also knows prefix and keys.'
+    )
 
 
 def _prefix(entries: Iterable[str], held: Container[str]) -> str:
-    """What stands in front of every name of a file, and leaves a name of the model where it is taken away."""
+    """Return the prefix of every name of a file without which one of them is the model's."""
     names = list(entries)
     parts = next(iter(names), "").split(".")
     beginnings = ("".join(f"{part}." for part in parts[:count]) for count in range(len(parts)))
@@ -54,21 +59,23 @@ def _prefix(entries: Iterable[str], held: Container[str]) -> str:
     return next((p for p in shared if any(name.removeprefix(p) in held for name in names)), "")
 
 
-def _misfits(found: Mapping[str, Entry], held: Mapping[str, Tensor]) -> Iterator[str]:
-    """Everything that keeps a file from filling a model wholly."""
-    strangers = found.keys() - held.keys()
+def _misfits(found: Mapping[str, TensorInfo], held: Mapping[str, Tensor]) -> Iterator[Problem]:
+    """Yield everything that keeps a file from filling a model wholly."""
+    foreign = found.keys() - held.keys()
     for name, tensor in held.items():
         if name not in found:
             if not name.endswith("num_batches_tracked"):  # younger than many checkpoints, and of no effect
-                yield f"it has no {name}. {closest(name, strangers)}".rstrip()
+                yield Problem("", f"it has no {name}.", closest(name, foreign))
             continue
-        shape, dtype = found[name]
-        if shape != tuple(tensor.shape):
-            yield f"{name} is {list(shape)} in it, {list(tensor.shape)} in the model."
-        elif (dtype.is_floating_point, dtype.is_complex) != (tensor.is_floating_point(), tensor.is_complex()):
-            yield f"{name} is {dtype} in it, {tensor.dtype} in the model."
-    yield from (
-        f"the model has no {name}. {closest(name, held.keys() - found.keys())}".rstrip()
-        for name in found
-        if name in strangers
-    )
+        info = found[name]
+        if info.shape != tuple(tensor.shape):
+            yield Problem("", f"{name} is {list(info.shape)} in it, {list(tensor.shape)} in the model.")
+        elif _number_kind(info.dtype) != _number_kind(tensor.dtype):
+            yield Problem("", f"{name} is {info.dtype} in it, {tensor.dtype} in the model.")
+    for name in found:
+        if name in foreign:
+            yield Problem("", f"the model has no {name}.", closest(name, held.keys() - found.keys()))
+
+
+def _number_kind(dtype: torch.dtype) -> tuple[bool, bool]:
+    return dtype.is_floating_point, dtype.is_complex

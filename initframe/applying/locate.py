@@ -16,7 +16,6 @@ from initframe.model.place import Place
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey, survey
 from initframe.plan import Assignment, Plan
-from initframe.resolver.validate import failure, misfit
 
 
 @dataclass(frozen=True)
@@ -134,10 +133,10 @@ def _problem(target: Target, seen: Survey) -> str | None:
         return f": it {slot.blocked}"
     if nowhere := next(filter(None, map(unplaced, target.place.held)), None):
         return f": it {nowhere}"
-    fact = slot.dtype != planned.dtype and misfit(fill, slot.shape, slot.dtype)
     device = target.place.held[0].device
-    fact = fact or failure(fill, torch.device("cpu") if device.type == "meta" else device)
-    return f": {fact}" if fact else None
+    found = fill.problem(slot.shape, slot.dtype) if slot.dtype != planned.dtype else None
+    found = found or fill.trial(torch.device("cpu") if device.type == "meta" else device)
+    return f": {found}" if found else None
 
 
 def without_memory(targets: Iterable[Target]) -> list[str]:

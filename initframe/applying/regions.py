@@ -10,11 +10,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from initframe.fills.whole import Index
+
 Run = tuple[int, int]
 """Consecutive indices along one dimension: start and stop."""
 Runs = tuple[Run, ...]
-Index = tuple[int | slice | Tensor, ...]
-"""What stands in the brackets of ``tensor[index]``."""
 SHORT = 32
 """Elements: rows of fewer are slower to fill where they lie than beside them and copied."""
 

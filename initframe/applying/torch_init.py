@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from initframe.errors import ResolveError
-from initframe.fills import (
-    Blocks,
-    Constant,
-    Dirac,
-    Elementwise,
-    Fill,
-    Identity,
-    Keep,
-    Masked,
-    Normal,
-    OnCurrent,
-    Orthogonal,
-    Sparse,
-    TruncatedNormal,
-    Uniform,
-    Whole,
-)
-from initframe.fills.fixed import Fixed
-from initframe.fills.pretrained import Stored
+from initframe.errors import Problem, ResolveError
+from initframe.fills import Blocks, Fill, Fixed, Keep, Mapped, Masked, OnCurrent
+from initframe.fills.fill import TORCH_FUNCTIONS
 from initframe.model.slot import Slot
 from initframe.plan import Assignment, Plan
 from initframe.resolver.problems import named
+
+DTYPES = {"orthogonal_": (torch.float32, torch.float64)}
+"""The dtypes of functions of torch.nn.init that do not take them all."""
 
 
 @contextmanager
@@ -39,8 +26,8 @@ def seeded(seed: int | None, devices: Iterable[torch.device] = ()) -> Iterator[N
     """Draw as after ``torch.manual_seed(seed)``, then put torch's generators back; without a seed, just draw on.
 
     Args:
-        seed: what a script would hand to ``torch.manual_seed``, or ``None``.
-        devices: where numbers are drawn besides the CPU. Generators of other devices are not touched at all:
+        seed: what a script would give to ``torch.manual_seed``, or ``None``.
+        devices: where numbers are drawn besides the CPU. Generators of other devices are not touched:
             ``torch.manual_seed`` would start, or leave a note for, every GPU there is.
     """
     if seed is None:
@@ -64,7 +51,7 @@ def _seed(device: torch.device, seed: int) -> None:
 
 
 def as_torch_leaves_it(plan: Plan) -> Plan:
-    """The plan with rows of padding drawn like the others: torch.nn.init knows nothing of them."""
+    """Return the plan with rows of padding drawn like the others: torch.nn.init does not know them."""
     return replace(plan, assignments=tuple(replace(a, fill=_without_padding(a.fill)) for a in plan.assignments))
 
 
@@ -72,25 +59,25 @@ def _without_padding(fill: Fill) -> Fill:
     return fill.fill if isinstance(fill, Masked) and fill.padding else fill
 
 
-def refusals(asked: Iterable[tuple[Assignment, Slot]]) -> list[str]:
-    """Say which fills torch.nn.init cannot make, one message for all tensors of a rule.
+def refusals(targets: Iterable[tuple[Assignment, Slot]]) -> list[Problem]:
+    """Say which fills torch.nn.init cannot make, one problem for all tensors of a rule.
 
     Args:
-        asked: assignments, each with the slot that it would be written to.
+        targets: assignments, each with the slot that it would be written to.
 
     >>> from initframe import resolve
     >>> plan = resolve({"rules": {"w": "orthogonal"}}, {"w": torch.zeros(2, 2, dtype=torch.float16)})
-    >>> refusals((a, a.slot) for a in plan.assignments)
-    ["rule 'w' on w [2, 2]: torch.nn.init.orthogonal_ knows no torch.float16. Use generator: stream."]
+    >>> print(*refusals((a, a.slot) for a in plan.assignments))
+    rule 'w' on w [2, 2]: torch.nn.init.orthogonal_ does not take torch.float16. Use generator: stream.
     """
-    refused: dict[tuple[str, str], list[Slot]] = {}
-    for a, slot in asked:
-        if fact := refusal(a.fill, slot.dtype):
-            refused.setdefault((a.rule.describe(), fact), []).append(slot)
-    return [f"{rule} on {named(slots)}: {fact}" for (rule, fact), slots in refused.items()]
+    refused: dict[tuple[str, Problem], list[Slot]] = {}
+    for a, slot in targets:
+        if found := refusal(a.fill, slot.dtype):
+            refused.setdefault((a.rule.describe(), found), []).append(slot)
+    return [problem.on(f"{rule} on {named(slots)}") for (rule, problem), slots in refused.items()]
 
 
-def refusal(fill: Fill, dtype: torch.dtype) -> str | None:
+def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
     """Say why torch.nn.init cannot make a fill.
 
     Args:
@@ -98,16 +85,19 @@ def refusal(fill: Fill, dtype: torch.dtype) -> str | None:
         dtype: the tensor's.
 
     Returns:
-        A sentence with the fact and a fix, or ``None``.
+        The problem; ``None`` if torch.nn.init can.
 
-    >>> refusal(Orthogonal((2, 2)), torch.bfloat16)
-    'torch.nn.init.orthogonal_ knows no torch.bfloat16. Use generator: stream.'
+    >>> from initframe.fills import Orthogonal
+    >>> print(refusal(Orthogonal((2, 2)), torch.bfloat16))
+    torch.nn.init.orthogonal_ does not take torch.bfloat16. Use generator: stream.
     """
     for part in fill.parts():
-        if isinstance(part, Whole) and not isinstance(part, Dirac | Identity | Orthogonal | Sparse | Fixed | Stored):
-            return f"torch.nn.init has no {part.kind}. Use generator: stream."
-        if isinstance(part, Orthogonal) and dtype not in (torch.float32, torch.float64):
-            return f"torch.nn.init.orthogonal_ knows no {dtype}. Use generator: stream."
+        if part.torch_init is None:
+            if not isinstance(part, Keep | OnCurrent | Mapped | Fixed | Blocks | Masked):
+                return Problem("", f"torch.nn.init has no {part.kind}.", fix="Use generator: stream.")
+        elif dtype not in DTYPES.get(part.torch_init[0], (dtype,)):
+            fact = f"torch.nn.init.{part.torch_init[0]} does not take {dtype}."
+            return Problem("", fact, fix="Use generator: stream.")
     return None
 
 
@@ -121,24 +111,19 @@ def write(fill: Fill, tensor: Tensor) -> None:
     Raises:
         ResolveError: torch.nn.init has no such fill; :func:`refusal` tells beforehand.
     """
+    if fill.torch_init:
+        _call(tensor, *fill.torch_init)
+        return
     match fill:
         case Keep():
             pass
-        case Constant(value):
-            tensor.fill_(value)
-        case Uniform(low, high):
-            nn.init.uniform_(tensor, low, high)
-        case Normal(mean, std):
-            nn.init.normal_(tensor, mean, std)
-        case TruncatedNormal(loc, scale, low, high):
-            nn.init.trunc_normal_(tensor, loc, scale, low, high)
-        case Elementwise(fn):
-            tensor.copy_(fn(torch.rand(tensor.shape, device=tensor.device).clamp_(min=2**-25)))
+        case Mapped():
+            tensor.copy_(fill.transform(_drawn(tensor, *fill.draws)))
         case OnCurrent():
             wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
             tensor.copy_(fill.apply(wide, lambda: torch.randn(tensor.shape, device=tensor.device)))
-        case Whole():
-            _write_whole(fill, tensor)
+        case Fixed():
+            tensor.copy_(fill.values())
         case Blocks(fills, sizes, dim):
             for part, block in zip(fills, torch.split(tensor, list(sizes), dim), strict=True):
                 write(part, block)
@@ -146,25 +131,20 @@ def write(fill: Fill, tensor: Tensor) -> None:
             write(inner, tensor)
             tensor[index] = value
         case _:
-            raise ResolveError(f"torch.nn.init has no {fill.kind}. Use generator: stream.")
+            raise ResolveError(*filter(None, [refusal(fill, tensor.dtype)]))
 
 
-def _write_whole(fill: Whole, tensor: Tensor) -> None:
-    match fill:
-        case Orthogonal():
-            dense = tensor if tensor.is_contiguous() else tensor.new_empty(tensor.shape)
-            nn.init.orthogonal_(dense, fill.gain)  # which views its tensor as a matrix
-            if dense is not tensor:
-                tensor.copy_(dense)
-        case Identity():
-            nn.init.eye_(tensor)
-        case Dirac():
-            nn.init.dirac_(tensor, fill.groups)
-        case Sparse():
-            nn.init.sparse_(tensor, fill.sparsity, fill.scale)
-        case Fixed():
-            tensor.copy_(fill.values())
-        case Stored():
-            tensor.copy_(fill.read())
-        case _:
-            raise ResolveError(f"torch.nn.init has no {fill.kind}. Use generator: stream.")
+def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:
+    """Call a function of torch.nn.init; those that view their tensor as a matrix get dense memory."""
+    dense = tensor if tensor.is_contiguous() or function not in DTYPES else tensor.new_empty(tensor.shape)
+    getattr(nn.init, function)(dense, *args)
+    if dense is not tensor:
+        tensor.copy_(dense)
+
+
+def _drawn(tensor: Tensor, distribution: str, args: tuple[float, ...]) -> Tensor:
+    """Draw float32 numbers like torch.nn.init, one for each element of a tensor."""
+    drawn = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
+    getattr(nn.init, TORCH_FUNCTIONS[distribution])(drawn, *args)
+    # The stream's uniforms are in (0, 1), so that a logarithm can be taken; torch's can be 0.
+    return drawn.clamp_(min=2**-25) if (distribution, args) == ("uniform", (0.0, 1.0)) else drawn

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initframe.applying import torch_init
-from initframe.applying.draw import Job, Progress, paint
+from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import Target
 from initframe.applying.placements import held
 from initframe.model.memory import is_distributed
@@ -83,7 +83,7 @@ def _batches(targets: Sequence[Target]) -> Iterator[list[Target]]:
 
 def _paint_batch(batch: Sequence[Target], seed: int, tell: Progress) -> None:
     logicals = [(target, _logical(target)) for target in batch if not target.kept]
-    paint([Job(target.fill, *held(logical), target.name) for target, logical in logicals], seed, tell)
+    paint([Piece(target.fill, *held(logical), target.name) for target, logical in logicals], seed, tell)
     for target, logical in logicals:
         _settle(target, logical)
     if kept := sum(target.slot.numel for target in batch if target.kept):
@@ -107,7 +107,7 @@ def _whole(target: Target) -> Tensor:
 def _painted(target: Target, seed: int) -> Tensor:
     """The whole value of a parametrized tensor, on memory of its own."""
     logical = _whole(target)
-    paint([Job(target.fill, *held(logical), target.name)], seed)
+    paint([Piece(target.fill, *held(logical), target.name)], seed)
     return logical
 
 

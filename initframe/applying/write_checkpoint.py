@@ -16,12 +16,12 @@ from typing import BinaryIO
 import torch
 
 from initframe.applying.apply import checked_seed
-from initframe.applying.draw import Job, Progress, paint
+from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.entries import Entry, entries
 from initframe.applying.regions import Region
 from initframe.errors import InitframeError, SourceError
+from initframe.files.atomic import replacing
 from initframe.files.safetensors import begin, in_order
-from initframe.files.writing import replacing
 from initframe.fills import Whole
 from initframe.plan import Plan
 
@@ -194,4 +194,4 @@ def _write_chunk(file: BinaryIO, entry: Entry, region: Region, offset: int, seed
     with torch.no_grad():
         if entry.fill.needs_current:
             out.copy_(region.pick(entry.current))
-        paint([Job(entry.fill, out, region, entry.stream)], seed)
+        paint([Piece(entry.fill, out, region, entry.stream)], seed)

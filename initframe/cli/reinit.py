@@ -21,7 +21,8 @@ from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.construction.deferred import materialize, resolve_deferred
 from initframe.errors import ResolveError
-from initframe.files.writing import replacing, save_tensors
+from initframe.files.atomic import replacing
+from initframe.files.safetensors import save_tensors
 from initframe.plan import Plan
 from initframe.plan.manifest import manifest
 from initframe.plan.report import Report

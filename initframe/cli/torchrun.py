@@ -21,8 +21,8 @@ from initframe.cli.reinit import FILES, HEED, WANTED, planned, write
 from initframe.cli.settings import settings
 from initframe.construction.deferred import materialize
 from initframe.errors import InitframeError
-from initframe.files.safetensors import begin
-from initframe.files.writing import held_by, pour, replacing
+from initframe.files.atomic import replacing
+from initframe.files.safetensors import begin, held_by, pour
 from initframe.model.memory import footprint
 from initframe.model.obstacles import FILLABLE
 from initframe.plan import Plan

@@ -24,7 +24,7 @@ from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, SIZE, settings
 from initframe.errors import InitframeError, closest
 from initframe.experiments.digits import Digits, load_digits
-from initframe.files.writing import replacing
+from initframe.files.atomic import replacing
 from initframe.plan import Plan, table
 from initframe.resolver.resolve import resolve
 

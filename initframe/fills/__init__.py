@@ -1,31 +1,34 @@
 """What a tensor will hold, as data: fills are read, compared and tested before anything is drawn.
 
-Three families. *Elementwise* fills give every element from its own index alone. *Whole* fills need the full tensor
-(an orthogonal matrix is not made element by element). *Composed* fills put other fills into parts of a tensor.
-``mean`` and ``std`` are the moments of the population that the elements come from: what a truncated normal really
-has, not what was asked of the normal before it was cut.
+Four families. *Elementwise* fills give every element from its own index alone. *Whole* fills need the full tensor (an
+orthogonal matrix is not made element by element). Fills *on current values* start from what is there. *Composed* fills
+put other fills into parts of a tensor. ``mean`` and ``std`` are the moments of the population that the elements come
+from: what a truncated normal really has, not what was requested of the normal before it was cut. A fill of your own is
+a subclass (:class:`Fill`).
 """
 
 from initframe.fills.composed import Blocks, Masked
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
-from initframe.fills.elementwise import Constant, Elementwise, Normal, TruncatedNormal, Uniform
+from initframe.fills.elementwise import Constant, Elementwise, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
-from initframe.fills.scattered import Dirac, Identity, Scattered
-from initframe.fills.whole import Draw, Orthogonal, Sparse, Whole
+from initframe.fills.structured import Dirac, Identity, Orthogonal, Sparse
+from initframe.fills.whole import Fixed, Sampler, Scattered, Whole
 
 __all__ = [
     "Blocks",
     "Constant",
     "Dirac",
-    "Draw",
     "Elementwise",
     "Fill",
+    "Fixed",
     "Identity",
     "Keep",
+    "Mapped",
     "Masked",
     "Normal",
     "OnCurrent",
     "Orthogonal",
+    "Sampler",
     "Scale",
     "Scattered",
     "Shift",

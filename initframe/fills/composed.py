@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from initframe.fills.fill import Fill, short
+from initframe.fills.fill import Fill, Shape, short
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,13 @@ class Blocks(Fill):
     dim: int = field(default=0, repr=False)
 
     @property
-    def needs_current(self) -> bool:
-        """Whether any block does."""
-        return any(fill.needs_current for fill in self.fills)
+    def inner(self) -> tuple[Fill, ...]:
+        """One fill per block."""
+        return self.fills
+
+    def inner_shapes(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the blocks' shapes."""
+        return tuple((*shape[: self.dim], size, *shape[self.dim + 1 :]) for size in self.sizes)
 
     @property
     def mean(self) -> float:
@@ -38,21 +41,25 @@ class Blocks(Fill):
         mean, pairs = self.mean, zip(self.sizes, self.fills, strict=True)
         return math.sqrt(math.fsum(n * (f.std**2 + (f.mean - mean) ** 2) for n, f in pairs) / max(sum(self.sizes), 1))
 
-    def parts(self) -> Iterator[Fill]:
-        """This fill and all fills inside it."""
-        yield self
-        for fill in self.fills:
-            yield from fill.parts()
+    def misshapen(self, shape: Shape) -> str | None:
+        """Say why the blocks do not add up to the dimension that they split; ``None`` if they do."""
+        if len(self.fills) == len(self.sizes) and sum(self.sizes) == dict(enumerate(shape)).get(self.dim):
+            return None
+        return f"blocks of {list(self.sizes)} are not dimension {self.dim} of {list(shape)}."
+
+    def undrawable(self) -> None:
+        """The blocks answer for themselves."""
 
     def __str__(self) -> str:
-        if len(set(self.fills)) == 1:
-            return f"{len(self.fills)} × {self.fills[0]}"
+        first, *others = self.fills
+        if all(fill == first for fill in others):
+            return f"{len(self.fills)} × {first}"
         return " | ".join(map(str, self.fills))
 
 
 @dataclass(frozen=True)
 class Masked(Fill):
-    """``fill``, but ``value`` at ``index``: one element, or a whole row where the index is shorter than the shape.
+    """``fill``, but ``value`` at ``index``: one element, or a whole row if the index is shorter than the shape.
 
     ``padding`` says that it is an embedding's row of padding, which torch.nn.init does not know of.
 
@@ -68,9 +75,14 @@ class Masked(Fill):
     padding: bool = field(default=False, repr=False)
 
     @property
-    def needs_current(self) -> bool:
-        """Whether the fill below does."""
-        return self.fill.needs_current
+    def inner(self) -> tuple[Fill, ...]:
+        """The fill of the other elements."""
+        return (self.fill,)
+
+    @property
+    def reach(self) -> float:
+        """The fill's or |value|, whichever is farther."""
+        return max(abs(self.value), self.fill.reach)
 
     @property
     def share(self) -> float:
@@ -88,10 +100,17 @@ class Masked(Fill):
         apart = self.share * (self.fill.mean - self.value) ** 2
         return math.sqrt((1 - self.share) * (self.fill.std**2 + apart))
 
-    def parts(self) -> Iterator[Fill]:
-        """This fill and all fills inside it."""
-        yield self
-        yield from self.fill.parts()
+    def misshapen(self, shape: Shape) -> str | None:
+        """Say why the shape is another one, or the index is outside of it; ``None`` if all is well."""
+        if self.shape != shape:
+            return f"it is made for the shape {list(self.shape)}; the tensor has {list(shape)}."
+        inside = all(0 <= i < size for i, size in zip(self.index, shape, strict=False))
+        if not 0 < len(self.index) <= len(shape) or not inside:
+            return f"the index is outside of the shape {list(shape)}."
+        return None
+
+    def undrawable(self) -> None:
+        """The fill inside answers for itself."""
 
     def __str__(self) -> str:
         return f"{self.fill}, {short(self.value)} at {short(self.index)}"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from initframe.fills.fill import Fill
+from initframe import stream
+from initframe.errors import Problem
+from initframe.fills.fill import FARTHEST, Fill
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,19 @@ class Constant(Fill):
         """0."""
         return 0.0
 
+    @property
+    def reach(self) -> float:
+        """|value|."""
+        return abs(self.value)
+
+    @property
+    def torch_init(self) -> tuple[str, tuple[Any, ...]]:
+        """constant_."""
+        return "constant_", (self.value,)
+
+    def undrawable(self) -> None:
+        """Nothing is drawn."""
+
 
 @dataclass(frozen=True)
 class Uniform(Fill):
@@ -43,7 +59,7 @@ class Uniform(Fill):
 
     low: float = 0.0
     high: float = 1.0
-    law: ClassVar[str] = "uniform"
+    distribution: ClassVar[str] = "uniform"
 
     @property
     def mean(self) -> float:
@@ -54,6 +70,11 @@ class Uniform(Fill):
     def std(self) -> float:
         """(high−low)/√12."""
         return (self.high - self.low) / math.sqrt(12)
+
+    @property
+    def reach(self) -> float:
+        """The bound that is farther from 0."""
+        return max(abs(self.low), abs(self.high))
 
     def __str__(self) -> str:
         return f"uniform(±{self.high:.4g})" if self.low == -self.high else super().__str__()
@@ -69,7 +90,12 @@ class Normal(Fill):
 
     mean: float = 0.0
     std: float = 1.0
-    law: ClassVar[str] = "normal"
+    distribution: ClassVar[str] = "normal"
+
+    @property
+    def reach(self) -> float:
+        """|mean| + 6.67·std."""
+        return abs(self.mean) + FARTHEST * self.std
 
 
 @dataclass(frozen=True)
@@ -84,7 +110,7 @@ class TruncatedNormal(Fill):
     scale: float = 1.0
     low: float = -2.0
     high: float = 2.0
-    law: ClassVar[str] = "truncated_normal"
+    distribution: ClassVar[str] = "truncated_normal"
 
     @property
     def mean(self) -> float:
@@ -95,6 +121,11 @@ class TruncatedNormal(Fill):
     def std(self) -> float:
         """scale·√(1 + (aφ(a)−bφ(b))/Z − ((φ(a)−φ(b))/Z)²)."""
         return self.scale * math.sqrt(max(self._moments()[1], 0.0))
+
+    @property
+    def reach(self) -> float:
+        """The bound that is farther from 0."""
+        return max(abs(self.low), abs(self.high))
 
     def _moments(self) -> tuple[float, float]:
         """Mean and variance of the standard normal cut to [a, b]."""
@@ -114,14 +145,64 @@ class TruncatedNormal(Fill):
 
 
 @dataclass(frozen=True)
-class Elementwise(Fill):
-    """A law of your own: every element is ``fn(u)`` of its own uniform u in (0, 1).
+class Mapped(Fill):
+    """The face of fills whose every element is a function of its own random number.
+
+    Derive a frozen dataclass from it, with ``transform``, ``mean`` and ``std``; ``draws`` and ``reach`` where the
+    defaults do not say it.
+
+    >>> @dataclass(frozen=True)
+    ... class Cauchy(Mapped):
+    ...     scale: float = 1.0
+    ...     mean = std = math.nan
+    ...     def transform(self, drawn):
+    ...         return self.scale * torch.tan(torch.pi * (drawn - 0.5))
+    >>> print(Cauchy(0.1))
+    cauchy(0.1)
+    """
+
+    @property
+    def draws(self) -> tuple[str, tuple[float, ...]]:
+        """What is drawn for each element: a distribution of the stream and its arguments; a uniform in (0, 1)."""
+        return "uniform", (0.0, 1.0)
+
+    def transform(self, drawn: Tensor) -> Tensor:
+        """Compute the values, element by element.
+
+        Args:
+            drawn: one float32 number per element, of any part of the tensor and on its device.
+
+        Returns:
+            The values, of the same shape; rounded to the tensor's dtype by the one who writes them.
+        """
+        raise NotImplementedError
+
+    def undrawable(self) -> str | None:
+        """Say why what is drawn cannot be drawn; ``None`` if it can."""
+        found = stream.check(*self.draws)
+        return found and f"it cannot be drawn: {found}"
+
+    def trial(self, device: torch.device) -> Problem | None:
+        """Try the function on three numbers."""
+        drawn = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float32, device=device)
+        try:
+            values: Any = self.transform(drawn)
+        except Exception as error:  # noqa: BLE001  # a function of the user's own may raise anything
+            return Problem(str(self), f"it fails with {type(error).__name__}: {error}.")
+        return wrong_values(self, values, (3,), "Return one value for each number that is drawn.")
+
+
+@dataclass(frozen=True)
+class Elementwise(Mapped):
+    """A distribution of your own: every element is ``fn(u)`` of its own uniform u in (0, 1).
+
+    A class that derives from :class:`Mapped` says the same as data, which can be compared, pickled and recorded.
 
     Args:
         fn: maps a float32 tensor of uniforms to values of the same shape, element by element. Torch's logarithm and its
-            like differ from processor to processor in float32: take them in float64 where no bit may.
-        mean: the law's mean.
-        std: the law's standard deviation.
+            like differ from processor to processor in float32: take them in float64 if no bit may differ.
+        mean: the distribution's mean.
+        std: the distribution's standard deviation.
 
     >>> Elementwise(lambda u: -u.log(), mean=1.0, std=1.0).std
     1.0
@@ -130,3 +211,25 @@ class Elementwise(Fill):
     fn: Callable[[Tensor], Tensor]
     mean: float
     std: float
+
+    def transform(self, drawn: Tensor) -> Tensor:
+        """fn(u)."""
+        return self.fn(drawn)
+
+
+def wrong_values(fill: Fill, values: Any, shape: tuple[int, ...], fix: str) -> Problem | None:
+    """Say why what a fill's own code gave cannot be written.
+
+    Args:
+        fill: whose code it is.
+        values: what it gave.
+        shape: what it should have.
+        fix: what to do about another shape.
+    """
+    if not isinstance(values, Tensor):
+        return Problem(str(fill), f"it gives a {type(values).__name__}.", fix="Return a tensor.")
+    if tuple(values.shape) != shape:
+        return Problem(str(fill), f"it gives values of shape {list(values.shape)} for {list(shape)}.", fix=fix)
+    if values.is_complex():
+        return Problem(str(fill), f"it gives {values.dtype}.", fix="Return real numbers.")
+    return None

@@ -1,24 +1,61 @@
-"""The common face of all fills."""
+"""What every fill answers: its moments, its reach, the shape it needs, and what is wrong with it."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from initframe import stream
+from initframe.errors import Problem
+
+Shape = tuple[int, ...]
+
+FARTHEST = 6.67
+"""A bound on the stream's largest normal, in standard deviations: √(2·32·ln 2) = 6.66."""
+
+TORCH_FUNCTIONS = {"uniform": "uniform_", "normal": "normal_", "truncated_normal": "trunc_normal_"}
+"""The functions of torch.nn.init that draw the stream's distributions, with the same arguments."""
 
 
 @dataclass(frozen=True)
 class Fill:
-    """The common face of all fills.
+    """What a tensor will hold, as data. A fill answers for itself; ``apply`` asks it and knows no kinds.
+
+    A fill of your own is a frozen dataclass that derives from the face that says how its values are made:
+
+    ============================================  ===============================================================
+    :class:`~initframe.fills.Mapped`              ``transform(drawn)``: each element from its own random number
+    :class:`~initframe.fills.Whole`               ``build(draw)``: the whole tensor at once
+    :class:`~initframe.fills.Scattered`           ``elements(draw)``: the elements that are not zero
+    :class:`~initframe.fills.Fixed`               ``values()``: the whole tensor, without randomness
+    :class:`~initframe.fills.OnCurrent`           ``apply(current, normal)``: from the values that are there
+    ============================================  ===============================================================
+
+    and has ``mean`` and ``std``, as fields or properties. Everything else below has an answer that can be overridden.
+    Fields are numbers, texts and tuples of them, so that fills can be compared, printed, pickled and recorded; a field
+    with ``repr=False`` is part of the fill and is not shown. A float field must hold a real number.
 
     Attributes:
-        mean: the population's mean, a property or field of every fill; NaN where it depends on the current values.
+        mean: the population's mean; NaN if it depends on the current values.
         std: the population's standard deviation, likewise.
-        law: the stream's name of the law, for fills that are one law over all elements; else ``None``.
+        distribution: the stream's name of the distribution, if the fill is one distribution over all elements, with
+            the fields as its arguments; else ``None``.
+
+    >>> from initframe.fills import Uniform
+    >>> fill = Uniform(-2.0, 1.0)
+    >>> fill.reach, fill.needs_current, fill.torch_init
+    (2.0, False, ('uniform_', (-2.0, 1.0)))
+    >>> print(fill.problem((3, 3), torch.float16))
+    None
     """
 
-    law: ClassVar[str | None] = None
+    distribution: ClassVar[str | None] = None
 
     if TYPE_CHECKING:  # declared for the type checker only: a field of the same name must not inherit a default
 
@@ -28,28 +65,118 @@ class Fill:
         @property
         def std(self) -> float: ...  # noqa: D102
 
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def reach(self) -> float:
+        """The largest absolute value that the fill can write, current values taken as 0; infinite if not known."""
+        return max((fill.reach for fill in self.inner), default=math.inf)
+
     @property
     def needs_current(self) -> bool:
         """Whether the fill reads the values that are there."""
-        return False
+        return any(fill.needs_current for fill in self.inner)
 
     @property
     def args(self) -> tuple[float, ...]:
-        """The numbers of the law, in the stream's order."""
+        """The arguments of the distribution, in the stream's order: the fields."""
         names: tuple[str, ...] = self.__match_args__  # every fill is a dataclass
         return tuple(getattr(self, name) for name in names)
+
+    @property
+    def inner(self) -> tuple[Fill, ...]:
+        """The fills directly inside this one."""
+        return ()
+
+    def inner_shapes(self, shape: Shape) -> tuple[Shape, ...]:
+        """The shapes that the inner fills cover in a tensor of a shape."""
+        return (shape,) * len(self.inner)
+
+    def parts(self) -> Iterator[Fill]:
+        """Yield this fill and all fills inside it."""
+        yield self
+        for fill in self.inner:
+            yield from fill.parts()
+
+    @property
+    def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
+        """The function of torch.nn.init that writes the fill, and its arguments after the tensor; ``None`` if none."""
+        return (TORCH_FUNCTIONS[self.distribution], self.args) if self.distribution in TORCH_FUNCTIONS else None
+
+    # --- what is wrong with it ---------------------------------------------------------------------------------------
+
+    def problem(self, shape: Shape, dtype: torch.dtype) -> Problem | None:
+        """Say why no tensor of a shape and dtype can hold the fill.
+
+        Args:
+            shape: the tensor's.
+            dtype: the tensor's.
+
+        Returns:
+            The first problem, the fills inside included; ``None`` if there is none.
+
+        >>> from initframe.fills import Normal
+        >>> print(Normal(0.0, 1e6).problem((2, 2), torch.float16))
+        normal(0, 1e+06): it reaches 6.67e+06; torch.float16 ends at 6.55e+04.
+        """
+        if found := self._not_numbers():
+            return found
+        if fact := self.misshapen(shape):
+            return Problem(str(self), fact)
+        for fill, own in zip(self.inner, self.inner_shapes(shape), strict=True):
+            if found := fill.problem(own, dtype):
+                return found
+        if fact := self.undrawable():
+            return Problem(str(self), fact)
+        return self._overflow(dtype)
+
+    def misshapen(self, shape: Shape) -> str | None:  # noqa: ARG002
+        """Say why a tensor of a shape cannot hold the fill, as a sentence; ``None`` if it can."""
+        return None
+
+    def undrawable(self) -> str | None:
+        """Say why the values cannot be made, as a sentence; ``None`` if they can."""
+        if self.distribution is None:
+            return "it does not say how its values are made. Derive it from Mapped, Whole, Fixed or OnCurrent."
+        found = stream.check(self.distribution, self.args)
+        return found and f"it cannot be drawn: {found}"
+
+    def trial(self, device: torch.device) -> Problem | None:
+        """Try code of the user's own, and look at files again, before the first tensor is written.
+
+        Args:
+            device: where the fill will be written.
+
+        Returns:
+            What goes wrong; ``None`` if nothing does.
+        """
+        return next(filter(None, (fill.trial(device) for fill in self.inner)), None)
+
+    def _not_numbers(self) -> Problem | None:
+        """Refuse what stands for a number and is none: an initializer of one's own may return anything."""
+        kind: type = type(self)
+        for name in _float_fields(kind):
+            value = getattr(self, name)
+            if type(value) is not float and not _is_number(value):
+                return Problem(self.kind, f"{name} is {value!r}.", fix="Give a real number.")
+        return None
+
+    def _overflow(self, dtype: torch.dtype) -> Problem | None:
+        """Refuse a dtype that ends before the fill does; an infinite constant is on purpose."""
+        largest, reach = _largest(dtype), self.reach
+        if largest < reach < math.inf:
+            return Problem(str(self), f"it reaches {reach:.3g}; {dtype} ends at {largest:.3g}.")
+        return None
+
+    # --- how it is shown ---------------------------------------------------------------------------------------------
 
     @property
     def kind(self) -> str:
         """The fill's name in plans and manifests: the class name in snake case."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
-    def parts(self) -> Iterator[Fill]:
-        """This fill and all fills inside it."""
-        yield self
-
     def to_dict(self) -> dict[str, Any]:
-        """The fill as plain data, for manifests.
+        """Return the fill as plain data, for manifests.
 
         >>> from initframe.fills import Uniform
         >>> Uniform(0, 3).to_dict()
@@ -63,8 +190,13 @@ class Fill:
         return f"{self.kind}({shown})"
 
 
+def is_built_in(fill: Fill) -> bool:
+    """Tell whether a fill is of a kind of initframe's, whose tests try its code."""
+    return type(fill).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def plain(value: Any) -> Any:
-    """A field as JSON-ready data."""
+    """Return a field as JSON-ready data."""
     if isinstance(value, Fill):
         return value.to_dict()
     if isinstance(value, tuple):
@@ -75,7 +207,7 @@ def plain(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    """A field as a reader wants it: four digits tell one fill from another."""
+    """Return a field as a reader wants it: four digits tell one fill from another."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, tuple):
@@ -83,3 +215,21 @@ def short(value: Any) -> str:
     if callable(value):
         return getattr(value, "__name__", repr(value))
     return str(value)
+
+
+@cache
+def _float_fields(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.type in ("float", float))
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether float() takes a value: an int may be too large."""
+    try:
+        return isinstance(value, int | float) and isinstance(float(value), float)
+    except OverflowError:
+        return False
+
+
+@cache
+def _largest(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).max if dtype.is_floating_point else math.inf

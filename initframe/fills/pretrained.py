@@ -1,216 +1,23 @@
-"""Fills whose values lie in a file: names and shapes are read for a plan, values when it is applied.
-
-What a fill remembers of its file (size and time of the last change) must still be so when the values are read; the
-file's SHA-256 stands in the manifest.
-"""
+"""Fills whose values come from a file: names and shapes are read for a plan, values when it is applied."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from bisect import bisect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import takewhile
-from operator import eq
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from initframe.errors import ResolveError, SourceError
-from initframe.files.reading import Contents, Entry, open_file
-from initframe.fills.whole import Draw, Whole
-
-MAX_ELEMENTS = 1 << 32
-"""Of one tensor of a file."""
-_FIX = "Give a .safetensors or .pt file, or a folder of .safetensors files."
-
-
-class State(NamedTuple):
-    """A file as it was when a plan was made."""
-
-    path: str
-    size: int
-    changed: int
+from initframe.errors import Problem, ResolveError
+from initframe.files.archive import Archive
+from initframe.fills.whole import Fixed
 
 
 @dataclass(frozen=True)
-class Archive:
-    """A file of tensors, or a folder of safetensors files, as it is now.
-
-    Attributes:
-        path: as it was written.
-        files: their states.
-    """
-
-    path: str
-    files: tuple[State, ...]
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        """The tensors' shapes and dtypes by name; files that have not changed are read once."""
-        return _entries(self.files)
-
-    def nearest(self, key: str, count: int = 3) -> list[str]:
-        """The names that share most parts with a key, from its beginning and from its end."""
-        wanted = tuple(key.split("."))
-        near = _around(self.files, wanted, 1) | _around(self.files, wanted, -1)
-        shared = {name: _alike(name, wanted) + _alike(name[::-1], wanted[::-1]) for name in near}
-        best = sorted(filter(shared.get, shared), key=lambda name: (-shared[name], name))
-        return [".".join(name) for name in best[:count]]
-
-    def read(self, key: str) -> Tensor:
-        """Read one tensor, in float32 or float64.
-
-        Raises:
-            ResolveError: a file has changed since the plan was made, or cannot be read.
-        """
-        if fact := self.change():
-            raise ResolveError(fact)
-        contents = next(contents for contents in map(_contents, self.files) if key in contents.entries)
-        with _told():
-            values = contents.value(key)
-        return values if values.dtype == torch.float64 else values.float()
-
-    def change(self) -> str | None:
-        """Say what has become of the files since they were found, if anything has."""
-        return next(filter(None, map(_change, self.files)), None)
-
-    def fault(self) -> str | None:
-        """Say why the values cannot be read, if anything is known to be wrong: a change, or damage."""
-        return self.change() or next(filter(None, map(_damage, self.files)), None)
-
-    def digest(self) -> str:
-        """The SHA-256 of the file; of several, that of their digests."""
-        digests = [_digest(state) for state in self.files]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def open_archive(path: str) -> Archive:
-    """Find a file of tensors, or all safetensors files of a folder.
-
-    Args:
-        path: of the file or the folder, relative to the current directory.
-
-    Returns:
-        The archive; names and shapes are known to be readable.
-
-    Raises:
-        ResolveError: there is no such file, it holds more than tensors, or two files hold tensors of the same name.
-    """
-    if not path:
-        raise ResolveError(f"the path is empty. {_FIX}")
-    place = Path(path)
-    try:
-        files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-        states = tuple(_state(file) for file in files)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ResolveError(f"{path} cannot be read: {reason}. {_FIX}") from None
-    if not states:
-        raise ResolveError(f"the folder {path} holds no .safetensors file.")
-    _entries(states)
-    return Archive(path, states)
-
-
-def is_readable(dtype: torch.dtype) -> bool:
-    """Whether float32 can be made of values: not of complex ones, nor of those that share a byte.
-
-    >>> is_readable(torch.float8_e5m2), is_readable(torch.complex64)
-    (True, False)
-    """
-    if dtype.is_complex:
-        return False
-    try:
-        torch.empty(1, dtype=dtype).float()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _state(file: Path) -> State:
-    found = file.stat()
-    return State(str(file), found.st_size, found.st_mtime_ns)
-
-
-def _change(state: State) -> str | None:
-    try:
-        now = _state(Path(state.path))
-    except OSError:
-        return f"{state.path} is gone since the plan was made. Resolve again."
-    return None if now == state else f"{state.path} has changed since the plan was made. Resolve again."
-
-
-@lru_cache(maxsize=64)
-def _damage(state: State) -> str | None:
-    try:
-        _contents(state).check()
-    except SourceError as error:
-        return str(error)
-    return None
-
-
-@lru_cache(maxsize=64)
-def _contents(state: State) -> Contents:
-    """What a file holds, found out once."""
-    with _told():
-        return open_file(Path(state.path))
-
-
-@lru_cache(maxsize=64)
-def _entries(files: tuple[State, ...]) -> Mapping[str, Entry]:
-    """All names of all files; each is in one of them."""
-    found: dict[str, Entry] = {}
-    for state in files:
-        held = _contents(state).entries
-        if twice := [name for name in held if name in found]:
-            first = next(other.path for other in files if twice[0] in _contents(other).entries)
-            names = repr(twice[0]) + (f" and {len(twice) - 1} more" if len(twice) > 1 else "")
-            raise ResolveError(f"{first} and {state.path} both hold {names}. Give one of the files, or move one away.")
-        found |= held
-    return found
-
-
-@lru_cache(maxsize=64)
-def _ordered(files: tuple[State, ...], step: int) -> list[tuple[str, ...]]:
-    """All names part by part in order, read from the beginning (1) or from the end (-1)."""
-    return sorted(tuple(name.split("."))[::step] for name in _entries(files))
-
-
-def _around(files: tuple[State, ...], wanted: tuple[str, ...], step: int) -> set[tuple[str, ...]]:
-    """The names beside a wanted one: in order, those that begin or end alike stand together."""
-    ordered = _ordered(files, step)
-    place = bisect(ordered, wanted[::step])
-    return {name[::step] for name in ordered[max(0, place - 4) : place + 4]}
-
-
-def _alike(name: tuple[str, ...], wanted: tuple[str, ...]) -> int:
-    """How many parts are the same before the first that is not."""
-    return sum(takewhile(bool, map(eq, name, wanted)))
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """What is wrong with a file is wrong with the recipe that names it."""
-    try:
-        yield
-    except SourceError as error:
-        raise ResolveError(*error.problems) from error
-
-
-@lru_cache(maxsize=64)
-def _digest(state: State) -> str:
-    with Path(state.path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(frozen=True)
-class Stored(Whole):
-    """A tensor of a file, as it is.
+class Stored(Fixed):
+    """A tensor of a file, as it is; mean, std and reach are not known before it is read.
 
     Attributes:
         path: of the file or the folder.
@@ -232,27 +39,33 @@ class Stored(Whole):
         """NaN: not known before the values are read."""
         return math.nan
 
-    def read(self) -> Tensor:
-        """The values, read now and made to fit.
+    @property
+    def reach(self) -> float:
+        """Infinite: not known before the values are read."""
+        return math.inf
+
+    def trial(self, device: torch.device) -> Problem | None:  # noqa: ARG002
+        """Look at the files again: whether they have changed, or are damaged."""
+        return self.archive.fault()
+
+    def values(self) -> Tensor:
+        """Read the values, and make them fit.
 
         Raises:
-            ResolveError: they cannot be read, or have become others than those that were planned.
+            ResolveError: they cannot be read, or the file has changed since the plan was made.
         """
         values = self.fitted(self.archive.read(self.key))
         if tuple(values.shape) != self.shape:  # a write would stretch them
-            raise ResolveError(f"{self} gives values of shape {list(values.shape)} for {list(self.shape)}.")
+            fact = f"it gives values of shape {list(values.shape)} for {list(self.shape)}."
+            raise ResolveError(Problem(str(self), fact))
         return values
 
-    def build(self, draw: Draw) -> Tensor:  # noqa: ARG002
-        """The same; nothing is drawn."""
-        return self.read()
-
     def fitted(self, source: Tensor) -> Tensor:
-        """The file's values in the tensor's shape."""
+        """Return the file's values in the tensor's shape."""
         return source
 
     def to_dict(self) -> dict[str, Any]:
-        """The fill as plain data, with the SHA-256 of what is read."""
+        """Return the fill as plain data, with the SHA-256 of what is read."""
         return super().to_dict() | {"sha256": self.archive.digest()}
 
 
@@ -261,7 +74,7 @@ class Inflated(Stored):
     """A 2-D kernel w for every step of time, divided by their number (Carreira & Zisserman 2017, I3D)."""
 
     def fitted(self, source: Tensor) -> Tensor:
-        """w/k_t, k_t times along dimension 2."""
+        """Return w/k_t, k_t times along dimension 2."""
         steps = self.shape[2]
         return (source / steps).unsqueeze(2).expand(self.shape)
 
@@ -273,7 +86,7 @@ class Resampled(Stored):
     class_tokens: int = 1
 
     def fitted(self, source: Tensor) -> Tensor:
-        """The tokens before the grid as they are, the grid resampled."""
+        """Return the tokens before the grid as they are, and the grid resampled."""
         table = source.reshape(source.shape[-2:])
         first, grid = table[: self.class_tokens], table[self.class_tokens :]
         old, new = math.isqrt(len(grid)), math.isqrt(self.shape[-2] - self.class_tokens)
@@ -288,7 +101,7 @@ class Selected(Stored):
     """Evenly spaced elements of a larger tensor, in every dimension (Xu et al. 2024)."""
 
     def fitted(self, source: Tensor) -> Tensor:
-        """Every (T/S)-th index where S divides T, else S indices evenly from the first to the last."""
+        """Return every (T/S)-th index if S divides T, else S indices evenly from the first to the last."""
         for dim, (indices, size) in enumerate(zip(self._indices(source), self.shape, strict=True)):
             if size != source.shape[dim]:
                 source = source.index_select(dim, indices)

@@ -1,132 +1,217 @@
-"""Fills that are computed for the full tensor."""
+"""The faces of fills that are computed for the full tensor."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from initframe.fills.fill import Fill
+from initframe.errors import Problem
+from initframe.fills.elementwise import wrong_values
+from initframe.fills.fill import Fill, Shape, is_built_in
+
+Index: TypeAlias = tuple[int | slice | Tensor, ...]
+"""What stands in the brackets of ``tensor[index]``: numbers and whole dimensions, or numbers and lists."""
+ALL = slice(None)
 
 
-class Draw(Protocol):
+class Sampler(Protocol):
     """A source of random numbers, given to a whole fill when it is built."""
 
     def __call__(
         self,
-        law: str,
+        distribution: str,
         args: Sequence[float],
         purpose: str = "",
         *,
         name: str | None = None,
-        shape: tuple[int, ...] | None = None,
+        shape: Shape | None = None,
     ) -> Tensor:
-        """Draw a law of the stream at every element.
+        """Draw a distribution of the stream at every element.
 
         Args:
-            law: the stream's name of it.
-            args: its numbers.
+            distribution: ``"uniform"``, ``"normal"``, ``"truncated_normal"``, or ``"bits"`` for whole words.
+            args: its arguments, in the stream's order.
             purpose: what it is drawn for; every purpose has numbers of its own.
             name: under which name; by default the tensor's. Tensors that share a name share the numbers.
             shape: of what is drawn; by default the fill's.
 
         Returns:
-            A float32 tensor, int32 for ``"bits"``.
+            A float32 tensor, int32 for ``"bits"``, on the device of the tensor that is filled.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Whole(Fill):
-    """The common face of fills that are computed for the full tensor."""
+    """The face of fills that are computed for the full tensor; of a sharded one, in every process the same.
 
-    shape: tuple[int, ...] = field(repr=False)
+    Derive a frozen dataclass from it, with ``build``, ``mean`` and ``std``; ``reach`` if it is known. ``apply`` builds
+    a fill of your own once on trial, with other numbers, before it writes the first tensor.
 
-    def build(self, draw: Draw) -> Tensor:
-        """The full tensor, in float32 or float64; rounded to the slot's dtype by the one who writes it."""
+    Attributes:
+        shape: of the tensor, the first argument.
+
+    >>> @dataclass(frozen=True)
+    ... class Centered(Whole):
+    ...     std: float = 1.0
+    ...     mean = 0.0
+    ...     def build(self, draw):
+    ...         normal = draw("normal", (0.0, self.std))
+    ...         return normal - normal.mean(dim=-1, keepdim=True)
+    >>> print(Centered((2, 8), 0.02))
+    centered(0.02)
+    """
+
+    shape: Shape = field(repr=False)
+    dims: ClassVar[Sequence[int]] = range(65)
+    """How many dimensions the tensor may have."""
+
+    def build(self, draw: Sampler) -> Tensor:
+        """Compute the full tensor.
+
+        Args:
+            draw: gives random numbers, the same wherever and however the tensor is stored.
+
+        Returns:
+            The values, in float32 or float64; rounded to the tensor's dtype by the one who writes them.
+        """
         raise NotImplementedError
 
+    def misshapen(self, shape: Shape) -> str | None:
+        """Say that the fill is made for another shape, or for other dimensions; ``None`` if it is not."""
+        if self.shape != shape:
+            return f"it is made for the shape {list(self.shape)}; the tensor has {list(shape)}."
+        if len(shape) not in self.dims:
+            return f"it needs {dimensions(self.dims)}; the tensor has {len(shape)}."
+        return None
+
+    def undrawable(self) -> str | None:
+        """Nothing is known before the fill is built."""
+        return None
+
+    def trial(self, device: torch.device) -> Problem | None:
+        """Build the fill with other numbers; initframe's own kinds are left to its tests."""
+        if found := super().trial(device):
+            return found
+        if is_built_in(self):
+            return None
+        try:
+            return _trial(self, device)
+        except TypeError:  # it has a field that cannot be hashed
+            return _trial.__wrapped__(self, device)
+
+
+@lru_cache(maxsize=64)
+def _trial(fill: Whole, device: torch.device) -> Problem | None:
+    """Build a fill; layers that repeat are tried once."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def sample(
+        distribution: str, args: Sequence[float], purpose: str = "", *, name: str | None = None, shape: Any = None
+    ) -> Tensor:
+        del purpose, name
+        size = fill.shape if shape is None else shape
+        if distribution == "bits":
+            return torch.randint(-(2**31), 2**31, size, dtype=torch.int32, device=device, generator=generator)
+        if distribution == "normal":
+            normal = torch.randn(size, dtype=torch.float32, device=device, generator=generator)
+            return normal * args[1] + args[0]
+        low, high = args[-2:]
+        return torch.rand(size, dtype=torch.float32, device=device, generator=generator) * (high - low) + low
+
+    try:
+        values: Any = fill.build(sample)
+    except Exception as error:  # noqa: BLE001  # code of the user's own may raise anything
+        return Problem(str(fill), f"it fails with {type(error).__name__}: {error}.")
+    return wrong_values(fill, values, fill.shape, "Return one value for each element.")
+
 
 @dataclass(frozen=True)
-class Orthogonal(Whole):
-    """A (semi-)orthogonal matrix times ``gain``, rows by everything else flattened.
+class Scattered(Whole):
+    """The face of whole fills that are zero but for some elements: these alone are computed."""
 
-    Q·sign(diag R) of the QR decomposition of N(0, 1), computed in float64 (Saxe, McClelland & Ganguli 2013;
-    torch/nn/init.py). Population std gain/√max(rows, columns).
+    def elements(self, draw: Sampler) -> tuple[Index, Tensor]:
+        """Compute the elements that are not zero.
 
-    >>> Orthogonal((3, 3), gain=2.0).std
-    1.1547005383792517
-    """
+        Args:
+            draw: as for :meth:`Whole.build`.
 
-    gain: float = 1.0
+        Returns:
+            Their index, lists on the CPU, and their values in float32 or float64.
+        """
+        raise NotImplementedError
+
+    def build(self, draw: Sampler) -> Tensor:
+        """Compute the full tensor, which nobody needs who can write to the elements where they are."""
+        index, values = self.elements(draw)
+        whole = torch.zeros(self.shape, dtype=values.dtype, device=values.device)
+        whole[index] = values
+        return whole
+
+
+@dataclass(frozen=True)
+class Fixed(Whole):
+    """The face of whole fills that draw nothing; their moments and reach are those of the one tensor that they are."""
+
+    def values(self) -> Tensor:
+        """Compute the full tensor, in float32 or float64."""
+        raise NotImplementedError
+
+    def build(self, draw: Sampler) -> Tensor:  # noqa: ARG002
+        """Compute the full tensor; nothing is drawn."""
+        return self.values()
 
     @property
     def mean(self) -> float:
-        """0."""
-        return 0.0
+        """Of the tensor's elements."""
+        return self._facts[0]
 
     @property
     def std(self) -> float:
-        """gain/√max(rows, columns)."""
-        rows, columns = _matrix(self.shape)
-        return abs(self.gain) / math.sqrt(max(rows, columns, 1))
+        """Of the tensor's elements."""
+        return self._facts[1]
 
-    def build(self, draw: Draw) -> Tensor:
-        """Haar-distributed, so the sign of R's diagonal is made positive (Mezzadri 2007)."""
-        normal = draw("normal", (0.0, 1.0), "orthogonal").reshape(_matrix(self.shape))
-        return (orthogonalized(normal) * self.gain).reshape(self.shape)
+    @property
+    def reach(self) -> float:
+        """Of the tensor's elements."""
+        return self._facts[2]
+
+    @cached_property
+    def _facts(self) -> tuple[float, float, float]:
+        values = self.values().double()
+        if not values.numel():
+            return math.nan, math.nan, 0.0
+        std, mean = torch.std_mean(values, correction=0)
+        return mean.item(), std.item(), values.abs().max().item()
 
 
-@dataclass(frozen=True)
-class Sparse(Whole):
-    """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, ``sparse_``).
+def dimensions(dims: Sequence[int]) -> str:
+    """Say how many dimensions are needed.
 
-    >>> Sparse((10, 4), sparsity=0.5, scale=1.0).std
-    0.7071067811865476
+    >>> dimensions((2,)), dimensions((3, 4, 5)), dimensions(range(2, 65))
+    ('2 dimensions', '3 to 5 dimensions', '2 or more dimensions')
     """
-
-    sparsity: float
-    scale: float = 0.01
-
-    @property
-    def mean(self) -> float:
-        """0."""
-        return 0.0
-
-    @property
-    def zeros(self) -> int:
-        """The number of zeros per column."""
-        return math.ceil(self.sparsity * self.shape[0])
-
-    @property
-    def std(self) -> float:
-        """scale·√(share of elements that are not zero)."""
-        return self.scale * math.sqrt(1 - self.zeros / max(self.shape[0], 1))
-
-    def build(self, draw: Draw) -> Tensor:
-        """The rows with the smallest words of the purpose ``"sparse"`` become zero, column by column."""
-        values = draw("normal", (0.0, self.scale))
-        ranks = draw("bits", (), "sparse").argsort(dim=0, stable=True)
-        return values.scatter(0, ranks[: self.zeros], 0.0)
+    first, last = min(dims), max(dims)
+    if first == last:
+        return f"{first} dimensions"
+    return f"{first} or more dimensions" if last > 5 else f"{first} to {last} dimensions"
 
 
-def orthogonalized(normal: Tensor) -> Tensor:
-    """The (semi-)orthogonal matrix that the QR decomposition makes of a matrix of N(0, 1), or of several, in float64.
+def nothing(*_: object, **__: object) -> Tensor:
+    """Stand in for the sampler of a fill that draws nothing."""
+    raise NotImplementedError
 
-    >>> orthogonalized(torch.tensor([[-2.0, 0.0], [0.0, 3.0]])).tolist()
-    [[-1.0, 0.0], [0.0, 1.0]]
+
+def centre(shape: Shape) -> Shape:
+    """Return the centre k//2 of a convolution's kernel, which is all dimensions but two.
+
+    >>> centre((8, 4, 3, 2))
+    (1, 1)
     """
-    wide = normal.shape[-2] < normal.shape[-1]
-    q, r = torch.linalg.qr((normal.mT if wide else normal).double())
-    q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    matrix: Tensor = q.mT if wide else q
-    return matrix
-
-
-def _matrix(shape: Sequence[int]) -> tuple[int, int]:
-    """A tensor's shape as (rows, everything else)."""
-    return shape[0], math.prod(shape[1:])
+    return tuple(size // 2 for size in shape[2:])

@@ -1,11 +1,12 @@
 """Initializers: pure functions ``(slot, **kwargs) → Fill``, by family, in one table."""
 
 from initframe.initializers import (  # noqa: F401  # they register themselves
+    attention,
     basic,
     checkpoints,
-    convolutions,
+    convolution,
     defaults,
-    identities,
+    identity,
     mean_field,
     positions,
     priors,

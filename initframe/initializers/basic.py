@@ -1,12 +1,11 @@
-"""The plain laws and constants of torch.nn.init, and those that start from the values that are there."""
+"""The plain distributions and constants of torch.nn.init, and initializers that start from the current values."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from initframe.errors import ResolveError
 from initframe.fills import Constant, Fill, Keep, Masked, Normal, Scale, Shift, ShrinkPerturb, TruncatedNormal, Uniform
+from initframe.initializers.demands import demand_not_negative, refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -15,7 +14,7 @@ from initframe.model.slot import Slot
 def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
     """U(a, b) (torch/nn/init.py, ``uniform_``).
 
-    Use it for embeddings and decoders with plain bounds, and as a law to compare others with.
+    Use it for embeddings and decoders with plain bounds, and to compare other distributions with.
 
     Args:
         slot: any floating-point tensor.
@@ -32,7 +31,7 @@ def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
     1.5
     """
     if a > b:
-        raise ResolveError(f"the bounds of uniform are the wrong way round: a = {a:g} > b = {b:g}.")
+        raise refuse(f"the bounds of uniform are the wrong way round: a = {a:g} > b = {b:g}.")
     return Uniform(a, b)
 
 
@@ -40,7 +39,7 @@ def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
 def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
     """N(mean, std²) (torch/nn/init.py, ``normal_``).
 
-    Use it where a recipe states a std, as GPT-2 and BERT do.
+    Use it if a recipe states a std, as GPT-2 and BERT do.
 
     Args:
         slot: any floating-point tensor.
@@ -56,7 +55,7 @@ def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
     >>> normal(Slot("w", (5, 5)), std=2).std
     2
     """
-    _not_negative(std=std)
+    demand_not_negative(std=std)
     return Normal(mean, std)
 
 
@@ -64,14 +63,14 @@ def normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0) -> Fill:
 def trunc_normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Fill:
     """N(mean, std²) cut to [a, b]; the bounds are absolute, not in stds (torch/nn/init.py, ``trunc_normal_``).
 
-    Use it where a recipe states a std and no outliers are wanted, as Vision Transformers do.
+    Use it if a recipe states a std and outliers are not wanted, as Vision Transformers do.
 
     For bounds in units of std write ``a: -2 * std`` and ``b: 2 * std``.
 
     Args:
         slot: any floating-point tensor.
         mean: the mean before the cut.
-        std: the standard deviation before the cut, ≥ 0; the plan shows what is left of it after.
+        std: the standard deviation before the cut, ≥ 0; the plan shows what truncation leaves.
         a: lower bound.
         b: upper bound.
 
@@ -84,9 +83,9 @@ def trunc_normal(slot: Slot, *, mean: float = 0.0, std: float = 1.0, a: float = 
     >>> round(trunc_normal(Slot("w", (5, 5)), std=0.02, a=-0.04, b=0.04).std, 6)
     0.017593
     """
-    _not_negative(std=std)
+    demand_not_negative(std=std)
     if a >= b:
-        raise ResolveError(f"the bounds of trunc_normal are the wrong way round: a = {a:g}, b = {b:g}.")
+        raise refuse(f"the bounds of trunc_normal are the wrong way round: a = {a:g}, b = {b:g}.")
     return TruncatedNormal(mean, std, a, b) if std > 0 else Constant(min(max(mean, a), b))
 
 
@@ -106,7 +105,7 @@ def constant(slot: Slot, *, val: float, index: Sequence[int] | None = None) -> F
         A constant fill, or one that masks the current values.
 
     Raises:
-        ResolveError: the index lies outside the tensor ((torch/nn/init.py, ``constant_``, has no index)).
+        ResolveError: the index is outside the tensor.
 
     >>> str(constant(Slot("w", (5, 5)), val=42, index=[0, 0]))
     'keep(), 42 at [0, 0]'
@@ -114,10 +113,10 @@ def constant(slot: Slot, *, val: float, index: Sequence[int] | None = None) -> F
     if index is None:
         return Constant(val)
     if not 1 <= len(index) <= slot.ndim:
-        raise ResolveError(f"index {list(index)} has {len(index)} numbers, the tensor has {slot.ndim} dimensions.")
+        raise refuse(f"index {list(index)} has {len(index)} numbers; the tensor has {slot.ndim} dimensions.")
     outside = [i for i, size in zip(index, slot.shape, strict=False) if not -size <= i < size]
     if outside:
-        raise ResolveError(f"index {list(index)} lies outside the tensor's shape {list(slot.shape)}.")
+        raise refuse(f"index {list(index)} is outside the tensor's shape {list(slot.shape)}.")
     wrapped = tuple(i % size for i, size in zip(index, slot.shape, strict=False))
     return Masked(Keep(), slot.shape, wrapped, val)
 
@@ -202,12 +201,5 @@ def shrink_perturb(slot: Slot, *, shrink: float = 0.4, std: float = 0.01) -> Fil
     >>> str(shrink_perturb(Slot("w", (5,))))
     'shrink_perturb(0.4, 0.01)'
     """
-    _not_negative(std=std)
+    demand_not_negative(std=std)
     return ShrinkPerturb(shrink, std)
-
-
-def _not_negative(**numbers: float) -> None:
-    """Refuse numbers below zero, by name."""
-    for name, number in numbers.items():
-        if number < 0 or math.isnan(number):
-            raise ResolveError(f"{name} must not be negative, got {number:g}.")

@@ -6,29 +6,25 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
+from initframe.files.archive import Archive, is_readable, open_archive
 from initframe.fills import Fill
-from initframe.fills.pretrained import (
-    MAX_ELEMENTS,
-    Archive,
-    Inflated,
-    Resampled,
-    Selected,
-    Stored,
-    is_readable,
-    open_archive,
-)
+from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
+from initframe.initializers.demands import refuse
 from initframe.initializers.table import Declined, initializer
 from initframe.model.slot import Slot
 
 Keys = Mapping[str, str] | None
+
+MAX_ELEMENTS = 1 << 32
+"""The limit of one tensor of a file."""
 
 
 @initializer("pretrained")
 def pretrained(
     slot: Slot, *, path: str, prefix: str = "", keys: Keys = None, shapes: Literal["error", "decline"] = "error"
 ) -> Fill:
-    """The tensor of that name in a file; one that the file has not is left to the rules above.
+    """The tensor of that name in a file; a tensor that is not in the file is left to the rules above.
 
     Use it to start from trained weights in part: ``match: "*"`` above, and rules for what is new over or under it.
 
@@ -48,7 +44,7 @@ def pretrained(
 
     >>> pretrained(Slot("w", (2,)), path="missing.safetensors")
     Traceback (most recent call last):
-    initframe.errors.ResolveError: missing.safetensors cannot be read: No such file or directory. ...
+    initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
     archive, key, shape = _find(slot, path, prefix, keys)
     if shape == slot.shape:
@@ -56,7 +52,7 @@ def pretrained(
     fact = f"{path} has {key} in the shape {list(shape)}, the model in {list(slot.shape)}"
     if shapes == "decline":
         raise Declined(f"{fact}.")
-    raise ResolveError(f"{fact}. Set shapes: decline to leave it to the rules above, or exclude it.")
+    raise refuse(f"{fact}.", "Set shapes: decline to leave it to the rules above, or exclude it.")
 
 
 @initializer("inflate_2d_to_3d")
@@ -81,11 +77,11 @@ def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
 
     >>> inflate_2d_to_3d(Slot("w", (2, 3, 3, 5, 5)), path="missing.safetensors")
     Traceback (most recent call last):
-    initframe.errors.ResolveError: missing.safetensors cannot be read: No such file or directory. ...
+    initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
     archive, key, shape = _find(slot, path, prefix, keys)
     if slot.ndim != 5 or shape != (*slot.shape[:2], *slot.shape[3:]):
-        raise ResolveError(f"inflate_2d_to_3d: {key} of {list(shape)} is no slice of {list(slot.shape)}.")
+        raise refuse(f"inflate_2d_to_3d: {key} of {list(shape)} is no slice of {list(slot.shape)}.")
     return Inflated(slot.shape, path, key, archive)
 
 
@@ -112,15 +108,15 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
 
     >>> resample_pos_embed(Slot("w", (1, 5, 8)), path="missing.safetensors")
     Traceback (most recent call last):
-    initframe.errors.ResolveError: missing.safetensors cannot be read: No such file or directory. ...
+    initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
     if class_tokens < 0:
-        raise ResolveError(f"class_tokens counts tokens, got {class_tokens}.")
+        raise refuse(f"class_tokens counts tokens, got {class_tokens}.")
     archive, key, shape = _find(slot, path, prefix, keys)
     tables = [(s[-2] - class_tokens, s[-1]) for s in (shape, slot.shape) if len(s) in (2, 3) and math.prod(s[:-2]) == 1]
     squares = all(n > 0 and math.isqrt(n) ** 2 == n for n, _ in tables)
     if len(tables) != 2 or not squares or tables[0][1] != tables[1][1]:
-        raise ResolveError(
+        raise refuse(
             f"resample_pos_embed needs {class_tokens} + side² tokens of the same width, not {key} of {list(shape)} for "
             f"{list(slot.shape)}."
         )
@@ -131,7 +127,7 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
 def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None) -> Fill:
     """Evenly spaced elements of a larger model's tensor (Xu et al. 2024; OscarXZQ/weight-selection).
 
-    Use it for a small model of a trained model's family; the classifier keeps a law of its own: ``exclude: head.*``.
+    Use it for a small model of a trained model's family; leave the classifier out: ``exclude: head.*``.
 
     Args:
         slot: any floating-point tensor.
@@ -148,18 +144,18 @@ def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
 
     >>> weight_selection(Slot("w", (2,)), path="missing.safetensors")
     Traceback (most recent call last):
-    initframe.errors.ResolveError: missing.safetensors cannot be read: No such file or directory. ...
+    initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
     archive, key, shape = _find(slot, path, prefix, keys)
     if len(shape) != slot.ndim or any(old < new for old, new in zip(shape, slot.shape, strict=False)):
-        raise ResolveError(f"weight_selection: {key} of {list(shape)} is no larger than {list(slot.shape)}.")
+        raise refuse(f"weight_selection: {key} of {list(shape)} is no larger than {list(slot.shape)}.")
     return Selected(slot.shape, path, key, archive)
 
 
 def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str, tuple[int, ...]]:
-    """The file, and the slot's name and shape in it."""
+    """Find the file, and the slot's name and shape in it."""
     if keys is not None and not (isinstance(keys, Mapping) and all(isinstance(v, str) for v in keys.values())):
-        raise ResolveError(f"keys maps beginnings of names, the model's to the file's; got {keys!r}.")
+        raise refuse(f"keys maps beginnings of names, the model's to the file's; got {keys!r}.")
     archive = open_archive(path)
     held = archive.entries
     wanted = [prefix + _renamed(name, keys or {}) for name in (slot.name, *slot.aliases)]
@@ -167,15 +163,16 @@ def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str,
     if key is None:
         near = archive.nearest(wanted[0])
         raise Declined(f"{path} has no {wanted[0]}." + (f" Closest: {', '.join(near)}." if near else ""))
-    shape, dtype = held[key]
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise ResolveError(f"{path}: {key} has more than {MAX_ELEMENTS} elements.")
-    if not is_readable(dtype):
-        raise ResolveError(f"{path}: {key} is of {dtype}, of which no real numbers can be made. Exclude it.")
-    return archive, key, shape
+    info = held[key]
+    if math.prod(info.shape) > MAX_ELEMENTS:
+        raise ResolveError(Problem(f"{path}: {key}", f"it has more than {MAX_ELEMENTS} elements."))
+    if not is_readable(info.dtype):
+        fact = f"its dtype is {info.dtype}, which has no real numbers."
+        raise ResolveError(Problem(f"{path}: {key}", fact, fix="Exclude it."))
+    return archive, key, info.shape
 
 
 def _renamed(name: str, keys: Mapping[str, str]) -> str:
-    """A name with the longest beginning that fits replaced."""
+    """Replace the longest beginning of a name that fits."""
     fitting = max((begin for begin in map(str, keys) if name.startswith(begin)), key=len, default=None)
     return name if fitting is None else keys[fitting] + name.removeprefix(fitting)

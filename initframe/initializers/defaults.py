@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from initframe.errors import ResolveError
 from initframe.fills import Constant, Fill, Normal, Uniform
+from initframe.initializers.demands import refuse
 from initframe.initializers.gains import leaky_relu
 from initframe.initializers.table import initializer
 from initframe.initializers.variance import scaled
 from initframe.model.slot import Slot
 
-Law = Callable[[Slot], Fill]
+Default = Callable[[Slot], Fill]
 
 
 def _fan_in(slot: Slot) -> Fill:
@@ -23,7 +23,7 @@ def _fan_in(slot: Slot) -> Fill:
 def _fan_in_bias(slot: Slot) -> Fill:
     """U(±1/√fan_in) with the fan_in of the layer's weight."""
     if slot.fan_in is None:
-        raise ResolveError("its layer's bias follows the fan_in of a weight that is not there.")
+        raise refuse("its layer's bias follows the fan_in of a weight that is not there.")
     return _within(1 / math.sqrt(slot.fan_in) if slot.fan_in else 0.0)
 
 
@@ -41,18 +41,18 @@ def _within(bound: float) -> Fill:
     return Uniform(-bound, bound)
 
 
-def _constant(value: float) -> Law:
+def _constant(value: float) -> Default:
     return lambda _: Constant(value)
 
 
-def _xavier(distribution: str) -> Law:
+def _xavier(distribution: str) -> Default:
     return lambda slot: scaled(slot, 1.0, "fan_avg", distribution)
 
 
-_PROJECTION: dict[str, Law] = {"weight": _fan_in, "bias": _fan_in_bias}
-_RECURRENT: dict[str, Law] = {"*": _hidden}
-_EMBEDDING: dict[str, Law] = {"weight": lambda _: Normal(0.0, 1.0)}
-_NORM: dict[str, Law] = {
+_PROJECTION: dict[str, Default] = {"weight": _fan_in, "bias": _fan_in_bias}
+_RECURRENT: dict[str, Default] = {"*": _hidden}
+_EMBEDDING: dict[str, Default] = {"weight": lambda _: Normal(0.0, 1.0)}
+_NORM: dict[str, Default] = {
     "weight": _constant(1.0),
     "bias": _constant(0.0),
     "running_mean": _constant(0.0),
@@ -64,7 +64,7 @@ _ATTENTION_OUTPUT = "NonDynamicallyQuantizableLinear"
 """The class of MultiheadAttention's out_proj, a Linear that torch.nn does not show."""
 
 # By class of torch.nn, then by attribute ("*" is any). Sources: torch/nn/modules/*.py, each reset_parameters.
-_LAWS: dict[str, dict[str, Law]] = {
+_DEFAULTS: dict[str, dict[str, Default]] = {
     **dict.fromkeys(("Linear", "Conv1d", "Conv2d", "Conv3d"), _PROJECTION),
     **dict.fromkeys(("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"), _PROJECTION),
     **dict.fromkeys(("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"), _RECURRENT),
@@ -87,7 +87,7 @@ _LAWS: dict[str, dict[str, Law]] = {
 def torch_default(slot: Slot) -> Fill:
     """What the owning torch layer does by itself in ``reset_parameters`` (torch/nn/modules/*.py).
 
-    Use it for what torch would have done, with numbers that are the same on every machine.
+    Use it to get torch's own initialization, with numbers that are the same on every machine.
 
     Linear and convolutions U(±1/√fan_in), weights and biases alike; recurrent layers U(±1/√hidden_size); embeddings
     N(0, 1); norms 1 and 0; attention xavier_uniform on its input projections and 0 on its biases.
@@ -96,21 +96,22 @@ def torch_default(slot: Slot) -> Fill:
         slot: a tensor of a torch layer, or of a class derived from one.
 
     Returns:
-        The layer's own law.
+        The layer's own fill.
 
     Raises:
-        ResolveError: the layer is no torch layer, or has no law for this tensor.
+        ResolveError: the layer is no torch layer, or does not set this tensor.
 
     >>> str(torch_default(Slot("w.weight", (2, 4), layer="Linear", fan_in=4, fan_out=2)))
     'uniform(±0.5)'
     """
     layer = _ATTENTION_OUTPUT if _ATTENTION_OUTPUT in slot.module_types else slot.layer
-    laws = _LAWS.get(layer or "", {})
-    law = laws.get(slot.attribute, laws.get("*"))
-    if law is None:
+    defaults = _DEFAULTS.get(layer or "", {})
+    default = defaults.get(slot.attribute, defaults.get("*"))
+    if default is None:
         owner = slot.module_types[0] if slot.module_types else "a plain tensor"
-        raise ResolveError(
-            f"torch_default has no law for {slot.attribute!r} of {owner}: it is no torch layer's own tensor. "
-            "Give it a rule of its own, or keep."
+        raise refuse(
+            f"torch_default knows no distribution for {slot.attribute!r} of {owner}: it is no torch layer's own "
+            "tensor.",
+            "Give it a rule of its own, or keep.",
         )
-    return law(slot)
+    return default(slot)

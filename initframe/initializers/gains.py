@@ -1,6 +1,6 @@
 """The gain of a nonlinearity: what keeps a signal's second moment when it passes through.
 
-Where torch.nn.init.calculate_gain has a value, this is torch's (also where it differs from the computed one: tanh 5/3
+If torch.nn.init.calculate_gain has a value, this is torch's (even if it differs from the computed one: tanh 5/3
 against 1.5925, sigmoid 1 against 1.8462, selu 3/4 against 1). Everywhere else it is E[f(z)²]^-½ with z ~ N(0, 1).
 """
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
-from initframe.errors import ResolveError
 from initframe.fills import Fill, Normal
+from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -28,7 +28,7 @@ def edge_of_chaos(
     """Weights N(0, σ_w²/fan_in), biases N(0, σ_b²) with σ_w²·E[φ'(√q·z)²] = 1 at the fixed point q (Schoenholz 2017).
 
     Use it for deep networks without norms (Poole et al. 2016): gradients neither vanish nor explode, and the depth to
-    which inputs stay apart grows as σ_b² falls. ReLU has one such point, (2, 0), whatever ``bias_var`` says.
+    which inputs stay apart grows as σ_b² falls. ReLU has one such point, (2, 0), for every ``bias_var``.
 
     Args:
         slot: a weight, or the bias of its layer.
@@ -49,13 +49,13 @@ def edge_of_chaos(
     if slot.ndim < 2:
         return Normal(0.0, math.sqrt(bias_var))
     if not slot.fan_in:
-        raise ResolveError("edge_of_chaos needs a weight's fan_in. Restrict the rule to weights and biases.")
+        raise refuse("edge_of_chaos needs a weight's fan_in.", "Restrict the rule to weights and biases.")
     return Normal(0.0, math.sqrt(weight_var / slot.fan_in))
 
 
 @lru_cache(maxsize=256)
 def critical(nonlinearity: str, bias_var: float) -> float:
-    """The σ_w² at which a nonlinearity is at the edge of chaos.
+    """Return the σ_w² at which a nonlinearity is at the edge of chaos.
 
     At the fixed point q = σ_w²·E[φ(√q·z)²] + σ_b² the slope σ_w²·E[φ'(√q·z)²] is 1. Together they give σ_b² as a rising
     function of q, which is solved for q by bisection.
@@ -80,7 +80,7 @@ def critical(nonlinearity: str, bias_var: float) -> float:
 
     low, high = 1e-9, 100.0
     if not 0 < bias_var < bias_at(high):
-        raise ResolveError(f"bias_var must lie between 0 and {bias_at(high):.2g}, got {bias_var:g}.")
+        raise refuse(f"bias_var must be between 0 and {bias_at(high):.2g}, got {bias_var:g}.")
     for _ in range(80):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if bias_at(middle) < bias_var else (low, middle)
@@ -88,7 +88,7 @@ def critical(nonlinearity: str, bias_var: float) -> float:
 
 
 def _second_moment(function: Function, q: float) -> float:
-    """E[f(√q·z)²] for z ~ N(0, 1), by the trapezoid rule, which is exact enough where f is smooth."""
+    """Integrate E[f(√q·z)²] for z ~ N(0, 1), by the trapezoid rule; f is smooth."""
     step, root = 0.02, math.sqrt(q)
     points = (i * step for i in range(-500, 501))
     # Python's own sum rounds otherwise since 3.12, and whoever draws should get the same bits from all of them.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from initframe.errors import ResolveError
 from initframe.fills import Fill
-from initframe.fills.fixed import SineCosine
+from initframe.fills.derived import SineCosine
+from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -19,7 +19,7 @@ def sincos_pos_embed(slot: Slot, *, prefix: int = 0) -> Fill:
 
     Args:
         slot: a table (…, tokens, dim), dim a multiple of 4.
-        prefix: how many tokens come before the grid (class tokens); they are 0.
+        prefix: how many tokens come before the grid (class tokens); their rows are 0.
 
     Returns:
         A fixed whole fill.
@@ -31,10 +31,10 @@ def sincos_pos_embed(slot: Slot, *, prefix: int = 0) -> Fill:
     0.6
     """
     if prefix < 0:
-        raise ResolveError(f"prefix counts tokens, got {prefix}.")
+        raise refuse(f"prefix counts tokens, got {prefix}.")
     tokens = slot.shape[-2] - prefix if slot.ndim in (2, 3) else -1
     if tokens < 1 or math.isqrt(tokens) ** 2 != tokens or slot.shape[-1] % 4 or math.prod(slot.shape[:-2]) != 1:
-        raise ResolveError(
+        raise refuse(
             f"sincos_pos_embed needs a table of {prefix} + side² tokens by a multiple of 4, not {list(slot.shape)}."
         )
     return SineCosine(slot.shape, prefix)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from initframe.errors import ResolveError
 from initframe.fills import Constant, Fill
-from initframe.fills.fixed import Rows
+from initframe.fills.derived import Rows
+from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -23,8 +23,8 @@ def bias_prior(
 ) -> Fill:
     """The bias at which a classifier says ``prior``: −log((1−π)/π) of a sigmoid, log π of a softmax (Lin et al. 2017).
 
-    Use it for rare classes, whose loss would otherwise be huge at first. A softmax over C classes of the same
-    probability has π = 1/C, and so −ln C: write ``prior: 1 / d0``.
+    Use it for rare classes, whose loss would otherwise start huge. A softmax over C classes of the same
+    probability has π = 1/C, which gives −ln C: write ``prior: 1 / d0``.
 
     Args:
         slot: the bias of a classifier's last layer.
@@ -43,10 +43,10 @@ def bias_prior(
     """
     bad = [p for p in (prior, *(priors or ())) if not 0 < p < 1]
     if bad:
-        raise ResolveError(f"a prior lies between 0 and 1, got {bad[0]:g}.")
+        raise refuse(f"a prior is between 0 and 1, got {bad[0]:g}.")
     logit = math.log if form == "softmax" else lambda p: math.log(p) - math.log1p(-p)
     if priors is None:
         return Constant(logit(prior))
     if slot.ndim != 1 or len(priors) != slot.shape[0]:
-        raise ResolveError(f"{len(priors)} priors for a tensor of shape {list(slot.shape)}. Write one per class.")
+        raise refuse(f"{len(priors)} priors for a tensor of shape {list(slot.shape)}.", "Write one per class.")
     return Rows(slot.shape, tuple(map(logit, priors)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from initframe.errors import ResolveError
 from initframe.fills import Blocks, Constant, Fill
-from initframe.fills.linked import Chrono
+from initframe.fills.derived import Chrono
+from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -13,7 +13,7 @@ from initframe.model.slot import Slot
 def lstm_forget(slot: Slot, *, val: float = 1.0) -> Fill:
     """Forget gates ``val``, the other gates 0 (Gers et al. 2000; Jozefowicz, Zaremba & Sutskever 2015).
 
-    Use it on ``*.bias_*`` of any LSTM: at the start the cell remembers. torch adds two biases, so that bias_hh is 0.
+    Use it on ``*.bias_*`` of any LSTM: at the start the cell remembers. torch adds two biases; bias_hh is 0.
 
     Args:
         slot: a bias of an LSTM, of 4·hidden elements.
@@ -50,7 +50,7 @@ def unit_forget(slot: Slot) -> Fill:
 def chrono(slot: Slot, *, longest: float) -> Fill:
     """Forget gates log U(1, longest−1), input gates minus them, the others 0 (Tallec & Ollivier 2018).
 
-    Use it where dependencies span up to ``longest`` steps: each unit forgets at a pace of its own. bias_hh is 0.
+    Use it for dependencies of up to ``longest`` steps: each unit forgets at a pace of its own. bias_hh is 0.
 
     Args:
         slot: a bias of an LSTM, of 4·hidden elements.
@@ -67,16 +67,16 @@ def chrono(slot: Slot, *, longest: float) -> Fill:
     """
     _hidden_size(slot)
     if longest <= 2:
-        raise ResolveError(f"the longest dependency must be more than 2 steps, got {longest:g}.")
+        raise refuse(f"the longest dependency must be more than 2 steps, got {longest:g}.")
     return Constant(0.0) if slot.attribute.startswith("bias_hh") else Chrono(slot.shape, longest)
 
 
 def _hidden_size(slot: Slot) -> int:
-    """The elements per gate, if the tensor is a bias of four of them."""
+    """Return the elements per gate of a bias of four gates."""
     if slot.ndim != 1 or slot.shape[0] % 4 or slot.layer in ("GRU", "GRUCell", "RNN", "RNNCell"):
         owner = slot.layer or "a layer that is not known"
-        raise ResolveError(
-            f"an LSTM's bias has 4·hidden elements in one dimension; this is {list(slot.shape)} of {owner}. "
-            "Match the biases alone: *.bias_*."
+        raise refuse(
+            f"an LSTM's bias has 4·hidden elements in one dimension; this is {list(slot.shape)} of {owner}.",
+            "Match the biases alone: *.bias_*.",
         )
     return slot.shape[0] // 4

@@ -1,11 +1,11 @@
-"""Laws that are one scale: by fans, by depth, by what a nonlinearity needs."""
+"""One scale per tensor: by fans, by depth, by what a nonlinearity needs."""
 
 from __future__ import annotations
 
 import math
 
-from initframe.errors import ResolveError
 from initframe.fills import Fill, Normal, Uniform
+from initframe.initializers.demands import demand_fans, demand_not_negative, demand_positive
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -14,7 +14,7 @@ from initframe.model.slot import Slot
 def siren(slot: Slot, *, omega: float = 30.0, first: bool = False) -> Fill:
     """U(±√(6/fan_in)/ω), and U(±1/fan_in) in the first layer (Sitzmann et al. 2020; vsitzmann/siren, modules.py).
 
-    Use it for networks of sin(ω·x): every layer's input then has the same law.
+    Use it for networks of sin(ω·x): every layer's input then has the same distribution.
 
     Args:
         slot: a weight.
@@ -30,9 +30,8 @@ def siren(slot: Slot, *, omega: float = 30.0, first: bool = False) -> Fill:
     >>> siren(Slot("w", (4, 6), fan_in=6, fan_out=4), omega=10).high
     0.1
     """
-    fan_in, _ = _fans(slot)
-    if omega <= 0:
-        raise ResolveError(f"omega must be positive, got {omega:g}.")
+    fan_in, _ = demand_fans(slot)
+    demand_positive(omega=omega)
     bound = 1 / fan_in if first else math.sqrt(6 / fan_in) / omega
     return Uniform(-bound, bound)
 
@@ -56,9 +55,8 @@ def spectral(slot: Slot, *, gain: float = 1.0) -> Fill:
     >>> spectral(Slot("w", (4, 16), fan_in=16, fan_out=4)).std
     0.125
     """
-    fan_in, fan_out = _fans(slot)
-    if gain < 0:
-        raise ResolveError(f"the gain must not be negative, got {gain:g}.")
+    fan_in, fan_out = demand_fans(slot)
+    demand_not_negative(gain=gain)
     return Normal(0.0, gain * min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in))
 
 
@@ -105,24 +103,12 @@ def wang_init(slot: Slot, *, layers: float, dim: float | None = None) -> Fill:
     >>> wang_init(Slot("w", (16, 64), fan_in=64, fan_out=16), layers=5).std
     0.1
     """
-    if layers <= 0:
-        raise ResolveError(f"layers must be positive, got {layers:g}.")
+    demand_positive(layers=layers)
     return Normal(0.0, 2 / (layers * math.sqrt(_width(slot, dim, 1))))
 
 
 def _width(slot: Slot, dim: float | None, fan: int) -> float:
-    """The width that was given, else one of the fans."""
-    width = _fans(slot)[fan] if dim is None else dim
-    if width <= 0:
-        raise ResolveError(f"dim must be positive, got {width:g}.")
+    """Return the width that was given, else one of the fans."""
+    width = demand_fans(slot)[fan] if dim is None else dim
+    demand_positive(dim=width)
     return width
-
-
-def _fans(slot: Slot) -> tuple[float, float]:
-    """Both fans of a weight."""
-    if slot.ndim < 2 or not slot.fan_in or not slot.fan_out:
-        raise ResolveError(
-            f"fan in and fan out need a tensor of 2 or more dimensions, this one has {slot.ndim}. "
-            "Restrict the rule with where: ndim > 1."
-        )
-    return slot.fan_in, slot.fan_out

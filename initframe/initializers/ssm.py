@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from initframe.errors import ResolveError
-from initframe.fills import Constant, Elementwise, Fill
-from initframe.fills.fixed import Rows
+from initframe.fills import Constant, Fill
+from initframe.fills.derived import Rows, StepBias
+from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
 
@@ -55,30 +51,12 @@ def mamba_dt_bias(slot: Slot, *, low: float = 0.001, high: float = 0.1, floor: f
     Raises:
         ResolveError: not 0 < low < high, or a floor that is not positive.
 
-    >>> fill = mamba_dt_bias(Slot("b", (8,)))
-    >>> [round(v, 4) for v in torch.nn.functional.softplus(fill.fn(torch.tensor([0.0, 1.0]))).tolist()]
-    [0.001, 0.1]
+    >>> print(mamba_dt_bias(Slot("b", (8,)), low=0.01))
+    step_bias(0.01, 0.1, 0.0001)
     """
     if not 0 < low < high or floor <= 0:
-        raise ResolveError(f"steps need 0 < low < high and a positive floor, got {low:g}, {high:g} and {floor:g}.")
-    law = StepBias(low, high, floor)
-    values = law((torch.arange(4096, dtype=torch.float64, device="cpu") + 0.5) / 4096)
-    return Elementwise(law, values.mean().item(), values.std(correction=0).item())
-
-
-@dataclass(frozen=True)
-class StepBias:
-    """u ↦ softplus⁻¹(max(low·(high/low)^u, floor)), for u in (0, 1)."""
-
-    low: float
-    high: float
-    floor: float
-
-    def __call__(self, u: Tensor) -> Tensor:
-        """The bias at u, computed in float64: in float32, torch's functions differ from processor to processor."""
-        wide = u.to("cpu", torch.float64)
-        step = torch.exp(wide * math.log(self.high / self.low) + math.log(self.low)).clamp(min=self.floor)
-        return (step + torch.log(-torch.expm1(-step))).to(u.dtype)
+        raise refuse(f"steps need 0 < low < high and a positive floor, got {low:g}, {high:g} and {floor:g}.")
+    return StepBias(low, high, floor)
 
 
 @initializer("s4d")
@@ -105,7 +83,7 @@ def s4d(
     [0.0, 3.1416, 6.2832]
     """
     if states < 0:
-        raise ResolveError(f"states must be positive, or 0 for twice the last dimension; got {states}.")
+        raise refuse(f"states must be positive, or 0 for twice the last dimension; got {states}.")
     count = _states(slot)
     n_states = states or 2 * count
     if form == "real":
@@ -119,5 +97,5 @@ def s4d(
 
 def _states(slot: Slot) -> int:
     if slot.ndim < 1:
-        raise ResolveError("states are counted along the last dimension; this tensor has none.")
+        raise refuse("states are counted along the last dimension; this tensor has no dimension.")
     return slot.shape[-1]

@@ -18,7 +18,7 @@ AnyInitializer = TypeVar("AnyInitializer", bound=Initializer)
 
 
 class Declined(Exception):  # noqa: N818  # no error: the next rule is asked
-    """An initializer has nothing for a tensor, and leaves it to the rules above; the message is the reason.
+    """An initializer has nothing for a tensor, and leaves it to the rules above; the argument is the reason.
 
     >>> raise Declined("the file has no such tensor.")
     Traceback (most recent call last):
@@ -52,13 +52,14 @@ def initializer(name: str) -> Callable[[AnyInitializer], AnyInitializer]:
     6
     """
     if not isinstance(name, str) or not name:
-        raise RecipeError(f'an initializer is registered under a name, got {name!r}. Write @initializer("my_law").')
+        fact, fix = f"an initializer is registered under a name, got {name!r}.", 'Write @initializer("my_law").'
+        raise RecipeError(Problem("", fact, fix=fix))
 
     def register(function: AnyInitializer) -> AnyInitializer:
         _check_signature(name, function)
         known = _TABLE.get(name)
         if known is not None and _identity(known) != _identity(function):
-            raise RecipeError(f"initializer {name!r} exists already, in {known.__module__}. Choose another name.")
+            raise _refused(name, f"it exists already, in {known.__module__}.", "Choose another name.")
         _TABLE[name] = function
         return function
 
@@ -66,10 +67,10 @@ def initializer(name: str) -> Callable[[AnyInitializer], AnyInitializer]:
 
 
 def get(name: str) -> Initializer:
-    """Look an initializer up by name, in the table and then among installed entry points.
+    """Return an initializer by name, from the table or from installed entry points.
 
     Raises:
-        RecipeError: there is none of that name; the message has the closest ones.
+        RecipeError: no initializer has that name; the options are the closest names.
 
     >>> get("xavier_unifrom")
     Traceback (most recent call last):
@@ -80,9 +81,7 @@ def get(name: str) -> Initializer:
             initializer(name)(_installed()[name].load())
         except ImportError as error:
             where = _installed()[name].value
-            raise RecipeError(
-                f"initializer {name!r} is installed as {where}, which fails to import: {error}."
-            ) from error
+            raise _refused(name, f"it is installed as {where}, which fails to import: {error}.") from error
     if name not in _TABLE:
         own = "Register your own with @initframe.initializer, and name its module in plugins=[…]."
         raise RecipeError(Problem("", f"unknown initializer {shown(name)}.", closest(name, list_initializers()), own))
@@ -90,7 +89,7 @@ def get(name: str) -> Initializer:
 
 
 def list_initializers() -> list[str]:
-    """The names that a recipe can use, sorted.
+    """Return the names that a recipe can use, sorted.
 
     >>> "kaiming_normal" in list_initializers()
     True
@@ -99,7 +98,7 @@ def list_initializers() -> list[str]:
 
 
 def parameters(function: Initializer) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of an initializer, with annotations evaluated; the slot is left out."""
+    """Return the keyword arguments of an initializer, with annotations evaluated; the slot is left out."""
     _, *rest = inspect.signature(function, eval_str=True).parameters.values()
     return {p.name: p for p in rest}
 
@@ -109,24 +108,24 @@ def _check_signature(name: str, function: Any) -> None:
     kinds = inspect.Parameter
     first, *rest = inspect.signature(function).parameters.values() or (None,)
     if first is None or first.kind not in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD):
-        raise RecipeError(f"initializer {name!r} takes no slot. Write def {function.__name__}(slot, *, …) -> Fill.")
+        raise _refused(name, "it takes no slot.", f"Write def {function.__name__}(slot, *, …) -> Fill.")
     if several := next((p for p in rest if p.kind is kinds.VAR_KEYWORD), None):
         fix = "Write out the arguments that a recipe may give, after a *."
-        raise RecipeError(f"initializer {name!r} takes **{several.name}, any argument at all. {fix}")
+        raise _refused(name, f"it takes **{several.name}, any argument at all.", fix)
     if bad := [p.name for p in rest if p.kind is not kinds.KEYWORD_ONLY]:
         fix = "Put a * after slot: recipes name arguments."
-        raise RecipeError(f"initializer {name!r} takes {', '.join(bad)} by position. {fix}")
+        raise _refused(name, f"it takes {', '.join(bad)} by position.", fix)
     if taken := [p.name for p in rest if p.name in (*RULE_KEYS, *CODE_KEYS)]:
-        raise RecipeError(
-            f"initializer {name!r} has an argument {taken[0]!r}, which means something else in a rule. Rename it."
-        )
+        raise _refused(name, f"its argument {taken[0]!r} means something else in a rule.", "Rename it.")
     try:
         parameters(function)
     except Exception as error:  # whatever evaluating someone's annotations may raise
-        raise RecipeError(
-            f"initializer {name!r} has annotations that cannot be read: {error}. "
-            "Import what they name when the program runs, not only for type checkers."
-        ) from error
+        fix = "Import what they name when the program runs, not only for type checkers."
+        raise _refused(name, f"its annotations cannot be read: {error}.", fix) from error
+
+
+def _refused(name: str, fact: str, fix: str = "") -> RecipeError:
+    return RecipeError(Problem(f"initializer {name!r}", fact, fix=fix))
 
 
 def _identity(function: Initializer) -> tuple[str, str]:

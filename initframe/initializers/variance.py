@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from initframe.errors import ResolveError, closest
+from initframe.errors import closest
 from initframe.fills import Fill, Normal, TruncatedNormal, Uniform
+from initframe.initializers.demands import demand_fans, demand_not_negative, refuse
 from initframe.initializers.gains import GAINS, leaky_relu
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
@@ -15,7 +16,7 @@ from initframe.model.slot import Slot
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["uniform", "normal", "truncated_normal"]
 
-# The std that gain asks for. The order of operations is torch.nn.init's own, so that generator="torch" gives its bits.
+# The std by mode. The order of operations is torch.nn.init's own, so that generator="torch" gives its bits.
 _STD: dict[str, Callable[[float, float, float], float]] = {
     "fan_in": lambda gain, fan_in, fan_out: gain / math.sqrt(fan_in),
     "fan_out": lambda gain, fan_in, fan_out: gain / math.sqrt(fan_out),
@@ -24,11 +25,11 @@ _STD: dict[str, Callable[[float, float, float], float]] = {
 }
 
 TRUNCATED_STD = 0.87962566103423978
-"""The std of N(0, 1) cut to ±2; JAX and Keras divide by it so that the cut normal has the std that was asked for."""
+"""The std of N(0, 1) cut to ±2; JAX and Keras divide by it so that the truncated normal has the requested std."""
 
 
 def scaled(slot: Slot, gain: float, mode: str, distribution: str) -> Fill:
-    """The kernel: a fill of std ``gain / √n``, where ``mode`` says which fan n is.
+    """Return a fill of std ``gain / √n``; ``mode`` says which fan n is.
 
     Args:
         slot: a tensor of at least two dimensions.
@@ -45,16 +46,9 @@ def scaled(slot: Slot, gain: float, mode: str, distribution: str) -> Fill:
     >>> scaled(Slot("w", (4, 12), fan_in=12, fan_out=4), 1.0, "fan_avg", "normal").std
     0.3535533905932738
     """
-    if slot.ndim < 2 or slot.fan_in is None or slot.fan_out is None:
-        raise ResolveError(
-            f"fan in and fan out need a tensor of 2 or more dimensions, this one has {slot.ndim}. "
-            "Restrict the rule with where: ndim > 1."
-        )
-    if gain < 0:
-        raise ResolveError(f"the gain must not be negative, got {gain:g}.")
-    if slot.fan_in <= 0 or slot.fan_out <= 0:
-        raise ResolveError(f"the fans must be positive, got fan_in {slot.fan_in:g} and fan_out {slot.fan_out:g}.")
-    std = _STD[mode](gain, slot.fan_in, slot.fan_out)
+    fan_in, fan_out = demand_fans(slot)
+    demand_not_negative(gain=gain)
+    std = _STD[mode](gain, fan_in, fan_out)
     if distribution == "uniform":
         bound = math.sqrt(3.0) * std
         return Uniform(-bound, bound)
@@ -87,8 +81,7 @@ def variance_scaling(
     >>> variance_scaling(Slot("w", (4, 16), fan_in=16, fan_out=4)).std
     0.25
     """
-    if scale < 0:
-        raise ResolveError(f"the scale must not be negative, got {scale:g}.")
+    demand_not_negative(scale=scale)
     return scaled(slot, math.sqrt(scale), mode, distribution)
 
 
@@ -118,7 +111,7 @@ def xavier_uniform(slot: Slot, *, gain: float = 1.0) -> Fill:
 def xavier_normal(slot: Slot, *, gain: float = 1.0) -> Fill:
     """N(0, gain²·2/(fan_in+fan_out)) (Glorot & Bengio 2010; torch/nn/init.py).
 
-    Use it where xavier is asked for and the form is normal.
+    Use it as ``xavier_uniform``, with normal weights.
 
     Args:
         slot: a tensor of at least two dimensions.
@@ -140,7 +133,7 @@ def xavier_normal(slot: Slot, *, gain: float = 1.0) -> Fill:
 def kaiming_uniform(slot: Slot, *, a: float = 0.0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu") -> Fill:
     """U(±√3·gain/√fan) with the gain of ``nonlinearity`` (He et al. 2015; torch/nn/init.py).
 
-    Use it for ReLU networks where the form is uniform.
+    Use it for ReLU networks with uniform weights.
 
     Args:
         slot: a tensor of at least two dimensions.
@@ -188,7 +181,7 @@ def kaiming_normal(slot: Slot, *, a: float = 0.0, mode: Mode = "fan_in", nonline
 def lecun_uniform(slot: Slot) -> Fill:
     """U(±√(3/fan_in)): variance 1/fan_in (LeCun et al. 1998; jax/_src/nn/initializers.py).
 
-    Use it for SELU networks and linear layers where the form is uniform.
+    Use it for SELU networks and linear layers with uniform weights.
 
     >>> lecun_uniform(Slot("w", (2, 3), fan_in=3, fan_out=2)).high
     1.0
@@ -209,7 +202,7 @@ def lecun_normal(slot: Slot) -> Fill:
 
 
 def nonlinearity_gain(nonlinearity: str, a: float) -> float:
-    """The gain of a nonlinearity by name; ``a`` is leaky_relu's slope.
+    """Return the gain of a nonlinearity by name; ``a`` is leaky_relu's slope.
 
     Raises:
         ResolveError: the name is unknown; the message has the closest ones.
@@ -220,5 +213,5 @@ def nonlinearity_gain(nonlinearity: str, a: float) -> float:
     if nonlinearity == "leaky_relu":
         return leaky_relu(a)
     if nonlinearity not in GAINS:
-        raise ResolveError(f"unknown nonlinearity {nonlinearity!r}. {closest(nonlinearity, GAINS)}")
+        raise refuse(f"unknown nonlinearity {nonlinearity!r}.", options=closest(nonlinearity, GAINS))
     return float(GAINS[nonlinearity])

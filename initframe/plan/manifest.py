@@ -68,6 +68,6 @@ def _tensor(result: Result) -> dict[str, Any]:
 
 
 def _fill(fill: Fill) -> dict[str, Any]:
-    """A fill's data with the constants of every law in it, so that no libm is needed to draw it again."""
-    drawn = [stream.constants(part.law, part.args) for part in fill.parts() if part.law]
+    """A fill's data with the constants of every distribution in it, so that no libm is needed to draw it again."""
+    drawn = [stream.constants(part.distribution, part.args) for part in fill.parts() if part.distribution]
     return fill.to_dict() | ({"constants": drawn[0] if len(drawn) == 1 else drawn} if drawn else {})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from initframe.errors import ResolveError, closest
 from initframe.fills import Fill
-from initframe.initializers.asked import asked_gain, asked_std
+from initframe.initializers.requested import requested_gain, requested_std
 from initframe.model.slot import Slot
 from initframe.plan import param_groups
 from initframe.plan.explaining import leftovers, sentences
@@ -52,12 +52,12 @@ class Assignment:
     @property
     def gain(self) -> Any:
         """The gain that was asked for, by number or by nonlinearity: one, a tuple of one per block, or ``None``."""
-        return asked_gain(self.rule.init, self.arguments)
+        return requested_gain(self.rule.init, self.arguments)
 
     @property
     def asked_std(self) -> float | None:
         """The std that was asked for; the fill's own is less where a law is cut or a row stays zero."""
-        return asked_std(self.rule.init, self.arguments, self.fill)
+        return requested_std(self.rule.init, self.arguments, self.fill)
 
     def to_dict(self) -> dict[str, Any]:
         """The assignment as plain data."""

@@ -15,7 +15,6 @@ from initframe.recipe.expressions import Expression, ExpressionError, number
 from initframe.resolver.arguments import Arguments, Call
 from initframe.resolver.match import Captures, Match
 from initframe.resolver.scope import Facts, Scope
-from initframe.resolver.validate import misfit
 
 
 def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
@@ -40,8 +39,8 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     fill, arguments = make(match.call, match.captures, slot, scope)
     if slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
-    if fact := misfit(fill, slot.shape, slot.dtype):
-        raise ResolveError(fact)
+    if found := fill.problem(slot.shape, slot.dtype):
+        raise ResolveError(found)
     return fill, arguments
 
 

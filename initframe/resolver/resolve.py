@@ -20,9 +20,9 @@ from initframe.resolver.arguments import Call, prepare
 from initframe.resolver.build import build, companions
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
-from initframe.resolver.partners import strangers
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
+from initframe.resolver.validate import unpartnered
 
 Written = Recipe | Mapping[str, Any] | str | PathLike[str]
 Model = nn.Module | Mapping[str, Tensor]
@@ -126,7 +126,7 @@ def _assign(
             skipped[slot.name] = settled
         elif settled:
             assignments.append(settled)
-    problems.model += [*_overlaps(assignments), *strangers(assignments)]
+    problems.model += [*_overlaps(assignments), *map(str, unpartnered(assignments))]
     return tuple(assignments), skipped, declines
 
 

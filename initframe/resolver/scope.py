@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from initframe.errors import InitframeError, Problem
-from initframe.fills.pretrained import open_archive
+from initframe.files.archive import open_archive
 from initframe.initializers import GAINS
 from initframe.model.fans import fans
 from initframe.model.slot import Slot

@@ -340,7 +340,7 @@ def test_a_plan_needs_a_model():
 
 def test_what_a_narrower_copy_cannot_hold_is_refused():
     plan = initframe.resolve(rules(weight={"init": "constant", "val": 1e5}), nn.Linear(2, 2))
-    refused(plan, "reaches to 1e\\+05", module=nn.Linear(2, 2).half())
+    refused(plan, "torch.float16 ends at", module=nn.Linear(2, 2).half())
 
 
 # --- refused before the first write ----------------------------------------------------------------------------------
@@ -390,7 +390,7 @@ def test_a_law_of_ones_own_that_fails_is_refused_before_any_other_is_written(tab
         return initframe.Elementwise(lambda u: u.mean(), 0.5, 0.0)
 
     plan = initframe.resolve(rules({"fc1.*": "ones", "fc2.*": "shapeless"}), Net())
-    assert len(refused(plan, r"fc2.weight: elementwise.* makes a value of shape \[\] from 3 uniforms")) == 2
+    assert len(refused(plan, r"fc2.weight: elementwise.* shape \[\] for \[3\]")) == 2
 
 
 @pytest.mark.parametrize(
@@ -404,9 +404,9 @@ def test_a_law_of_ones_own_that_fails_is_refused_before_any_other_is_written(tab
         (torch.zeros(4, device="meta"), initframe.Normal(), "meta device"),
         (torch.zeros(4, 4).to_sparse(), initframe.Normal(), "sparse"),
         (torch.zeros(4), initframe.Normal(0, -1), "std is negative"),
-        (torch.zeros(4, 4), initframe.Orthogonal((4, 5)), r"made for the shape \[4, 5\]"),
-        (torch.zeros(4, dtype=torch.float16), initframe.Constant(1e6), "only to 6.55e"),
-        (torch.zeros(4), initframe.Elementwise(lambda u: u[0], 0, 1), "makes a value of shape"),
+        (torch.zeros(4, 4), initframe.Orthogonal((4, 5)), r"for the shape \[4, 5\]"),
+        (torch.zeros(4, dtype=torch.float16), initframe.Constant(1e6), "float16 ends at 6.55e"),
+        (torch.zeros(4), initframe.Elementwise(lambda u: u[0], 0, 1), r"shape \[\] for \[3\]"),
     ],
 )
 def test_fill_refuses_what_a_tensor_cannot_hold(tensor, fill, fact):

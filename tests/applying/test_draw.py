@@ -32,8 +32,7 @@ from initframe.fills import (
     TruncatedNormal,
     Uniform,
 )
-from initframe.fills.fixed import PartialHadamard
-from initframe.fills.linked import DeltaOrthogonal
+from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 from initframe.stream import eager
 
 SHAPE = (6, 10)

@@ -50,7 +50,7 @@ ONE_LINE = {
     "+model.arguments.num_clases=3": ["num_clases"],
     "model.weights=NO_SUCH": ["no weights 'NO_SUCH'", "DEFAULT"],
     "model.checkpoint=": ["model.checkpoint is the path of a file, got ''"],
-    "model.checkpoint=nope.safetensors": ["nope.safetensors does not exist"],
+    "model.checkpoint=nope.safetensors": ["nope.safetensors: it does not exist"],
     # the job
     "modl=alexnet": ["unknown key modl", "Closest: model"],
     "experimnt=digits": ["unknown key experimnt", "Closest: experiment"],

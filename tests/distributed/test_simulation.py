@@ -51,7 +51,9 @@ def sampled(mesh, count):
 def whole_rows(name, shape, runs):
     """Rows of the whole tensor, drawn one run after the other as flat numbers."""
     width, key = math.prod(shape[1:]), stream.key(name, 0)
-    pieces = [stream.draw(LAW.law, LAW.args, key, a * width, (b - a) * width, dtype=torch.bfloat16) for a, b in runs]
+    pieces = [
+        stream.draw(LAW.distribution, LAW.args, key, a * width, (b - a) * width, dtype=torch.bfloat16) for a, b in runs
+    ]
     return torch.cat(pieces).view(-1, *shape[1:])
 
 

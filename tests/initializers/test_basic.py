@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 from initframe.errors import ResolveError
 from initframe.fills import Constant, Keep, Masked, Normal, Scale, Shift, ShrinkPerturb, TruncatedNormal, Uniform
@@ -40,23 +41,23 @@ def test_initializers_give_their_fill(name, arguments, fill):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "fact"),
+    ("name", "arguments", "facts"),
     [
-        ("uniform", {"a": 2, "b": 1}, "wrong way round: a = 2 > b = 1"),
-        ("normal", {"std": -1}, "std must not be negative, got -1"),
-        ("normal", {"std": math.nan}, "std must not be negative, got nan"),
-        ("trunc_normal", {"std": -0.5}, "std must not be negative, got -0.5"),
-        ("trunc_normal", {"a": 1, "b": 1}, "wrong way round: a = 1, b = 1"),
-        ("shrink_perturb", {"std": -1}, "std must not be negative"),
-        ("constant", {"val": 1, "index": []}, "has 0 numbers, the tensor has 2 dimensions"),
-        ("constant", {"val": 1, "index": [0, 0, 0]}, "has 3 numbers, the tensor has 2 dimensions"),
-        ("constant", {"val": 1, "index": [5, 0]}, r"lies outside the tensor's shape \[5, 4\]"),
-        ("constant", {"val": 1, "index": [0, -5]}, "lies outside"),
+        ("uniform", {"a": 2, "b": 1}, ("a = 2", "b = 1")),
+        ("normal", {"std": -1}, ("std", "-1")),
+        ("normal", {"std": math.nan}, ("std", "nan")),
+        ("trunc_normal", {"std": -0.5}, ("std", "-0.5")),
+        ("trunc_normal", {"a": 1, "b": 1}, ("a = 1", "b = 1")),
+        ("shrink_perturb", {"std": -1}, ("std", "-1")),
+        ("constant", {"val": 1, "index": []}, ("0 numbers", "2 dimensions")),
+        ("constant", {"val": 1, "index": [0, 0, 0]}, ("3 numbers", "2 dimensions")),
+        ("constant", {"val": 1, "index": [5, 0]}, ("index [5, 0]", "shape [5, 4]")),
+        ("constant", {"val": 1, "index": [0, -5]}, ("index [0, -5]", "shape [5, 4]")),
     ],
 )
-def test_numbers_out_of_range_are_refused(name, arguments, fact):
-    with pytest.raises(ResolveError, match=fact):
-        get(name)(W, **arguments)
+def test_numbers_out_of_range_are_refused(name, arguments, facts):
+    (problem,) = refused(get(name), W, **arguments, kind=ResolveError)
+    assert all(fact in problem.fact for fact in facts)
 
 
 @given(st.integers(-5, 4), st.integers(-4, 3))
@@ -66,5 +67,5 @@ def test_an_index_counts_from_either_end(row, column):
 
 
 def test_a_scalar_has_no_index():
-    with pytest.raises(ResolveError, match="has 1 numbers, the tensor has 0 dimensions"):
-        get("constant")(Slot("s", ()), val=1, index=[0])
+    (problem,) = refused(get("constant"), Slot("s", ()), val=1, index=[0], kind=ResolveError)
+    assert "0 dimensions" in problem.fact

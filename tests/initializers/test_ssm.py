@@ -37,7 +37,8 @@ def test_mambas_step_bias_states_its_moments():
 def test_mambas_step_bias_is_comparable_data():
     assert fill_of("mamba_dt_bias", (8,)) == fill_of("mamba_dt_bias", (8,))
     assert fill_of("mamba_dt_bias", (8,)) != fill_of("mamba_dt_bias", (8,), low=0.01)
-    assert "low=0.001" in fill_of("mamba_dt_bias", (8,)).to_dict()["fn"]
+    data = {"kind": "step_bias", "low": 0.001, "high": 0.1, "floor": 1e-4}
+    assert fill_of("mamba_dt_bias", (8,)).to_dict() == data
 
 
 @pytest.mark.parametrize("steps", [{"low": 0}, {"low": 0.2}, {"floor": 0}])

@@ -68,7 +68,7 @@ def test_a_cell_that_runs_twice_replaces_its_function(table):
 
 
 def test_a_name_that_is_taken_is_refused(table):
-    with pytest.raises(RecipeError, match=r"'zeros' exists already, in initframe\.initializers\.basic"):
+    with pytest.raises(RecipeError, match=r"'zeros'.* in initframe\.initializers\.basic"):
 
         @initializer("zeros")
         def my_zeros(slot) -> Fill:
@@ -93,12 +93,12 @@ def test_a_name_is_a_text(name, table):
         (lambda slot, gain, bias=0, *, std=1: None, "takes gain, bias by position"),
         (lambda slot, *gains: None, "takes gains by position"),
         (lambda slot, **gains: None, r"takes \*\*gains, any argument at all"),
-        (lambda slot, *, kind="a": None, "has an argument 'kind', which means something else in a rule"),
-        (lambda slot, *, target=1.0: None, "has an argument 'target', which means something else"),
+        (lambda slot, *, kind="a": None, "argument 'kind' means something else in a rule"),
+        (lambda slot, *, target=1.0: None, "argument 'target' means something else"),
     ],
 )
 def test_what_a_recipe_could_not_call_is_refused(function, fact, table):
-    with pytest.raises(RecipeError, match=f"'my_law' {fact}"):
+    with pytest.raises(RecipeError, match=f"'my_law'.* {fact}"):
         initializer("my_law")(function)
     assert "my_law" not in list_initializers()
 
@@ -142,5 +142,5 @@ def test_installed_entry_points_are_found(table, monkeypatch):
 
 def test_an_entry_point_that_does_not_import_is_an_error_of_the_recipe(table, monkeypatch):
     monkeypatch.setattr(module, "_installed", lambda: {"installed": Point(ImportError("no module named pkg"))})
-    with pytest.raises(RecipeError, match=r"'installed' is installed as pkg.laws:installed, which fails to imp"):
+    with pytest.raises(RecipeError, match=r"'installed'.* pkg.laws:installed, which fails to import"):
         get("installed")

@@ -8,8 +8,8 @@ import torch
 from initframe.fills import (
     Blocks,
     Constant,
-    Elementwise,
     Fill,
+    Mapped,
     Masked,
     Normal,
     Orthogonal,
@@ -64,9 +64,9 @@ def _(fill: TruncatedNormal, drawn):
 
 
 @assert_law.register
-def _(fill: Elementwise, drawn):
+def _(fill: Mapped, drawn):
     """The largest and smallest values are the law's at the ends of (0, 1); it must be monotonous."""
-    grid = fill.fn((torch.arange(1_000_000) + 0.5) / 1_000_000).double()
+    grid = fill.transform((torch.arange(1_000_000) + 0.5) / 1_000_000).double()
     kurtosis = ((grid - grid.mean()) ** 4).mean() / grid.var() ** 2
     _assert_moments(drawn, fill, kurtosis.item())
     slack = 1e-5 * grid.abs().max()

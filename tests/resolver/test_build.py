@@ -245,11 +245,11 @@ def test_an_initializer_may_return_a_keep(table):
         ({"init": "normal", "std": True}, "argument 'std': it is a condition, not a number"),
         ({"init": "normal", "std": "sqrt"}, "argument 'std': sqrt is a function"),
         ({"init": "normal", "std": 1e39}, "cannot be drawn"),
-        ({"init": "constant", "val": 1e39}, "reaches to 1e+39, and torch.float32 only to 3.4e+38"),
+        ({"init": "constant", "val": 1e39}, "it reaches 1e+39; torch.float32 ends at 3.4e+38"),
         ({"init": "xavier_uniform"}, "fan in and fan out need a tensor of 2 or more dimensions, this one has 1"),
         ({"init": "dirac", "groups": "d0 / 4"}, "argument 'groups': an integer is needed, got 1.5"),
         ({"init": "kaiming_uniform", "mode": "fan"}, "argument 'mode': got 'fan'. Options: fan_in, fan_out"),
-        ({"init": "eye"}, "eye needs a matrix"),
+        ({"init": "eye"}, "eye needs a tensor of 2 dimensions"),
     ],
 )
 def test_what_does_not_fit_is_said_with_rule_and_tensor(rule, fact):

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from initframe.errors import SourceError
-from initframe.files.writing import replacing, save_tensors
+from initframe.files.atomic import replacing
+from initframe.files.safetensors import save_tensors
 
 
 def test_several_files_appear_together(tmp_path):

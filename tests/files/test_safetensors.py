@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from initframe.errors import SourceError
-from initframe.files.writing import save_tensors
+from initframe.files.safetensors import save_tensors
 
 
 @pytest.mark.parametrize("build", [Tower, convnet, lambda: nn.LSTM(3, 4)])

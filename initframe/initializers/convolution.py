@@ -1,14 +1,14 @@
-"""Laws of convolutions: isometry, and upsampling without patterns."""
+"""Convolutions: isometry, and upsampling without patterns."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from initframe.errors import ResolveError
 from initframe.fills import Fill
-from initframe.fills.fixed import BilinearKernel
-from initframe.fills.linked import DeltaOrthogonal, Repeated
+from initframe.fills.derived import BilinearKernel, Repeated
+from initframe.fills.structured import DeltaOrthogonal
+from initframe.initializers.demands import demand_dimensions, refuse
 from initframe.initializers.table import initializer
 from initframe.initializers.variance import Distribution, Mode, scaled
 from initframe.model.slot import Slot
@@ -34,18 +34,15 @@ def delta_orthogonal(slot: Slot, *, gain: float = 1.0) -> Fill:
     >>> delta_orthogonal(Slot("w", (8, 2, 3, 3))).gain
     1.0
     """
-    if slot.ndim not in (3, 4, 5):
-        raise ResolveError(
-            f"delta_orthogonal needs 3 to 5 dimensions, this tensor has {slot.ndim}. Add where: ndim >= 3."
-        )
+    demand_dimensions(slot, "delta_orthogonal", DeltaOrthogonal.dims)
     groups, is_transposed = slot.meaning.groups, slot.meaning.transposed
     rows, columns = slot.shape[0] // groups, slot.shape[1]
     outputs, inputs = (columns, rows) if is_transposed else (rows, columns)
     if outputs < inputs:
         per_group, times = (" per group", "groups * ") if groups > 1 else ("", "")
-        raise ResolveError(
-            f"delta_orthogonal needs no fewer outputs than inputs, got {outputs} and {inputs}{per_group}. "
-            f"Add where: d0 {'<=' if is_transposed else '>='} {times}d1."
+        raise refuse(
+            f"delta_orthogonal needs at least as many outputs as inputs, got {outputs} and {inputs}{per_group}.",
+            f"Add where: d0 {'<=' if is_transposed else '>='} {times}d1.",
         )
     return DeltaOrthogonal(slot.shape, gain, groups)
 
@@ -59,7 +56,7 @@ def icnr(
     mode: Mode = "fan_in",
     distribution: Distribution = "normal",
 ) -> Fill:
-    """A law for outputs/r² filters, each of them r² times in a row (Aitken et al. 2017; fastai, fastai/layers.py).
+    """A distribution of outputs/r² filters, each repeated r² times (Aitken et al. 2017; fastai, fastai/layers.py).
 
     Use it for the convolution before ``nn.PixelShuffle(factor)``, which then starts as the nearest neighbour, without a
     checkerboard.
@@ -82,9 +79,9 @@ def icnr(
     """
     times = factor**2
     if factor < 1 or slot.ndim < 3 or slot.shape[0] % (times * slot.meaning.groups):
-        raise ResolveError(f"icnr: factor² = {times} must divide the outputs of a convolution, {list(slot.shape)}.")
+        raise refuse(f"icnr: factor² = {times} must divide the outputs of a convolution, {list(slot.shape)}.")
     if slot.meaning.transposed:
-        raise ResolveError("icnr repeats outputs along the first dimension; of a transposed convolution it is inputs.")
+        raise refuse("icnr repeats outputs along the first dimension; a transposed convolution has inputs there.")
     few = replace(slot, shape=(slot.shape[0] // times, *slot.shape[1:]), fan_out=(slot.fan_out or 0) / times)
     return Repeated(slot.shape, scaled(few, gain, mode, distribution), times)
 
@@ -108,9 +105,9 @@ def bilinear_upsample(slot: Slot) -> Fill:
     >>> bilinear_upsample(Slot("w", (1, 1, 4))).mean
     0.5
     """
-    groups = {slot.meaning.groups} if slot.layer else {1, *slot.shape[:1]}  # of a state_dict, either may be so
+    groups = {slot.meaning.groups} if slot.layer else {1, *slot.shape[:1]}  # a state_dict does not tell
     if slot.ndim not in (3, 4, 5) or not any(slot.shape[1] * count == slot.shape[0] for count in groups):
-        raise ResolveError(
+        raise refuse(
             "bilinear_upsample keeps channels apart: it needs 3 to 5 dimensions and as many outputs as inputs; "
             f"this is {list(slot.shape)}, inputs × outputs per group, with groups = {slot.meaning.groups}."
         )

@@ -15,14 +15,17 @@ from samples import assert_moments
 import initframe
 from initframe import stream
 from initframe.applying.regions import Region
+from initframe.files.archive import open_archive
 from initframe.fills import (
     Blocks,
     Constant,
     Dirac,
     Elementwise,
     Fill,
+    Fixed,
     Identity,
     Keep,
+    Mapped,
     Masked,
     Normal,
     OnCurrent,
@@ -36,9 +39,9 @@ from initframe.fills import (
     Uniform,
     Whole,
 )
-from initframe.fills.fixed import BilinearKernel, Fixed, PartialHadamard, Rows, SineCosine
-from initframe.fills.linked import Chrono, DeltaOrthogonal, Mimetic, Repeated
-from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored, open_archive
+from initframe.fills.derived import BilinearKernel, Chrono, Mimetic, Repeated, Rows, SineCosine, StepBias
+from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
+from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -53,6 +56,7 @@ ELEMENTWISE = [
     TruncatedNormal(0, 1, 4, 9),
     TruncatedNormal(0, 1, -6, -5),
     Elementwise(lambda u: -torch.log(u), 1.0, 1.0),
+    StepBias(0.001, 0.1, 1e-4),
 ]
 WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4, 4), 0.5)]
 ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
@@ -101,7 +105,7 @@ def test_a_cut_without_mass_has_no_moments():
     assert math.isnan(TruncatedNormal(0, 1, 50, 51).std)
 
 
-FACES = {Fill, OnCurrent, Whole, Scattered, Fixed}
+FACES = {Fill, Mapped, OnCurrent, Whole, Scattered, Fixed}
 
 
 def kinds(face=Fill):

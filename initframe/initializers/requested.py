@@ -1,4 +1,4 @@
-"""What a rule asked of its initializer, in the numbers that people compare: gain and std."""
+"""What a rule requested of its initializer, in the numbers that people compare: gain and std."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from initframe.initializers.table import Initializer, get, parameters
 from initframe.initializers.variance import nonlinearity_gain
 
 
-def asked_gain(init: str, arguments: Mapping[str, Any]) -> Any:
-    """The gain that an initializer was called with.
+def requested_gain(init: str, arguments: Mapping[str, Any]) -> Any:
+    """Return the gain that an initializer was called with.
 
     Args:
         init: the initializer's name.
-        arguments: as it was called with them; the others have their defaults.
+        arguments: those that it was called with; the others have their defaults.
 
     Returns:
-        Its ``gain``, or that of its ``nonlinearity``; a tuple where blocks have their own; ``None`` where it knows
-        neither.
+        Its ``gain``, or that of its ``nonlinearity``; a tuple if blocks have their own; ``None`` if it knows neither.
 
-    >>> asked_gain("xavier_uniform", {}), asked_gain("orthogonal", {"gain": 2.0}), asked_gain("zeros", {})
+    >>> requested_gain("xavier_uniform", {}), requested_gain("orthogonal", {"gain": 2.0}), requested_gain("zeros", {})
     (1.0, 2.0, None)
-    >>> asked_gain("kaiming_normal", {"nonlinearity": "relu"})
+    >>> requested_gain("kaiming_normal", {"nonlinearity": "relu"})
     1.4142135623730951
     """
     known = _called(init, arguments)
@@ -38,30 +37,30 @@ def asked_gain(init: str, arguments: Mapping[str, Any]) -> Any:
     return gains if isinstance(slope, tuple) else gains[0]
 
 
-def asked_std(init: str, arguments: Mapping[str, Any], fill: Fill) -> float | None:
-    """The std that a rule asked for: the argument of that name, or what fans and gain make of it.
+def requested_std(init: str, arguments: Mapping[str, Any], fill: Fill) -> float | None:
+    """Return the std that a rule requested: the argument ``std``, or what fans and gain make of it.
 
     Args:
         init: the initializer's name.
-        arguments: as it was called with them.
-        fill: what it made.
+        arguments: those that it was called with.
+        fill: what it returned.
 
     Returns:
-        One number; ``None`` where the fill's std is not known, or blocks have their own.
+        One number; ``None`` if the fill's std is not known, or blocks have their own.
 
     >>> from initframe.fills import TruncatedNormal
-    >>> asked_std("trunc_normal", {"std": 0.02}, TruncatedNormal(0.0, 0.02, -0.02, 0.02))
+    >>> requested_std("trunc_normal", {"std": 0.02}, TruncatedNormal(0.0, 0.02, -0.02, 0.02))
     0.02
     """
     while isinstance(fill, Masked):
         fill = fill.fill
-    asked = _called(init, arguments).get("std", fill.std)
-    known = isinstance(asked, int | float) and math.isfinite(asked) and math.isfinite(fill.std)
-    return float(asked) if known else None
+    std = _called(init, arguments).get("std", fill.std)
+    known = isinstance(std, int | float) and math.isfinite(std) and math.isfinite(fill.std)
+    return float(std) if known else None
 
 
 def _called(init: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """An initializer's arguments, defaults included; those that are given where it is no longer there."""
+    """Return an initializer's arguments with its defaults, if it is still registered."""
     try:
         return {**_defaults(get(init)), **arguments}
     except InitframeError:

@@ -1,0 +1,208 @@
+"""A file of tensors, or a folder of them, as it was when a plan was made.
+
+An archive remembers its files' sizes and times of the last change, and refuses a file that has changed since. The
+manifest has their SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import takewhile
+from operator import eq
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from initframe.errors import Problem, ResolveError, SourceError
+from initframe.files.reading import Contents, open_file
+from initframe.files.safetensors import TensorInfo
+
+_FIX = "Give a .safetensors or .pt file, or a folder of .safetensors files."
+
+
+class State(NamedTuple):
+    """A file as it was when a plan was made."""
+
+    path: str
+    size: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file of tensors, or a folder of safetensors files, as it is now.
+
+    Attributes:
+        path: as it was written.
+        files: their states.
+    """
+
+    path: str
+    files: tuple[State, ...]
+
+    @property
+    def entries(self) -> Mapping[str, TensorInfo]:
+        """The tensors' shapes and dtypes by name; files that have not changed are read once."""
+        return _entries(self.files)
+
+    def nearest(self, key: str, count: int = 3) -> list[str]:
+        """Return the names that share most parts with a key, from its beginning and from its end."""
+        wanted = tuple(key.split("."))
+        near = _around(self.files, wanted, 1) | _around(self.files, wanted, -1)
+        shared = {name: _alike(name, wanted) + _alike(name[::-1], wanted[::-1]) for name in near}
+        best = sorted(filter(shared.get, shared), key=lambda name: (-shared[name], name))
+        return [".".join(name) for name in best[:count]]
+
+    def read(self, key: str) -> Tensor:
+        """Read one tensor, in float32 or float64.
+
+        Raises:
+            ResolveError: a file has changed since the plan was made, or cannot be read.
+        """
+        if found := self.change():
+            raise ResolveError(found)
+        contents = next(contents for contents in map(_contents, self.files) if key in contents.entries)
+        with _as_resolve_error():
+            values = contents.value(key)
+        return values if values.dtype == torch.float64 else values.float()
+
+    def change(self) -> Problem | None:
+        """Say how the files have changed since they were found; ``None`` if they have not."""
+        return next(filter(None, map(_change, self.files)), None)
+
+    def fault(self) -> Problem | None:
+        """Say why the values cannot be read: the files have changed, or are damaged; ``None`` if they can."""
+        return self.change() or next(filter(None, map(_damage, self.files)), None)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file; of several, that of their digests."""
+        digests = [_digest(state) for state in self.files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def open_archive(path: str) -> Archive:
+    """Find a file of tensors, or all safetensors files of a folder.
+
+    Args:
+        path: of the file or the folder, relative to the current directory.
+
+    Returns:
+        The archive; names and shapes are known to be readable.
+
+    Raises:
+        ResolveError: there is no such file, it holds more than tensors, or two files hold tensors of the same name.
+    """
+    if not path:
+        raise ResolveError(Problem("path", "it is empty.", fix=_FIX))
+    place = Path(path)
+    try:
+        files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+        states = tuple(_state(file) for file in files)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ResolveError(Problem(path, f"it cannot be read: {reason}.", fix=_FIX)) from None
+    if not states:
+        raise ResolveError(Problem(path, "this folder holds no .safetensors file.", fix=_FIX))
+    _entries(states)
+    return Archive(path, states)
+
+
+def is_readable(dtype: torch.dtype) -> bool:
+    """Tell whether values convert to float32: complex ones do not, nor do those that share a byte.
+
+    >>> is_readable(torch.float8_e5m2), is_readable(torch.complex64)
+    (True, False)
+    """
+    if dtype.is_complex:
+        return False
+    try:
+        torch.empty(1, dtype=dtype).float()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _state(file: Path) -> State:
+    found = file.stat()
+    return State(str(file), found.st_size, found.st_mtime_ns)
+
+
+def _change(state: State) -> Problem | None:
+    try:
+        now = _state(Path(state.path))
+    except OSError:
+        return Problem(state.path, "it is gone since the plan was made.", fix="Resolve again.")
+    if now != state:
+        return Problem(state.path, "it has changed since the plan was made.", fix="Resolve again.")
+    return None
+
+
+@lru_cache(maxsize=64)
+def _damage(state: State) -> Problem | None:
+    try:
+        _contents(state).check()
+    except SourceError as error:
+        return error.problems[0]
+    return None
+
+
+@lru_cache(maxsize=64)
+def _contents(state: State) -> Contents:
+    """Open a file, once for each of its states."""
+    with _as_resolve_error():
+        return open_file(Path(state.path))
+
+
+@lru_cache(maxsize=64)
+def _entries(files: tuple[State, ...]) -> Mapping[str, TensorInfo]:
+    """Return all tensors of all files; a name is in one of them only."""
+    found: dict[str, TensorInfo] = {}
+    for state in files:
+        held = _contents(state).entries
+        if twice := [name for name in held if name in found]:
+            first = next(other.path for other in files if twice[0] in _contents(other).entries)
+            names = repr(twice[0]) + (f" and {len(twice) - 1} more" if len(twice) > 1 else "")
+            fix = "Give one of the files, or move one away."
+            raise ResolveError(Problem(f"{first} and {state.path}", f"both hold {names}.", fix=fix))
+        found |= held
+    return found
+
+
+@lru_cache(maxsize=64)
+def _ordered(files: tuple[State, ...], step: int) -> list[tuple[str, ...]]:
+    """Sort all names by their parts, read from the beginning (1) or from the end (-1)."""
+    return sorted(tuple(name.split("."))[::step] for name in _entries(files))
+
+
+def _around(files: tuple[State, ...], wanted: tuple[str, ...], step: int) -> set[tuple[str, ...]]:
+    """Return the names next to a wanted one: in order, those that begin or end alike are together."""
+    ordered = _ordered(files, step)
+    place = bisect(ordered, wanted[::step])
+    return {name[::step] for name in ordered[max(0, place - 4) : place + 4]}
+
+
+def _alike(name: tuple[str, ...], wanted: tuple[str, ...]) -> int:
+    """Count the parts that are the same before the first that is not."""
+    return sum(takewhile(bool, map(eq, name, wanted)))
+
+
+@contextmanager
+def _as_resolve_error() -> Iterator[None]:
+    """Raise a file's problems as those of the recipe that names it."""
+    try:
+        yield
+    except SourceError as error:
+        raise ResolveError(*error.problems) from error
+
+
+@lru_cache(maxsize=64)
+def _digest(state: State) -> str:
+    with Path(state.path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,312 @@
+"""Matrices and kernels with a structure: identities, orthogonal and sparse ones, Hadamard's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from initframe import stream
+from initframe.fills.fill import FARTHEST, Shape
+from initframe.fills.whole import ALL, Fixed, Index, Sampler, Scattered, Whole, centre, nothing
+
+
+@dataclass(frozen=True)
+class Identity(Scattered):
+    """Ones on the diagonal of a matrix, zeros elsewhere (torch/nn/init.py, ``eye_``).
+
+    >>> Identity((2, 2)).mean
+    0.5
+    """
+
+    dims: ClassVar[Sequence[int]] = (2,)
+
+    @property
+    def torch_init(self) -> tuple[str, tuple[Any, ...]]:
+        """eye_."""
+        return "eye_", ()
+
+    @property
+    def reach(self) -> float:
+        """1."""
+        return 1.0
+
+    @property
+    def mean(self) -> float:
+        """min(n, m)/(n·m)."""
+        return min(self.shape) / max(math.prod(self.shape), 1)
+
+    @property
+    def std(self) -> float:
+        """√(p(1−p)), p the mean."""
+        return math.sqrt(self.mean * (1 - self.mean))
+
+    def elements(self, draw: Sampler) -> tuple[Index, Tensor]:  # noqa: ARG002
+        """Return the diagonal."""
+        diagonal = torch.arange(min(self.shape), device="cpu")
+        return (diagonal, diagonal), torch.ones(len(diagonal), device="cpu")
+
+
+@dataclass(frozen=True)
+class Dirac(Scattered):
+    """A convolution that passes its input through, per group (torch/nn/init.py, ``dirac_``).
+
+    >>> Dirac((4, 2, 3), groups=2).mean
+    0.16666666666666666
+    """
+
+    groups: int = 1
+    dims: ClassVar[Sequence[int]] = (3, 4, 5)
+
+    def misshapen(self, shape: Shape) -> str | None:
+        """Say why the shape is another one, or groups do not divide it; ``None`` if all is well."""
+        return super().misshapen(shape) or undivided(shape, self.groups)
+
+    @property
+    def torch_init(self) -> tuple[str, tuple[Any, ...]]:
+        """dirac_."""
+        return "dirac_", (self.groups,)
+
+    @property
+    def reach(self) -> float:
+        """1."""
+        return 1.0
+
+    @property
+    def mean(self) -> float:
+        """The share of ones."""
+        passed = min(self.shape[0] // self.groups, self.shape[1]) * self.groups
+        return passed / max(math.prod(self.shape), 1)
+
+    @property
+    def std(self) -> float:
+        """√(p(1−p)), p the mean."""
+        return math.sqrt(self.mean * (1 - self.mean))
+
+    def elements(self, draw: Sampler) -> tuple[Index, Tensor]:  # noqa: ARG002
+        """Return 1 at the kernel's centre, from input channel c to output channel c of each group."""
+        per_group = self.shape[0] // self.groups
+        channels = torch.arange(min(per_group, self.shape[1]), device="cpu").repeat(self.groups)
+        groups = torch.arange(self.groups, device="cpu").repeat_interleave(len(channels) // self.groups)
+        return (groups * per_group + channels, channels, *centre(self.shape)), torch.ones(len(channels), device="cpu")
+
+
+@dataclass(frozen=True)
+class Orthogonal(Whole):
+    """A (semi-)orthogonal matrix times ``gain``, rows by everything else flattened.
+
+    Q·sign(diag R) of the QR decomposition of N(0, 1), computed in float64 (Saxe, McClelland & Ganguli 2013;
+    torch/nn/init.py). Population std gain/√max(rows, columns).
+
+    >>> Orthogonal((3, 3), gain=2.0).std
+    1.1547005383792517
+    """
+
+    gain: float = 1.0
+    dims: ClassVar[Sequence[int]] = range(2, 65)
+
+    @property
+    def torch_init(self) -> tuple[str, tuple[Any, ...]]:
+        """orthogonal_."""
+        return "orthogonal_", (self.gain,)
+
+    @property
+    def reach(self) -> float:
+        """|gain|."""
+        return abs(self.gain)
+
+    @property
+    def mean(self) -> float:
+        """0."""
+        return 0.0
+
+    @property
+    def std(self) -> float:
+        """gain/√max(rows, columns)."""
+        rows, columns = _matrix(self.shape)
+        return abs(self.gain) / math.sqrt(max(rows, columns, 1))
+
+    def build(self, draw: Sampler) -> Tensor:
+        """Orthogonalize N(0, 1); a positive diagonal of R makes the matrix Haar-distributed (Mezzadri 2007)."""
+        normal = draw("normal", (0.0, 1.0), "orthogonal").reshape(_matrix(self.shape))
+        return (orthogonalized(normal) * self.gain).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class DeltaOrthogonal(Scattered):
+    """A convolution with an orthogonal matrix at its kernel's centre k//2 and zeros elsewhere (Xiao et al. 2018).
+
+    Every one of ``groups`` has a matrix of its own.
+
+    >>> DeltaOrthogonal((4, 4, 1)).std
+    0.5
+    """
+
+    gain: float = 1.0
+    groups: int = field(default=1, repr=False)
+    dims: ClassVar[Sequence[int]] = (3, 4, 5)
+
+    def misshapen(self, shape: Shape) -> str | None:
+        """Say why the shape is another one, or groups do not divide it; ``None`` if all is well."""
+        return super().misshapen(shape) or undivided(shape, self.groups)
+
+    @property
+    def reach(self) -> float:
+        """|gain|."""
+        return abs(self.gain)
+
+    @property
+    def mean(self) -> float:
+        """0."""
+        return 0.0
+
+    @property
+    def std(self) -> float:
+        """gain/√(max(outputs, inputs)·K), both per group, K the product of the kernel."""
+        channels = max(self.shape[0] // self.groups, self.shape[1], 1)
+        return abs(self.gain) / math.sqrt(channels * math.prod(self.shape[2:]))
+
+    def elements(self, draw: Sampler) -> tuple[Index, Tensor]:
+        """Return the matrices, in their place."""
+        normal = draw("normal", (0.0, 1.0), "orthogonal", shape=self.shape[:2])
+        drawn = orthogonalized(normal.reshape(self.groups, -1, self.shape[1])).flatten(0, 1)
+        return (ALL, ALL, *centre(self.shape)), drawn * self.gain
+
+
+@dataclass(frozen=True)
+class Sparse(Whole):
+    """N(0, std²) with ⌈sparsity·rows⌉ zeros in every column (Martens 2010; torch/nn/init.py, ``sparse_``).
+
+    >>> Sparse((10, 4), sparsity=0.5, scale=1.0).std
+    0.7071067811865476
+    """
+
+    sparsity: float
+    scale: float = 0.01
+    dims: ClassVar[Sequence[int]] = (2,)
+
+    def undrawable(self) -> str | None:
+        """Say why the elements cannot be drawn; ``None`` if they can."""
+        found = stream.check("normal", (0.0, self.scale))
+        return found and f"it cannot be drawn: {found}"
+
+    @property
+    def torch_init(self) -> tuple[str, tuple[Any, ...]]:
+        """sparse_."""
+        return "sparse_", (self.sparsity, self.scale)
+
+    @property
+    def reach(self) -> float:
+        """6.67·scale."""
+        return FARTHEST * self.scale
+
+    @property
+    def mean(self) -> float:
+        """0."""
+        return 0.0
+
+    @property
+    def zeros(self) -> int:
+        """The number of zeros per column."""
+        return math.ceil(self.sparsity * self.shape[0])
+
+    @property
+    def std(self) -> float:
+        """scale·√(share of elements that are not zero)."""
+        return self.scale * math.sqrt(1 - self.zeros / max(self.shape[0], 1))
+
+    def build(self, draw: Sampler) -> Tensor:
+        """Draw N(0, scale²), and set the rows with the smallest words of the purpose ``"sparse"`` to 0, by column."""
+        values = draw("normal", (0.0, self.scale))
+        ranks = draw("bits", (), "sparse").argsort(dim=0, stable=True)
+        return values.scatter(0, ranks[: self.zeros], 0.0)
+
+
+@dataclass(frozen=True)
+class PartialHadamard(Scattered, Fixed):
+    """ZerO's matrix: the identity, or, where outputs outnumber inputs, part of a Hadamard matrix (Zhao et al. 2022).
+
+    W = I·H/√p·I for the Sylvester matrix H of size p, the power of two that is no smaller than the outputs. A
+    convolution has the matrix at its kernel's centre, for each of its groups; ``transposed`` says that the rows are
+    the inputs.
+
+    >>> PartialHadamard((4, 2)).build(None).tolist()
+    [[0.5, 0.5], [0.5, -0.5], [0.5, 0.5], [0.5, -0.5]]
+    """
+
+    groups: int = field(default=1, repr=False)
+    transposed: bool = field(default=False, repr=False)
+    dims: ClassVar[Sequence[int]] = (2, 3, 4, 5)
+
+    def misshapen(self, shape: Shape) -> str | None:
+        """Say why the shape is another one, or groups do not divide it; ``None`` if all is well."""
+        return super().misshapen(shape) or undivided(shape, self.groups)
+
+    @property
+    def reach(self) -> float:
+        """1."""
+        return 1.0
+
+    def elements(self, draw: Sampler) -> tuple[Index, Tensor]:
+        """Return the diagonal, or the matrix, at the centre k//2 of the kernel."""
+        rows, columns = self.shape[0] // self.groups, self.shape[1]
+        outputs, inputs = (columns, rows) if self.transposed else (rows, columns)
+        if outputs <= inputs:
+            return Dirac(self.shape, self.groups).elements(draw)
+        bits = math.ceil(math.log2(outputs))
+        matrix = _sylvester(rows, columns) * 2.0 ** (-bits / 2)
+        return (ALL, ALL, *centre(self.shape)), matrix.repeat(self.groups, 1)
+
+    def values(self) -> Tensor:
+        """Compute the full tensor."""
+        return self.build(nothing)
+
+    @cached_property
+    def _facts(self) -> tuple[float, float, float]:
+        """Sums over the elements that are not zero, over the number of all."""
+        values, count = self.elements(nothing)[1].double(), max(math.prod(self.shape), 1)
+        mean, square = values.sum().item() / count, values.square().sum().item() / count
+        return mean, math.sqrt(square - mean**2), 1.0
+
+
+def undivided(shape: Shape, groups: int) -> str | None:
+    """Say that groups do not divide the first dimension; ``None`` if they do.
+
+    >>> undivided((4, 2, 3), groups=3)
+    '3 groups do not divide the first dimension, 4.'
+    """
+    if groups >= 1 and shape[0] % groups == 0:
+        return None
+    return f"{groups} groups do not divide the first dimension, {shape[0]}."
+
+
+def orthogonalized(normal: Tensor) -> Tensor:
+    """Make a matrix of N(0, 1), or several, (semi-)orthogonal by the QR decomposition, in float64.
+
+    >>> orthogonalized(torch.tensor([[-2.0, 0.0], [0.0, 3.0]])).tolist()
+    [[-1.0, 0.0], [0.0, 1.0]]
+    """
+    wide = normal.shape[-2] < normal.shape[-1]
+    q, r = torch.linalg.qr((normal.mT if wide else normal).double())
+    q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    matrix: Tensor = q.mT if wide else q
+    return matrix
+
+
+def _matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """A tensor's shape as (rows, everything else)."""
+    return shape[0], math.prod(shape[1:])
+
+
+def _sylvester(rows: int, columns: int) -> Tensor:
+    """The upper left part of a Hadamard matrix: (−1) to the number of ones in the binary i & j."""
+    ones = torch.arange(rows, device="cpu")[:, None] & torch.arange(columns, device="cpu")
+    parity = torch.zeros_like(ones)
+    for bit in range(max(rows, columns).bit_length()):
+        parity = parity ^ (ones >> bit & 1)
+    return 1.0 - 2.0 * parity.float()
