@@ -13,7 +13,7 @@ from initframe.fills import Constant, Fill, Keep
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError
 from initframe.model.slot import Slot
-from initframe.model.survey import collector_paused, survey
+from initframe.model.survey import Survey, collector_paused, survey
 from initframe.plan import Assignment, Plan
 from initframe.recipe.expressions import ExpressionError, Unread
 from initframe.recipe.patterns import compile_pattern
@@ -27,10 +27,13 @@ from initframe.resolver.partners import strangers
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Ground
 
+Written = Recipe | Mapping[str, Any] | str | PathLike[str]
+Model = nn.Module | Mapping[str, Tensor]
+
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
 
 
-def resolve(recipe: Recipe | Mapping[str, Any] | str | PathLike[str], model: nn.Module | Mapping[str, Tensor]) -> Plan:
+def resolve(recipe: Written, model: Model) -> Plan:
     """Lay a recipe over a model: which tensor will hold what, before anything happens.
 
     Args:
@@ -48,13 +51,35 @@ def resolve(recipe: Recipe | Mapping[str, Any] | str | PathLike[str], model: nn.
     >>> [(a.slot.name, str(a.fill)) for a in plan.assignments]
     [('weight', 'uniform(±1)'), ('bias', 'constant(0)')]
     """
+    return resolve_surveyed(recipe, survey(model), model)
+
+
+def resolve_surveyed(recipe: Written, seen: Survey, model: Model) -> Plan:
+    """Lay a recipe over a model that was surveyed already.
+
+    Args:
+        recipe: as for :func:`resolve`.
+        seen: the model's survey.
+        model: the model itself, which the plan will name.
+
+    Returns:
+        The plan.
+
+    Raises:
+        RecipeError: the recipe is wrong by itself.
+        ResolveError: recipe and model do not fit together.
+
+    >>> model = nn.Linear(3, 3)
+    >>> resolve_surveyed({"rules": {"bias": "zeros"}}, survey(model), model).untouched
+    ('weight',)
+    """
     with collector_paused():
-        return _resolve(*parse_recipe(recipe), model)
+        return _resolve(*parse_recipe(recipe), seen, model)
 
 
-def _resolve(recipe: Recipe, broken: tuple[str, ...], model: nn.Module | Mapping[str, Tensor]) -> Plan:
+def _resolve(recipe: Recipe, broken: tuple[str, ...], seen: Survey, model: Model) -> Plan:
     """Resolve what could be read of a recipe; what could not is the first of its problems."""
-    ground = Ground(recipe, survey(model))
+    ground = Ground(recipe, seen)
     problems = Problems(recipe=list(broken))
     layered = [_DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
     slots = named_slots(ground.seen)
