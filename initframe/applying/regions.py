@@ -13,10 +13,10 @@ from torch import Tensor
 Run = tuple[int, int]
 """Consecutive indices along one dimension: start and stop."""
 Runs = tuple[Run, ...]
-Index = tuple[int | slice | Tensor, ...]
+Brackets = tuple[int | slice | Tensor, ...]
 """What stands in the brackets of ``tensor[index]``."""
 SHORT = 32
-"""Elements: rows of fewer are slower to fill where they lie than beside them and copied."""
+"""Elements: shorter rows are slower to fill in place than to draw elsewhere and copy."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Region:
             values = self._pick_along(dim, values, dim)
         return values
 
-    def pick_at(self, index: Index, values: Tensor) -> tuple[Index, Tensor] | None:
+    def pick_at(self, index: Brackets, values: Tensor) -> tuple[Brackets, Tensor] | None:
         """The held part of values that were computed for some places of the extent, and where these lie here.
 
         Args:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from os import PathLike
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,25 +13,20 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
-from initframe.applying.apply import apply, checked_seed, prepared
+from initframe.applying.apply import apply, apply_surveyed, checked_seed, prepared, reshard
 from initframe.applying.draw import Progress
-from initframe.applying.locate import demand_plan, uncovered
+from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.write import Generator
-from initframe.errors import InitframeError, ResolveError
+from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.survey import survey
 from initframe.plan import Plan
 from initframe.plan.report import Report
-from initframe.recipe.recipe import Recipe
-from initframe.resolver.resolve import resolve
+from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
-Written = Recipe | Mapping[str, Any] | str | PathLike[str]
 Device = torch.device | str | None
-PIECEMEAL = (
-    "is computed by its layer from others, and a param_init_fn is given one module's own tensors at a time. "
-    "Materialize the model before it is wrapped: initframe.materialize."
-)
+PIECEMEAL = "its layer computes it from others, and a param_init_fn is given one module's own tensors at a time."
 NOTE = (
     "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
     "them, build it without deferred(), and fill it by initframe.reinit."
@@ -131,18 +125,24 @@ def materialize(
     >>> model.weight.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    plan = recipe if isinstance(recipe, Plan) else resolve(recipe, model)
+    if isinstance(recipe, Plan):
+        plan, seen = recipe, current_survey(recipe, model)
+    else:
+        seen = survey(model)
+        plan = resolve_surveyed(recipe, seen, model)
     _demand_device(device)
-    if problems := [*uncovered(plan, model), *prepared(plan, model, seed, generator)[1]]:
+    if problems := [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
         raise ResolveError(*problems)
     if measure and any(tensor.is_meta for tensor in model.parameters()):
         measure = "after"
     with _back_on_failure(model):
         allocate(model, device)
-        return apply(
+        reshard(model)
+        return apply_surveyed(
             plan,
+            seen.relocated(model),
+            model,
             seed,
-            module=model,
             generator=generator,
             measure=measure,
             verify_replicas=verify_replicas,
@@ -172,19 +172,13 @@ def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_re
     try:
         with deferred():
             model = build()
-        readable = _is_readable(model)
-    except Exception:  # noqa: BLE001  # a constructor may read what is not there; the real one says what is wrong, if any
-        readable = False
-    if not readable:
+        seen = survey(model)
+    except Exception:  # noqa: BLE001  # a constructor may read values that are not there; built for real, it may work
         return resolve(recipe, build())
-    plan = resolve(recipe, model)
-    return resolve(recipe, build()) if not only_read and uncovered(plan, model) else plan
-
-
-def _is_readable(model: nn.Module) -> bool:
-    """Tell whether every tensor that a layer computes can be read without the numbers that it is computed from."""
-    seen = survey(model)
-    return not any(slot.blocked and seen.places[slot.name].computed for slot in seen.slots)
+    if any(slot.blocked and seen.places[slot.name].computed for slot in seen.slots):  # it may need values to be read
+        return resolve(recipe, build())
+    plan = resolve_surveyed(recipe, seen, model)
+    return resolve(recipe, build()) if not only_read and uncovered(plan, seen) else plan
 
 
 def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], None]:
@@ -212,12 +206,15 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     demand_plan(plan, "param_init_fn")
     model = plan.model
     if not isinstance(model, nn.Module):
-        raise ResolveError("param_init_fn needs the plan of a module. Resolve the model, not its state_dict.")
+        fact = "the plan is of a state_dict or of no model."
+        raise ResolveError(Problem("param_init_fn", fact, fix="Resolve the recipe against the module."))
     checked_seed(seed)
     _demand_device(device)
-    targets, problems = prepared(plan, model, seed, "stream")
-    problems += [f"{t.name} {PIECEMEAL}" for t in targets if t.place.computed and not t.kept]
-    if problems := [*uncovered(plan, model), *problems]:
+    seen = current_survey(plan, model)
+    writes, problems = prepared(plan, model, seen, seed, "stream")
+    fix = "Materialize the model before it is wrapped: initframe.materialize."
+    problems += [Problem(w.name, PIECEMEAL, fix=fix) for w in writes if w.place.computed and not w.kept]
+    if problems := [*uncovered(plan, seen), *problems]:
         raise ResolveError(*problems)
     prefixes = {id(module): (module, prefix) for prefix, module in reversed(list(walk(model)))}
     so_far = Allocated({}, {})
@@ -226,7 +223,8 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         new = [name for name, tensor in own if tensor is not None and tensor.is_meta]
         if new and id(module) not in prefixes:
-            raise ResolveError(f"this {type(module).__name__} is no module of {plan.title}. Resolve the model again.")
+            fact = f"it is not a module of {plan.title}."
+            raise ResolveError(Problem(f"this {type(module).__name__}", fact, fix="Resolve the model again."))
         allocate(module, device, recurse=False, so_far=so_far)
         if new:
             prefix = prefixes[id(module)][1]
@@ -294,15 +292,16 @@ def _on_meta(parameter: nn.Parameter, memory: dict[StorageWeakRef, Tensor]) -> n
 
 
 def _demand_device(device: Device) -> None:
-    """Refuse a device that is none, is not here, or has no memory."""
+    """Refuse a device that torch does not know, that is not here, or that has no memory."""
     name = "torch's default device" if device is None else f"device {str(device)!r}"
     try:
         trial = torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        first = str(error).splitlines()[0].rstrip(".")
-        raise ResolveError(f"{name} cannot be used here: {first}. Name one that can, such as cpu.") from error
+        problem = Problem(name, f"torch cannot use it here: {error}", fix="Name one that it can, such as cpu.")
+        raise ResolveError(problem) from error
     if trial.is_meta:
-        raise ResolveError(f"{name} is meta, where nothing has values. Name one that has memory, such as cpu.")
+        fact = "on the meta device, nothing has values."
+        raise ResolveError(Problem(name, fact, fix="Name one that has memory, such as cpu."))
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-Writes = tuple[tuple[Tensor, Tensor], ...]
+from initframe.model.obstacles import Obstacle
+
+Copies = tuple[tuple[Tensor, Tensor], ...]
 
 LENGTH = "weight_norm keeps length and direction apart: what is filled comes back up to rounding"
 SPECTRAL = "spectral_norm divides by the largest singular value: the scale of what is filled is discarded"
@@ -30,7 +32,7 @@ class Parametrization:
         dtype: the logical dtype.
         state: names of the module's further tensors that only serve the computation (singular vectors, masks).
         renewed: those of them that the way back always sets anew, whatever they held (singular vectors).
-        blocked: why there is no way back, if there is none.
+        blocked: why it cannot be inverted, if it cannot.
         exact: whether the value that goes in is known to come out, up to rounding.
         notes: what a reader of the plan should know.
     """
@@ -38,12 +40,12 @@ class Parametrization:
     owner: object
     originals: Mapping[str, Tensor]
     read: Callable[[], Tensor]
-    invert: Callable[[Tensor], Writes]
+    invert: Callable[[Tensor], Copies]
     shape: tuple[int, ...] | None
     dtype: torch.dtype
     state: tuple[str, ...] = ()
     renewed: tuple[Tensor, ...] = ()
-    blocked: str | None = None
+    blocked: Obstacle | None = None
     exact: bool = False
     notes: tuple[str, ...] = ()
 
@@ -58,15 +60,15 @@ def own_tensor(module: nn.Module, name: str) -> Tensor | None:
     return module._buffers.get(name) if tensor is None else tensor  # noqa: SLF001
 
 
-def itself_computed(names: Iterable[str]) -> str:
-    """Say why there is no way back through a tensor that is computed itself, to be read after the tensor's name.
+def itself_computed(names: Iterable[str]) -> Obstacle:
+    """Say that a tensor is computed from others that are computed, too.
 
-    >>> itself_computed(["weight_v"])
-    'is computed from weight_v, which is computed itself: there is no one way back. Fill the model first, then wrap it.'
+    >>> itself_computed(["weight_v"]).fact
+    'is computed from weight_v, which is computed too: it cannot be inverted.'
     """
-    return (
-        f"is computed from {' and '.join(names)}, which is computed itself: there is no one way back. "
-        "Fill the model first, then wrap it."
+    return Obstacle(
+        f"is computed from {' and '.join(names)}, which is computed too: it cannot be inverted.",
+        "Fill the model first, then wrap it.",
     )
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
 
 # Recognized by name, so that nothing is imported for models that are not wrapped: class → the child it wraps.
 _WRAPPERS = {
@@ -94,9 +94,8 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         *wrappers, module = _layers(module)
         yield from ((prefix, wrapper) for wrapper in wrappers if _holds_tensors(wrapper))
         if id(module) in above:
-            raise ResolveError(
-                f"module {prefix[:-1]!r} contains itself, so its tensors have no names. Break the cycle."
-            )
+            fact = "it contains itself, so its tensors have no names."
+            raise ResolveError(Problem(f"module {prefix[:-1]!r}", fact, fix="Break the cycle."))
         yield prefix, module
         children = module._modules  # noqa: SLF001 - named_children() hides shared children
         if children:

@@ -102,10 +102,10 @@ def param_groups(
     _warn_of_missing(asked, numbers)
     seen = survey(model)
     groups: dict[tuple[float, ...], dict[int, Tensor]] = {}
-    for slot in (*seen.slots, *seen.raw):
+    for slot in seen.every:
         factors = asked.get(slot.name) or asked.get(slot.part_of or "") or {}
         multiplied = tuple(value * factors.get(name, 1.0) for name, value in numbers.items())
-        held = (t for t in seen.places[slot.name].parameter if isinstance(t, nn.Parameter) and t.requires_grad)
+        held = (t for t in seen.places[slot.name].held if isinstance(t, nn.Parameter) and t.requires_grad)
         groups.setdefault(multiplied, {}).update({id(tensor): tensor for tensor in held})
     if not any(groups.values()):
         raise ResolveError("the model has no trained parameter. Set requires_grad on what is to learn, then ask again.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from initframe.errors import ResolveError, closest
 from initframe.fills import Fill
 from initframe.initializers.asked import asked_gain, asked_std
 from initframe.model.slot import Slot
+from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.explaining import leftovers, sentences
 from initframe.plan.folding import Template, fold, template
@@ -103,7 +105,9 @@ class Plan:
         warnings: what the reader should know (rules that match nothing under ``unused: warn``).
         kept: names of the model's further tensors, aliases included, and why they keep their values, as
             :meth:`explain` tells it; no part of the plan's equality.
-        model: the model that was resolved, for :func:`initframe.apply`; no part of the plan's equality.
+        model: the model that was resolved, for :func:`initframe.apply`; no part of the plan's equality, nor of its
+            pickle.
+        latest: the model's latest survey, so that it is not surveyed again while it stays as it is.
     """
 
     recipe: Recipe
@@ -114,6 +118,18 @@ class Plan:
     warnings: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+    latest: LatestSurvey = field(default_factory=LatestSurvey, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the model out of a pickle: it is its own, and may be large."""
+        return {name: value for name, value in vars(self).items() if name != "_by_name"} | {"model": None}
+
+    def __copy__(self) -> Plan:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        """Copy the model, too, as it is copied where it stands beside the plan."""
+        return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
 
     def __getitem__(self, name: str) -> Assignment:
         """The assignment of a tensor, by its name or an alias.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -74,6 +75,17 @@ class Report:
     stale: tuple[str, ...] = ()
     forgotten: int | None = None
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the model out of a pickle: it is its own, and may be large."""
+        return {name: value for name, value in vars(self).items() if name != "_by_name"} | {"model": None}
+
+    def __copy__(self) -> Report:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Report:
+        """Copy the model, too, as it is copied where it stands beside the report."""
+        return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
 
     def param_groups(self, lr: float, **numbers: float) -> list[dict[str, Any]]:
         """The model's trained parameters as an optimizer takes them, each with the learning rate that the recipe asks.

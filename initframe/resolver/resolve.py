@@ -13,7 +13,7 @@ from initframe.fills import Constant, Fill, Keep
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError
 from initframe.model.slot import Slot
-from initframe.model.survey import Survey, collector_paused, survey
+from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
 from initframe.plan import Assignment, Plan
 from initframe.recipe.expressions import ExpressionError, Unread
 from initframe.recipe.patterns import compile_pattern
@@ -95,7 +95,7 @@ def _resolve(recipe: Recipe, broken: tuple[str, ...], seen: Survey, model: Model
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(idle)
     kept = _kept(ground, {*(a.slot.name for a in assignments), *skipped}, declines)
-    return Plan(recipe, ground.seen.title, assignments, untouched, skipped, warnings, kept, model)
+    return Plan(recipe, ground.seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(seen))
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:
@@ -158,14 +158,14 @@ def _settle(slot: Slot, several: list[Match], ground: Ground, declined: dict[str
 def _skip(slot: Slot, winner: Match, ground: Ground) -> str:
     """Why a matched slot is passed over: a wide rule may meet buffers that hold no such numbers."""
     if slot.kind == "buffer" and _is_blocked(slot, winner, ground):
-        return f"it {slot.blocked}"
+        return f"it {slot.blocked} {slot.remedy}"
     return "it has no elements." if slot.numel == 0 and not slot.blocked else ""
 
 
 def _check_slot(slot: Slot, winner: Match, ground: Ground) -> None:
     """Refuse to fill what cannot be filled."""
     if _is_blocked(slot, winner, ground):
-        raise ResolveError(f"it {slot.blocked}")
+        raise ResolveError(f"it {slot.blocked} {slot.remedy}")
 
 
 def _is_blocked(slot: Slot, winner: Match, ground: Ground) -> bool:
