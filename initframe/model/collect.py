@@ -64,7 +64,7 @@ def _collect_own(
     whole: Mapping[int, tuple[int, ...]],
     serves: str | None,
 ) -> Iterator[Named]:
-    """Collect what one module holds and computes; ``serves`` is the tensor that a parametrization around it computes."""
+    """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
     layer = read_layer(module)
     shapes = {name: whole[id(t)] if id(t) in whole else _shape(t) for name, t in held.items()}
     shapes |= {name: how.shape or () for name, how in computed.items()}

@@ -60,16 +60,15 @@ def _add_modules(model: nn.Module, facts: list[object]) -> None:
             facts.append(module)
             continue
         met.add(id(module))
-        attributes = vars(module)
-        if "_handle" in attributes or is_packed(module):
+        if "_handle" in vars(module) or is_packed(module):
             raise _Unseen
-        children = attributes["_modules"]
+        children, parameters, buffers = module._modules, module._parameters, module._buffers  # noqa: SLF001
         facts.append((module, type(module), *children))
-        if attributes["_parameters"]:
-            _add_tensors(attributes["_parameters"], facts)
-        if attributes["_buffers"]:
-            facts.append(frozenset(attributes["_non_persistent_buffers_set"]))
-            _add_tensors(attributes["_buffers"], facts)
+        if parameters:
+            _add_tensors(parameters, facts)
+        if buffers:
+            facts.append(frozenset(module._non_persistent_buffers_set))  # noqa: SLF001
+            _add_tensors(buffers, facts)
         waiting += children.values()
 
 

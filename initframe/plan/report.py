@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initframe.errors import ResolveError, closest
+from initframe.errors import Problem, ResolveError, closest
 from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
 
 
@@ -108,7 +108,8 @@ class Report:
         [0.025, 0.1]
         """
         if self.model is None:
-            raise ResolveError("this report has no model. Build the groups from the one that apply returned.")
+            fix = "Build the groups from the report that apply returned."
+            raise ResolveError(Problem("report", "it has no model.", fix=fix))
         return param_groups.param_groups(self.model, self.plan.companions, {"lr": lr, **numbers})
 
     def __getitem__(self, name: str) -> Result:
@@ -118,7 +119,7 @@ class Report:
             ResolveError: there is none; the message has the closest names.
         """
         if name not in self._by_name:
-            raise ResolveError(f"the report has no tensor {name!r}. {closest(name, self._by_name)}")
+            raise ResolveError(Problem("report", f"it has no tensor {name!r}.", closest(name, self._by_name)))
         return self._by_name[name]
 
     @cached_property

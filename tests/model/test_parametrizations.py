@@ -94,7 +94,7 @@ def value_of(slot):
 def put(place, value):
     """Write as apply does."""
     with torch.no_grad():
-        for target, new in place.targets(value):
+        for target, new in place.copies(value):
             target.copy_(new)
 
 
@@ -137,7 +137,7 @@ def test_reading_and_trying_change_nothing(make):
     place = survey(layer).places["weight"]
     place.tensor()
     assert place.check(torch.eye(4)) is None
-    place.targets(torch.eye(4))
+    place.copies(torch.eye(4))
     assert same(state(layer), before)
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(module.training for module in layer.modules())
@@ -150,7 +150,7 @@ def test_a_write_keeps_the_tensor_objects(make):
     seen = survey(layer)
     put(seen.places["weight"], value_of(weight_of(seen)))
     assert {name: id(tensor) for name, tensor in layer.named_parameters()} == before
-    touched = {id(tensor) for tensor in seen.places["weight"].parameter}
+    touched = {id(tensor) for tensor in seen.places["weight"].held}
     assert touched == {id(layer.get_parameter(raw.name)) for raw in seen.raw if raw.kind == "parameter"}
 
 

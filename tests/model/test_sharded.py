@@ -29,7 +29,7 @@ def facts(model):
 
 def write(place, value):
     with torch.no_grad():
-        for target, new in place.targets(value):
+        for target, new in place.copies(value):
             target.copy_(new)
 
 
