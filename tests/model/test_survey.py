@@ -42,8 +42,8 @@ def test_places_hold_the_live_tensors():
     assert place.direct is model.weight
     assert place.tensor() is model.weight
     assert place.held == (model.weight,)
-    ((target, value),) = place.copies(torch.ones(3, 5))
-    assert target is model.weight
+    ((original, value),) = place.copies(torch.ones(3, 5))
+    assert original is model.weight
     assert torch.equal(value, torch.ones(3, 5))
     assert place.check(torch.ones(3, 5)) is None
 
