@@ -63,7 +63,7 @@ def _add_modules(model: nn.Module, facts: list[object]) -> None:
         if "_handle" in vars(module) or is_packed(module):
             raise _Unseen
         children, parameters, buffers = module._modules, module._parameters, module._buffers  # noqa: SLF001
-        facts.append((module, type(module), *children))
+        facts.append((module, type(module), *children.keys()))
         if parameters:
             _add_tensors(parameters, facts)
         if buffers:
