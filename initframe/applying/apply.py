@@ -45,18 +45,18 @@ def apply(
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
 
-    Of a sharded model (DTensor: fully_shard, tensor parallelism) every process fills the elements that it holds, and
-    asks no other process for anything; ``measure`` and ``verify_replicas`` do ask, and are to be given on all.
+    If the model is sharded (DTensor: fully_shard, tensor parallelism), every process fills the elements that it holds
+    and communicates with none; ``measure`` and ``verify_replicas`` communicate, and must be given on all.
 
     Args:
         plan: from :func:`initframe.resolve`.
-        seed: of the stream, 0 ≤ seed < 2⁶⁴; 0 where none is given. With ``generator="torch"``, what torch's generator
-            is seeded with; without one, its current state goes on.
+        seed: of the stream, 0 ≤ seed < 2⁶⁴, by default 0. With ``generator="torch"``, the seed of torch's generator,
+            which by default continues from its current state.
         module: another model with the same names and shapes (a pipeline stage, a materialized copy); by default the
             model that was resolved. A stage gets those of the plan's tensors that it has.
         generator: ``"stream"``, or ``"torch"`` to draw with torch.nn.init in state_dict order.
-        measure: whether to measure mean and std before and after, and a digest: passes over memory. ``"after"`` where
-            there is nothing worth measuring before.
+        measure: whether to measure mean and std before and after, and a digest: passes over memory. ``"after"`` if
+            the values before do not matter.
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
@@ -163,14 +163,14 @@ def reinit(
     Args:
         model: any ``nn.Module``, changed in place; or a state_dict, whose tensors are.
         recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
-        seed: 0 ≤ seed < 2⁶⁴; 0 where none is given.
+        seed: 0 ≤ seed < 2⁶⁴, by default 0.
         **options: as :func:`apply` takes them.
 
     Returns:
         What happened.
 
     Raises:
-        RecipeError: the recipe is wrong by itself; nothing was written.
+        RecipeError: the recipe is wrong for every model; nothing was written.
         ResolveError: recipe and model do not fit together; nothing was written.
 
     >>> report = reinit(nn.Linear(2, 2), {"rules": {"*.weight": "xavier_uniform", "*.bias": "zeros"}}, seed=0)
@@ -188,7 +188,7 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     """Fill one tensor in place, no model and no recipe: the numbers of a slot of that name.
 
     Args:
-        tensor: any floating-point tensor; of a DTensor, what is here.
+        tensor: any floating-point tensor; of a DTensor, the local shard is filled.
         fill: what it will hold.
         name: the stream's name; the same name and seed give the same numbers.
         seed: 0 ≤ seed < 2⁶⁴.
@@ -221,7 +221,7 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
 def prepared(
     plan: Plan, model: Model, seen: Survey, seed: int | None, generator: Generator
 ) -> tuple[list[Write], list[Problem]]:
-    """Find what a plan will write, and all that speaks against it but a lack of memory.
+    """Find what a plan will write, and every problem but a lack of memory.
 
     Args:
         plan: from :func:`initframe.resolve`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,7 @@ Model = nn.Module | Mapping[str, Tensor]
 NO_MODEL = Problem("plan", "it has no model.", fix="Pass one: apply(plan, module=…).")
 
 
-@dataclass(frozen=True)
-class Write:
+class Write(NamedTuple):
     """An assignment, and the place where its fill goes.
 
     Attributes:
@@ -41,7 +40,7 @@ class Write:
 
     @property
     def name(self) -> str:
-        """The name that addresses the stream: the plan's, whatever a stage of the model calls the tensor."""
+        """The name that addresses the stream: the plan's, also if a stage of the model has another."""
         return self.assignment.slot.name
 
     @property
@@ -56,14 +55,14 @@ class Write:
 
 
 def demand_plan(plan: object, taker: str) -> None:
-    """Refuse what is no plan.
+    """Refuse anything but a plan.
 
     Args:
         plan: what was given for one.
         taker: the function that it was given to.
 
     Raises:
-        ResolveError: it is none.
+        ResolveError: it is not one.
 
     >>> demand_plan("xavier_relu", "apply")
     Traceback (most recent call last):
@@ -106,6 +105,17 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     Returns:
         The writes, and what would fail.
     """
+    assignments, located = seen.memo.get("located", (None, ()))
+    if assignments is plan.assignments and model is plan.model:  # nothing failed, and nothing has changed since
+        writes = [Write(a, slot, seen.places[slot.name], turns) for a, slot, turns in located]
+        return writes, [problem for write in writes if (problem := _trial(write))]
+    writes, problems = _locate(plan, model, seen)
+    if not problems:
+        seen.memo["located"] = plan.assignments, [(w.assignment, w.slot, w.turns) for w in writes]
+    return writes, problems
+
+
+def _locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], list[Problem]]:
     known = {name: slot for slot in seen.every for name in (slot.name, *slot.aliases)}
     turns = {name: turn for turn, name in enumerate(seen.names)}
     writes = [write for assignment in plan.assignments for write in _writes(assignment, known, seen, turns)]
@@ -155,9 +165,14 @@ def _problem(write: Write, seen: Survey) -> Problem | None:
     if problem := next(filter(None, map(unplaced, write.place.held)), None):
         return problem.on(slot.name)
     narrow = misfit(fill, slot.shape, slot.dtype) if slot.dtype != planned.dtype else None
+    return Problem(slot.name, narrow) if narrow else _trial(write)
+
+
+def _trial(write: Write) -> Problem | None:
+    """Try the functions of a custom fill, and look at the files that it reads."""
     device = write.place.held[0].device
-    fault = narrow or failure(fill, torch.device("cpu") if device.type == "meta" else device)
-    return Problem(slot.name, fault) if fault else None
+    fault = failure(write.fill, torch.device("cpu") if device.type == "meta" else device)
+    return Problem(write.slot.name, fault) if fault else None
 
 
 def without_memory(writes: Iterable[Write]) -> list[Problem]:

@@ -41,7 +41,7 @@ def demand_agreement(digests: Mapping[str, int], names: Sequence[str]) -> None:
 
 
 def _differing(numbers: Sequence[int | None]) -> list[int]:
-    """Where processes have different numbers; those that have none are not asked."""
+    """The indices at which processes have different numbers; those that have none do not count."""
     import torch.distributed as dist  # noqa: PLC0415
 
     limits = torch.iinfo(torch.int64)

@@ -46,14 +46,14 @@ def _drawn_in_turn(writes: Sequence[Write], tell: Progress) -> Iterator[tuple[Wr
     A tied tensor is drawn once per name, as by a loop over the state_dict, unless it starts from its values.
     """
     turns = sorted((turn, i) for i, t in enumerate(writes) for turn in t.turns[: 1 if t.fill.needs_current else None])
-    beside: dict[int, Tensor] = {}
+    drawn: dict[int, Tensor] = {}
     for turn, i in turns:
         logical = _write_torch_init(writes[i])
         if logical is not None:
-            beside[i] = logical
+            drawn[i] = logical
         if turn == writes[i].turns[0]:
             tell(writes[i].slot.numel)
-    yield from ((writes[i], logical) for i, logical in beside.items())
+    yield from ((writes[i], logical) for i, logical in drawn.items())
 
 
 def _is_computed(write: Write) -> bool:

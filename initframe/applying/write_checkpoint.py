@@ -48,7 +48,8 @@ def write_checkpoint(
 
     The plan may be one of a model on the meta device. Tensors that it leaves untouched are copied from the model,
     buffers included; tied tensors are written once per name. A whole fill (orthogonal, …) is built whole, as anywhere;
-    a law of one's own has its uniforms beside the chunk. The disk's room is taken before the first number is written.
+    a custom distribution needs a second chunk for its uniforms. Disk space is reserved before the first number is
+    written.
     Files appear when all of them are complete, the index last.
 
     Args:
@@ -65,8 +66,8 @@ def write_checkpoint(
 
     Raises:
         ResolveError: a tensor has neither values nor a fill, or is no tensor of one file (computed, sharded), or the
-            model is no more what it was when it was resolved.
-        SourceError: the files cannot be written, or others lie beside them.
+            model is not what it was when it was resolved.
+        SourceError: the files cannot be written, or the folder holds another checkpoint.
 
     >>> import tempfile
     >>> from torch import nn
@@ -94,7 +95,7 @@ def write_checkpoint(
             for place in index:
                 place.unlink(missing_ok=True)  # from here to the end, an older index must not point at newer files
     except OSError as error:
-        if error.filename is None:  # it comes from whoever listens, and not from a file
+        if error.filename is None:  # raised by on_progress, and not by a file
             raise
         fact = f"it cannot be written: {error.strerror}."
         raise SourceError(Problem(str(error.filename), fact, fix="Make room, or choose another place.")) from error
@@ -199,7 +200,7 @@ def _laid_out(held: Sequence[Item], path: Path, limit: int) -> dict[Path, list[I
 
 
 def _index(shards: dict[Path, list[Item]]) -> dict[Path, str]:
-    """The index file and its text, where there is more than one file."""
+    """The index file and its text, if there is more than one file."""
     if len(shards) == 1:
         return {}
     places = {item.name: file.name for file, own in shards.items() for item in own}
@@ -233,7 +234,7 @@ def _paint(draft: Path, start: int, held: Sequence[Item], seed: int, on_progress
 
 
 def _chunks(item: Item) -> Iterator[tuple[Region, int]]:
-    """A tensor in pieces that lie in one row, with the offset of each; in one, where its fill is built whole."""
+    """A tensor in contiguous pieces, with the offset of each; in one piece if its fill is built whole."""
     region, unit = Region.whole(item.shape), item.dtype.itemsize
     if not item.size:
         return

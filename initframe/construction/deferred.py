@@ -1,4 +1,4 @@
-"""Models built without their parameters' memory, which is allocated and filled once, where it will be used."""
+"""Build models without their parameters' memory; allocate and fill it once, on the device where it will be used."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ def materialize(
 ) -> Report:
     """Give a deferred model its memory and fill it by a recipe, once; what was tied is tied again.
 
-    Works before and after ``fully_shard`` and ``parallelize_module``: of a sharded model every process allocates and
-    fills its own shards. Tensors that have memory are filled too, where a rule says so, and else kept. The parameters
-    are new objects: build the optimizer after this.
+    Works before and after ``fully_shard`` and ``parallelize_module``: every process allocates and fills its own shards.
+    Tensors that have memory already are filled if a rule says so, and kept otherwise. The parameters are new objects:
+    build the optimizer after this.
 
     Args:
         model: built under :func:`deferred`, or on the meta device.
-        recipe: whatever :func:`initframe.resolve` takes; or the plan of a whole model, of which this one is a stage.
-        seed: 0 ≤ seed < 2⁶⁴; 0 where none is given.
+        recipe: as :func:`initframe.resolve` takes it; or the plan of a whole model, of which this one is a stage.
+        seed: 0 ≤ seed < 2⁶⁴, by default 0.
         device: where all of the model goes. By default, new tensors go to torch's default device, shards to their
             mesh's, and what is real stays. Under fully_shard's CPU offload: ``"cpu"``.
         generator: as for :func:`initframe.apply`.
@@ -113,10 +113,10 @@ def materialize(
         What happened.
 
     Raises:
-        RecipeError: the recipe is wrong by itself.
+        RecipeError: the recipe is wrong for every model.
         ResolveError: recipe and model do not fit together, a tensor would be left without values, or there is no such
-            device. The model is as it was, without memory; so it is whatever else goes wrong before the end, but for
-            tensors that were real and may have been filled.
+            device. The model is as it was, without memory. So it is after any other exception, except that tensors
+            that had memory may have been filled.
         InitframeError: processes hold different values, after the write.
 
     >>> with deferred():
@@ -151,18 +151,18 @@ def materialize(
 
 
 def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:
-    """Lay a recipe over a model that is built without memory; or with it, where the constructor's numbers are needed.
+    """Resolve a recipe against a model that is built without memory; or with it, if its own values are needed.
 
     Args:
-        recipe: whatever :func:`initframe.resolve` takes.
+        recipe: as :func:`initframe.resolve` takes it.
         build: builds the model, the same every time it is called.
-        only_read: whether the plan is to be read and not applied, and needs nobody's numbers.
+        only_read: whether the plan is only read and never applied, so that no values are needed.
 
     Returns:
         The plan, to be given to :func:`materialize` with its own model.
 
     Raises:
-        RecipeError: the recipe is wrong by itself.
+        RecipeError: the recipe is wrong for every model.
         ResolveError: recipe and model do not fit together.
 
     >>> plan = resolve_deferred({"rules": {"weight": "zeros"}}, lambda: nn.Linear(2, 2))  # the bias keeps its numbers
@@ -263,19 +263,19 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
 
 
 def _home(tensor: Any) -> torch.device | str:
-    """Where a tensor's memory belongs if nobody says."""
+    """The device of a tensor's memory if none was given."""
     return tensor.device_mesh.device_type if is_distributed(tensor) else torch.get_default_device()
 
 
 def _of_class(kind: type, parameter: Any) -> Any:
-    """The same memory as a parameter of one's own class, which torch loses where it moves modules."""
+    """The same memory as a parameter of its own class, which torch loses when it moves modules."""
     if type(parameter) is kind or nn.Parameter not in kind.__mro__:
         return parameter
     return Tensor._make_subclass(kind, parameter.detach(), parameter.requires_grad)  # noqa: SLF001
 
 
 def _on_meta(parameter: nn.Parameter, memory: dict[StorageWeakRef, Tensor]) -> nn.Parameter:
-    """A parameter's twin without memory; those of one memory are views of one, so that ties and overlaps stay seen."""
+    """A parameter's twin without memory; twins of shared memory share theirs, so that ties stay visible."""
     plain = parameter.detach().as_subclass(Tensor)
     if plain.layout == torch.strided:
         storage = plain.untyped_storage()
@@ -306,7 +306,7 @@ def _demand_device(device: Device) -> None:
 
 @contextmanager
 def _back_on_failure(model: nn.Module) -> Iterator[None]:
-    """Take a model's new memory away again where it was not filled: what is left in it would pass for values."""
+    """Remove a model's new memory if it was not filled: what is left in it would pass for values."""
     before = [(module, module._parameters.copy(), module._buffers.copy()) for module in model.modules()]  # noqa: SLF001
     empty = {id(tensor) for tensor in model.parameters() if tensor.is_meta}
     try:

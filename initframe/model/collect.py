@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
-from initframe.model.fans import PLAIN, Fans
+from initframe.model.fans import PLAIN, Fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
@@ -212,7 +212,7 @@ def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
 
 
 def is_tensor_entry(name: str, value: object) -> bool:
-    """Tell a state_dict's tensors from the rest: numbers, tuples, and a module's extra state of whatever type.
+    """Tell a state_dict's tensors from its other entries: numbers, tuples, and a module's extra state.
 
     >>> is_tensor_entry("scaler._extra_state", torch.zeros(2))
     False
@@ -221,7 +221,7 @@ def is_tensor_entry(name: str, value: object) -> bool:
 
 
 def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -> Fans | None:
-    """Count a tensor's fans; a bias has those of the weight beside it.
+    """Count a tensor's fans; a bias has its weight's.
 
     Args:
         name: the tensor's name among its neighbours.
@@ -229,17 +229,15 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
         layer: the module that owns them.
 
     Returns:
-        Both counts, or ``None`` where there are none.
+        Both counts; ``None`` for a tensor without fans.
 
     >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(shape_law="GRU")).effective_out
     4
     """
-    prefix, dot, attribute = name.rpartition(".")
-    if len(shapes[name]) < 2 and "bias" in attribute:
-        attribute = "weight".join(attribute.rsplit("bias", 1))
-    return layer.fans(attribute, shapes.get(prefix + dot + attribute, ()))
+    counted = weight_of_bias(name) if len(shapes[name]) < 2 else name
+    return layer.fans(counted.rpartition(".")[2], shapes.get(counted, ()))
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
-    """Give the global shape; an empty one where there is none."""
+    """Give the global shape; an empty one for a tensor without one shape."""
     return () if is_shapeless(tensor) else tuple(tensor.shape)

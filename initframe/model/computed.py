@@ -1,4 +1,4 @@
-"""A tensor that a layer computes from others: how to read it, and the way back."""
+"""A tensor that a layer computes from others: how to read it, and how to invert the computation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POWER_STEPS = 15  # as many as torch takes when it registers a spectral norm
 
 @dataclass(frozen=True)
 class Parametrization:
-    """How a layer computes one tensor from others, and the way back.
+    """How a layer computes one tensor from others, and how to invert that.
 
     Attributes:
         owner: what computes it; a module that stands under two names has one owner.
@@ -28,10 +28,10 @@ class Parametrization:
         read: computes the logical tensor as it is now; changes nothing, not even a power iteration's vectors.
         invert: ``value → writes``: which existing tensor takes which new value, in order, so that the logical tensor
             becomes ``value``; changes nothing, and draws nothing from torch's generators.
-        shape: the logical shape; ``None`` where it cannot be computed.
+        shape: the logical shape; ``None`` if it cannot be computed.
         dtype: the logical dtype.
         state: names of the module's further tensors that only serve the computation (singular vectors, masks).
-        renewed: those of them that the way back always sets anew, whatever they held (singular vectors).
+        renewed: those of them that the inversion always sets (singular vectors).
         blocked: why it cannot be inverted, if it cannot.
         exact: whether the value that goes in is known to come out, up to rounding.
         notes: what a reader of the plan should know.
@@ -51,7 +51,7 @@ class Parametrization:
 
 
 def own_tensor(module: nn.Module, name: str) -> Tensor | None:
-    """Give a tensor that a module holds itself; ``None`` where the name stands for something else, or for nothing.
+    """Give a tensor that a module holds itself; ``None`` if the name is another attribute's, or nothing's.
 
     >>> own_tensor(nn.Linear(2, 3), "weight_orig") is None
     True
@@ -73,7 +73,7 @@ def itself_computed(names: Iterable[str]) -> Obstacle:
 
 
 def demand_finite(back: Tensor) -> None:
-    """Refuse a value that a layer cannot hold, such as one of norm zero where it divides by norms.
+    """Refuse a value that a layer cannot hold, such as one of norm zero if it divides by norms.
 
     Args:
         back: what the layer makes of the value.
@@ -84,7 +84,7 @@ def demand_finite(back: Tensor) -> None:
     >>> demand_finite(torch.ones(2))
     """
     if not bool(back.isfinite().all()):
-        raise ValueError("the layer makes nan or inf of it, as a layer does that divides by a norm of zero")
+        raise ValueError("the layer computes nan or inf from it, as if it divided by a norm of zero")
 
 
 def leading_vectors(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def hooked(module: nn.Module) -> dict[str, Parametrization]:
 
 
 def _read(module: nn.Module, hook: Any, name: str, keys: Sequence[str], read: Reader) -> Parametrization:
-    """Read a hook; where one of its tensors is no more the module's own, another hook or a parametrization took it."""
+    """Read a hook; a tensor that the module no longer holds itself is computed by another hook or a parametrization."""
     held = {key: tensor for key in keys if (tensor := own_tensor(module, key)) is not None}
     taken = tuple(key for key in keys if key not in held)
     if not taken:
@@ -129,7 +129,7 @@ def _pruning(module: nn.Module, hook: BasePruningMethod, name: str, own: Sequenc
         shape=tuple(original.shape),
         dtype=original.dtype,
         state=(f"{name}_mask",),
-        notes=("pruned: where the mask is zero, what is filled stays hidden",),
+        notes=("pruned: values are hidden where the mask is zero",),
     )
 
 

@@ -118,7 +118,7 @@ PACKED = Obstacle("is packed inside a quantized module.", "Fill the float model,
 
 
 def is_packed(module: nn.Module) -> bool:
-    """Tell whether a module is one of torch.ao's, whose state_dict is made when asked for.
+    """Tell whether a module is one of torch.ao's quantized ones, whose state_dict is computed on request.
 
     >>> is_packed(nn.Linear(2, 3))
     False
@@ -133,13 +133,13 @@ def _is_quantized(cls: type) -> bool:
 
 
 def packed_state(module: nn.Module) -> dict[str, object]:
-    """Collect what a quantized module keeps besides its parameters and buffers.
+    """Collect what a quantized module holds in addition to its parameters and buffers.
 
     Args:
         module: one module, of which ``is_packed`` holds.
 
     Returns:
-        By name: copies of tensors, and things that are none.
+        By name: copies of tensors, and other objects.
     """
     state: dict[str, object] = {}
     module._save_to_state_dict(state, "", True)  # noqa: SLF001

@@ -100,12 +100,12 @@ def _note(step: nn.Module) -> str:
 def _computed_form(
     steps: nn.ModuleList, originals: Sequence[Tensor]
 ) -> tuple[tuple[int, ...] | None, torch.dtype, Obstacle | None]:
-    """Compute the logical shape and dtype on the meta device, where that costs nothing, or say what failed."""
+    """Compute the logical shape and dtype, on the meta device if possible, or say what failed."""
     for forward in (_forward_meta, lambda steps, originals: _forward(_twin(steps), originals)):
         try:
             value = forward(steps, originals)
             return tuple(value.shape), value.dtype, None
-        except Exception as error:  # noqa: BLE001 - what a custom forward does is anyone's guess
+        except Exception as error:  # noqa: BLE001 - a custom forward may raise anything
             problem = f"{type(error).__name__}: {error}".rstrip(".")
     fact = f"is computed by {' after '.join(type(step).__name__ for step in steps)}, which fails with {problem}."
     return None, originals[0].dtype, Obstacle(fact, "Make the parametrization ready first, or remove it.")
@@ -189,7 +189,7 @@ def _demand_full_rank(back: Tensor) -> None:
 
 
 def _changed(steps: nn.ModuleList, twin: nn.ModuleList) -> Copies:
-    """Pair the state of a chain with its copy's, where they differ."""
+    """Pair those tensors of a chain's state that differ from its copy's."""
     old, new = _state(steps), _state(twin)
     return tuple((old[key], new[key].detach()) for key in old if not torch.equal(old[key], new[key]))
 

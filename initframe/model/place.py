@@ -68,7 +68,7 @@ class Place:
             Pairs of an existing tensor and its new value; of a computed DTensor, both are.
 
         Raises:
-            Exception: whatever a custom right_inverse raises; ``check`` tells beforehand.
+            Exception: what a custom right_inverse raises; ``check`` tells beforehand.
         """
         if self.computed is None:
             return ((self.held[0], value),)
@@ -101,7 +101,7 @@ def _held(owner: nn.Module | Mapping[str, Any], name: str) -> Tensor | None:
 
 
 def _as_held(original: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-    """Give a new value the placements of its original, where that is a DTensor; every process has the whole value."""
+    """Give a new value the placements of its original if that is a DTensor; every process has the whole value."""
     if not is_distributed(original):
         return original, new
     from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - loaded already, or there were no DTensor

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ class Survey:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
         slots: every tensor once, in state_dict order; a parametrized one under its logical name.
         places: where each slot's tensor lives at this moment, by canonical name.
-        config: the numbers of ``model.config``, where there is one.
+        config: the numbers of ``model.config``, if there is one.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
@@ -37,6 +38,7 @@ class Survey:
         modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
         names: every name of every tensor, a tied one's under each of its owners, in state_dict order.
         snapshot: what the slots and places depend on; ``None`` if a change of it could go unseen.
+        memo: what others have derived from the survey, tensors excepted; as long as it holds, so does that.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Survey:
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
     snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def every(self) -> tuple[Slot, ...]:
@@ -68,10 +71,10 @@ class Survey:
     def relocated(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """The same slots, with the places where the model's tensors are now; of the tensors, only memory may be new."""
         places = {name: place.again() for name, place in self.places.items()}
-        return replace(self, places=places, snapshot=self.snapshot and snapshot(model))
+        return replace(self, places=places, snapshot=self.snapshot and snapshot(model), memo={})
 
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
-        """Give the class names of the modules that a tensor lies in, its owner first.
+        """Give the class names of the modules around a tensor, its owner first.
 
         >>> [types[0] for types in survey(nn.Sequential(nn.Linear(2, 3))).around("0.weight")]
         ['Linear', 'Sequential']
@@ -122,7 +125,7 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
 
     Args:
         model: a module, wrapped or not, on any device (meta included), sharded or not; or a state_dict, of which
-            names and shapes are all that is known.
+            only names, shapes and dtypes are known.
 
     Returns:
         The survey; the model is left as it is.
@@ -182,7 +185,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
-    """Name what a model's state_dict holds besides tensors, without calling for it where that may cost."""
+    """Name the entries of a model's state_dict that are not tensors, without building it."""
     for prefix, module in modules:
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             yield f"{prefix}_extra_state"

@@ -21,11 +21,11 @@ class Assignment:
     Attributes:
         slot: the tensor's facts.
         rule: the rule that won.
-        fill: what the tensor will hold; ``fill.mean`` and ``fill.std`` are what it will really have.
-        arguments: the initializer's arguments after evaluation, one value per block where the rule splits.
-        shadowed: the names of the rules that match too, and lost because they stand above.
-        declined: the rules below that match too, but whose initializers have nothing for the tensor, with the reasons.
-        companions: what the rule asks for besides values: multipliers for the optimizer, factors of the forward pass.
+        fill: what the tensor will hold; ``fill.mean`` and ``fill.std`` are the moments of its values.
+        arguments: the initializer's arguments after evaluation, one value per block if the rule splits.
+        shadowed: the names of the rules that match too, and lost because they come before.
+        declined: the later rules that match too, but whose initializers have nothing for the tensor, with the reasons.
+        companions: param-group multipliers, and factors of the forward pass, that the rule needs.
     """
 
     slot: Slot
@@ -38,12 +38,12 @@ class Assignment:
 
     @property
     def gain(self) -> Any:
-        """The gain that was asked for, by number or by nonlinearity: one, a tuple of one per block, or ``None``."""
+        """The requested gain, by number or by nonlinearity: one, a tuple of one per block, or ``None``."""
         return asked_gain(self.rule.init, self.arguments)
 
     @property
     def asked_std(self) -> float | None:
-        """The std that was asked for; the fill's own is less where a law is cut or a row stays zero."""
+        """The requested std; the fill's own is less if a distribution is truncated or a row stays zero."""
         return asked_std(self.rule.init, self.arguments, self.fill)
 
     def explain(self, fans: str = "torch") -> str:

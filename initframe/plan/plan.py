@@ -62,14 +62,14 @@ class Plan:
         return replace(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
-        """Copy the model, too, as it is copied where it stands beside the plan."""
+        """Copy the model, too, so that a copy of both stays together."""
         return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
 
     def __getitem__(self, name: str) -> Assignment:
         """The assignment of a tensor, by its name or an alias.
 
         Raises:
-            ResolveError: the plan has none; the message has the closest names.
+            ResolveError: the plan has none; the problem has the closest names.
         """
         if name not in self._by_name:
             raise ResolveError(Problem("plan", f"it assigns no tensor {name!r}.", closest(name, self._by_name)))
@@ -81,7 +81,7 @@ class Plan:
 
     @property
     def companions(self) -> dict[str, dict[str, float]]:
-        """By tensor name, what the recipe asks for besides values; tensors of which it asks nothing are left out.
+        """By tensor name, the multipliers and factors that the recipe needs; tensors without any are left out.
 
         ``lr``, ``weight_decay`` and ``eps`` multiply the optimizer's numbers (:meth:`initframe.Report.param_groups`),
         everything else is a factor of the forward pass.
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def asks(self) -> list[str]:
-        """The companions, and what the recipe requires in words, as sentences; empty where nothing differs."""
+        """What the recipe needs beyond values, as sentences; empty if nothing is needed."""
         return param_groups.sentences(((a.rule.name, a.companions) for a in self.assignments), self.recipe.requires)
 
     @property
@@ -136,7 +136,7 @@ class Plan:
         Args:
             width: columns to use at most.
             folded: whether tensors of one rule and shape whose names differ in whole numbers share a row; by default
-                where the plan has more than 100.
+                if the plan has more than 100.
         """
         rows = [(a.slot.name, shape(a.slot), a.rule.name, str(a.fill), moments(a.fill)) for a in self.assignments]
         head = f"{self.title} × {self.recipe.name}: {counted(len(rows), 'tensor')}, {self.elements:,} elements"
@@ -147,7 +147,7 @@ class Plan:
 
 
 def _folded(rows: Sequence[Row]) -> list[Row]:
-    """Put rows of one shape and rule together where their names differ in whole numbers only."""
+    """Put rows of one shape and rule together if their names differ in whole numbers only."""
     alike: dict[tuple[Template, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         alike[template(row[0])[0], row[1], row[2]].append(row)
@@ -159,7 +159,7 @@ def _folded(rows: Sequence[Row]) -> list[Row]:
 
 
 def _span(cells: Iterable[str]) -> str:
-    """One text for all rows: their own where they have the same, else the first and the last."""
+    """One text for all rows: the common one, or else the first and the last."""
     different = list(dict.fromkeys(cells))
     return different[0] if len(different) == 1 else f"{different[0]} … {different[-1]}"
 

@@ -35,8 +35,8 @@ class Result:
 
     Attributes:
         assignment: what was to happen.
-        before: what was measured before, or ``None`` where nobody asked.
-        after: what was measured after, likewise; or there were no numbers to see, in this process or at all.
+        before: what was measured before; ``None`` if it was not.
+        after: what was measured after; ``None`` also if there were no numbers to see, in this process or at all.
     """
 
     assignment: Assignment
@@ -60,11 +60,11 @@ class Report:
 
     Attributes:
         plan: what was applied.
-        seed: with which seed; ``None`` where torch's generator went on from where it was.
+        seed: the seed; ``None`` if torch's generator continued from its state.
         generator: ``"stream"`` or ``"torch"``.
         results: one per tensor that was written or kept, in the plan's order.
         stale: averaged copies inside the model (EMA) that still hold weights from before.
-        forgotten: of how many parameters the optimizer forgot its state; ``None`` where none was given.
+        forgotten: for how many parameters the optimizer forgot its state; ``None`` without an optimizer.
         model: the model that was written to; no part of the report's equality.
     """
 
@@ -84,22 +84,22 @@ class Report:
         return replace(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Report:
-        """Copy the model, too, as it is copied where it stands beside the report."""
+        """Copy the model, too, so that a copy of both stays together."""
         return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
 
     def param_groups(self, lr: float, **numbers: float) -> list[dict[str, Any]]:
-        """The model's trained parameters as an optimizer takes them, each with the learning rate that the recipe asks.
+        """The model's trained parameters in groups for an optimizer, with the recipe's multipliers.
 
         Args:
-            lr: of tensors without companions.
-            **numbers: further numbers of the optimizer, multiplied likewise where the recipe asks (``weight_decay``,
+            lr: of tensors without multipliers.
+            **numbers: further numbers of the optimizer, multiplied likewise (``weight_decay``,
                 ``eps``).
 
         Returns:
             Groups for torch.optim.
 
         Raises:
-            ResolveError: a number is none, or the model has no trained parameter.
+            ResolveError: a value is not a number, or the model has no trained parameter.
 
         >>> from initframe import reinit
         >>> rules = {"weight": {"init": "zeros", "companions": {"lr": "1 / fan_in"}}}
@@ -116,7 +116,7 @@ class Report:
         """The result of one tensor, by its canonical name.
 
         Raises:
-            ResolveError: there is none; the message has the closest names.
+            ResolveError: there is none; the problem has the closest names.
         """
         if name not in self._by_name:
             raise ResolveError(Problem("report", f"it has no tensor {name!r}.", closest(name, self._by_name)))
@@ -160,7 +160,7 @@ class Report:
             f"{self.plan.title} × {self.plan.recipe.name}, seed {self.seed}: "
             f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
         )
-        # Where memory is new nothing was before; then the plan's promise stands beside what came of it.
+        # New memory had no values before; then the planned moments are compared with the measured ones.
         from_plan = not any(result.before for result in self.results)
         measured = any(result.after for result in self.results)
         rows = [_row(result, from_plan, measured) for result in self.results]
@@ -171,7 +171,7 @@ class Report:
         return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *after])
 
     def _aftermath(self) -> Iterator[str]:
-        """Lines about what the write left behind elsewhere."""
+        """Lines about optimizer state and stale copies."""
         if self.forgotten is not None:
             state = f"forgot its state of {counted(self.forgotten, 'parameter')}" if self.forgotten else "had no state"
             yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
@@ -191,5 +191,5 @@ def _row(result: Result, from_plan: bool, measured: bool) -> tuple[str, ...]:
 
 
 def _tiny(mean: float) -> str:
-    """A mean beside its std needs one digit."""
+    """A mean that is shown with its std needs one digit."""
     return f"{mean:.1g}" if abs(mean) < 0.1 else f"{mean:.3g}"

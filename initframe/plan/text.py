@@ -47,7 +47,7 @@ def shape(slot: Slot) -> str:
 
 
 def moments(fill: Fill) -> str:
-    """A fill's mean and std, or a dash where they depend on the current values."""
+    """A fill's mean and std, or a dash if they depend on the current values."""
     return "—" if math.isnan(fill.std) else f"{fill.mean:.3g} ± {fill.std:.3g}"
 
 
