@@ -262,7 +262,8 @@ def test_a_transposed_linear_is_read_as_the_layer_reads_it():
 def test_absolute_bounds_are_told_by_what_they_leave_of_the_std():
     cut = initframe.resolve(rules(weight={"init": "trunc_normal", "std": 10}), nn.Linear(4, 4))
     assert cut["weight"].fill.std == pytest.approx(1.15, abs=0.01)
-    assert "Asked: weight: std 10, of which the fill has 1.152 (×0.115)" in str(cut)
+    assert cut["weight"].std_difference in str(cut)
+    assert all(number in cut["weight"].std_difference for number in ("10", "1.152", "×0.115"))
     rule = {"init": "trunc_normal", "std": 0.02, "a": "-2 * std", "b": "2 * std"}
     in_sigmas = initframe.resolve(rules(weight=rule), nn.Linear(4, 4))
     assert in_sigmas["weight"].fill.std == pytest.approx(0.02 * 0.8796, rel=1e-3)
@@ -280,8 +281,8 @@ def test_narrow_and_wide_dtypes_hold_the_values_of_float32(init, dtype):
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
-        (torch.zeros(2, 2, dtype=torch.float8_e4m3fn), "is float8_e4m3fn: numbers this coarse need a scale"),
-        (torch.zeros(2, 2, dtype=torch.complex64), "is complex64, and no law says how"),
+        (torch.zeros(2, 2, dtype=torch.float8_e4m3fn), "is float8_e4m3fn"),
+        (torch.zeros(2, 2, dtype=torch.complex64), "is complex64"),
         (torch.zeros(2, 2, dtype=torch.int8), "holds int8 numbers"),
         (torch.zeros(1, 2).expand(3, 2), "is expanded"),
     ],
