@@ -101,9 +101,10 @@ class LatestSurvey:
 
     def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """Give the survey of the model as it is now."""
-        if self._seen is not None and self._seen.is_current(model):
-            places = {name: place.again() for name, place in self._seen.places.items()}
-            return replace(self._seen, places=places)
+        with collector_paused():
+            if self._seen is not None and self._seen.is_current(model):
+                places = {name: place.again() for name, place in self._seen.places.items()}
+                return replace(self._seen, places=places)
         seen = survey(model)
         self._seen = _without_tensors(seen)
         return seen
