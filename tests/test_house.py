@@ -1,7 +1,10 @@
 """The house as the design draws it: who may know whom, what an import costs, who may write, and what is not there."""
 
 import ast
+import importlib
+import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +101,29 @@ def test_import_is_light():
     modules = set(json.loads(done.stdout))
     assert "torch" in modules
     assert modules & HEAVY == set()
+
+
+def public():
+    """What ``import initframe`` offers, by name."""
+    package = importlib.import_module("initframe")
+    return {name: thing for name, thing in vars(package).items() if inspect.isfunction(thing) or inspect.isclass(thing)}
+
+
+def test_every_public_name_is_found_where_it_says():
+    """hydra-zen and pickle go by ``__module__``."""
+    assert "apply" in public()
+    for name, thing in public().items():
+        assert getattr(importlib.import_module(thing.__module__), thing.__qualname__) is thing, name
+
+
+def test_no_attribute_of_a_package_hides_a_module():
+    """``import initframe.applying.apply as module`` gives the module, whatever ``__init__`` binds."""
+    found = list(pkgutil.walk_packages([str(PACKAGE)], "initframe."))
+    assert found
+    for _, name, _ in found:
+        module = importlib.import_module(name)
+        parent, _, last = name.rpartition(".")
+        assert getattr(sys.modules[parent], last) is module, f"{parent} has a {last} that is not the module"
 
 
 # Triton reads a kernel's source: that of our own formulas, spelled for it.

@@ -1,7 +1,8 @@
-"""Apply: find a plan's tensors, refuse what would fail half-way, fill the rest, look at what came of it."""
+"""Apply a plan: locate its tensors, refuse what would fail half-way, write, and measure."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
@@ -11,25 +12,23 @@ from torch import Tensor, nn
 
 from initframe.applying import torch_init
 from initframe.applying.draw import Piece, Progress, paint
-from initframe.applying.locate import Target, demand_plan, find_targets, without_memory
+from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
 from initframe.applying.optimizer_state import check_optimizer, clear_state, stale_copies
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
-from initframe.applying.write import Generator, is_sharded, no_way_in, write
-from initframe.errors import ResolveError
+from initframe.applying.write import Generator, is_sharded, not_invertible, write_all
+from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
-from initframe.model.survey import survey
+from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Measured, Report, Result
 from initframe.recipe.recipe import Recipe
-from initframe.resolver.resolve import resolve
-
-Model = nn.Module | Mapping[str, Tensor]
+from initframe.resolver.resolve import resolve, resolve_surveyed
 
 
 def apply(
@@ -45,18 +44,18 @@ def apply(
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
 
-    Of a sharded model (DTensor: fully_shard, tensor parallelism) every process fills the elements that it holds, and
-    asks no other process for anything; ``measure`` and ``verify_replicas`` do ask, and are to be given on all.
+    If the model is sharded (DTensor: fully_shard, tensor parallelism), every process fills the elements that it holds
+    and communicates with none; ``measure`` and ``verify_replicas`` communicate, and must be given on all.
 
     Args:
         plan: from :func:`initframe.resolve`.
-        seed: of the stream, 0 ≤ seed < 2⁶⁴; 0 where none is given. With ``generator="torch"``, what torch's generator
-            is seeded with; without one, its current state goes on.
+        seed: of the stream, 0 ≤ seed < 2⁶⁴, by default 0. With ``generator="torch"``, the seed of torch's generator,
+            which by default continues from its current state.
         module: another model with the same names and shapes (a pipeline stage, a materialized copy); by default the
             model that was resolved. A stage gets those of the plan's tensors that it has.
         generator: ``"stream"``, or ``"torch"`` to draw with torch.nn.init in state_dict order.
-        measure: whether to measure mean and std before and after, and a digest: passes over memory. ``"after"`` where
-            there is nothing worth measuring before.
+        measure: whether to measure mean and std before and after, and a digest: passes over memory. ``"after"`` if
+            the values before do not matter.
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
@@ -77,26 +76,79 @@ def apply(
     [1.0, 1.0]
     """
     demand_plan(plan, "apply")
+    model = plan.model if module is None else module
+    if model is None:
+        raise ResolveError(NO_MODEL)
+    reshard(model)
+    return apply_surveyed(
+        plan,
+        current_survey(plan, model),
+        model,
+        seed,
+        generator=generator,
+        measure=measure,
+        verify_replicas=verify_replicas,
+        optimizer=optimizer,
+        on_progress=on_progress,
+    )
+
+
+def apply_surveyed(
+    plan: Plan,
+    seen: Survey,
+    model: Model,
+    seed: int | None = None,
+    *,
+    generator: Generator = "stream",
+    measure: bool | Literal["after"] = False,
+    verify_replicas: bool = False,
+    optimizer: torch.optim.Optimizer | None = None,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Write a plan into the tensors of a model that was surveyed already.
+
+    Args:
+        plan: from :func:`initframe.resolve`.
+        seen: the survey of the model as it is now.
+        model: the model itself.
+        seed: as for :func:`apply`, and so all others.
+        generator: likewise.
+        measure: likewise.
+        verify_replicas: likewise.
+        optimizer: likewise.
+        on_progress: likewise.
+
+    Returns:
+        What happened.
+
+    Raises:
+        ResolveError: as :func:`apply`.
+        InitframeError: likewise.
+
+    >>> from initframe import resolve
+    >>> model = nn.Linear(2, 2)
+    >>> plan = resolve({"rules": {"bias": "ones"}}, model)
+    >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
+    ['bias']
+    """
     if optimizer is not None:
         check_optimizer(optimizer)
-    plan = plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
-    model = plan.model if module is None else module
-    _reshard(model)
-    targets, problems = prepared(plan, model, seed, generator)
-    problems += without_memory(targets)
+    original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
+    writes, problems = prepared(plan, model, seen, seed, generator)
+    problems += without_memory(writes)
     number = 0 if seed is None else seed
     with torch.no_grad():
-        if problems := problems or no_way_in(targets, number):
+        if problems := problems or not_invertible(writes, number):
             raise ResolveError(*problems)
-        before = _looked_at(targets) if measure is True else []
-        write(targets, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
-        after = combine(_looked_at(targets)) if measure or verify_replicas else []
+        before = _samples(writes) if measure is True else []
+        write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
+        after = combine(_samples(writes)) if measure or verify_replicas else []
     if verify_replicas:
-        _demand_agreement(plan, model, targets, after)
-    touched = [tensor for target in targets if not target.kept for tensor in target.place.parameter]
+        _demand_agreement(original, model, seen, writes, after)
+    touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
     forgotten = None if optimizer is None else clear_state(optimizer, touched)
-    results = _results(targets, combine(before), after if measure else [])
-    if plan.asks and plan.recipe.companions == "warn":
+    results = _results(writes, combine(before), after if measure else [])
+    if plan.recipe.companions == "warn" and plan.asks:
         warn(unheeded(plan.asks, plan.recipe.name))
     stale = stale_copies(model, touched)
     return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
@@ -110,28 +162,32 @@ def reinit(
     Args:
         model: any ``nn.Module``, changed in place; or a state_dict, whose tensors are.
         recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
-        seed: 0 ≤ seed < 2⁶⁴; 0 where none is given.
+        seed: 0 ≤ seed < 2⁶⁴, by default 0.
         **options: as :func:`apply` takes them.
 
     Returns:
         What happened.
 
     Raises:
-        RecipeError: the recipe is wrong by itself; nothing was written.
+        RecipeError: the recipe is wrong for every model; nothing was written.
         ResolveError: recipe and model do not fit together; nothing was written.
 
     >>> report = reinit(nn.Linear(2, 2), {"rules": {"*.weight": "xavier_uniform", "*.bias": "zeros"}}, seed=0)
     >>> [result.name for result in report.results]
     ['weight', 'bias']
     """
-    return apply(resolve(recipe, model), seed, **options)
+    if (module := options.pop("module", None)) is not None:
+        return apply(resolve(recipe, model), seed, module=module, **options)
+    reshard(model)
+    seen = survey(model)
+    return apply_surveyed(resolve_surveyed(recipe, seen, model), seen, model, seed, **options)
 
 
 def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Region | None = None) -> Tensor:
     """Fill one tensor in place, no model and no recipe: the numbers of a slot of that name.
 
     Args:
-        tensor: any floating-point tensor; of a DTensor, what is here.
+        tensor: any floating-point tensor; of a DTensor, the local shard is filled.
         fill: what it will hold.
         name: the stream's name; the same name and seed give the same numbers.
         seed: 0 ≤ seed < 2⁶⁴.
@@ -149,10 +205,10 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     [8.0, 8.0, 8.0]
     """
     if problem := _unfillable(tensor, region):
-        raise ResolveError(f"tensor {name!r} {problem}")
+        raise ResolveError(problem.on(f"tensor {name!r}"))
     local, region = held(tensor) if region is None else (tensor, region)
     if found := fill.problem(region.shape, tensor.dtype) or fill.trial(tensor.device):
-        raise ResolveError(found)
+        raise ResolveError(found.on(f"tensor {name!r}"))
     with torch.no_grad():
         paint([Piece(fill, local, region, name)], checked_seed(seed))
     return tensor
@@ -161,26 +217,29 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
 # --- before the first write ------------------------------------------------------------------------------------------
 
 
-def prepared(plan: Plan, model: Model | None, seed: int | None, generator: Generator) -> tuple[list[Target], list[str]]:
-    """Find what a plan will write, and all that speaks against it but a lack of memory.
+def prepared(
+    plan: Plan, model: Model, seen: Survey, seed: int | None, generator: Generator
+) -> tuple[list[Write], list[Problem]]:
+    """Find what a plan will write, and every problem but a lack of memory.
 
     Args:
         plan: from :func:`initframe.resolve`.
         model: where it goes.
+        seen: the model's survey.
         seed: as :func:`apply` takes it.
         generator: likewise.
 
     Returns:
-        The targets, and what would fail, one message each.
+        The writes, and what would fail.
 
     Raises:
-        ResolveError: seed or generator is none, or there is no model.
+        ResolveError: there is no such seed or generator.
     """
     if generator not in ("stream", "torch"):
-        raise ResolveError(f"unknown generator {generator!r}. Options: stream, torch.")
+        raise ResolveError(Problem("generator", f"unknown generator {generator!r}.", "Options: stream, torch."))
     checked_seed(0 if seed is None else seed)
-    targets, problems = find_targets(plan, model)
-    return targets, problems + (_unknown_to_torch(targets, seed) if generator == "torch" else [])
+    writes, problems = locate(plan, model, seen)
+    return writes, problems + (_unknown_to_torch(writes, seed) if generator == "torch" else [])
 
 
 def checked_seed(seed: int) -> int:
@@ -193,62 +252,65 @@ def checked_seed(seed: int) -> int:
     7
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-        raise ResolveError(f"a seed is an integer from 0 to 2**64 - 1, got {seed!r}.")
+        raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
     return seed
 
 
-def _reshard(model: Model | None) -> None:
+def reshard(model: Model) -> None:
     """Have fully_shard drop the parameters that a forward pass gathered: writes to them would be lost."""
-    for module in model.modules() if isinstance(model, nn.Module) else ():
+    if "torch.distributed.fsdp" not in sys.modules or not isinstance(model, nn.Module):
+        return
+    for module in model.modules():
         if any(base.__name__ == "FSDPModule" for base in type(module).__mro__):
             module.reshard()  # type: ignore[operator]
 
 
-def _unfillable(tensor: Tensor, region: Region | None) -> str | None:
-    """Why a tensor cannot be filled, to be read after its name."""
+def _unfillable(tensor: Tensor, region: Region | None) -> Problem | None:
+    """Say why a tensor cannot be filled; the problem has no subject."""
     if region is not None and region.local_shape != tuple(tensor.shape):
-        return f"has shape {list(tensor.shape)}, and its region {list(region.local_shape)}."
+        return Problem("", f"it has shape {list(tensor.shape)}, and its region {list(region.local_shape)}.")
     if fact := memoryless(tensor):
-        return f"{fact}: there is nothing to write to."
-    return obstacle(tensor) or unplaced(tensor)
+        return Problem("", f"it {fact} and has nothing to write to.")
+    blocked = obstacle(tensor)
+    return blocked.on("") if blocked else unplaced(tensor)
 
 
-def _unknown_to_torch(targets: Sequence[Target], seed: int | None) -> list[str]:
-    """What torch.nn.init has not, cannot draw for the dtype, or would draw differently in every process."""
-    problems = [str(found) for found in torch_init.refusals((t.assignment, t.slot) for t in targets)]
-    if seed is None and any(map(is_sharded, targets)):
-        problems.append("generator: torch needs a seed for a sharded model, or no two processes draw the same.")
+def _unknown_to_torch(writes: Sequence[Write], seed: int | None) -> list[Problem]:
+    """Say what torch.nn.init lacks, cannot draw for the dtype, or would draw differently in every process."""
+    problems = list(torch_init.refusals((write.assignment, write.slot) for write in writes))
+    if seed is None and any(map(is_sharded, writes)):
+        fact = "without a seed, every process of a sharded model draws other numbers."
+        problems.append(Problem("generator: torch", fact, fix="Give a seed."))
     return problems
 
 
 # --- after the write -------------------------------------------------------------------------------------------------
 
 
-def _looked_at(targets: Sequence[Target]) -> list[Sample | None]:
-    """A sample per target; what can only be kept (lazy, quantized, …) is not looked at."""
-    blind = [target.kept and target.slot.blocked is not None for target in targets]
-    return [None if b else sample(target.place.tensor()) for b, target in zip(blind, targets, strict=True)]
+def _samples(writes: Sequence[Write]) -> list[Sample | None]:
+    """Take a sample per write; of what can only be kept (lazy, quantized, …) there is none."""
+    blind = (write.kept and write.slot.blocked is not None for write in writes)
+    return [None if b else sample(write.place.tensor()) for b, write in zip(blind, writes, strict=True)]
 
 
 def _results(
-    targets: Sequence[Target], before: Sequence[Measured | None], after: Sequence[Measured | None]
+    writes: Sequence[Write], before: Sequence[Measured | None], after: Sequence[Measured | None]
 ) -> tuple[Result, ...]:
-    """One result per target, measured or not."""
-    nothing = [None] * len(targets)
-    triples = zip(targets, before or nothing, after or nothing, strict=True)
-    return tuple(Result(target.assignment, old, new) for target, old, new in triples)
+    """Give one result per write, measured or not."""
+    nothing = [None] * len(writes)
+    triples = zip(writes, before or nothing, after or nothing, strict=True)
+    return tuple(Result(write.assignment, old, new) for write, old, new in triples)
 
 
 def _demand_agreement(
-    plan: Plan, model: Model | None, targets: Sequence[Target], after: Sequence[Measured | None]
+    plan: Plan, model: Model, seen: Survey, writes: Sequence[Write], after: Sequence[Measured | None]
 ) -> None:
     """Compare all processes' tensors: those of the plan, and all others that the model has, buffers included."""
-    digests = {target.name: one.digest for target, one in zip(targets, after, strict=True) if one}
-    here = survey({} if model is None else model)
-    known = here if model is plan.model or plan.model is None else survey(plan.model)
-    slots = [*(a.slot for a in plan.assignments), *known.slots, *known.raw]
+    digests = {write.name: one.digest for write, one in zip(writes, after, strict=True) if one}
+    known = seen if model is plan.model or plan.model is None else current_survey(plan, plan.model)
+    slots = [*(a.slot for a in plan.assignments), *known.every]
     first = {name: slot.name for slot in slots for name in (slot.name, *slot.aliases)}  # in every stage the same
-    places = {first[name]: place for name, place in here.places.items() if name in first}
+    places = {first[name]: place for name, place in seen.places.items() if name in first}
     rest = {name: place.direct for name, place in places.items() if place.direct is not None and name not in digests}
     found = combine([bits(tensor) for tensor in rest.values()])
     digests |= {name: one.digest for name, one in zip(rest, found, strict=True) if one}

@@ -1,15 +1,15 @@
-"""Where a plan goes: the tensors of a model as it is now, with everything that would fail half-way."""
+"""Locate a plan's tensors in a model as it is now, and tell everything that would fail half-way."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from initframe.applying.placements import unplaced
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
 from initframe.fills import Constant, Fill, Keep
 from initframe.model.memory import memoryless
 from initframe.model.place import Place
@@ -17,15 +17,18 @@ from initframe.model.slot import Slot
 from initframe.model.survey import Survey, survey
 from initframe.plan import Assignment, Plan
 
+Model = nn.Module | Mapping[str, Tensor]
 
-@dataclass(frozen=True)
-class Target:
-    """An assignment and where it goes.
+NO_MODEL = Problem("plan", "it has no model.", fix="Pass one: apply(plan, module=…).")
+
+
+class Write(NamedTuple):
+    """An assignment, and the place where its fill goes.
 
     Attributes:
         assignment: what is to be written.
         slot: the tensor's facts in the model that is written to.
-        place: where it lives.
+        place: its memory there.
         turns: where those of its names that the rule means stand in the model's state_dict.
     """
 
@@ -36,7 +39,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The name that addresses the stream: the plan's, whatever a stage of the model calls the tensor."""
+        """The name that addresses the stream: the plan's, also if a stage of the model has another."""
         return self.assignment.slot.name
 
     @property
@@ -51,143 +54,168 @@ class Target:
 
 
 def demand_plan(plan: object, taker: str) -> None:
-    """Refuse what is no plan.
+    """Refuse anything but a plan.
 
     Args:
         plan: what was given for one.
         taker: the function that it was given to.
 
     Raises:
-        ResolveError: it is none.
+        ResolveError: it is not one.
 
     >>> demand_plan("xavier_relu", "apply")
     Traceback (most recent call last):
-    initframe.errors.ResolveError: apply takes a plan, got 'xavier_relu'. Make one: initframe.resolve(recipe, model).
+    initframe.errors.ResolveError: apply: got 'xavier_relu' for a plan. Make one: initframe.resolve(recipe, model).
     """
     if not isinstance(plan, Plan):
-        raise ResolveError(f"{taker} takes a plan, got {plan!r:.60}. Make one: initframe.resolve(recipe, model).")
+        fact, fix = f"got {plan!r:.60} for a plan.", "Make one: initframe.resolve(recipe, model)."
+        raise ResolveError(Problem(taker, fact, fix=fix))
 
 
-def find_targets(plan: Plan, model: nn.Module | Mapping[str, Tensor] | None) -> tuple[list[Target], list[str]]:
-    """Find a plan's tensors in a model as it is now, whether they have memory or not.
-
-    A tied tensor is found by any of its names, in a pipeline stage that has only one of them, too; where a copy of the
-    model has lost the tie, all of them are found.
+def current_survey(plan: Plan, model: Model | None) -> Survey:
+    """Survey the model that a plan is applied to, unless the plan knows it and it has not changed.
 
     Args:
         plan: from :func:`initframe.resolve`.
-        model: the model that was resolved, or another one with the same names.
+        model: the model that was resolved, or another one.
 
     Returns:
-        The targets, and what would fail, one message each.
+        The survey of the model as it is now.
 
     Raises:
         ResolveError: there is no model.
     """
     if model is None:
-        raise ResolveError("this plan has no model. Pass one: apply(plan, module=…).")
-    seen = survey(model)
-    known = {name: slot for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)}
+        raise ResolveError(NO_MODEL)
+    return plan.latest.of(model) if model is plan.model else survey(model)
+
+
+def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], list[Problem]]:
+    """Locate a plan's tensors in a model, whether they have memory or not.
+
+    A tied tensor is found by any of its names, also in a pipeline stage that has only one of them; if a copy of the
+    model has lost the tie, all of them are found.
+
+    Args:
+        plan: from :func:`initframe.resolve`.
+        model: the model that was resolved, or another one with the same names.
+        seen: its survey.
+
+    Returns:
+        The writes, and what would fail.
+    """
+    assignments, located = seen.memo.get("located", (None, ()))
+    if assignments is plan.assignments and model is plan.model:  # nothing failed, and nothing has changed since
+        writes = [Write(a, slot, seen.places[slot.name], turns) for a, slot, turns in located]
+        return writes, [problem for write in writes if (problem := _trial(write))]
+    writes, problems = _locate(plan, model, seen)
+    if not problems:
+        seen.memo["located"] = plan.assignments, [(w.assignment, w.slot, w.turns) for w in writes]
+    return writes, problems
+
+
+def _locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], list[Problem]]:
+    known = {name: slot for slot in seen.every for name in (slot.name, *slot.aliases)}
     turns = {name: turn for turn, name in enumerate(seen.names)}
-    targets = [target for assignment in plan.assignments for target in _found(assignment, known, seen, turns)]
-    problems = [f"{t.slot.name}{problem}" for t in targets if (problem := _problem(t, seen))]
-    problems += _merged(targets, seen)
+    writes = [write for assignment in plan.assignments for write in _writes(assignment, known, seen, turns)]
+    problems = [problem for write in writes if (problem := _problem(write, seen))]
+    problems += _merged(writes, seen)
     if model is plan.model:
-        found = {id(target.assignment) for target in targets}
+        found = {id(write.assignment) for write in writes}
         gone = [a.slot.name for a in plan.assignments if id(a) not in found]
-        problems += [f"{name} is no longer in {seen.title}. Resolve again." for name in gone]
-    elif plan.assignments and not targets:
-        problems.append(f"{seen.title} has none of the plan's tensors, {plan.assignments[0].slot.name} for one.")
-    return targets, problems
+        problems += [Problem(name, f"it is no longer in {seen.title}.", fix="Resolve again.") for name in gone]
+    elif plan.assignments and not writes:
+        one = plan.assignments[0].slot.name
+        problems.append(Problem("plan", f"{seen.title} has none of its tensors, not even {one}."))
+    return writes, problems
 
 
-def _found(
+def _writes(
     assignment: Assignment, known: Mapping[str, Slot], seen: Survey, turns: Mapping[str, int]
-) -> Iterator[Target]:
+) -> Iterator[Write]:
     names = (assignment.slot.name, *assignment.slot.aliases)
     slots = {known[name].name: known[name] for name in names if name in known}
     for slot in slots.values():
         own = (slot.name, *slot.aliases)
         meant = [name for name in own if len(own) == 1 or assignment.rule.means(name)]
-        yield Target(assignment, slot, seen.places[slot.name], tuple(turns[name] for name in meant or own[:1]))
+        yield Write(assignment, slot, seen.places[slot.name], tuple(turns[name] for name in meant or own[:1]))
 
 
-def _merged(targets: list[Target], seen: Survey) -> Iterator[str]:
-    """Tensors that were two in the plan and are one here."""
+def _merged(writes: list[Write], seen: Survey) -> Iterator[Problem]:
+    """Tell tensors that were two in the plan and are one here."""
     first: dict[str, str] = {}
-    for target in targets:
-        other = first.setdefault(target.slot.name, target.name)
-        if other != target.name:
-            yield f"{other} and {target.name} are one tensor in {seen.title}, and two in the plan. Resolve again."
+    for write in writes:
+        other = first.setdefault(write.slot.name, write.name)
+        if other != write.name:
+            fact = f"it is one tensor with {other} in {seen.title}, and two in the plan."
+            yield Problem(write.name, fact, fix="Resolve again.")
 
 
-def _problem(target: Target, seen: Survey) -> str | None:
-    """What would fail when the target is written, to be read after the tensor's name."""
-    planned, slot, fill = target.assignment.slot, target.slot, target.fill
+def _problem(write: Write, seen: Survey) -> Problem | None:
+    """Say what would fail when the tensor is written."""
+    planned, slot, fill = write.assignment.slot, write.slot, write.fill
     if slot.shape != planned.shape:
-        shapes = f"{list(planned.shape)} in the plan, {list(slot.shape)} in {seen.title}"
-        return f" has another shape: {shapes}. Resolve again."
-    if target.kept:
+        fact = f"its shape is {list(planned.shape)} in the plan, {list(slot.shape)} in {seen.title}."
+        return Problem(slot.name, fact, fix="Resolve again.")
+    if write.kept:
         return None
     if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
-        return f": it {slot.blocked}"
-    if nowhere := next(filter(None, map(unplaced, target.place.held)), None):
-        return f": it {nowhere}"
-    device = target.place.held[0].device
-    found = fill.problem(slot.shape, slot.dtype) if slot.dtype != planned.dtype else None
-    found = found or fill.trial(torch.device("cpu") if device.type == "meta" else device)
-    return f": {found}" if found else None
+        return slot.problem
+    if problem := next(filter(None, map(unplaced, write.place.held)), None):
+        return problem.on(slot.name)
+    narrow = fill.problem(slot.shape, slot.dtype) if slot.dtype != planned.dtype else None
+    return narrow.on(slot.name) if narrow else _trial(write)
 
 
-def without_memory(targets: Iterable[Target]) -> list[str]:
-    """Say which targets cannot be written yet, because they have no memory.
+def _trial(write: Write) -> Problem | None:
+    """Try the functions of a custom fill, and look at the files that it reads."""
+    device = write.place.held[0].device
+    fault = write.fill.trial(torch.device("cpu") if device.type == "meta" else device)
+    return fault.on(write.slot.name) if fault else None
 
-    Returns:
-        One message per tensor.
+
+def without_memory(writes: Iterable[Write]) -> list[Problem]:
+    """Say which tensors cannot be written yet, because they have no memory.
 
     >>> from initframe import resolve
     >>> plan = resolve({"rules": {"weight": "zeros"}}, nn.Linear(2, 2, device="meta"))
-    >>> without_memory(find_targets(plan, plan.model)[0])
-    ['weight: it is on the meta device: there is nothing to write to. Give it memory first: initframe.materialize.']
+    >>> print(*without_memory(locate(plan, plan.model, survey(plan.model))[0]))
+    weight: it is on the meta device and has nothing to write to. Give it memory first: initframe.materialize.
     """
-    lacks = ((t, next(filter(None, map(memoryless, t.place.held)), "")) for t in targets if not t.kept)
-    return [
-        f"{t.slot.name}: it {lack}: {_nothing(t.fill)}. Give it memory first: initframe.materialize."
-        for t, lack in lacks
-        if lack
-    ]
+    lacks = ((w, next(filter(None, map(memoryless, w.place.held)), "")) for w in writes if not w.kept)
+    fix = "Give it memory first: initframe.materialize."
+    return [Problem(w.slot.name, f"it {lack} and has {_nothing(w.fill)}.", fix=fix) for w, lack in lacks if lack]
 
 
 def _nothing(fill: Fill) -> str:
-    return "it has no values to start from" if fill.needs_current else "there is nothing to write to"
+    return "no values to start from" if fill.needs_current else "nothing to write to"
 
 
-def uncovered(plan: Plan, model: nn.Module | Mapping[str, Tensor]) -> list[str]:
+def uncovered(plan: Plan, seen: Survey) -> list[Problem]:
     """Say which tensors on the meta device a plan leaves without values.
 
     Args:
         plan: from :func:`initframe.resolve`.
-        model: the plan's, or a stage of it.
+        seen: the survey of the plan's model, or of a stage of it.
 
     Returns:
-        One message per tensor.
+        One problem per tensor.
 
     >>> from initframe import resolve
     >>> model = nn.Linear(2, 2, device="meta")
-    >>> uncovered(resolve({"rules": {"weight": "zeros"}}, model), model)
-    ['bias has no memory, and no rule gives it values. Add one, or set unmatched: default.']
+    >>> print(*uncovered(resolve({"rules": {"weight": "zeros"}}, model), survey(model)))
+    bias: it has no memory, and no rule gives it values. Add a rule, or set unmatched: default.
     """
-    seen = survey(model)
     filled = {name: a.fill for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
     problems = []
-    for slot in (*seen.slots, *seen.raw):
+    for slot in seen.every:
         place = seen.places[slot.name]
         if place.computed is None and slot.numel and any(tensor.is_meta for tensor in place.held):
             through = slot.part_of if _is_set(place, seen.places.get(slot.part_of or "")) else None
             names = (slot.name, *slot.aliases, through)
             fill = next((filled[name] for name in names if name in filled), None)
             if fill is None or fill.needs_current:
-                problems.append(_left_without(slot, rule=fill is not None))
+                problems.append(_left_without(slot, has_rule=fill is not None))
     return problems
 
 
@@ -198,14 +226,17 @@ def _is_set(part: Place, whole: Place | None) -> bool:
     return any(tensor is other for tensor in part.held for other in written)
 
 
-def _left_without(slot: Slot, *, rule: bool) -> str:
+def _left_without(slot: Slot, *, has_rule: bool) -> Problem:
     """Say what is wrong with a tensor that has neither memory nor values to come."""
-    if rule:
-        return f"{slot.name} has no memory, and its rule starts from values that are there. Give it a law of its own."
+    if has_rule:
+        fact = "it has no memory, and its rule starts from current values."
+        return Problem(slot.name, fact, fix="Give it an initializer that needs none.")
     if slot.kind == "buffer":
-        return (
-            f"buffer {slot.name} has no memory, and recipes do not know what a constructor computes. "
+        fix = (
             "Build the model under initframe.deferred(), which keeps buffers that are not made from parameters; build "
             "others with memory, for initframe.reinit; or fill it by a rule of kind: buffer."
         )
-    return f"{slot.name} has no memory, and no rule gives it values. Add one, or set unmatched: default."
+        fact = "it is a buffer without memory, and recipes do not know what a constructor computes."
+        return Problem(slot.name, fact, fix=fix)
+    fact = "it has no memory, and no rule gives it values."
+    return Problem(slot.name, fact, fix="Add a rule, or set unmatched: default.")

@@ -1,4 +1,4 @@
-"""What tensors hold: moments and digests, of which every process sees its shards and the mesh adds them up."""
+"""Measure what tensors hold: moments and digests, which a mesh adds up over its shards."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Sample:
 
     Attributes:
         count: how many elements.
-        mean: theirs; 0 where there are none.
-        squares: the sum of their squared distances from that mean.
+        mean: their mean; 0 if there are none.
+        squares: the sum of their squared distances from the mean.
         digest: the sum of their hashes, modulo 2⁶⁴.
-        mesh: the mesh over which the rest lies, if any,
-        dims: and the dimensions of it that split the tensor.
+        mesh: the mesh that holds the other parts, if any.
+        dims: the dimensions of the mesh that split the tensor.
     """
 
     count: int = 0
@@ -51,10 +51,10 @@ class Sample:
 
 @torch.no_grad()
 def sample(tensor: Tensor) -> Sample | None:
-    """Look at the elements of a tensor that are here; no other process is asked.
+    """Sample the elements of a tensor that this process holds; no other process takes part.
 
     Returns:
-        What there is to see; ``None`` in a process outside of the tensor's mesh.
+        The sample; ``None`` in a process outside of the tensor's mesh.
 
     >>> sample(torch.tensor([1.0, 3.0])).measured.moments
     Moments(mean=2.0, std=1.0)
@@ -74,7 +74,7 @@ def sample(tensor: Tensor) -> Sample | None:
 
 @torch.no_grad()
 def bits(tensor: Tensor) -> Sample | None:
-    """Look at nothing but the bits of a tensor: a digest, which any numbers have.
+    """Digest the bits of a tensor, of any dtype.
 
     Returns:
         A sample without elements; ``None`` where there are no bits to compare: outside of the tensor's mesh, without
@@ -93,7 +93,7 @@ def bits(tensor: Tensor) -> Sample | None:
 
 
 def combine(samples: Sequence[Sample | None]) -> list[Measured | None]:
-    """Add up what the processes of each sample's mesh see: two small collectives per mesh, whatever the tensors' sizes.
+    """Add up what the processes of each sample's mesh see: two small collectives per mesh.
 
     Args:
         samples: of the same tensors in the same order on every process of a mesh; ``None`` where there is nothing here.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Set
 import torch
 from torch import Tensor, nn
 
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
 from initframe.model.memory import footprint
 from initframe.model.names import unwrap
 
@@ -23,9 +23,8 @@ def check_optimizer(optimizer: object) -> None:
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
-        raise ResolveError(
-            f"optimizer= takes a torch.optim.Optimizer, got {kind}. Pass the one that holds the parameters."
-        )
+        fact, fix = f"got {kind}, which is no torch.optim.Optimizer.", "Pass the one that holds the parameters."
+        raise ResolveError(Problem("optimizer", fact, fix=fix))
 
 
 def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> int:
@@ -62,7 +61,7 @@ def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> 
 
 
 def _with_wrapped(optimizer: torch.optim.Optimizer) -> Iterator[torch.optim.Optimizer]:
-    """Give an optimizer and those among its attributes, however deep."""
+    """Give an optimizer and those that it wraps, however deep."""
     waiting, seen = [optimizer], {id(optimizer)}
     while waiting:
         inner = waiting.pop()
@@ -73,10 +72,10 @@ def _with_wrapped(optimizer: torch.optim.Optimizer) -> Iterator[torch.optim.Opti
 
 
 def stale_copies(model: object, touched: Iterable[Tensor]) -> tuple[str, ...]:
-    """Averaged copies inside a model that still hold weights from before.
+    """Name the averaged copies inside a model that still hold weights from before.
 
-    A copy is known by its class, and what it is a copy of by class and names: it is stale where a parameter of a module
-    like it was written, and its own of the same name was not.
+    A copy is known by its class, and its source by class and names: the copy is stale if a parameter of such a module
+    was written, and its own of the same name was not.
 
     Args:
         model: as it was given, wrappers included; anything but a module has none.
@@ -88,9 +87,11 @@ def stale_copies(model: object, touched: Iterable[Tensor]) -> tuple[str, ...]:
     written = set(map(id, touched))
     if not written or not isinstance(model, nn.Module):
         return ()
+    if not any(type(module).__name__ in _AVERAGING for module in model.modules()):
+        return ()
     copies = {name: module for name, module in model.named_modules() if name and type(module).__name__ in _AVERAGING}
     inside = {id(module) for copy in copies.values() for module in copy.modules()}
-    others = [module for module in model.modules() if id(module) not in inside] if copies else []
+    others = [module for module in model.modules() if id(module) not in inside]
     return tuple(name for name, copy in copies.items() if _is_behind(copy, others, written))
 
 

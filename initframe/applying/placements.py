@@ -1,4 +1,4 @@
-"""Which elements of a tensor this process holds: a DTensor's placements, walked."""
+"""Find which elements of a tensor this process holds, from a DTensor's placements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from initframe.applying.regions import Region, Run, Runs, placed
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
 from initframe.model.memory import is_distributed, local
 
 
@@ -61,10 +61,8 @@ def _split(placement: Any) -> tuple[int | None, int]:
         return placement.dim, 1
     if isinstance(placement, Replicate):
         return None, 1
-    raise ResolveError(
-        f"is placed as {placement!r}, where no process holds the value of an element. "
-        "Redistribute it first: Replicate() and Shard(dim) can be filled."
-    )
+    fact = f"it is placed as {placement!r}, so no process holds the value of an element."
+    raise ResolveError(Problem("", fact, "Replicate() and Shard(dim) can be filled.", "Redistribute it first."))
 
 
 def _chunk(runs: Runs, parts: int, index: int) -> Runs:
@@ -100,7 +98,7 @@ def held(tensor: Tensor) -> tuple[Tensor, Region]:
         The local tensor and its region; nothing of a DTensor whose mesh this process is no part of.
 
     Raises:
-        ResolveError: a DTensor is placed in a way that has no regions; to be read after the tensor's name.
+        ResolveError: a DTensor is placed in a way that has no regions; the problem has no subject.
 
     >>> import torch
     >>> held(torch.empty(2, 3))[1].local_shape
@@ -117,27 +115,30 @@ def held(tensor: Tensor) -> tuple[Tensor, Region]:
     if coordinate is None:
         return here.new_empty(region.local_shape), region
     if tuple(here.shape) != region.local_shape:
-        raise ResolveError(
-            f"is placed as {spread.placements}, which is {list(region.local_shape)} of {list(tensor.shape)} here, but "
-            f"its local tensor is {list(here.shape)}. Distribute it with distribute_tensor or fully_shard."
+        fact = (
+            f"it is placed as {spread.placements}, which is {list(region.local_shape)} of {list(tensor.shape)} here, "
+            f"but its local tensor is {list(here.shape)}."
         )
+        raise ResolveError(Problem("", fact, fix="Distribute it with distribute_tensor or fully_shard."))
     return here, region
 
 
-def unplaced(tensor: Tensor) -> str | None:
+def unplaced(tensor: Tensor) -> Problem | None:
     """Say why it is not known which elements of a tensor are here.
 
     Returns:
-        The fact and a fix, to be read after the tensor's name; ``None`` for plain tensors and shards.
+        The problem, without a subject; ``None`` for plain tensors and shards.
 
     >>> import torch
     >>> unplaced(torch.empty(2, 3)) is None
     True
     """
+    if not is_distributed(tensor):
+        return None
     try:
         held(tensor)
     except ResolveError as error:
-        return str(error)
+        return error.problems[0]
     return None
 
 
@@ -148,7 +149,5 @@ def _demand_mesh_order(tensor: Any) -> None:
     strided = {dim for dim, strides in map(_split, tensor.placements) if strides > 1}
     odd = (list(entry.mesh_dims) != sorted(entry.mesh_dims) for entry in order if entry.tensor_dim not in strided)
     if any(odd):
-        raise ResolveError(
-            f"is split along its mesh in the order {order}, and only the mesh's own order is known here. "
-            "Redistribute it to the default order."
-        )
+        fact = f"it is split along its mesh in the order {order}, and only the mesh's own order is known here."
+        raise ResolveError(Problem("", fact, fix="Redistribute it to the default order."))

@@ -16,7 +16,7 @@ Run = tuple[int, int]
 """Consecutive indices along one dimension: start and stop."""
 Runs = tuple[Run, ...]
 SHORT = 32
-"""Elements: rows of fewer are slower to fill where they lie than beside them and copied."""
+"""Elements: shorter rows are slower to fill in place than to draw elsewhere and copy."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Region:
     runs: tuple[Runs, ...]
 
     @staticmethod
-    @lru_cache(maxsize=1024)  # asked for several times for every tensor of a model
+    @lru_cache(maxsize=1024)  # used several times for every tensor of a model
     def whole(shape: tuple[int, ...]) -> Region:
         """The region of a tensor that is all here.
 
@@ -65,7 +65,7 @@ class Region:
         return replace(self, runs=tuple((run,) for run in self.extent))
 
     def block(self, dim: int, start: int, stop: int) -> tuple[Region, slice]:
-        """The region of one block, and where it lies in the memory here.
+        """The region of one block, and its slice of the local memory.
 
         Args:
             dim: the dimension that is split.
@@ -90,15 +90,14 @@ class Region:
         return values
 
     def pick_at(self, index: Index, values: Tensor) -> tuple[Index, Tensor] | None:
-        """The held part of values that were computed for some places of the extent, and where these lie here.
+        """The held part of values that were computed for some indices of the extent, with their local indices.
 
         Args:
-            index: as it would stand in the brackets of the whole extent: per dimension one index or ``slice(None)``,
-                or else one index or a list; lists go together.
+            index: into the whole extent: per dimension one index, a list or ``slice(None)``; lists go together.
             values: one per place.
 
         Returns:
-            The index that stands in the brackets of the memory here, and its values; ``None`` where there are none.
+            The index into the local memory, and its values; ``None`` if none is held.
 
         >>> below = Region((3, 3), ((0, 3), (0, 3)), (((1, 3),), ((0, 3),)))
         >>> below.pick_at((torch.arange(3), torch.arange(3)), torch.ones(3))
@@ -131,14 +130,14 @@ class Region:
         return torch.cat([torch.arange(a - first, b - first, device="cpu") for a, b in runs])
 
     def _local(self, dim: int) -> Tensor:
-        """Where every index of the extent lies here, along a dimension; −1 where it does not."""
+        """The local index of every index of the extent, along a dimension; −1 if it is not held."""
         first, last = self.extent[dim]
         held = self._held(dim)
         nowhere = torch.full((last - first,), -1, device="cpu")
         return nowhere.index_copy(0, held, torch.arange(len(held), device="cpu"))
 
     def position(self, index: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Where an index of the whole tensor (or the first few numbers of one) lies here; ``None`` where it does not.
+        """The local index of an index of the whole tensor (or its first few numbers); ``None`` if it is not held.
 
         >>> Region.whole((3, 3)).position((2,))
         (2,)
@@ -204,7 +203,7 @@ def _dense_rows(piece: Tensor) -> Tensor:
     """View memory as the longest rows that are dense; in the whole tensor one begins where the last one ends.
 
     Raises:
-        RuntimeError: there are none, or short ones.
+        RuntimeError: there are no such rows, or only short ones.
     """
     length = 1
     for size, step in zip(reversed(piece.shape), reversed(piece.stride()), strict=True):

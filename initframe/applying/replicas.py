@@ -1,4 +1,4 @@
-"""Whether all processes hold the same: digests compared, tensors never sent."""
+"""Compare the digests of all processes' tensors; no tensor is sent."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from initframe.errors import InitframeError
+from initframe.errors import InitframeError, Problem
+from initframe.stream.formulas import signed64
 
 SHOWN = 4
-"""Disagreements that are spelled out."""
+"""Tensors that are told one by one."""
 
 
 def demand_agreement(digests: Mapping[str, int], names: Sequence[str]) -> None:
@@ -32,17 +33,15 @@ def demand_agreement(digests: Mapping[str, int], names: Sequence[str]) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         return
     if _differing([zlib.crc32("\n".join(names).encode()), len(names)]):
-        raise InitframeError(
-            "verify_replicas: processes have different plans. Resolve the whole model on every one, on the meta device "
-            "say, and apply(plan, module=stage)."
-        )
-    own = [_signed(digests[name]) if name in digests else None for name in names]
+        fix = "Resolve the whole model on every one, for instance on the meta device, and apply(plan, module=stage)."
+        raise InitframeError(Problem("verify_replicas", "processes have different plans.", fix=fix))
+    own = [signed64(digests[name]) if name in digests else None for name in names]
     if wrong := [names[i] for i in _differing(own)]:
-        raise InitframeError(*_told({name: digests.get(name) for name in wrong[:SHOWN]}, len(wrong)))
+        raise InitframeError(*_disagreements({name: digests.get(name) for name in wrong[:SHOWN]}, len(wrong)))
 
 
 def _differing(numbers: Sequence[int | None]) -> list[int]:
-    """Where processes have different numbers; those that have none are not asked."""
+    """The indices at which processes have different numbers; those that have none do not count."""
     import torch.distributed as dist  # noqa: PLC0415
 
     limits = torch.iinfo(torch.int64)
@@ -54,15 +53,15 @@ def _differing(numbers: Sequence[int | None]) -> list[int]:
     return torch.nonzero(low < high).flatten().tolist()
 
 
-def _told(own: Mapping[str, int | None], count: int) -> list[str]:
-    """Say of some tensors which processes hold what."""
+def _disagreements(own: Mapping[str, int | None], count: int) -> list[Problem]:
+    """Say which processes hold what of some tensors."""
     import torch.distributed as dist  # noqa: PLC0415
 
     everyone: list[Mapping[str, int | None]] = [{}] * dist.get_world_size()
     dist.all_gather_object(everyone, own)
-    told = [f"{name}: replicas differ. {_holders([one[name] for one in everyone])}" for name in own]
-    more = [f"{count - len(own)} more tensors differ."] if count > len(own) else []
-    return [*told, *more]
+    problems = [Problem(name, f"replicas differ. {_holders([one[name] for one in everyone])}") for name in own]
+    more = [Problem("", f"{count - len(own)} more tensors differ.")] if count > len(own) else []
+    return [*problems, *more]
 
 
 def _holders(digests: Sequence[int | None]) -> str:
@@ -71,8 +70,3 @@ def _holders(digests: Sequence[int | None]) -> str:
         if digest is not None:
             ranks[digest].append(str(rank))
     return " ".join(f"Digest {digest:016x} on rank {', '.join(held)}." for digest, held in ranks.items())
-
-
-def _signed(word: int) -> int:
-    """Read 64 bits as a signed number, as int64 tensors need it."""
-    return word - (1 << 64) if word >> 63 else word

@@ -1,4 +1,4 @@
-"""Writing: every target is painted where it lives, or beside it and then brought there."""
+"""Write fills to their places: directly, or drawn next to them and then copied there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from initframe.applying import torch_init
 from initframe.applying.draw import Piece, Progress, paint
-from initframe.applying.locate import Target
+from initframe.applying.locate import Write
 from initframe.applying.placements import held
+from initframe.errors import Problem
 from initframe.model.memory import is_distributed
 
 BATCH = 1 << 26
@@ -20,60 +21,60 @@ BATCH = 1 << 26
 Generator = Literal["stream", "torch"]
 
 
-def write(targets: Sequence[Target], seed: int | None, generator: Generator, tell: Progress) -> None:
-    """Fill all targets, those of a batch together; parametrized ones last, whose way in leads through other tensors.
+def write_all(writes: Sequence[Write], seed: int | None, generator: Generator, tell: Progress) -> None:
+    """Carry out all writes, those of a batch together; parametrized ones last, as they set other tensors.
 
     Args:
-        targets: what was found sound.
-        seed: of the generator; ``None`` lets torch's go on from where it is.
+        writes: what was checked.
+        seed: of the generator; ``None`` continues torch's from its current state.
         generator: ``"stream"`` or ``"torch"``.
         tell: told how many elements were filled since it was last told.
     """
     if generator == "stream":
-        for batch in _batches(sorted(targets, key=_is_computed)):
+        for batch in _batches(sorted(writes, key=_is_computed)):
             _paint_batch(batch, seed or 0, tell)
     else:
-        with torch_init.seeded(seed, {target.place.held[0].device for target in targets}):
-            drawn = list(_drawn_in_turn(targets, tell))
-        for target, logical in drawn:
-            _settle(target, logical)
+        with torch_init.seeded(seed, {write.place.held[0].device for write in writes}):
+            drawn = list(_drawn_in_turn(writes, tell))
+        for write, logical in drawn:
+            _settle(write, logical)
 
 
-def _drawn_in_turn(targets: Sequence[Target], tell: Progress) -> Iterator[tuple[Target, Tensor]]:
-    """Draw with torch.nn.init in the order of the state_dict; give what does not lie where it belongs yet.
+def _drawn_in_turn(writes: Sequence[Write], tell: Progress) -> Iterator[tuple[Write, Tensor]]:
+    """Draw with torch.nn.init in the order of the state_dict; give what is not yet copied to its place.
 
-    A tied tensor is drawn as often as it stands there, as by a loop over it, unless it starts from its values.
+    A tied tensor is drawn once per name, as by a loop over the state_dict, unless it starts from its values.
     """
-    turns = sorted((turn, i) for i, t in enumerate(targets) for turn in t.turns[: 1 if t.fill.needs_current else None])
-    beside: dict[int, Tensor] = {}
+    turns = sorted((turn, i) for i, t in enumerate(writes) for turn in t.turns[: 1 if t.fill.needs_current else None])
+    drawn: dict[int, Tensor] = {}
     for turn, i in turns:
-        logical = _write_classic(targets[i])
+        logical = _write_torch_init(writes[i])
         if logical is not None:
-            beside[i] = logical
-        if turn == targets[i].turns[0]:
-            tell(targets[i].slot.numel)
-    yield from ((targets[i], logical) for i, logical in beside.items())
+            drawn[i] = logical
+        if turn == writes[i].turns[0]:
+            tell(writes[i].slot.numel)
+    yield from ((writes[i], logical) for i, logical in drawn.items())
 
 
-def _is_computed(target: Target) -> bool:
-    """Whether a target is parametrized."""
-    return target.place.direct is None
+def _is_computed(write: Write) -> bool:
+    """Whether the tensor is parametrized."""
+    return write.place.direct is None
 
 
-def no_way_in(targets: Sequence[Target], seed: int) -> list[str]:
-    """Say what parametrized tensors do not take through their right_inverse, tried with the values themselves."""
-    computed = [target for target in targets if _is_computed(target) and not target.kept]
-    tried = ((t, t.place.check(_painted(t, seed))) for t in computed)
-    return [f"{target.slot.name}: it {fact}" for target, fact in tried if fact]
+def not_invertible(writes: Sequence[Write], seed: int) -> list[Problem]:
+    """Say which parametrizations do not take their values through right_inverse, tried with the values themselves."""
+    computed = [write for write in writes if _is_computed(write) and not write.kept]
+    tried = ((write, write.place.check(_painted(write, seed))) for write in computed)
+    return [obstacle.on(write.slot.name) for write, obstacle in tried if obstacle]
 
 
-def _batches(targets: Sequence[Target]) -> Iterator[list[Target]]:
+def _batches(writes: Sequence[Write]) -> Iterator[list[Write]]:
     """Cut a plan into batches of about BATCH elements."""
-    batch: list[Target] = []
+    batch: list[Write] = []
     size = 0
-    for target in targets:
-        batch.append(target)
-        size += target.slot.numel
+    for write in writes:
+        batch.append(write)
+        size += write.slot.numel
         if size >= BATCH:
             yield batch
             batch, size = [], 0
@@ -81,59 +82,59 @@ def _batches(targets: Sequence[Target]) -> Iterator[list[Target]]:
         yield batch
 
 
-def _paint_batch(batch: Sequence[Target], seed: int, tell: Progress) -> None:
-    logicals = [(target, _logical(target)) for target in batch if not target.kept]
-    paint([Piece(target.fill, *held(logical), target.name) for target, logical in logicals], seed, tell)
-    for target, logical in logicals:
-        _settle(target, logical)
-    if kept := sum(target.slot.numel for target in batch if target.kept):
+def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress) -> None:
+    logicals = [(write, _logical(write)) for write in batch if not write.kept]
+    paint([Piece(write.fill, *held(logical), write.name) for write, logical in logicals], seed, tell)
+    for write, logical in logicals:
+        _settle(write, logical)
+    if kept := sum(write.slot.numel for write in batch if write.kept):
         tell(kept)
 
 
-def _logical(target: Target) -> Tensor:
-    """The tensor to paint: the live one, or one beside those that it is computed from."""
-    direct = target.place.direct
-    return _whole(target) if direct is None else direct
+def _logical(write: Write) -> Tensor:
+    """The tensor to paint: the live one, or a new one if it is computed from others."""
+    direct = write.place.direct
+    return _whole(write) if direct is None else direct
 
 
-def _whole(target: Target) -> Tensor:
-    """A whole plain tensor like the target's, with its values where the fill starts from them."""
-    if target.fill.needs_current:
-        tensor: Any = target.place.tensor()
+def _whole(write: Write) -> Tensor:
+    """A new plain tensor of the whole shape, with the current values if the fill starts from them."""
+    if write.fill.needs_current:
+        tensor: Any = write.place.tensor()
         return tensor.full_tensor().clone() if is_distributed(tensor) else tensor.clone()  # type: ignore[no-any-return]
-    return torch.empty(target.slot.shape, dtype=target.slot.dtype, device=target.place.held[0].device)
+    return torch.empty(write.slot.shape, dtype=write.slot.dtype, device=write.place.held[0].device)
 
 
-def _painted(target: Target, seed: int) -> Tensor:
-    """The whole value of a parametrized tensor, on memory of its own."""
-    logical = _whole(target)
-    paint([Piece(target.fill, *held(logical), target.name)], seed)
+def _painted(write: Write, seed: int) -> Tensor:
+    """The whole value of a parametrized tensor, in new memory."""
+    logical = _whole(write)
+    paint([Piece(write.fill, *held(logical), write.name)], seed)
     return logical
 
 
-def _settle(target: Target, logical: Tensor) -> None:
-    """Bring what was painted on a copy to where it is computed from."""
-    if _is_computed(target):
-        for original, value in target.place.targets(logical):
+def _settle(write: Write, logical: Tensor) -> None:
+    """Copy the value of a parametrized tensor to those that it is computed from."""
+    if _is_computed(write):
+        for original, value in write.place.copies(logical):
             original.copy_(value)
 
 
-def _write_classic(target: Target) -> Tensor | None:
-    """Draw with torch.nn.init; a sharded tensor whole, in every process the same, of which the shard is kept.
+def _write_torch_init(write: Write) -> Tensor | None:
+    """Draw with torch.nn.init; a sharded tensor is drawn whole, the same in every process, and its shard kept.
 
     Returns:
-        Of a parametrized tensor what was drawn, which is not yet where it belongs.
+        What was drawn for a parametrized tensor, which is not yet copied to its place.
     """
     logical = None
-    if not target.kept:
-        logical = _whole(target) if is_sharded(target) else _logical(target)
-        torch_init.write(target.fill, logical)
-        if is_sharded(target):
-            local, region = held(target.place.held[0])
+    if not write.kept:
+        logical = _whole(write) if is_sharded(write) else _logical(write)
+        torch_init.write(write.fill, logical)
+        if is_sharded(write):
+            local, region = held(write.place.held[0])
             local.copy_(region.pick(logical))
-    return logical if _is_computed(target) else None
+    return logical if _is_computed(write) else None
 
 
-def is_sharded(target: Target) -> bool:
-    """Whether a target is a DTensor."""
-    return target.place.direct is not None and is_distributed(target.place.direct)
+def is_sharded(write: Write) -> bool:
+    """Whether the tensor is a DTensor."""
+    return write.place.direct is not None and is_distributed(write.place.direct)

@@ -8,21 +8,26 @@ import math
 import mmap
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from torch import Tensor
 
 from initframe.applying.apply import checked_seed
 from initframe.applying.draw import Piece, Progress, paint
-from initframe.applying.entries import Entry, entries
+from initframe.applying.locate import NO_MODEL, current_survey, demand_plan, locate, uncovered
 from initframe.applying.regions import Region
-from initframe.errors import InitframeError, SourceError
+from initframe.errors import InitframeError, Problem, ResolveError, SourceError
 from initframe.files.atomic import replacing
-from initframe.files.safetensors import begin, in_order
-from initframe.fills import Whole
+from initframe.files.safetensors import TensorInfo, begin, in_order, unsavable
+from initframe.fills import Fill, Keep, Whole
+from initframe.model.memory import is_distributed
+from initframe.model.obstacles import FILLABLE
+from initframe.model.slot import Slot
+from initframe.model.survey import Survey
 from initframe.plan import Plan
 
 CHUNK = 1 << 26
@@ -42,7 +47,8 @@ def write_checkpoint(
 
     The plan may be one of a model on the meta device. Tensors that it leaves untouched are copied from the model,
     buffers included; tied tensors are written once per name. A whole fill (orthogonal, …) is built whole, as anywhere;
-    a law of one's own has its uniforms beside the chunk. The disk's room is taken before the first number is written.
+    a custom distribution needs a second chunk for its uniforms. Disk space is reserved before the first number is
+    written.
     Files appear when all of them are complete, the index last.
 
     Args:
@@ -59,8 +65,8 @@ def write_checkpoint(
 
     Raises:
         ResolveError: a tensor has neither values nor a fill, or is no tensor of one file (computed, sharded), or the
-            model is no more what it was when it was resolved.
-        SourceError: the files cannot be written, or others lie beside them.
+            model is not what it was when it was resolved.
+        SourceError: the files cannot be written, or the folder holds another checkpoint.
 
     >>> import tempfile
     >>> from torch import nn
@@ -72,8 +78,8 @@ def write_checkpoint(
     """
     checked_seed(seed)
     if not isinstance(path, str | os.PathLike):
-        raise InitframeError(f"path is a folder, or a file .safetensors, got {path!r}.")
-    shards = _laid_out(entries(plan, dtype), Path(path), _bytes(max_shard_size))
+        raise InitframeError(Problem("path", f"got {path!r}.", "It is a folder, or a file that ends in .safetensors."))
+    shards = _laid_out(_contents(plan, dtype), Path(path), _bytes(max_shard_size))
     index = _index(shards)
     files = [*shards, *index]
     _demand_room(files)
@@ -88,12 +94,75 @@ def write_checkpoint(
             for place in index:
                 place.unlink(missing_ok=True)  # from here to the end, an older index must not point at newer files
     except OSError as error:
-        if error.filename is None:  # it comes from whoever listens, and not from a file
+        if error.filename is None:  # raised by on_progress, and not by a file
             raise
-        raise SourceError(
-            f"cannot write {error.filename}: {error.strerror}. Make room, or choose another place."
-        ) from error
+        fact = f"it cannot be written: {error.strerror}."
+        raise SourceError(Problem(str(error.filename), fact, fix="Make room, or choose another place.")) from error
     return tuple(files)
+
+
+# --- what ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Item(TensorInfo):
+    """One tensor of a checkpoint.
+
+    Attributes:
+        stream: the name that addresses its numbers: the plan's, if this one is an alias.
+        fill: what it will hold; ``Keep`` for what the model holds.
+        current: the model's tensor.
+    """
+
+    stream: str
+    fill: Fill
+    current: Tensor
+
+
+def _contents(plan: Plan, dtype: torch.dtype | None) -> list[Item]:
+    """List each name of each tensor that a state_dict of the plan's model would hold, checked."""
+    demand_plan(plan, "write_checkpoint")
+    if plan.model is None:
+        raise ResolveError(replace(NO_MODEL, fix="Resolve the recipe against one; the meta device will do."))
+    if dtype is not None and dtype not in FILLABLE:
+        raise ResolveError(Problem("dtype", f"got {dtype!r}.", f"Options: {', '.join(map(str, FILLABLE))}."))
+    seen = current_survey(plan, plan.model)
+    fills = {a.slot.name: a.fill for a in plan.assignments}
+    items = [item for slot in seen.every for item in _items(slot, seen, fills, dtype)]
+    problems = [*locate(plan, plan.model, seen)[1], *uncovered(plan, seen), *_computed(plan, seen)]
+    if problems := problems + [problem for item in items if (problem := _problem(item))]:
+        raise ResolveError(*problems)
+    return items
+
+
+def _items(slot: Slot, seen: Survey, fills: Mapping[str, Fill], dtype: torch.dtype | None) -> Iterator[Item]:
+    """Give a slot under each of its names."""
+    place = seen.places[slot.name]
+    if place.direct is None or not slot.persistent:
+        return
+    own = dtype if dtype and slot.dtype.is_floating_point else slot.dtype
+    for name in (slot.name, *slot.aliases):
+        yield Item(name, slot.shape, own, slot.name, fills.get(slot.name, Keep()), place.direct)
+
+
+def _computed(plan: Plan, seen: Survey) -> Iterator[Problem]:
+    """Tell tensors whose value would have to go through a module."""
+    for a in plan.assignments:
+        place = seen.places.get(a.slot.name)
+        if place is not None and place.computed is not None and not isinstance(a.fill, Keep):
+            fix = "Materialize the model and save it, or remove the parametrization."
+            yield Problem(a.slot.name, "its layer computes it from others, and no layer is run here.", fix=fix)
+
+
+def _problem(item: Item) -> Problem | None:
+    """Say why a tensor cannot be written."""
+    if item.fill.needs_current and is_distributed(item.current):
+        fact = "it is sharded, and starts from current values."
+        return Problem(item.name, fact, fix="Save it with torch.distributed.checkpoint.")
+    if item.fill.needs_current and not item.current.is_meta and (found := unsavable(item.current)):
+        return found.on(item.name)
+    narrow = item.fill.problem(item.shape, item.dtype) if item.dtype != item.current.dtype else None
+    return narrow.on(item.name) if narrow else None
 
 
 # --- where -----------------------------------------------------------------------------------------------------------
@@ -107,35 +176,34 @@ def _bytes(size: int | str) -> int:
     number = float(found[1]) * _UNITS.get(found[2], 0) if found else size
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
         units = ", ".join(filter(None, _UNITS))
-        raise InitframeError(
-            f'max_shard_size is a number of bytes, or a text such as "5GB" (units: {units}), got {size!r:.60}.'
-        )
+        options = f'It is a number of bytes, or a text such as "5GB" (units: {units}).'
+        raise InitframeError(Problem("max_shard_size", f"got {size!r:.60}.", options))
     return int(number)
 
 
-def _laid_out(held: Sequence[Entry], path: Path, limit: int) -> dict[Path, list[Entry]]:
+def _laid_out(held: Sequence[Item], path: Path, limit: int) -> dict[Path, list[Item]]:
     """The files, and what each of them holds."""
     if path.suffix == ".safetensors":
         return {path: in_order(held)}
-    shards: list[list[Entry]] = [[]]
+    shards: list[list[Item]] = [[]]
     size = 0
-    for entry in held:
-        if shards[-1] and size + entry.size > limit:
+    for item in held:
+        if shards[-1] and size + item.size > limit:
             shards.append([])
             size = 0
-        shards[-1].append(entry)
-        size += entry.size
+        shards[-1].append(item)
+        size += item.size
     if len(shards) == 1:
         return {path / "model.safetensors": in_order(shards[0])}
     return {path / f"model-{i:05}-of-{len(shards):05}.safetensors": in_order(own) for i, own in enumerate(shards, 1)}
 
 
-def _index(shards: dict[Path, list[Entry]]) -> dict[Path, str]:
-    """The index file and its text, where there is more than one file."""
+def _index(shards: dict[Path, list[Item]]) -> dict[Path, str]:
+    """The index file and its text, if there is more than one file."""
     if len(shards) == 1:
         return {}
-    places = {entry.name: file.name for file, own in shards.items() for entry in own}
-    total = sum(entry.size for own in shards.values() for entry in own)
+    places = {item.name: file.name for file, own in shards.items() for item in own}
+    total = sum(item.size for own in shards.values() for item in own)
     data = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
     return {next(iter(shards)).with_name(INDEX): json.dumps(data, indent=2) + "\n"}
 
@@ -147,51 +215,52 @@ def _demand_room(files: Sequence[Path]) -> None:
     here = files[0].parent
     others = sorted(file.name for glob in ("*.safetensors", INDEX) for file in here.glob(glob) if file not in files)
     if others:
-        raise SourceError(f"{here} holds another checkpoint: {', '.join(others[:3])}. Choose an empty folder.")
+        fact = f"it holds another checkpoint: {', '.join(others[:3])}."
+        raise SourceError(Problem(str(here), fact, fix="Choose an empty folder."))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _paint(draft: Path, start: int, held: Sequence[Entry], seed: int, on_progress: Progress) -> None:
+def _paint(draft: Path, start: int, held: Sequence[Item], seed: int, on_progress: Progress) -> None:
     """Fill a file that was begun, tensor by tensor."""
     with draft.open("r+b") as file:
-        for entry in held:
-            for region, offset in _chunks(entry):
-                _write_chunk(file, entry, region, start + offset, seed)
+        for item in held:
+            for region, offset in _chunks(item):
+                _write_chunk(file, item, region, start + offset, seed)
                 on_progress(math.prod(region.local_shape))
-            start += entry.size
+            start += item.size
 
 
-def _chunks(entry: Entry) -> Iterator[tuple[Region, int]]:
-    """A tensor in pieces that lie in one row, with the offset of each; in one, where its fill is built whole."""
-    region, unit = Region.whole(entry.shape), entry.dtype.itemsize
-    if not entry.size:
+def _chunks(item: Item) -> Iterator[tuple[Region, int]]:
+    """A tensor in contiguous pieces, with the offset of each; in one piece if its fill is built whole."""
+    region, unit = Region.whole(item.shape), item.dtype.itemsize
+    if not item.size:
         return
-    if not entry.shape or any(isinstance(part, Whole) for part in entry.fill.parts()):
+    if not item.shape or any(isinstance(part, Whole) for part in item.fill.parts()):
         yield region, 0
         return
     # The first dimension whose rows fit is cut into runs of rows, those before it into single indices.
-    sizes = [math.prod(entry.shape[dim + 1 :]) * unit for dim in range(len(entry.shape))]
+    sizes = [math.prod(item.shape[dim + 1 :]) * unit for dim in range(len(item.shape))]
     split = next((dim for dim, size in enumerate(sizes) if size <= CHUNK), len(sizes) - 1)
     step = max(1, CHUNK // sizes[split])
     offset = 0
-    for outer in itertools.product(*map(range, entry.shape[:split])):
-        for first in range(0, entry.shape[split], step):
-            last = min(first + step, entry.shape[split])
+    for outer in itertools.product(*map(range, item.shape[:split])):
+        for first in range(0, item.shape[split], step):
+            last = min(first + step, item.shape[split])
             single = (((i, i + 1),) for i in outer)
             yield replace(region, runs=(*single, ((first, last),), *region.runs[split + 1 :])), offset
             offset += (last - first) * sizes[split]
 
 
-def _write_chunk(file: BinaryIO, entry: Entry, region: Region, offset: int, seed: int) -> None:
+def _write_chunk(file: BinaryIO, item: Item, region: Region, offset: int, seed: int) -> None:
     """Map a part of the file and paint it; the mapping ends with the last tensor on it."""
     shape = region.local_shape
     count = math.prod(shape)
     base = offset - offset % mmap.ALLOCATIONGRANULARITY
-    window = mmap.mmap(file.fileno(), offset - base + count * entry.dtype.itemsize, offset=base)
-    out = torch.frombuffer(window, dtype=entry.dtype, count=count, offset=offset - base).view(shape)
+    window = mmap.mmap(file.fileno(), offset - base + count * item.dtype.itemsize, offset=base)
+    out = torch.frombuffer(window, dtype=item.dtype, count=count, offset=offset - base).view(shape)
     with torch.no_grad():
-        if entry.fill.needs_current:
-            out.copy_(region.pick(entry.current))
-        paint([Piece(entry.fill, out, region, entry.stream)], seed)
+        if item.fill.needs_current:
+            out.copy_(region.pick(item.current))
+        paint([Piece(item.fill, out, region, item.stream)], seed)

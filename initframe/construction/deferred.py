@@ -1,10 +1,9 @@
-"""Models built without their parameters' memory, which is allocated and filled once, where it will be used."""
+"""Build models without their parameters' memory; allocate and fill it once, on the device where it will be used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from os import PathLike
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,25 +13,20 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
-from initframe.applying.apply import apply, checked_seed, prepared
+from initframe.applying.apply import apply, apply_surveyed, checked_seed, prepared, reshard
 from initframe.applying.draw import Progress
-from initframe.applying.locate import demand_plan, uncovered
+from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.write import Generator
-from initframe.errors import InitframeError, ResolveError
+from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.survey import survey
 from initframe.plan import Plan
 from initframe.plan.report import Report
-from initframe.recipe.recipe import Recipe
-from initframe.resolver.resolve import resolve
+from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
-Written = Recipe | Mapping[str, Any] | str | PathLike[str]
 Device = torch.device | str | None
-PIECEMEAL = (
-    "is computed by its layer from others, and a param_init_fn is given one module's own tensors at a time. "
-    "Materialize the model before it is wrapped: initframe.materialize."
-)
+PIECEMEAL = "its layer computes it from others, and a param_init_fn is given one module's own tensors at a time."
 NOTE = (
     "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
     "them, build it without deferred(), and fill it by initframe.reinit."
@@ -100,14 +94,14 @@ def materialize(
 ) -> Report:
     """Give a deferred model its memory and fill it by a recipe, once; what was tied is tied again.
 
-    Works before and after ``fully_shard`` and ``parallelize_module``: of a sharded model every process allocates and
-    fills its own shards. Tensors that have memory are filled too, where a rule says so, and else kept. The parameters
-    are new objects: build the optimizer after this.
+    Works before and after ``fully_shard`` and ``parallelize_module``: every process allocates and fills its own shards.
+    Tensors that have memory already are filled if a rule says so, and kept otherwise. The parameters are new objects:
+    build the optimizer after this.
 
     Args:
         model: built under :func:`deferred`, or on the meta device.
-        recipe: whatever :func:`initframe.resolve` takes; or the plan of a whole model, of which this one is a stage.
-        seed: 0 ≤ seed < 2⁶⁴; 0 where none is given.
+        recipe: as :func:`initframe.resolve` takes it; or the plan of a whole model, of which this one is a stage.
+        seed: 0 ≤ seed < 2⁶⁴, by default 0.
         device: where all of the model goes. By default, new tensors go to torch's default device, shards to their
             mesh's, and what is real stays. Under fully_shard's CPU offload: ``"cpu"``.
         generator: as for :func:`initframe.apply`.
@@ -119,10 +113,10 @@ def materialize(
         What happened.
 
     Raises:
-        RecipeError: the recipe is wrong by itself.
+        RecipeError: the recipe is wrong for every model.
         ResolveError: recipe and model do not fit together, a tensor would be left without values, or there is no such
-            device. The model is as it was, without memory; so it is whatever else goes wrong before the end, but for
-            tensors that were real and may have been filled.
+            device. The model is as it was, without memory. So it is after any other exception, except that tensors
+            that had memory may have been filled.
         InitframeError: processes hold different values, after the write.
 
     >>> with deferred():
@@ -131,18 +125,24 @@ def materialize(
     >>> model.weight.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    plan = recipe if isinstance(recipe, Plan) else resolve(recipe, model)
+    if isinstance(recipe, Plan):
+        plan, seen = recipe, current_survey(recipe, model)
+    else:
+        seen = survey(model)
+        plan = resolve_surveyed(recipe, seen, model)
     _demand_device(device)
-    if problems := [*uncovered(plan, model), *prepared(plan, model, seed, generator)[1]]:
+    if problems := [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
         raise ResolveError(*problems)
     if measure and any(tensor.is_meta for tensor in model.parameters()):
         measure = "after"
     with _back_on_failure(model):
         allocate(model, device)
-        return apply(
+        reshard(model)
+        return apply_surveyed(
             plan,
+            seen.relocated(model),
+            model,
             seed,
-            module=model,
             generator=generator,
             measure=measure,
             verify_replicas=verify_replicas,
@@ -151,18 +151,18 @@ def materialize(
 
 
 def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:
-    """Lay a recipe over a model that is built without memory; or with it, where the constructor's numbers are needed.
+    """Resolve a recipe against a model that is built without memory; or with it, if its own values are needed.
 
     Args:
-        recipe: whatever :func:`initframe.resolve` takes.
+        recipe: as :func:`initframe.resolve` takes it.
         build: builds the model, the same every time it is called.
-        only_read: whether the plan is to be read and not applied, and needs nobody's numbers.
+        only_read: whether the plan is only read and never applied, so that no values are needed.
 
     Returns:
         The plan, to be given to :func:`materialize` with its own model.
 
     Raises:
-        RecipeError: the recipe is wrong by itself.
+        RecipeError: the recipe is wrong for every model.
         ResolveError: recipe and model do not fit together.
 
     >>> plan = resolve_deferred({"rules": {"weight": "zeros"}}, lambda: nn.Linear(2, 2))  # the bias keeps its numbers
@@ -172,19 +172,13 @@ def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_re
     try:
         with deferred():
             model = build()
-        readable = _is_readable(model)
-    except Exception:  # noqa: BLE001  # a constructor may read what is not there; the real one says what is wrong, if any
-        readable = False
-    if not readable:
+        seen = survey(model)
+    except Exception:  # noqa: BLE001  # a constructor may read values that are not there; built for real, it may work
         return resolve(recipe, build())
-    plan = resolve(recipe, model)
-    return resolve(recipe, build()) if not only_read and uncovered(plan, model) else plan
-
-
-def _is_readable(model: nn.Module) -> bool:
-    """Tell whether every tensor that a layer computes can be read without the numbers that it is computed from."""
-    seen = survey(model)
-    return not any(slot.blocked and seen.places[slot.name].computed for slot in seen.slots)
+    if any(slot.blocked and seen.places[slot.name].computed for slot in seen.slots):  # it may need values to be read
+        return resolve(recipe, build())
+    plan = resolve_surveyed(recipe, seen, model)
+    return resolve(recipe, build()) if not only_read and uncovered(plan, seen) else plan
 
 
 def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], None]:
@@ -212,12 +206,15 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     demand_plan(plan, "param_init_fn")
     model = plan.model
     if not isinstance(model, nn.Module):
-        raise ResolveError("param_init_fn needs the plan of a module. Resolve the model, not its state_dict.")
+        fact = "the plan is of a state_dict or of no model."
+        raise ResolveError(Problem("param_init_fn", fact, fix="Resolve the recipe against the module."))
     checked_seed(seed)
     _demand_device(device)
-    targets, problems = prepared(plan, model, seed, "stream")
-    problems += [f"{t.name} {PIECEMEAL}" for t in targets if t.place.computed and not t.kept]
-    if problems := [*uncovered(plan, model), *problems]:
+    seen = current_survey(plan, model)
+    writes, problems = prepared(plan, model, seen, seed, "stream")
+    fix = "Materialize the model before it is wrapped: initframe.materialize."
+    problems += [Problem(w.name, PIECEMEAL, fix=fix) for w in writes if w.place.computed and not w.kept]
+    if problems := [*uncovered(plan, seen), *problems]:
         raise ResolveError(*problems)
     prefixes = {id(module): (module, prefix) for prefix, module in reversed(list(walk(model)))}
     so_far = Allocated({}, {})
@@ -226,7 +223,8 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         new = [name for name, tensor in own if tensor is not None and tensor.is_meta]
         if new and id(module) not in prefixes:
-            raise ResolveError(f"this {type(module).__name__} is no module of {plan.title}. Resolve the model again.")
+            fact = f"it is not a module of {plan.title}."
+            raise ResolveError(Problem(f"this {type(module).__name__}", fact, fix="Resolve the model again."))
         allocate(module, device, recurse=False, so_far=so_far)
         if new:
             prefix = prefixes[id(module)][1]
@@ -265,19 +263,19 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
 
 
 def _home(tensor: Any) -> torch.device | str:
-    """Where a tensor's memory belongs if nobody says."""
+    """The device of a tensor's memory if none was given."""
     return tensor.device_mesh.device_type if is_distributed(tensor) else torch.get_default_device()
 
 
 def _of_class(kind: type, parameter: Any) -> Any:
-    """The same memory as a parameter of one's own class, which torch loses where it moves modules."""
+    """The same memory as a parameter of its own class, which torch loses when it moves modules."""
     if type(parameter) is kind or nn.Parameter not in kind.__mro__:
         return parameter
     return Tensor._make_subclass(kind, parameter.detach(), parameter.requires_grad)  # noqa: SLF001
 
 
 def _on_meta(parameter: nn.Parameter, memory: dict[StorageWeakRef, Tensor]) -> nn.Parameter:
-    """A parameter's twin without memory; those of one memory are views of one, so that ties and overlaps stay seen."""
+    """A parameter's twin without memory; twins of shared memory share theirs, so that ties stay visible."""
     plain = parameter.detach().as_subclass(Tensor)
     if plain.layout == torch.strided:
         storage = plain.untyped_storage()
@@ -294,20 +292,21 @@ def _on_meta(parameter: nn.Parameter, memory: dict[StorageWeakRef, Tensor]) -> n
 
 
 def _demand_device(device: Device) -> None:
-    """Refuse a device that is none, is not here, or has no memory."""
+    """Refuse a device that torch does not know, that is not here, or that has no memory."""
     name = "torch's default device" if device is None else f"device {str(device)!r}"
     try:
         trial = torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        first = str(error).splitlines()[0].rstrip(".")
-        raise ResolveError(f"{name} cannot be used here: {first}. Name one that can, such as cpu.") from error
+        problem = Problem(name, f"torch cannot use it here: {error}", fix="Name one that it can, such as cpu.")
+        raise ResolveError(problem) from error
     if trial.is_meta:
-        raise ResolveError(f"{name} is meta, where nothing has values. Name one that has memory, such as cpu.")
+        fact = "on the meta device, nothing has values."
+        raise ResolveError(Problem(name, fact, fix="Name one that has memory, such as cpu."))
 
 
 @contextmanager
 def _back_on_failure(model: nn.Module) -> Iterator[None]:
-    """Take a model's new memory away again where it was not filled: what is left in it would pass for values."""
+    """Remove a model's new memory if it was not filled: what is left in it would pass for values."""
     before = [(module, module._parameters.copy(), module._buffers.copy()) for module in model.modules()]  # noqa: SLF001
     empty = {id(tensor) for tensor in model.parameters() if tensor.is_meta}
     try:

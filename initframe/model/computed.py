@@ -1,4 +1,4 @@
-"""A tensor that a layer computes from others: how to read it, and the way back."""
+"""A tensor that a layer computes from others: how to read it, and how to invert the computation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-Writes = tuple[tuple[Tensor, Tensor], ...]
+from initframe.model.obstacles import Obstacle
+
+Copies = tuple[tuple[Tensor, Tensor], ...]
 
 LENGTH = "weight_norm keeps length and direction apart: what is filled comes back up to rounding"
 SPECTRAL = "spectral_norm divides by the largest singular value: the scale of what is filled is discarded"
@@ -18,7 +20,7 @@ _POWER_STEPS = 15  # as many as torch takes when it registers a spectral norm
 
 @dataclass(frozen=True)
 class Parametrization:
-    """How a layer computes one tensor from others, and the way back.
+    """How a layer computes one tensor from others, and how to invert that.
 
     Attributes:
         owner: what computes it; a module that stands under two names has one owner.
@@ -26,11 +28,11 @@ class Parametrization:
         read: computes the logical tensor as it is now; changes nothing, not even a power iteration's vectors.
         invert: ``value → writes``: which existing tensor takes which new value, in order, so that the logical tensor
             becomes ``value``; changes nothing, and draws nothing from torch's generators.
-        shape: the logical shape; ``None`` where it cannot be computed.
+        shape: the logical shape; ``None`` if it cannot be computed.
         dtype: the logical dtype.
         state: names of the module's further tensors that only serve the computation (singular vectors, masks).
-        renewed: those of them that the way back always sets anew, whatever they held (singular vectors).
-        blocked: why there is no way back, if there is none.
+        renewed: those of them that the inversion always sets (singular vectors).
+        blocked: why it cannot be inverted, if it cannot.
         exact: whether the value that goes in is known to come out, up to rounding.
         notes: what a reader of the plan should know.
     """
@@ -38,18 +40,18 @@ class Parametrization:
     owner: object
     originals: Mapping[str, Tensor]
     read: Callable[[], Tensor]
-    invert: Callable[[Tensor], Writes]
+    invert: Callable[[Tensor], Copies]
     shape: tuple[int, ...] | None
     dtype: torch.dtype
     state: tuple[str, ...] = ()
     renewed: tuple[Tensor, ...] = ()
-    blocked: str | None = None
+    blocked: Obstacle | None = None
     exact: bool = False
     notes: tuple[str, ...] = ()
 
 
 def own_tensor(module: nn.Module, name: str) -> Tensor | None:
-    """Give a tensor that a module holds itself; ``None`` where the name stands for something else, or for nothing.
+    """Give a tensor that a module holds itself; ``None`` if the name is another attribute's, or nothing's.
 
     >>> own_tensor(nn.Linear(2, 3), "weight_orig") is None
     True
@@ -58,20 +60,20 @@ def own_tensor(module: nn.Module, name: str) -> Tensor | None:
     return module._buffers.get(name) if tensor is None else tensor  # noqa: SLF001
 
 
-def itself_computed(names: Iterable[str]) -> str:
-    """Say why there is no way back through a tensor that is computed itself, to be read after the tensor's name.
+def itself_computed(names: Iterable[str]) -> Obstacle:
+    """Say that a tensor is computed from others that are computed, too.
 
-    >>> itself_computed(["weight_v"])
-    'is computed from weight_v, which is computed itself: there is no one way back. Fill the model first, then wrap it.'
+    >>> itself_computed(["weight_v"]).fact
+    'is computed from weight_v, which is computed too: it cannot be inverted.'
     """
-    return (
-        f"is computed from {' and '.join(names)}, which is computed itself: there is no one way back. "
-        "Fill the model first, then wrap it."
+    return Obstacle(
+        f"is computed from {' and '.join(names)}, which is computed too: it cannot be inverted.",
+        "Fill the model first, then wrap it.",
     )
 
 
 def demand_finite(back: Tensor) -> None:
-    """Refuse a value that a layer cannot hold, such as one of norm zero where it divides by norms.
+    """Refuse a value that a layer cannot hold, such as one of norm zero if it divides by norms.
 
     Args:
         back: what the layer makes of the value.
@@ -82,7 +84,7 @@ def demand_finite(back: Tensor) -> None:
     >>> demand_finite(torch.ones(2))
     """
     if not bool(back.isfinite().all()):
-        raise ValueError("the layer makes nan or inf of it, as a layer does that divides by a norm of zero")
+        raise ValueError("the layer computes nan or inf from it, as if it divided by a norm of zero")
 
 
 def leading_vectors(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ class Fans(NamedTuple):
         fan_out: torch's count of the outputs.
         effective_in: the inputs that are summed into one output element.
         effective_out: the output elements that one input element reaches.
-        how: the reading that they come from; of stacked weights, the effective counts are those of one.
+        how: how the layer reads the weight; for stacked weights, the effective counts are those of one.
     """
 
     fan_in: int
@@ -48,7 +48,7 @@ class Meaning:
 
 
 PLAIN = Meaning()
-"""Of (outputs, inputs, *kernel), each output from all inputs."""
+"""Shape (outputs, inputs, *kernel), and every output sees all inputs."""
 
 
 def meaning(layer: str | None, attribute: str, groups: int = 1, stride: Sequence[int] = ()) -> Meaning:
@@ -122,6 +122,16 @@ def fans(shape: Sequence[int], how: Meaning = PLAIN) -> Fans | None:
     if how.transposed:
         return Fans(fan_in, fan_out, _ratio(fan_out, how.groups * how.stride), fan_in, how)
     return Fans(fan_in, fan_out, fan_in, _ratio(fan_out, how.groups * how.blocks), how)
+
+
+def weight_of_bias(name: str) -> str:
+    """Name the weight that a bias belongs to; any other name is returned as it is.
+
+    >>> weight_of_bias("rnn.bias_ih_l0"), weight_of_bias("scale")
+    ('rnn.weight_ih_l0', 'scale')
+    """
+    prefix, dot, attribute = name.rpartition(".")
+    return prefix + dot + "weight".join(attribute.rsplit("bias", 1))
 
 
 def _ratio(count: int, parts: int) -> float:

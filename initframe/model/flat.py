@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-FLATTENED = (
-    "lies in a flat parameter of FullyShardedDataParallel, of which this process holds a piece without shape. "
-    "Fill the model before wrapping it, or shard it with fully_shard."
+from initframe.model.obstacles import Obstacle
+
+FLATTENED = Obstacle(
+    "is part of a flat parameter of FullyShardedDataParallel, of which this process holds a piece without shape.",
+    "Fill the model before wrapping it, or shard it with fully_shard.",
 )
 FLAT_NAME = "_flat_param"
 """Its name in the module whose tensors it took; a parameter of a user's own may be called so, too."""

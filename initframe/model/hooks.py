@@ -15,8 +15,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from initframe.model.computed import (
     LENGTH,
     SPECTRAL,
+    Copies,
     Parametrization,
-    Writes,
     demand_finite,
     itself_computed,
     leading_vectors,
@@ -50,7 +50,7 @@ def hooked(module: nn.Module) -> dict[str, Parametrization]:
 
 
 def _read(module: nn.Module, hook: Any, name: str, keys: Sequence[str], read: Reader) -> Parametrization:
-    """Read a hook; where one of its tensors is no more the module's own, another hook or a parametrization took it."""
+    """Read a hook; a tensor that the module no longer holds itself is computed by another hook or a parametrization."""
     held = {key: tensor for key in keys if (tensor := own_tensor(module, key)) is not None}
     taken = tuple(key for key in keys if key not in held)
     if not taken:
@@ -72,7 +72,7 @@ def _weight_norm(module: nn.Module, hook: WeightNorm, name: str, own: Sequence[T
     """Read a tensor that the older weight_norm recomputes before each forward pass."""
     length, direction = own
 
-    def invert(value: Tensor) -> Writes:
+    def invert(value: Tensor) -> Copies:
         news = torch.norm_except_dim(value, 2, hook.dim)
         shown = _shown(module, name, torch._weight_norm(value, news, hook.dim))  # noqa: SLF001
         return (*shown, (length, news), (direction, value))
@@ -93,7 +93,7 @@ def _spectral_norm(module: nn.Module, hook: SpectralNorm, name: str, own: Sequen
     """Read a tensor that the older spectral_norm recomputes before each forward pass."""
     original, *estimates = own
 
-    def invert(value: Tensor) -> Writes:
+    def invert(value: Tensor) -> Copies:
         matrix = hook.reshape_weight_to_matrix(value)
         u, v = leading_vectors(matrix, estimates[0].dtype)
         shown = _shown(module, name, value / (u @ matrix @ v))
@@ -118,7 +118,7 @@ def _pruning(module: nn.Module, hook: BasePruningMethod, name: str, own: Sequenc
     """Read a tensor that pruning recomputes before each forward pass."""
     original, mask = own
 
-    def invert(value: Tensor) -> Writes:
+    def invert(value: Tensor) -> Copies:
         return (*_shown(module, name, value * mask.to(value.dtype)), (original, value))
 
     return Parametrization(
@@ -129,7 +129,7 @@ def _pruning(module: nn.Module, hook: BasePruningMethod, name: str, own: Sequenc
         shape=tuple(original.shape),
         dtype=original.dtype,
         state=(f"{name}_mask",),
-        notes=("pruned: where the mask is zero, what is filled stays hidden",),
+        notes=("pruned: values are hidden where the mask is zero",),
     )
 
 
@@ -138,7 +138,7 @@ def _gathered(module: nn.Module, name: str, *suffixes: str) -> Any:
     return SimpleNamespace(**{name + suffix: whole(getattr(module, name + suffix)) for suffix in suffixes})
 
 
-def _shown(module: nn.Module, name: str, value: Tensor) -> Writes:
+def _shown(module: nn.Module, name: str, value: Tensor) -> Copies:
     """Pair the plain attribute that shows the value until the next forward pass; first, as it may share memory."""
     demand_finite(value)
     shown = vars(module).get(name)

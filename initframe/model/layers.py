@@ -21,14 +21,14 @@ class Layer(NamedTuple):
         types: class names of the module and its bases, most derived first.
         name: the class of torch.nn that it is or derives from, if any.
         settings: the plain numbers among its attributes.
-        shape_law: the layer by whose law its weights are read: ``name``, or ``"Conv1D"`` of transformers.
+        shape_law: the layer as which its weights are read: ``name``, or ``"Conv1D"`` of transformers.
         groups: of a convolution.
         stride: of a convolution, one number per dimension.
     """
 
     types: tuple[str, ...] = ()
     name: str | None = None
-    settings: Mapping[str, float] = {}  # nobody changes it
+    settings: Mapping[str, float] = {}  # never changed
     shape_law: str | None = None
     groups: int = 1
     stride: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ def read_layer(module: nn.Module) -> Layer:
 
 
 def _read_stride(value: object) -> tuple[int, ...]:
-    """Read a convolution's stride; of anything else, and of one that no convolution can run with, there is none."""
+    """Read a convolution's stride; empty for other layers, and for a stride that no convolution can run with."""
     if not isinstance(value, tuple) or not all(isinstance(step, Integral) and int(step) > 0 for step in value):
         return ()
     return tuple(map(int, value))
@@ -80,7 +80,7 @@ def _read_stride(value: object) -> tuple[int, ...]:
 
 @lru_cache(maxsize=512)
 def _read_class(cls: type) -> tuple[tuple[str, ...], str | None, str | None]:
-    """Name a class with its bases, its class of torch.nn, and the layer by whose law its weights are read."""
+    """Name a class with its bases, its class of torch.nn, and the layer as which its weights are read."""
     bases = [base for base in cls.__mro__[:-1] if not _injected(base)]
     name = next((base.__name__ for base in bases if _public(base)), None)
     law = "Conv1D" if any(map(_is_transposed_linear, bases)) else name
@@ -107,7 +107,7 @@ def title(module: nn.Module) -> str:
 
 
 def read_config(model: nn.Module) -> dict[str, float]:
-    """Collect the numbers of ``model.config``, where a model has one.
+    """Collect the numbers of ``model.config``; none if there is no config.
 
     Args:
         model: a model, without wrappers.
@@ -152,7 +152,7 @@ def _plain(cls: type) -> Callable[[Any], float] | None:
 
 
 def _attributes(config: object) -> Mapping[Any, Any]:
-    """Read a config's attributes, whatever kind of config it is."""
+    """Read the attributes of a config: a mapping, a dataclass or any object."""
     if isinstance(config, Mapping):
         return config
     if dataclasses.is_dataclass(config):
@@ -164,7 +164,7 @@ def _answer(thing: object, attribute: str) -> Any:
     """Ask for an attribute; a config may refuse one that its layers do not share (transformers' per-layer configs)."""
     try:
         return getattr(thing, attribute, None)
-    except Exception:  # noqa: BLE001 - whatever a property raises, there is no number
+    except Exception:  # noqa: BLE001 - a property may raise anything; then there is no number
         return None
 
 

@@ -114,14 +114,14 @@ def whole(tensor: Tensor) -> Tensor:
 def footprint(tensor: Tensor) -> Footprint | int:
     """Say which elements of which memory a tensor is.
 
-    The object itself is not asked: ``nn.Parameter(other.data)`` is tied to ``other``, and so are the two entries
+    The object does not matter: ``nn.Parameter(other.data)`` is tied to ``other``, and so are the two entries
     of a tied tensor in a state_dict. Meta tensors have storages too, and share them as real ones do.
 
     Args:
         tensor: any tensor, on any device.
 
     Returns:
-        The footprint, or the object's ``id`` where there is no memory to speak of: no elements, not materialized,
+        The footprint; or the ``id`` of an object without memory that others could share: no elements, not materialized,
         not strided, made of other tensors.
 
     >>> layer = torch.nn.Linear(2, 2)
@@ -183,7 +183,7 @@ def overlaps(groups: Sequence[Sequence[Footprint]]) -> dict[int, int]:
     >>> overlaps([[footprint(part)] for part in (flat[:6], flat[6:], flat[4:8])])
     {0: 2, 2: 0, 1: 2}
     """
-    spaces: dict[Hashable, list[_Entry]] = {}
+    spaces: dict[Hashable, list[_Claim]] = {}
     for group, parts in enumerate(groups):
         for where in parts:
             spaces.setdefault(where.space, []).append((where, group))
@@ -196,14 +196,14 @@ def overlaps(groups: Sequence[Sequence[Footprint]]) -> dict[int, int]:
     return found
 
 
-_Entry = tuple[Footprint, int]
+_Claim = tuple[Footprint, int]
 LARGEST_MAP = 1 << 24
 """Bytes of memory of which a map is made, where nothing else tells whether tensors share elements."""
 
 
-def _clusters(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
+def _clusters(entries: Sequence[_Claim]) -> Iterator[list[_Claim]]:
     """Sort the entries of one space and split them where no footprint crosses; only several in one come out."""
-    cluster: list[_Entry] = []
+    cluster: list[_Claim] = []
     stop = 0
     for entry in sorted(entries, key=lambda entry: entry[0].start):
         if entry[0].start >= stop:
@@ -216,7 +216,7 @@ def _clusters(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
         yield cluster
 
 
-def _shared(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
+def _shared(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups of a cluster that have an element in common."""
     if all(where.is_dense for where, _ in cluster) or not _is_one_grid(cluster):
         return _crossing(cluster)
@@ -226,7 +226,7 @@ def _shared(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
     return _meeting(cluster) if extent <= LARGEST_MAP else _crossing(cluster)
 
 
-def _are_windows(cluster: Sequence[_Entry]) -> bool:
+def _are_windows(cluster: Sequence[_Claim]) -> bool:
     """Tell whether all are windows of one tensor: their strides are the same, and no row reaches into the next."""
     strides = sorted(cluster[0][0].stride, reverse=True)
     for where, _ in cluster:
@@ -241,7 +241,7 @@ def _are_windows(cluster: Sequence[_Entry]) -> bool:
     return True
 
 
-def _overlapping_windows(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
+def _overlapping_windows(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups whose windows of one tensor have an element in common."""
     for i, (one, group) in enumerate(cluster):
         for other, another in cluster[i + 1 :]:
@@ -261,8 +261,8 @@ def _meet(distance: int, sides: Sequence[tuple[int, int, int]]) -> bool:
     return any(-others < step < mine and _meet(distance - step * stride, rest) for step in steps)
 
 
-def _crossing(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
-    """Pair each group with the one before it that reaches furthest, where it reaches that far."""
+def _crossing(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
+    """Pair each group with the one before it that reaches furthest, if the two cross."""
     furthest = cluster[0]
     for entry in cluster[1:]:
         if entry[0].start < furthest[0].stop:
@@ -271,7 +271,7 @@ def _crossing(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
             furthest = entry
 
 
-def _meeting(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
+def _meeting(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups that lay claim to one element, on a map of the memory."""
     start, unit = cluster[0][0].start, cluster[0][0].dtype.itemsize
     owner = torch.full(((max(where.stop for where, _ in cluster) - start) // unit,), -1)
@@ -281,7 +281,7 @@ def _meeting(cluster: Sequence[_Entry]) -> Iterator[tuple[int, int]]:
         claim.fill_(group)
 
 
-def _is_one_grid(cluster: Sequence[_Entry]) -> bool:
+def _is_one_grid(cluster: Sequence[_Claim]) -> bool:
     """Tell whether all elements have one size and stand on multiples of it."""
     start, unit = cluster[0][0].start, cluster[0][0].dtype.itemsize
     return all(where.dtype.itemsize == unit and (where.start - start) % unit == 0 for where, _ in cluster)

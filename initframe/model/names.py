@@ -1,4 +1,4 @@
-"""Names as the bare model has them, whatever wraps it."""
+"""Names of modules as the bare model has them, without those of wrappers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
 
 # Recognized by name, so that nothing is imported for models that are not wrapped: class → the child it wraps.
 _WRAPPERS = {
@@ -50,7 +50,7 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Give a module, and where it is a wrapper, what it wraps, and so on."""
+    """Give a module, then what it wraps if it is a wrapper, and so on."""
     yield module
     cls: type = type(module)
     while (child := _wrapped_child(cls)) is not None:
@@ -61,7 +61,7 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
 
 @lru_cache(maxsize=512)
 def _wrapped_child(cls: type) -> str | None:
-    """Name the child that a class wraps, where it is a wrapper."""
+    """Name the child that a class wraps; ``None`` if it is not a wrapper."""
     for base in cls.__mro__:
         child = _WRAPPERS.get((base.__module__, base.__qualname__))
         if child is not None:
@@ -94,9 +94,8 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         *wrappers, module = _layers(module)
         yield from ((prefix, wrapper) for wrapper in wrappers if _holds_tensors(wrapper))
         if id(module) in above:
-            raise ResolveError(
-                f"module {prefix[:-1]!r} contains itself, so its tensors have no names. Break the cycle."
-            )
+            fact = "it contains itself, so its tensors have no names."
+            raise ResolveError(Problem(f"module {prefix[:-1]!r}", fact, fix="Break the cycle."))
         yield prefix, module
         children = module._modules  # noqa: SLF001 - named_children() hides shared children
         if children:
@@ -105,6 +104,6 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _holds_tensors(wrapper: nn.Module) -> bool:
-    """Whether a wrapper holds tensors of the model besides what it wraps."""
+    """Whether a wrapper holds tensors of the model itself."""
     own = any(tensor is not None for tensor in (*wrapper._parameters.values(), *wrapper._buffers.values()))  # noqa: SLF001
     return own and not any(base.__name__ in _COUNTING for base in type(wrapper).__mro__)

@@ -1,32 +1,54 @@
-"""Why a tensor cannot be filled, with what to do about it."""
+"""Why a tensor cannot be filled, and what to do about it."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from initframe.errors import Problem
 from initframe.model.memory import is_composite, local, overlaps_itself
 
 FILLABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def obstacle(tensor: Tensor) -> str | None:
+class Obstacle(NamedTuple):
+    """Why a tensor cannot be filled.
+
+    Attributes:
+        fact: to be read after "it".
+        fix: what to do about it, as a sentence.
+    """
+
+    fact: str
+    fix: str
+
+    def on(self, name: str) -> Problem:
+        """Give the problem that a tensor of that name has."""
+        return Problem(name, f"it {self.fact}", fix=self.fix)
+
+
+def obstacle(tensor: Tensor) -> Obstacle | None:
     """Say why a tensor cannot be filled.
 
     Args:
         tensor: a model's parameter or buffer.
 
     Returns:
-        The fact and a fix, to be read after the tensor's name; ``None`` for a tensor that can be filled.
+        The fact and a fix; ``None`` for a tensor that can be filled.
 
     >>> obstacle(torch.zeros(2)) is None
     True
-    >>> obstacle(torch.zeros(1).expand(3))
-    'is expanded: several indices share one element, which holds one value only. Clone it first.'
+    >>> print(obstacle(torch.zeros(1).expand(3)).on("w"))
+    w: it is expanded: several indices share one element, which holds one value only. Clone it first.
     """
     if is_lazy(tensor):
-        return "is lazy: its shape is not known yet. Run one forward pass, or build the layer with its input size."
+        return Obstacle(
+            "is lazy: its shape is not known yet.", "Run one forward pass, or build the layer with its input size."
+        )
     return _form_obstacle(tensor) or dtype_obstacle(tensor.dtype) or _memory_obstacle(local(tensor))
 
 
@@ -40,47 +62,98 @@ def is_integer(dtype: torch.dtype) -> bool:
     return name == "bool" or name.lstrip("u").startswith("int")
 
 
-def dtype_obstacle(dtype: torch.dtype) -> str | None:
+def dtype_obstacle(dtype: torch.dtype) -> Obstacle | None:
     """Say why no tensor of a dtype can be filled.
 
-    >>> dtype_obstacle(torch.int64)
-    'holds int64 numbers, and the laws of initialization are of real numbers. Leave it to the model.'
+    >>> dtype_obstacle(torch.int64).fact
+    'holds int64 numbers, and initialization draws real numbers.'
     """
     if dtype in FILLABLE:
         return None
     name = str(dtype).removeprefix("torch.")
     if dtype.is_complex:
-        return (
-            f"is {name}, and no law says how the real and the imaginary part go together. "
-            "Hold torch.view_as_real of it as the parameter, and fill that."
+        return Obstacle(
+            f"is {name}, and no distribution says how its real and imaginary parts go together.",
+            "Hold torch.view_as_real of it as the parameter, and fill that.",
         )
     if name.startswith("float"):
-        return (
-            f"is {name}: numbers this coarse need a scale beside them, which a fill knows nothing of. "
-            "Fill it in float32 or bfloat16, then convert."
+        return Obstacle(
+            f"is {name}: numbers this coarse need a separate scale, which a fill cannot set.",
+            "Fill it in float32 or bfloat16, then convert.",
         )
     if is_integer(dtype):
-        return f"holds {name} numbers, and the laws of initialization are of real numbers. Leave it to the model."
-    return f"is {name}, a storage format without arithmetic. Fill the model first, then convert."
+        return Obstacle(f"holds {name} numbers, and initialization draws real numbers.", "Leave it to the model.")
+    return Obstacle(f"is {name}, a storage format without arithmetic.", "Fill the model first, then convert.")
 
 
-def _form_obstacle(tensor: Tensor) -> str | None:
+def _form_obstacle(tensor: Tensor) -> Obstacle | None:
     """Look at what kind of tensor it is."""
     if tensor.is_quantized:
-        return "is quantized: its numbers are codes of a scale. Fill the float model, then quantize."
+        return Obstacle("is quantized: its numbers are codes of a scale.", "Fill the float model, then quantize.")
     if tensor.is_nested:
-        return "is a nested tensor, which has no one shape. Hold its parts as parameters of their own."
+        return Obstacle("is a nested tensor, which has several shapes.", "Hold its parts as separate parameters.")
     if tensor.layout != torch.strided:
-        return f"has the layout {str(tensor.layout).removeprefix('torch.')}. Fill it dense, then convert."
+        layout = str(tensor.layout).removeprefix("torch.")
+        return Obstacle(f"has the layout {layout}.", "Fill it dense, then convert.")
     if is_composite(tensor):
-        return f"is a {type(tensor).__name__}, made of other tensors. Fill the model first, then convert."
+        kind = type(tensor).__name__
+        return Obstacle(f"is a {kind}, made of other tensors.", "Fill the model first, then convert.")
     return None
 
 
-def _memory_obstacle(tensor: Tensor) -> str | None:
+def _memory_obstacle(tensor: Tensor) -> Obstacle | None:
     """Look at the memory that would be written."""
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
-        return "was made in inference mode and takes no write outside of it. Build the model without it, or clone."
+        return Obstacle(
+            "was made in inference mode and takes no write outside of it.", "Build the model without it, or clone."
+        )
     if overlaps_itself(tensor):
-        return "is expanded: several indices share one element, which holds one value only. Clone it first."
+        return Obstacle(
+            "is expanded: several indices share one element, which holds one value only.", "Clone it first."
+        )
     return None
+
+
+PACKED = Obstacle("is packed inside a quantized module.", "Fill the float model, then quantize.")
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Tell whether a module is one of torch.ao's quantized ones, whose state_dict is computed on request.
+
+    >>> is_packed(nn.Linear(2, 3))
+    False
+    """
+    cls: type = type(module)
+    return _is_quantized(cls)
+
+
+@lru_cache(maxsize=512)
+def _is_quantized(cls: type) -> bool:
+    return any(base.__module__.startswith("torch.ao.nn.quantized") for base in cls.__mro__)
+
+
+def packed_state(module: nn.Module) -> dict[str, object]:
+    """Collect what a quantized module holds in addition to its parameters and buffers.
+
+    Args:
+        module: one module, of which ``is_packed`` holds.
+
+    Returns:
+        By name: copies of tensors, and other objects.
+    """
+    state: dict[str, object] = {}
+    module._save_to_state_dict(state, "", True)  # noqa: SLF001
+    if isinstance(getattr(module, "_packed_params", None), nn.Module):
+        state |= _weight_and_bias(module)
+    own = module._parameters.keys() | module._buffers.keys()  # noqa: SLF001
+    return {name: value for name, value in state.items() if name not in own}
+
+
+def _weight_and_bias(module: nn.Module) -> dict[str, object]:
+    """Unpack a quantized Linear, whose state_dict holds its weight and bias as one tuple only."""
+    unpack = getattr(module, "_weight_bias", None)
+    unpacked = unpack() if callable(unpack) else None
+    if not isinstance(unpacked, tuple):
+        return {}
+    pairs = zip(("weight", "bias"), unpacked, strict=False)
+    return {name: tensor for name, tensor in pairs if isinstance(tensor, Tensor)}

@@ -16,8 +16,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initframe.model.computed import (
     LENGTH,
     SPECTRAL,
+    Copies,
     Parametrization,
-    Writes,
     demand_finite,
     itself_computed,
     leading_vectors,
@@ -25,6 +25,7 @@ from initframe.model.computed import (
 )
 from initframe.model.hooks import hooked
 from initframe.model.memory import whole
+from initframe.model.obstacles import Obstacle
 
 _ORTHOGONAL = "orthogonal keeps the orthogonal factor of what is filled"
 
@@ -70,19 +71,19 @@ def _registered(name: str, how: ParametrizationList) -> Parametrization:
         shape=shape,
         dtype=dtype,
         renewed=tuple(vector for step in steps if isinstance(step, _SpectralNorm) for vector in step.buffers()),
-        blocked=itself_computed(taken) if taken else failure or _no_way_back(steps, originals),
+        blocked=itself_computed(taken) if taken else failure or _no_inverse(steps, originals),
         exact=all(isinstance(step, _WeightNorm) for step in steps),
         notes=tuple(_note(step) for step in steps),
     )
 
 
-def _no_way_back(steps: nn.ModuleList, originals: Mapping[str, Tensor]) -> str | None:
+def _no_inverse(steps: nn.ModuleList, originals: Mapping[str, Tensor]) -> Obstacle | None:
     """Say which step has no right_inverse."""
     for step in steps:
         if not hasattr(step, "right_inverse"):
-            return (
-                f"is computed by {type(step).__name__}, which has no right_inverse. Give it one, or fill what it "
-                f"computes from by a rule that names it: {', '.join(originals)}."
+            return Obstacle(
+                f"is computed by {type(step).__name__}, which has no right_inverse.",
+                f"Give it one, or fill what it computes from by a rule that names it: {', '.join(originals)}.",
             )
     return None
 
@@ -93,21 +94,21 @@ def _note(step: nn.Module) -> str:
         if isinstance(step, known):
             return note
     kind = type(step).__name__
-    return f"set through the right_inverse of {kind}; what {kind} makes of that is its own affair"
+    return f"set through the right_inverse of {kind}; the result depends on the forward of {kind}"
 
 
 def _computed_form(
     steps: nn.ModuleList, originals: Sequence[Tensor]
-) -> tuple[tuple[int, ...] | None, torch.dtype, str | None]:
-    """Compute the logical shape and dtype on the meta device, where that costs nothing, or say what failed."""
+) -> tuple[tuple[int, ...] | None, torch.dtype, Obstacle | None]:
+    """Compute the logical shape and dtype, on the meta device if possible, or say what failed."""
     for forward in (_forward_meta, lambda steps, originals: _forward(_twin(steps), originals)):
         try:
             value = forward(steps, originals)
             return tuple(value.shape), value.dtype, None
-        except Exception as error:  # noqa: BLE001 - what a custom forward does is anyone's guess
+        except Exception as error:  # noqa: BLE001 - a custom forward may raise anything
             problem = f"{type(error).__name__}: {error}".rstrip(".")
-    fact = f"is computed by {' after '.join(type(step).__name__ for step in steps)}, which fails with {problem}. "
-    return None, originals[0].dtype, fact + "Make the parametrization ready first, or take it off."
+    fact = f"is computed by {' after '.join(type(step).__name__ for step in steps)}, which fails with {problem}."
+    return None, originals[0].dtype, Obstacle(fact, "Make the parametrization ready first, or remove it.")
 
 
 def _forward_meta(steps: nn.ModuleList, originals: Sequence[Tensor]) -> Tensor:
@@ -138,7 +139,7 @@ def _forward(steps: nn.ModuleList, originals: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _through_right_inverse(steps: nn.ModuleList, originals: Sequence[Tensor], value: Tensor) -> Writes:
+def _through_right_inverse(steps: nn.ModuleList, originals: Sequence[Tensor], value: Tensor) -> Copies:
     """Run a chain backwards on a copy; what changed there is what is to be written here."""
     twin = _twin(steps)
     news: Tensor | Sequence[Tensor] = value
@@ -170,7 +171,7 @@ def _own_generator(device: torch.device) -> Iterator[None]:
             yield
 
 
-def _demand_same_form(pairs: Writes) -> None:
+def _demand_same_form(pairs: Copies) -> None:
     """Refuse what a right_inverse returns in another shape or dtype than its original has."""
     for original, new in pairs:
         if new.shape != original.shape or new.dtype != original.dtype:
@@ -187,8 +188,8 @@ def _demand_full_rank(back: Tensor) -> None:
         raise ValueError("orthogonal makes no orthogonal matrix of it, as of none without full rank")
 
 
-def _changed(steps: nn.ModuleList, twin: nn.ModuleList) -> Writes:
-    """Pair the state of a chain with its copy's, where they differ."""
+def _changed(steps: nn.ModuleList, twin: nn.ModuleList) -> Copies:
+    """Pair those tensors of a chain's state that differ from its copy's."""
     old, new = _state(steps), _state(twin)
     return tuple((old[key], new[key].detach()) for key in old if not torch.equal(old[key], new[key]))
 

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from initframe.model.computed import Parametrization, Writes
+from initframe.model.computed import Copies, Parametrization, own_tensor
 from initframe.model.memory import is_distributed, memoryless
+from initframe.model.obstacles import Obstacle
+from initframe.model.parametrizations import parametrizations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """The live end of a slot: it reads, and says where a write goes; it never writes.
+    """A slot's memory: it reads, and says what a write changes; it never writes.
 
     Attributes:
         held: the tensors that a write touches, as an optimizer knows them: the tensor itself, further objects on the
             same memory, or the originals of a parametrization.
-        computed: how the logical tensor comes from those, where it is parametrized.
+        computed: how the logical tensor comes from those, if it is parametrized.
+        owners: the modules (or the state_dict) that hold the tensor, each with the tensor's name in it; none if only
+            a copy can be seen.
     """
 
     held: tuple[Tensor, ...]
     computed: Parametrization | None = None
-
-    @property
-    def parameter(self) -> tuple[Tensor, ...]:
-        """The objects that a write touches, for whoever keeps state by object (optimizers)."""
-        return self.held
+    owners: tuple[tuple[nn.Module | Mapping[str, Any], str], ...] = ()
 
     @property
     def direct(self) -> Tensor | None:
-        """The tensor to fill in place; ``None`` where a whole logical value goes through ``targets``."""
+        """The tensor to fill in place; ``None`` if the whole logical value has to go through ``copies``."""
         return self.held[0] if self.computed is None else None
 
     def tensor(self) -> Tensor:
-        """Give the logical tensor as it is now: the live one, or, where it is computed, a whole copy."""
+        """Give the logical tensor as it is now: the live one, or a whole copy if it is computed."""
         return self.held[0] if self.computed is None else self.computed.read()
 
-    def targets(self, value: Tensor) -> Writes:
+    def again(self) -> Place:
+        """Find the memory anew, after the model's tensors were replaced under the same names.
+
+        >>> layer = nn.Linear(2, 3)
+        >>> place = Place((layer.weight,), owners=((layer, "weight"),))
+        >>> layer.weight = nn.Parameter(layer.weight.detach() + 1)
+        >>> place.again().direct is layer.weight
+        True
+        """
+        if self.computed is not None:
+            (module, name), *_ = self.owners
+            how = parametrizations(module)[name]  # type: ignore[arg-type]  # a state_dict computes nothing
+            return Place(tuple(how.originals.values()), how, self.owners)
+        found = {id(tensor): tensor for owner, name in self.owners if (tensor := _held(owner, name)) is not None}
+        return Place(tuple(found.values()) or self.held, owners=self.owners)
+
+    def copies(self, value: Tensor) -> Copies:
         """Say what to copy where, in order, so that the logical tensor becomes ``value``; nothing is written.
 
         Besides the originals these may be a layer's own buffers (orthogonal's base, spectral_norm's singular vectors),
@@ -50,36 +68,40 @@ class Place:
             Pairs of an existing tensor and its new value; of a computed DTensor, both are.
 
         Raises:
-            Exception: whatever a custom right_inverse raises; ``check`` tells beforehand.
+            Exception: what a custom right_inverse raises; ``check`` tells beforehand.
         """
         if self.computed is None:
             return ((self.held[0], value),)
         return tuple(_as_held(*pair) for pair in self.computed.invert(value))
 
-    def check(self, value: Tensor) -> str | None:
-        """Try the way in, before anything is written.
+    def check(self, value: Tensor) -> Obstacle | None:
+        """Try to invert a parametrization, before anything is written.
 
         Args:
-            value: the value to try; it is the one to be filled, as a way in may be open to some values only.
+            value: the value that is to be filled; some values can be inverted, and others not.
 
         Returns:
-            Why the place takes no such value, to be read after the tensor's name; ``None`` if it does, or if nothing
-            can be tried because the model has no memory.
+            Why the place takes no such value; ``None`` if it does, or if nothing can be tried because the model has
+            no memory.
         """
         if self.computed is None or any(map(memoryless, self.held)):
             return None
         try:
             self.computed.invert(value)
         except Exception as error:  # noqa: BLE001 - a custom right_inverse may raise anything
-            return (
-                f"does not take the value through its parametrization: {error}. "
-                f"Fill what it is computed from by a rule that names it: {', '.join(self.computed.originals)}."
+            return Obstacle(
+                f"does not take the value through its parametrization: {error}.",
+                f"Fill what it is computed from by a rule that names it: {', '.join(self.computed.originals)}.",
             )
         return None
 
 
+def _held(owner: nn.Module | Mapping[str, Any], name: str) -> Tensor | None:
+    return own_tensor(owner, name) if isinstance(owner, nn.Module) else owner.get(name)
+
+
 def _as_held(original: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-    """Give a new value the placements of its original, where that is a DTensor; every process has the whole value."""
+    """Give a new value the placements of its original if that is a DTensor; every process has the whole value."""
     if not is_distributed(original):
         return original, new
     from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - loaded already, or there were no DTensor

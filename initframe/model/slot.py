@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from initframe.errors import Problem
 from initframe.model.fans import PLAIN, Meaning
 
 Kind = Literal["parameter", "buffer"]
@@ -27,17 +28,17 @@ class Slot:
         module_types: class names of the owning module and its bases, most derived first.
         layer: the class of torch.nn that the owning module is or derives from (``"Linear"``), if any.
         settings: the plain numbers among the owning module's attributes (``{"in_features": 5, …}``).
-        fan_in: torch's fan_in; a bias has its layer's; ``None`` where there is none.
+        fan_in: torch's fan_in; a bias has its weight's; ``None`` for a tensor without fans.
         fan_out: torch's fan_out, likewise.
-        effective_fan_in: the number of inputs that are summed into one output, where it differs from torch's count
-            (grouped and transposed convolutions, fused projections); otherwise equal to ``fan_in``.
+        effective_fan_in: the number of inputs that are summed into one output; it differs from torch's count for
+            grouped and transposed convolutions and fused projections.
         effective_fan_out: likewise for the backward pass.
-        fused: how many projections share the tensor, where the effective fans are those of one of them (attention's
+        fused: how many projections share the tensor; the effective fans are those of one of them (attention's
             in_proj_weight: 3, LSTM: 4, GRU: 3); otherwise 1.
-        meaning: how the layer reads the weight, or the one beside a bias: groups, stride, blocks, transposed.
+        meaning: how the layer reads the weight, or a bias's weight: groups, stride, blocks, transposed.
         padding_row: the row of an embedding that stays zero, if any.
         requires_grad: whether the tensor is trained; frozen tensors are initialized all the same, and marked.
-        blocked: why the tensor cannot be filled (lazy, quantized, integer, …), or ``None``.
+        blocked: why the tensor cannot be filled (lazy, quantized, integer, …), to be read after "it", or ``None``.
         alias_types: class names of each alias's owner, in the order of ``aliases``: a tied tensor has several owners.
         persistent: whether ``state_dict()`` holds it; only a buffer's may be false.
         lazy: whether no shape is known, so that no expression over it has an answer; such a slot is blocked, too.
@@ -45,6 +46,7 @@ class Slot:
         part_of: the slot whose value a parametrization computes from this tensor; ``None`` outside ``Survey.raw``.
         exact: whether a parametrized tensor comes out as it is filled, up to rounding; true of all others.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
+        remedy: what to do about a tensor that is blocked, as a sentence.
     """
 
     name: str
@@ -71,6 +73,12 @@ class Slot:
     resettable: bool = False
     part_of: str | None = None
     exact: bool = True
+    remedy: str = ""
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why the tensor cannot be filled, as data; ``None`` if it can."""
+        return Problem(self.name, f"it {self.blocked}", fix=self.remedy) if self.blocked else None
 
     @property
     def ndim(self) -> int:

@@ -6,18 +6,20 @@ import gc
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
+from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, read_config, read_layer, title
 from initframe.model.memory import Footprint, footprint, overlaps
 from initframe.model.names import unwrap, walk
-from initframe.model.packed import is_packed, packed_state
+from initframe.model.obstacles import is_packed, packed_state
 from initframe.model.place import Place
-from initframe.model.sites import Site, is_tensor_entry, mapping_sites, module_sites
 from initframe.model.slot import Slot
+from initframe.model.snapshot import snapshot
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,15 @@ class Survey:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
         slots: every tensor once, in state_dict order; a parametrized one under its logical name.
         places: where each slot's tensor lives at this moment, by canonical name.
-        config: the numbers of ``model.config``, where there is one.
+        config: the numbers of ``model.config``, if there is one.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
         settings: the plain numbers among the model's own attributes.
         modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
         names: every name of every tensor, a tied one's under each of its owners, in state_dict order.
+        snapshot: what the slots and places depend on; ``None`` if a change of it could go unseen.
+        memo: what others have derived from the survey, tensors excepted; as long as it holds, so does that.
     """
 
     title: str
@@ -46,9 +50,31 @@ class Survey:
     settings: Mapping[str, float] = field(default_factory=dict)
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
+    snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def every(self) -> tuple[Slot, ...]:
+        """The slots, and those that a parametrization computes one of them from."""
+        return self.slots + self.raw
+
+    def is_current(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
+        """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known.
+
+        >>> model = nn.Linear(2, 3)
+        >>> seen = survey(model)
+        >>> seen.is_current(model), seen.is_current(model.half())
+        (True, False)
+        """
+        return self.snapshot is not None and self.snapshot == snapshot(model)
+
+    def relocated(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
+        """The same slots, with the places where the model's tensors are now; of the tensors, only memory may be new."""
+        places = {name: place.again() for name, place in self.places.items()}
+        return replace(self, places=places, snapshot=self.snapshot and snapshot(model), memo={})
 
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
-        """Give the class names of the modules that a tensor lies in, its owner first.
+        """Give the class names of the modules around a tensor, its owner first.
 
         >>> [types[0] for types in survey(nn.Sequential(nn.Linear(2, 3))).around("0.weight")]
         ['Linear', 'Sequential']
@@ -58,12 +84,49 @@ class Survey:
             yield self.modules.get(name, ())
 
 
+class LatestSurvey:
+    """A model's latest survey, made anew only if the model has changed since; it keeps no tensor alive.
+
+    Args:
+        seen: the survey to begin with.
+
+    >>> model = nn.Linear(2, 3)
+    >>> latest = LatestSurvey(survey(model))
+    >>> latest.of(model).places["bias"].direct is model.bias
+    True
+    """
+
+    def __init__(self, seen: Survey | None = None) -> None:
+        self._seen = seen and _without_tensors(seen)
+
+    def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
+        """Give the survey of the model as it is now."""
+        with collector_paused():
+            if self._seen is not None and self._seen.is_current(model):
+                places = {name: place.again() for name, place in self._seen.places.items()}
+                return replace(self._seen, places=places)
+        seen = survey(model)
+        self._seen = _without_tensors(seen)
+        return seen
+
+    def __reduce__(self) -> tuple[type[LatestSurvey], tuple[()]]:
+        """Copies and pickles begin without one: it is of the very model."""
+        return LatestSurvey, ()
+
+
+def _without_tensors(seen: Survey) -> Survey | None:
+    """Release the tensors of a survey; ``None`` if it could not be told whether it still holds."""
+    if seen.snapshot is None:
+        return None
+    return replace(seen, places={name: replace(place, held=()) for name, place in seen.places.items()})
+
+
 def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
     """Read a model, or a state_dict, as slots.
 
     Args:
         model: a module, wrapped or not, on any device (meta included), sharded or not; or a state_dict, of which
-            names and shapes are all that is known.
+            only names, shapes and dtypes are known.
 
     Returns:
         The survey; the model is left as it is.
@@ -74,32 +137,40 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
     >>> [(slot.name, slot.fan_in) for slot in survey(nn.Linear(5, 3)).slots]
     [('weight', 5), ('bias', 5)]
     """
-    if fact := _no_model(model):
-        raise ResolveError(fact)
-    if not isinstance(model, nn.Module):
-        extra = (name for name, value in model.items() if not is_tensor_entry(name, value))
-        return _merge("state_dict", mapping_sites(model), {}, extra)
-    bare = unwrap(model)
+    if problem := _no_model(model):
+        raise ResolveError(problem)
     with collector_paused():
-        modules = list(walk(model))
-        sites = module_sites(modules, flattened_shapes(model))
-        seen = _merge(title(bare), sites, read_config(bare), _extra_keys(modules))
-        names = {prefix: class_names(module) for prefix, module in modules}
-        return replace(seen, settings=read_layer(bare).settings, modules=names)
+        seen = _survey_module(model) if isinstance(model, nn.Module) else _survey_mapping(model)
+        computed = any(place.computed for place in seen.places.values())
+        return seen if computed else replace(seen, snapshot=snapshot(model))
 
 
-def _no_model(model: object) -> str:
-    """Why something is neither a model nor a state_dict; empty where it is one."""
-    options = "A model is an nn.Module, or a state_dict (tensors by name)"
+def _survey_mapping(tensors: Mapping[str, Tensor]) -> Survey:
+    extra = (name for name, value in tensors.items() if not is_tensor_entry(name, value))
+    return _merge("state_dict", collect_mapping(tensors), {}, extra)
+
+
+def _survey_module(model: nn.Module) -> Survey:
+    bare = unwrap(model)
+    modules = list(walk(model))
+    found = collect_module(modules, flattened_shapes(model))
+    seen = _merge(title(bare), found, read_config(bare), _extra_keys(modules))
+    names = {prefix: class_names(module) for prefix, module in modules}
+    return replace(seen, settings=read_layer(bare).settings, modules=names)
+
+
+def _no_model(model: object) -> Problem | None:
+    """Say why something is neither a model nor a state_dict."""
+    options = "A model is an nn.Module, or a state_dict (tensors by name)."
     if isinstance(model, nn.Module):
-        return ""
+        return None
     if isinstance(model, type) and issubclass(model, nn.Module):
-        return f"got the class {model.__name__}. {options}. Build one: {model.__name__}(…)."
+        return Problem("model", f"got the class {model.__name__}.", options, f"Build one: {model.__name__}(…).")
     if not isinstance(model, Mapping):
-        return f"got {model!r:.60} for a model. {options}; a recipe stands before it."
+        return Problem("model", f"got {model!r:.60}.", options, "In resolve, the recipe comes first.")
     if strangers := [name for name in model if not isinstance(name, str)]:
-        return f"got a mapping whose key {strangers[0]!r:.60} is no name. {options}."
-    return ""
+        return Problem("model", f"got a mapping whose key {strangers[0]!r:.60} is not a text.", options)
+    return None
 
 
 @contextmanager
@@ -115,7 +186,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
-    """Name what a model's state_dict holds besides tensors, without calling for it where that may cost."""
+    """Name the entries of a model's state_dict that are not tensors, without building it."""
     for prefix, module in modules:
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             yield f"{prefix}_extra_state"
@@ -123,18 +194,18 @@ def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 
-def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra: Iterable[str]) -> Survey:
+def _merge(title: str, found: Iterable[Named], config: Mapping[str, float], extra: Iterable[str]) -> Survey:
     """Make one slot of all names of the same tensor."""
-    tied: dict[tuple[Hashable, ...], list[Site]] = {}
+    tied: dict[tuple[Hashable, ...], list[Named]] = {}
     names: list[str] = []
-    for site in sites:
-        names.append(site.slot.name)
-        owner = site.computed and id(site.computed.owner)
-        key = (owner, site.slot.part_of is None, *map(footprint, site.held))
-        tied.setdefault(key, []).append(site)
+    for slot, place in found:
+        names.append(slot.name)
+        owner = place.computed and id(place.computed.owner)
+        key = (owner, slot.part_of is None, *map(footprint, place.held))
+        tied.setdefault(key, []).append((slot, place))
     groups = list(map(_parameters_first, tied.values()))
-    places = {group[0].slot.name: Place(_held(group), group[0].computed) for group in groups}
-    slots = [group[0].slot if len(group) == 1 else _tied(*(site.slot for site in group)) for group in groups]
+    places = {group[0][0].name: _joined([place for _, place in group]) for group in groups}
+    slots = [group[0][0] if len(group) == 1 else _tied(*(slot for slot, _ in group)) for group in groups]
     slots = _without_sharing(slots, list(tied))
     return Survey(
         title=title,
@@ -147,9 +218,17 @@ def _merge(title: str, sites: Iterable[Site], config: Mapping[str, float], extra
     )
 
 
-def _parameters_first(group: list[Site]) -> list[Site]:
+def _parameters_first(group: list[Named]) -> list[Named]:
     """Let a parameter speak for a tensor that is a buffer, too."""
-    return group if len(group) == 1 else sorted(group, key=lambda site: site.slot.kind == "buffer")
+    return group if len(group) == 1 else sorted(group, key=lambda named: named[0].kind == "buffer")
+
+
+def _joined(places: Sequence[Place]) -> Place:
+    """Make one place of those of all names: the distinct tensor objects, and all their owners."""
+    if len(places) == 1:
+        return places[0]
+    held = tuple({id(tensor): tensor for place in places for tensor in place.held}.values())
+    return Place(held, places[0].computed, tuple(owner for place in places for owner in place.owners))
 
 
 def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
@@ -160,7 +239,7 @@ def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]
         return list(slots)
     others = [sharing.get(slot.part_of or slot.name) for slot in slots]
     return [
-        replace(slot, blocked=slot.blocked or _sharing(other)) if other else slot
+        replace(slot, blocked=_sharing(other), remedy=_CLONE) if other and not slot.blocked else slot
         for slot, other in zip(slots, others, strict=True)
     ]
 
@@ -169,18 +248,11 @@ def _footprints(key: tuple[Hashable, ...]) -> list[Footprint]:
     return [part for part in key if isinstance(part, Footprint)]
 
 
-def _held(group: Sequence[Site]) -> tuple[Tensor, ...]:
-    """Collect the distinct tensor objects of a slot's sites."""
-    if len(group) == 1:
-        return group[0].held
-    return tuple({id(tensor): tensor for site in group for tensor in site.held}.values())
-
-
 def _sharing(other: str) -> str:
-    return (
-        f"shares part of its memory with {other!r}: filling one changes the other. "
-        "Give one of them memory of its own (clone it), or tie them whole."
-    )
+    return f"shares part of its memory with {other!r}: filling one changes the other."
+
+
+_CLONE = "Give one of them memory of its own (clone it), or tie them whole."
 
 
 def _tied(first: Slot, *others: Slot) -> Slot:
@@ -194,4 +266,5 @@ def _tied(first: Slot, *others: Slot) -> Slot:
         requires_grad=any(slot.requires_grad for slot in every),
         persistent=any(slot.persistent for slot in every),
         blocked=next((slot.blocked for slot in every if slot.blocked), None),
+        remedy=next((slot.remedy for slot in every if slot.remedy), ""),
     )

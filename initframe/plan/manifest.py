@@ -19,7 +19,7 @@ def manifest(report: Report) -> dict[str, Any]:
     """A report as the record that reproduces it.
 
     Args:
-        report: from :func:`initframe.apply`, with ``measure=True`` where digests are wanted.
+        report: from :func:`initframe.apply`, with ``measure=True`` if digests are wanted.
 
     Returns:
         Plain data for JSON: the resolved recipe, as :func:`initframe.load_recipe` takes it, seed, stream version,

@@ -1,4 +1,4 @@
-"""What a method asks for besides values: multipliers for the optimizer, factors of the forward pass, and words."""
+"""Param groups: the multipliers that a method needs in the optimizer, and what it needs beyond that."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.errors import ResolveError
+from initframe.errors import Problem, ResolveError
 from initframe.model.survey import survey
 
 OPTIMIZER = ("lr", "weight_decay", "eps")
-"""Companions that multiply a number of the optimizer; all others are factors of the forward pass."""
+"""Param-group multipliers; all other companions are factors of the forward pass."""
 
 Asked = Mapping[str, Mapping[str, float]]
 
@@ -24,11 +24,11 @@ _HOME = str(Path(__file__).parents[1]) + os.sep
 
 
 class CompanionWarning(UserWarning):
-    """A recipe was applied that asks for more than values, and nothing says that the rest has been seen to."""
+    """The applied recipe needs more than values, and does not say that the rest is taken care of."""
 
 
 def warn(text: str) -> None:
-    """Warn at the line outside of this package that led here, by whatever way."""
+    """Warn at the line outside of this package that called it."""
     frame, level = inspect.currentframe(), 1
     while frame and frame.f_code.co_filename.startswith(_HOME):
         frame, level = frame.f_back, level + 1
@@ -36,14 +36,14 @@ def warn(text: str) -> None:
 
 
 def sentences(asked: Iterable[tuple[str, Mapping[str, float]]], requires: Sequence[str]) -> list[str]:
-    """Say what is asked for.
+    """Tell the multipliers and factors that a recipe needs.
 
     Args:
-        asked: for every tensor that has companions, its rule's name and they.
-        requires: the recipe's own words.
+        asked: for every tensor that has some, its rule's name and the numbers.
+        requires: what the recipe says in words.
 
     Returns:
-        One sentence for every rule and number, those that change nothing left out.
+        One sentence for every rule and number; those that change nothing are left out.
 
     >>> sentences([("hidden", {"lr": 0.5}), ("hidden", {"lr": 0.5}), ("out", {"residual": 2.0})], ["no norms"])
     ["rule 'hidden': lr ×0.5 on 2 tensors", "rule 'out': a factor residual = 2 in the forward pass", 'no norms']
@@ -63,28 +63,26 @@ def _sentence(rule: str, name: str, value: float, count: int) -> str:
 
 
 def unheeded(told: Sequence[str], recipe: str) -> str:
-    """Put what is asked for into one message, with the way out.
+    """Put what a recipe needs beyond values into one message, with what to do about it.
 
     >>> print(unheeded(["no norms"], "fixup"))
-    recipe fixup asks for more than values:
+    recipe fixup needs more than values:
       no norms
     Build the optimizer from report.param_groups(lr=…), write the factors into the model, then set companions: heeded.
     """
     fix = "Build the optimizer from report.param_groups(lr=…), write the factors into the model"
-    return (
-        "\n  ".join([f"recipe {recipe} asks for more than values:", *told]) + f"\n{fix}, then set companions: heeded."
-    )
+    return "\n  ".join([f"recipe {recipe} needs more than values:", *told]) + f"\n{fix}, then set companions: heeded."
 
 
 def param_groups(
     model: nn.Module | Mapping[str, Tensor], asked: Asked, numbers: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Sort a model's trained parameters by what they are asked to multiply.
+    """Sort a model's trained parameters into groups by their multipliers.
 
     Args:
         model: the model.
-        asked: by tensor name, its companions.
-        numbers: the optimizer's numbers for a tensor without companions: ``lr``, and any others.
+        asked: by tensor name, its multipliers.
+        numbers: the optimizer's numbers for a tensor without multipliers: ``lr``, and any others.
 
     Returns:
         Groups as torch.optim takes them, each with all ``numbers``, multiplied; in the order of the model.
@@ -98,17 +96,19 @@ def param_groups(
     """
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ResolveError(f"{name} must be a number, got {value!r}. Give what is none to the optimizer itself.")
+            fix = "Give anything else to the optimizer itself."
+            raise ResolveError(Problem(name, f"it must be a number, got {value!r}.", fix=fix))
     _warn_of_missing(asked, numbers)
     seen = survey(model)
     groups: dict[tuple[float, ...], dict[int, Tensor]] = {}
-    for slot in (*seen.slots, *seen.raw):
+    for slot in seen.every:
         factors = asked.get(slot.name) or asked.get(slot.part_of or "") or {}
         multiplied = tuple(value * factors.get(name, 1.0) for name, value in numbers.items())
-        held = (t for t in seen.places[slot.name].parameter if isinstance(t, nn.Parameter) and t.requires_grad)
+        held = (t for t in seen.places[slot.name].held if isinstance(t, nn.Parameter) and t.requires_grad)
         groups.setdefault(multiplied, {}).update({id(tensor): tensor for tensor in held})
     if not any(groups.values()):
-        raise ResolveError("the model has no trained parameter. Set requires_grad on what is to learn, then ask again.")
+        fix = "Set requires_grad on those that are to learn, then ask again."
+        raise ResolveError(Problem("model", "it has no trained parameter.", fix=fix))
     return [
         {"params": list(tensors.values()), **dict(zip(numbers, multiplied, strict=True))}
         for multiplied, tensors in groups.items()
@@ -117,7 +117,7 @@ def param_groups(
 
 
 def _warn_of_missing(asked: Asked, numbers: Mapping[str, float]) -> None:
-    """A multiplier of a number that is not given is lost."""
+    """Warn of multipliers whose number is not given: they would be lost."""
     lost = {name for factors in asked.values() for name, value in factors.items() if name in OPTIMIZER and value != 1}
     if missing := sorted(lost - numbers.keys()):
         warn(f"the recipe multiplies {', '.join(missing)} too: give param_groups(…, {missing[0]}=…).")

@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.errors import ResolveError, closest
-from initframe.fills import Fill
-from initframe.initializers.requested import requested_gain, requested_std
-from initframe.model.slot import Slot
+from initframe.errors import Problem, ResolveError, closest
+from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
-from initframe.plan.explaining import leftovers, sentences
-from initframe.plan.folding import Template, fold, template
-from initframe.plan.text import WIDTH, counted, moments, shape, table, wrapped
-from initframe.recipe.recipe import Recipe, Rule
+from initframe.plan.assignment import Assignment, fan_difference
+from initframe.plan.text import WIDTH, Template, counted, fold, moments, shape, table, template, wrapped
+from initframe.recipe.recipe import Recipe
 
 Row = tuple[str, str, str, str, str]
 
 ROWS = 100
 """Tensors that a printed plan shows one by one; of more, those with numbered names are folded."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What one tensor will hold, and why.
-
-    Attributes:
-        slot: the tensor's facts.
-        rule: the rule that won.
-        fill: what the tensor will hold; ``fill.mean`` and ``fill.std`` are what it will really have.
-        arguments: the initializer's arguments after evaluation, one value per block where the rule splits.
-        shadowed: the names of the rules that match too, and lost because they stand above.
-        declined: the rules below that match too, but whose initializers have nothing for the tensor, with the reasons.
-        companions: what the rule asks for besides values: multipliers for the optimizer, factors of the forward pass.
-    """
-
-    slot: Slot
-    rule: Rule
-    fill: Fill
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    shadowed: tuple[str, ...] = ()
-    declined: Mapping[str, str] = field(default_factory=dict)
-    companions: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def gain(self) -> Any:
-        """The gain that was asked for, by number or by nonlinearity: one, a tuple of one per block, or ``None``."""
-        return requested_gain(self.rule.init, self.arguments)
-
-    @property
-    def asked_std(self) -> float | None:
-        """The std that was asked for; the fill's own is less where a law is cut or a row stays zero."""
-        return requested_std(self.rule.init, self.arguments, self.fill)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The assignment as plain data."""
-        slot = self.slot
-        return {
-            "name": slot.name,
-            "aliases": list(slot.aliases),
-            "shape": list(slot.shape),
-            "dtype": str(slot.dtype).removeprefix("torch."),
-            "kind": slot.kind,
-            "trained": slot.requires_grad,
-            "rule": self.rule.name,
-            "init": self.rule.init,
-            "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in self.arguments.items()},
-            "shadowed": list(self.shadowed),
-            "declined": dict(self.declined),
-            "companions": dict(self.companions),
-            "fan_in": slot.fan_in,
-            "fan_out": slot.fan_out,
-            "effective_fan_in": slot.effective_fan_in,
-            "effective_fan_out": slot.effective_fan_out,
-            "fill": self.fill.to_dict(),
-            "gain": list(self.gain) if isinstance(self.gain, tuple) else self.gain,
-            "asked_std": self.asked_std,
-            "mean": _finite(self.fill.mean),
-            "std": _finite(self.fill.std),
-            "notes": list(slot.notes),
-        }
 
 
 @dataclass(frozen=True)
@@ -103,7 +39,9 @@ class Plan:
         warnings: what the reader should know (rules that match nothing under ``unused: warn``).
         kept: names of the model's further tensors, aliases included, and why they keep their values, as
             :meth:`explain` tells it; no part of the plan's equality.
-        model: the model that was resolved, for :func:`initframe.apply`; no part of the plan's equality.
+        model: the model that was resolved, for :func:`initframe.apply`; no part of the plan's equality, nor of its
+            pickle.
+        latest: the model's latest survey, so that it is not surveyed again while it stays as it is.
     """
 
     recipe: Recipe
@@ -114,15 +52,27 @@ class Plan:
     warnings: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+    latest: LatestSurvey = field(default_factory=LatestSurvey, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the model out of a pickle: it is its own, and may be large."""
+        return {name: value for name, value in vars(self).items() if name != "_by_name"} | {"model": None}
+
+    def __copy__(self) -> Plan:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        """Copy the model, too, so that a copy of both stays together."""
+        return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
 
     def __getitem__(self, name: str) -> Assignment:
         """The assignment of a tensor, by its name or an alias.
 
         Raises:
-            ResolveError: the plan has none; the message has the closest names.
+            ResolveError: the plan has none; the problem has the closest names.
         """
         if name not in self._by_name:
-            raise ResolveError(f"the plan has no tensor {name!r}. {closest(name, self._by_name)}")
+            raise ResolveError(Problem("plan", f"it assigns no tensor {name!r}.", closest(name, self._by_name)))
         return self._by_name[name]
 
     @cached_property
@@ -131,7 +81,7 @@ class Plan:
 
     @property
     def companions(self) -> dict[str, dict[str, float]]:
-        """By tensor name, what the recipe asks for besides values; tensors of which it asks nothing are left out.
+        """By tensor name, the multipliers and factors that the recipe needs; tensors without any are left out.
 
         ``lr``, ``weight_decay`` and ``eps`` multiply the optimizer's numbers (:meth:`initframe.Report.param_groups`),
         everything else is a factor of the forward pass.
@@ -140,7 +90,7 @@ class Plan:
 
     @property
     def asks(self) -> list[str]:
-        """The companions, and what the recipe requires in words, as sentences; empty where nothing differs."""
+        """What the recipe needs beyond values, as sentences; empty if nothing is needed."""
         return param_groups.sentences(((a.rule.name, a.companions) for a in self.assignments), self.recipe.requires)
 
     @property
@@ -174,8 +124,8 @@ class Plan:
             return f"{name} is untouched: {self.kept[name]} It keeps its values."
         if name not in self._by_name:
             known = (*self._by_name, *self.kept, *self.skipped)
-            raise ResolveError(f"the plan says nothing of {name!r}. {closest(name, known)}".rstrip())
-        return " ".join(sentences(self[name], self.recipe.fans))
+            raise ResolveError(Problem("plan", f"it has no tensor {name!r}.", closest(name, known)))
+        return self[name].explain(self.recipe.fans)
 
     def __str__(self) -> str:
         return self.render()
@@ -186,7 +136,7 @@ class Plan:
         Args:
             width: columns to use at most.
             folded: whether tensors of one rule and shape whose names differ in whole numbers share a row; by default
-                where the plan has more than 100.
+                if the plan has more than 100.
         """
         rows = [(a.slot.name, shape(a.slot), a.rule.name, str(a.fill), moments(a.fill)) for a in self.assignments]
         head = f"{self.title} × {self.recipe.name}: {counted(len(rows), 'tensor')}, {self.elements:,} elements"
@@ -197,7 +147,7 @@ class Plan:
 
 
 def _folded(rows: Sequence[Row]) -> list[Row]:
-    """Put rows of one shape and rule together where their names differ in whole numbers only."""
+    """Put rows of one shape and rule together if their names differ in whole numbers only."""
     alike: dict[tuple[Template, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         alike[template(row[0])[0], row[1], row[2]].append(row)
@@ -209,10 +159,48 @@ def _folded(rows: Sequence[Row]) -> list[Row]:
 
 
 def _span(cells: Iterable[str]) -> str:
-    """One text for all rows: their own where they have the same, else the first and the last."""
+    """One text for all rows: the common one, or else the first and the last."""
     different = list(dict.fromkeys(cells))
     return different[0] if len(different) == 1 else f"{different[0]} … {different[-1]}"
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def leftovers(plan: Plan, width: int = WIDTH) -> list[str]:
+    """Tell in lines everything that a plan's table does not show; numbered names are folded.
+
+    Args:
+        plan: any.
+        width: columns to use at most.
+    """
+    return [wrapped(line, width) for line in _lines(plan)]
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    some = plan.assignments
+    if plan.untouched:
+        yield f"Untouched ({len(plan.untouched)}): {', '.join(fold(plan.untouched))}"
+    shadows = Counter((a.rule.name, loser) for a in some for loser in a.shadowed)
+    yield from (f"Shadowed: {one!r} over {other!r} on {counted(n, 'tensor')}" for (one, other), n in shadows.items())
+    declined = Counter(rule for a in some for rule in a.declined)
+    yield from (f"Declined: {rule!r} on {counted(n, 'tensor')}" for rule, n in declined.items())
+    yield from _shared("Skipped", plan.skipped.items())
+    yield from (f"Tied: {a.slot.name} is also {', '.join(fold(a.slot.aliases))}" for a in some if a.slot.aliases)
+    frozen = [a.slot.name for a in some if not a.slot.requires_grad and a.slot.kind == "parameter"]
+    if frozen:
+        yield f"Frozen ({len(frozen)}): {', '.join(fold(frozen))}"
+    yield from _shared("Std", ((a.slot.name, text) for a in some if (text := a.std_difference)))
+    differ = [(a.slot.name, text) for a in some if (text := fan_difference(a.slot))]
+    yield from _shared("Fans", differ)
+    if differ:
+        yield f"Fans: the recipe counts {'those of torch' if plan.recipe.fans == 'torch' else 'the effective ones'}"
+    yield from _shared("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
+    yield from (f"Companion: {text}" for text in plan.asks)
+    yield from (f"Warning: {text}" for text in plan.warnings)
+
+
+def _shared(word: str, facts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Give one line per fact, with all the names that it is true of."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, fact in facts:
+        names[fact].append(name)
+    for fact, several in names.items():
+        yield f"{word}: {', '.join(fold(several))}: {fact}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initframe.errors import ResolveError, closest
+from initframe.errors import Problem, ResolveError, closest
 from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
 
 
@@ -34,8 +35,8 @@ class Result:
 
     Attributes:
         assignment: what was to happen.
-        before: what was measured before, or ``None`` where nobody asked.
-        after: what was measured after, likewise; or there were no numbers to see, in this process or at all.
+        before: what was measured before; ``None`` if it was not.
+        after: what was measured after; ``None`` also if there were no numbers to see, in this process or at all.
     """
 
     assignment: Assignment
@@ -59,11 +60,11 @@ class Report:
 
     Attributes:
         plan: what was applied.
-        seed: with which seed; ``None`` where torch's generator went on from where it was.
+        seed: the seed; ``None`` if torch's generator continued from its state.
         generator: ``"stream"`` or ``"torch"``.
         results: one per tensor that was written or kept, in the plan's order.
         stale: averaged copies inside the model (EMA) that still hold weights from before.
-        forgotten: of how many parameters the optimizer forgot its state; ``None`` where none was given.
+        forgotten: for how many parameters the optimizer forgot its state; ``None`` without an optimizer.
         model: the model that was written to; no part of the report's equality.
     """
 
@@ -75,19 +76,30 @@ class Report:
     forgotten: int | None = None
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the model out of a pickle: it is its own, and may be large."""
+        return {name: value for name, value in vars(self).items() if name != "_by_name"} | {"model": None}
+
+    def __copy__(self) -> Report:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Report:
+        """Copy the model, too, so that a copy of both stays together."""
+        return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
+
     def param_groups(self, lr: float, **numbers: float) -> list[dict[str, Any]]:
-        """The model's trained parameters as an optimizer takes them, each with the learning rate that the recipe asks.
+        """The model's trained parameters in groups for an optimizer, with the recipe's multipliers.
 
         Args:
-            lr: of tensors without companions.
-            **numbers: further numbers of the optimizer, multiplied likewise where the recipe asks (``weight_decay``,
+            lr: of tensors without multipliers.
+            **numbers: further numbers of the optimizer, multiplied likewise (``weight_decay``,
                 ``eps``).
 
         Returns:
             Groups for torch.optim.
 
         Raises:
-            ResolveError: a number is none, or the model has no trained parameter.
+            ResolveError: a value is not a number, or the model has no trained parameter.
 
         >>> from initframe import reinit
         >>> rules = {"weight": {"init": "zeros", "companions": {"lr": "1 / fan_in"}}}
@@ -96,17 +108,18 @@ class Report:
         [0.025, 0.1]
         """
         if self.model is None:
-            raise ResolveError("this report has no model. Build the groups from the one that apply returned.")
+            fix = "Build the groups from the report that apply returned."
+            raise ResolveError(Problem("report", "it has no model.", fix=fix))
         return param_groups.param_groups(self.model, self.plan.companions, {"lr": lr, **numbers})
 
     def __getitem__(self, name: str) -> Result:
         """The result of one tensor, by its canonical name.
 
         Raises:
-            ResolveError: there is none; the message has the closest names.
+            ResolveError: there is none; the problem has the closest names.
         """
         if name not in self._by_name:
-            raise ResolveError(f"the report has no tensor {name!r}. {closest(name, self._by_name)}")
+            raise ResolveError(Problem("report", f"it has no tensor {name!r}.", closest(name, self._by_name)))
         return self._by_name[name]
 
     @cached_property
@@ -147,7 +160,7 @@ class Report:
             f"{self.plan.title} × {self.plan.recipe.name}, seed {self.seed}: "
             f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
         )
-        # Where memory is new nothing was before; then the plan's promise stands beside what came of it.
+        # New memory had no values before; then the planned moments are compared with the measured ones.
         from_plan = not any(result.before for result in self.results)
         measured = any(result.after for result in self.results)
         rows = [_row(result, from_plan, measured) for result in self.results]
@@ -158,7 +171,7 @@ class Report:
         return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *after])
 
     def _aftermath(self) -> Iterator[str]:
-        """Lines about what the write left behind elsewhere."""
+        """Lines about optimizer state and stale copies."""
         if self.forgotten is not None:
             state = f"forgot its state of {counted(self.forgotten, 'parameter')}" if self.forgotten else "had no state"
             yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
@@ -178,5 +191,5 @@ def _row(result: Result, from_plan: bool, measured: bool) -> tuple[str, ...]:
 
 
 def _tiny(mean: float) -> str:
-    """A mean beside its std needs one digit."""
+    """A mean that is shown with its std needs one digit."""
     return f"{mean:.1g}" if abs(mean) < 0.1 else f"{mean:.3g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -12,7 +13,7 @@ from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.fills import Constant, Fill, Keep
 from initframe.initializers import Declined
 from initframe.model.slot import Slot
-from initframe.model.survey import Survey, collector_paused, survey
+from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
 from initframe.plan import Assignment, Plan
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
@@ -92,7 +93,7 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
-    return Plan(recipe, seen.title, assignments, untouched, skipped, warnings, kept, model)
+    return Plan(recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(seen))
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:
@@ -168,10 +169,10 @@ def _refused(slot: Slot) -> str:
     Raises:
         ResolveError: it is a parameter.
     """
-    reason = f"it {slot.blocked}"
+    problem = replace(slot.problem or Problem("", "it cannot be filled."), subject="")
     if slot.kind == "buffer":
-        return reason
-    raise ResolveError(reason)
+        return str(problem)
+    raise ResolveError(problem)
 
 
 def _overlaps(assignments: list[Assignment]) -> Iterator[Problem]:

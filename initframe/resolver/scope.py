@@ -12,7 +12,7 @@ from typing import Any
 from initframe.errors import InitframeError, Problem
 from initframe.files.archive import open_archive
 from initframe.initializers import GAINS
-from initframe.model.fans import fans
+from initframe.model.fans import fans, weight_of_bias
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, is_taken, number
@@ -81,10 +81,8 @@ class Scope:
         """Shape and fans of the base model's tensor; a bias has its layer's fans."""
         name = next((name for name in (slot.name, *slot.aliases) if name in self.base), "")
         shape = self.base.get(name, ())
-        prefix, dot, attribute = name.rpartition(".")
-        weight = prefix + dot + "weight".join(attribute.rsplit("bias", 1))
         sizes: dict[str, float] = {f"base_d{i}": size for i, size in enumerate(shape)}
-        return sizes | self._base_fans(slot, shape if len(shape) > 1 else self.base.get(weight, ()))
+        return sizes | self._base_fans(slot, shape if len(shape) > 1 else self.base.get(weight_of_bias(name), ()))
 
     def _base_fans(self, slot: Slot, shape: tuple[int, ...]) -> dict[str, float]:
         """Fans of the base model's weight, read and counted as the slot's are."""

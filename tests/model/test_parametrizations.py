@@ -94,8 +94,8 @@ def value_of(slot):
 def put(place, value):
     """Write as apply does."""
     with torch.no_grad():
-        for target, new in place.targets(value):
-            target.copy_(new)
+        for original, new in place.copies(value):
+            original.copy_(new)
 
 
 def state(layer):
@@ -137,7 +137,7 @@ def test_reading_and_trying_change_nothing(make):
     place = survey(layer).places["weight"]
     place.tensor()
     assert place.check(torch.eye(4)) is None
-    place.targets(torch.eye(4))
+    place.copies(torch.eye(4))
     assert same(state(layer), before)
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(module.training for module in layer.modules())
@@ -150,7 +150,7 @@ def test_a_write_keeps_the_tensor_objects(make):
     seen = survey(layer)
     put(seen.places["weight"], value_of(weight_of(seen)))
     assert {name: id(tensor) for name, tensor in layer.named_parameters()} == before
-    touched = {id(tensor) for tensor in seen.places["weight"].parameter}
+    touched = {id(tensor) for tensor in seen.places["weight"].held}
     assert touched == {id(layer.get_parameter(raw.name)) for raw in seen.raw if raw.kind == "parameter"}
 
 
@@ -211,7 +211,7 @@ def test_the_parameters_of_a_parametrization_are_slots_of_their_own():
 def test_without_a_way_back_the_slot_is_blocked_and_the_original_is_not():
     seen = survey(layer_of(custom(OneWay)))
     assert "OneWay, which has no right_inverse" in weight_of(seen).blocked
-    assert "parametrizations.weight.original" in weight_of(seen).blocked
+    assert "parametrizations.weight.original" in weight_of(seen).remedy
     (raw,) = seen.raw
     assert (raw.name, raw.blocked) == ("parametrizations.weight.original", None)
     assert seen.places[raw.name].direct is not None
@@ -219,7 +219,7 @@ def test_without_a_way_back_the_slot_is_blocked_and_the_original_is_not():
 
 def test_a_way_back_that_fails_is_found_before_the_first_write():
     layer = layer_of(custom(Broken))
-    assert "too late" in survey(layer).places["weight"].check(torch.eye(4))
+    assert "too late" in survey(layer).places["weight"].check(torch.eye(4)).fact
 
 
 def test_a_way_back_that_changes_the_shape_is_found():
@@ -234,7 +234,7 @@ def test_a_way_back_that_changes_the_shape_is_found():
     slot = weight_of(survey(layer))
     assert (slot.shape, slot.fan_in) == ((4, 4), 4)
     layer.parametrizations.weight[0].registered = True
-    assert "shape (2, 4)" in survey(layer).places["weight"].check(torch.eye(4))
+    assert "shape (2, 4)" in survey(layer).places["weight"].check(torch.eye(4)).fact
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_way_back_that_changes_the_shape_is_found():
     ids=["weight_norm", "old weight_norm", *RESCALING],
 )
 def test_a_value_without_direction_is_found(make):
-    assert "nan or inf" in survey(layer_of(make)).places["weight"].check(torch.zeros(4, 4))
+    assert "nan or inf" in survey(layer_of(make)).places["weight"].check(torch.zeros(4, 4)).fact
 
 
 @pytest.mark.parametrize("make", [make for name, make in ALL.items() if name != "old weight_norm"])
@@ -350,7 +350,7 @@ def normed_original(layer):
 def test_what_is_computed_from_something_computed_is_refused_and_left_alone(stack):
     layer = layer_of(stack)
     before = state(layer)
-    assert "which is computed itself" in weight_of(survey(layer)).blocked
+    assert "cannot be inverted" in weight_of(survey(layer)).blocked
     assert same(state(layer), before)
 
 
@@ -388,7 +388,7 @@ def test_orthogonal_takes_no_matrix_without_an_orthogonal_factor(value, orthogon
         put(place, value)
         torch.testing.assert_close((layer.weight @ layer.weight.T).detach(), torch.eye(4), atol=1e-5, rtol=0)
     else:
-        assert "full rank" in place.check(value)
+        assert "full rank" in place.check(value).fact
         torch.testing.assert_close(layer.weight.detach(), before)
 
 

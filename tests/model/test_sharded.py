@@ -23,7 +23,7 @@ def build():
 def facts(model):
     seen = survey(model)
     slots = [
-        [slot.name, list(slot.shape), slot.fan_in, slot.layer, slot.module_types[0], slot.blocked]
+        [slot.name, list(slot.shape), slot.fan_in, slot.layer, slot.module_types[0], slot.remedy]
         for slot in (*seen.slots, *seen.raw)
     ]
     return [seen.title, slots]
@@ -31,8 +31,8 @@ def facts(model):
 
 def write(place, value):
     with torch.no_grad():
-        for target, new in place.targets(value):
-            target.copy_(new)
+        for original, new in place.copies(value):
+            original.copy_(new)
 
 
 def fully_sharded():

@@ -41,9 +41,9 @@ def test_places_hold_the_live_tensors():
     place = survey(model).places["weight"]
     assert place.direct is model.weight
     assert place.tensor() is model.weight
-    assert place.parameter == (model.weight,)
-    ((target, value),) = place.targets(torch.ones(3, 5))
-    assert target is model.weight
+    assert place.held == (model.weight,)
+    ((original, value),) = place.copies(torch.ones(3, 5))
+    assert original is model.weight
     assert torch.equal(value, torch.ones(3, 5))
     assert place.check(torch.ones(3, 5)) is None
 
@@ -146,7 +146,7 @@ def test_two_parameters_on_the_same_memory_are_tied(device):
     model[1].weight = nn.Parameter(model[0].weight.data)
     seen = survey(model)
     assert [slot.aliases for slot in seen.slots] == [("1.weight",)]
-    assert [id(tensor) for tensor in seen.places["0.weight"].parameter] == [id(model[0].weight), id(model[1].weight)]
+    assert [id(tensor) for tensor in seen.places["0.weight"].held] == [id(model[0].weight), id(model[1].weight)]
 
 
 def test_tied_buffers_are_one_slot():

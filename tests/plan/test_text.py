@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from initframe.plan.folding import fold
+from initframe.plan.text import fold
 
 
 def unfolded(text):

@@ -1,44 +1,34 @@
-"""Every name of every tensor, in the order of state_dict, as met on the way through a model."""
+"""Collect every name of every tensor of a model, in the order of its state_dict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
-from initframe.model.fans import PLAIN, Fans
+from initframe.model.fans import PLAIN, Fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
-from initframe.model.obstacles import is_integer, obstacle
-from initframe.model.packed import PACKED, is_packed, packed_state
+from initframe.model.obstacles import PACKED, Obstacle, is_integer, is_packed, obstacle, packed_state
 from initframe.model.parametrizations import parametrizations
+from initframe.model.place import Place
 from initframe.model.slot import Kind, Slot
 
 _COUNTER = "num_batches_tracked"
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
 
 
-class Site(NamedTuple):
-    """One name of one tensor.
-
-    Attributes:
-        slot: the facts under this name, as if the tensor had no other.
-        held: the tensors that a write touches: the tensor, or the originals of a parametrization.
-        computed: how the logical tensor comes from those, where it is parametrized.
-    """
-
-    slot: Slot
-    held: tuple[Tensor, ...]
-    computed: Parametrization | None = None
+Named = tuple[Slot, Place]
+"""One name of one tensor: its facts under this name, as if it had no other, and its memory."""
 
 
-def module_sites(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Site]:
-    """Meet every tensor of a model under each of its names.
+def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Named]:
+    """Collect every tensor of a model under each of its names.
 
     Args:
         modules: a model's modules, each with its prefix, before those inside of it.
@@ -47,7 +37,7 @@ def module_sites(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int, t
     Yields:
         Per module parameters, then buffers, then parametrized tensors, then its children's.
 
-    >>> [site.slot.name for site in module_sites([("0.", nn.Linear(2, 3))], {})]
+    >>> [slot.name for slot, _ in collect_module([("0.", nn.Linear(2, 3))], {})]
     ['0.weight', '0.bias']
     """
     around, logical = "", ""  # the last parametrization met, and the name of what it computes
@@ -59,22 +49,22 @@ def module_sites(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int, t
             around, logical = prefix, _logical_name(prefix)
         serves = logical if around and prefix.startswith(around) else None
         if is_flat(held.get(FLAT_NAME)):
-            yield from _flat_sites(held.pop(FLAT_NAME), modules)
+            yield from _collect_flat(held.pop(FLAT_NAME), modules)
         if held or computed:
-            yield from _own_sites(prefix, module, held, computed, whole, serves)
+            yield from _collect_own(prefix, module, held, computed, whole, serves)
         if is_packed(module):
-            yield from _packed_sites(prefix, module)
+            yield from _collect_packed(prefix, module)
 
 
-def _own_sites(
+def _collect_own(
     prefix: str,
     module: nn.Module,
     held: Mapping[str, Tensor],
     computed: Mapping[str, Parametrization],
     whole: Mapping[int, tuple[int, ...]],
     serves: str | None,
-) -> Iterator[Site]:
-    """Meet what one module holds and computes; ``serves`` is the tensor that a parametrization around it computes."""
+) -> Iterator[Named]:
+    """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
     layer = read_layer(module)
     shapes = {name: whole[id(t)] if id(t) in whole else _shape(t) for name, t in held.items()}
     shapes |= {name: how.shape or () for name, how in computed.items()}
@@ -97,7 +87,7 @@ def _own_sites(
             blocked=FLATTENED if id(tensor) in whole else obstacle(tensor),
             part_of=raw.get(name),
         )
-        yield Site(slot, (tensor,))
+        yield slot, Place((tensor,), owners=((module, name),))
     for name, how in computed.items():
         originals = tuple(how.originals.values())
         slot = _slot(
@@ -114,7 +104,7 @@ def _own_sites(
             notes=how.notes,
             part_of=raw.get(name),
         )
-        yield Site(slot, originals, how)
+        yield slot, Place(originals, how, ((module, name),))
 
 
 def _slot(
@@ -128,7 +118,7 @@ def _slot(
     trained: bool = True,
     persistent: bool = True,
     lazy: bool = False,
-    blocked: str | None = None,
+    blocked: Obstacle | None = None,
     exact: bool = True,
     notes: tuple[str, ...] = (),
     part_of: str | None = None,
@@ -151,7 +141,8 @@ def _slot(
         meaning=count.how if count else PLAIN,
         padding_row=layer.padding_row(attribute, shape),
         requires_grad=trained,
-        blocked=blocked,
+        blocked=blocked and blocked.fact,
+        remedy=blocked.fix if blocked else "",
         exact=exact,
         notes=notes,
         persistent=persistent,
@@ -171,26 +162,26 @@ def _logical_name(prefix: str) -> str:
     return parent.removesuffix("parametrizations") + name
 
 
-def _flat_sites(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Iterator[Site]:
-    """Meet the tensors that FSDP1 made one flat parameter of; an empty one stands for each of them."""
+def _collect_flat(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Iterator[Named]:
+    """Collect the tensors that FSDP1 made one flat parameter of; an empty one stands for each of them."""
     prefixes = {id(module): prefix for prefix, module in reversed(modules)}
     for owner, shapes in flattened_tensors(flat):
         layer = read_layer(owner)
         for name in shapes:
             slot = _slot(prefixes[id(owner)], name, shapes, layer, dtype=flat.dtype, blocked=FLATTENED)
-            yield Site(slot, (flat.detach()[:0],))
+            yield slot, Place((flat.detach()[:0],))
 
 
-def _packed_sites(prefix: str, module: nn.Module) -> Iterator[Site]:
-    """Meet the tensors that a quantized module shows only as copies."""
+def _collect_packed(prefix: str, module: nn.Module) -> Iterator[Named]:
+    """Collect the tensors that a quantized module shows only as copies."""
     held = {name: tensor for name, tensor in packed_state(module).items() if isinstance(tensor, Tensor)}
     shapes, layer = {name: tuple(tensor.shape) for name, tensor in held.items()}, read_layer(module)
     for name, tensor in held.items():
-        yield Site(_slot(prefix, name, shapes, layer, dtype=tensor.dtype, blocked=PACKED), (tensor,))
+        yield _slot(prefix, name, shapes, layer, dtype=tensor.dtype, blocked=PACKED), Place((tensor,))
 
 
-def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
-    """Meet the tensors of a state_dict, of which nothing but name, shape and dtype is known.
+def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
+    """Collect the tensors of a state_dict, of which nothing but name, shape and dtype is known.
 
     Args:
         tensors: a state_dict; what is no tensor is passed over.
@@ -198,7 +189,7 @@ def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
     Yields:
         Each tensor as a parameter; BatchNorm's statistics (by their names) and integers as buffers.
 
-    >>> [(site.slot.name, site.slot.fan_in) for site in mapping_sites({"a.weight": torch.zeros(3, 2), "version": 1})]
+    >>> [(slot.name, slot.fan_in) for slot, _ in collect_mapping({"a.weight": torch.zeros(3, 2), "version": 1})]
     [('a.weight', 2)]
     """
     held = {name: value for name, value in tensors.items() if is_tensor_entry(name, value)}
@@ -217,11 +208,11 @@ def mapping_sites(tensors: Mapping[str, Any]) -> Iterator[Site]:
             lazy=is_shapeless(tensor),
             blocked=obstacle(tensor),
         )
-        yield Site(slot, (tensor,))
+        yield slot, Place((tensor,), owners=((tensors, name),))
 
 
 def is_tensor_entry(name: str, value: object) -> bool:
-    """Tell a state_dict's tensors from the rest: numbers, tuples, and a module's extra state of whatever type.
+    """Tell a state_dict's tensors from its other entries: numbers, tuples, and a module's extra state.
 
     >>> is_tensor_entry("scaler._extra_state", torch.zeros(2))
     False
@@ -230,7 +221,7 @@ def is_tensor_entry(name: str, value: object) -> bool:
 
 
 def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -> Fans | None:
-    """Count a tensor's fans; a bias has those of the weight beside it.
+    """Count a tensor's fans; a bias has its weight's.
 
     Args:
         name: the tensor's name among its neighbours.
@@ -238,17 +229,15 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
         layer: the module that owns them.
 
     Returns:
-        Both counts, or ``None`` where there are none.
+        Both counts; ``None`` for a tensor without fans.
 
     >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(shape_law="GRU")).effective_out
     4
     """
-    prefix, dot, attribute = name.rpartition(".")
-    if len(shapes[name]) < 2 and "bias" in attribute:
-        attribute = "weight".join(attribute.rsplit("bias", 1))
-    return layer.fans(attribute, shapes.get(prefix + dot + attribute, ()))
+    counted = weight_of_bias(name) if len(shapes[name]) < 2 else name
+    return layer.fans(counted.rpartition(".")[2], shapes.get(counted, ()))
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
-    """Give the global shape; an empty one where there is none."""
+    """Give the global shape; an empty one for a tensor without one shape."""
     return () if is_shapeless(tensor) else tuple(tensor.shape)
