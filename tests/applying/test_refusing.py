@@ -52,14 +52,14 @@ def test_a_model_of_fake_tensors_has_nothing_to_write_to(law):
 
 
 def refuses(plan, **options):
-    """Apply refuses and writes nothing; the problems by subject."""
+    """Apply refuses and writes nothing; the problems by what their subject begins with."""
     model = options.get("module", plan.model)
     before = bits(model)
     problems = refused(initframe.apply, plan, kind=ResolveError, **options)
     if not any(t.is_meta for t in before.values()):
         assert changed(model, before) == set()
     assert len({problem.subject for problem in problems}) == len(problems)
-    return {problem.subject: problem for problem in problems}
+    return {problem.subject.split(": ")[0]: problem for problem in problems}
 
 
 def test_a_copy_with_a_tie_that_the_plan_has_not_is_refused():
@@ -158,7 +158,7 @@ def test_a_law_of_ones_own_that_fails_is_refused_before_any_other_is_written(tab
 )
 def test_fill_refuses_what_a_tensor_cannot_hold(tensor, fill, fact):
     (problem,) = refused(initframe.fill_, tensor, fill, name="w", kind=ResolveError)
-    assert problem.subject == "tensor 'w'"
+    assert problem.subject.split(": ")[0] == "tensor 'w'"
     assert fact in problem.fact
 
 

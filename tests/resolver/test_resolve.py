@@ -379,7 +379,7 @@ def test_a_base_that_cannot_be_read_is_told_once():
         "*.bias": {"init": "ones", "where": "d0 > 1"},
     }
     (problem,) = problems(rules(recipe) | {"base": "nowhere.safetensors"}, Net())
-    assert problem.subject.startswith("base for rule")
+    assert problem.subject.startswith("base: nowhere.safetensors for rule")
 
 
 # --- everything is done once -----------------------------------------------------------------------------------------
