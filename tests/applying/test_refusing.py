@@ -152,8 +152,8 @@ def test_a_law_of_ones_own_that_fails_is_refused_before_any_other_is_written(tab
         (torch.zeros(4, 4).to_sparse(), initframe.Normal(), "sparse"),
         (torch.zeros(4), initframe.Normal(0, -1), "std is negative"),
         (torch.zeros(4, 4), initframe.Orthogonal((4, 5)), "[4, 5]"),
-        (torch.zeros(4, dtype=torch.float16), initframe.Constant(1e6), "only to 6.55e"),
-        (torch.zeros(4), initframe.Elementwise(lambda u: u[0], 0, 1), "makes a value of shape"),
+        (torch.zeros(4, dtype=torch.float16), initframe.Constant(1e6), "ends at 6.55e"),
+        (torch.zeros(4), initframe.Elementwise(lambda u: u[0], 0, 1), "shape"),
     ],
 )
 def test_fill_refuses_what_a_tensor_cannot_hold(tensor, fill, fact):

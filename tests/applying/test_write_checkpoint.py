@@ -159,7 +159,10 @@ def test_computed_weights_are_refused_where_they_are_filled(tmp_path):
 def test_a_dtype_that_cannot_hold_a_fill_is_refused(tmp_path):
     plan = resolve({"rules": {"*": {"init": "constant", "val": 1e6}}}, nn.Linear(2, 2))
     problems = refused(write_checkpoint, plan, tmp_path, dtype=torch.float16)
-    assert [(problem.subject.split(": ")[0], "float16" in problem.fact) for problem in problems] == [("weight", True), ("bias", True)]
+    assert [(problem.subject.split(": ")[0], "float16" in problem.fact) for problem in problems] == [
+        ("weight", True),
+        ("bias", True),
+    ]
 
 
 @pytest.mark.parametrize("law", [lambda u: u.mean(), lambda u: u.no_such_function()])
