@@ -1,0 +1,163 @@
+"""Recipes as Hydra finds them in a job: a config source that reads them within the bounds of recipes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from initframe.cli.groups import files
+from initframe.errors import InitframeError, Problem, RecipeError
+from initframe.recipe.files import read_yaml
+from initframe.recipe.plain import shown, strangers
+
+GROUP, SCHEME = "init", "recipe"
+SELF = "_self_"
+_NAME = re.compile(r"\w[\w./-]*")
+"""What defaults may name: a recipe, without moving it, overriding with it or reading from outside."""
+
+
+def register() -> None:
+    """Let Hydra ask for recipes here first; every other config comes from Hydra's own sources."""
+    for plugin in (RecipeSource, RecipeSearchPath):
+        Plugins.instance().register(plugin)
+
+
+class RecipeSearchPath(SearchPathPlugin):
+    """Puts recipes in front of the search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra with the search path of an app."""
+        search_path.prepend("initframe", f"{SCHEME}://{GROUP}")
+
+
+class RecipeSource(ConfigSource):
+    """Configs of the group ``init``, by a choice's name or by a file's path.
+
+    A recipe may come from anyone, so it is read as data: bounded in size and depth, without interpolations, and without
+    a way to other parts of the config. All other configs decide what the job runs, as Hydra's callbacks do; they are
+    the user's own and are trusted.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        """Name the scheme of this source in a search path."""
+        return SCHEME
+
+    def available(self) -> bool:
+        """Tell that this source can be asked."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:  # noqa: ARG002
+        """Leave listing the choices to the folders that hold them."""
+        return False
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether a path is that of a recipe; a path to a file always is, so that its absence is told here."""
+        group, _, name = config_path.partition("/")
+        return group == GROUP and bool(name) and (_is_path(name) or bool(_lookup(name)))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:  # noqa: ARG002
+        """List nothing; see :meth:`is_group`."""
+        return []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a recipe; what is wrong with it is an error that Hydra prints without a traceback."""
+        name = config_path.partition("/")[2]
+        try:
+            path = find(name)
+            demand_end(path)
+            data = read(path)
+        except InitframeError as error:
+            raise ConfigCompositionException(f"error: {error}") from error
+        return ConfigResult(self.provider, str(path), OmegaConf.create(data), {"package": GROUP})
+
+
+def find(name: str) -> Path:
+    """Find the file that ``init=NAME`` means.
+
+    Args:
+        name: a choice of the group, or the path of a YAML file.
+
+    Raises:
+        RecipeError: there is no such file, or several folders have that choice.
+    """
+    found = _lookup(name)
+    if not found:
+        raise RecipeError(Problem(f"{GROUP}={name}", f"there is no file {name} in {Path.cwd()}."))
+    if found[1:]:
+        several = f"there are several recipes of this name: {', '.join(map(str, found))}."
+        fix = f"Rename one, or give its path: {GROUP}={found[-1]}."
+        raise RecipeError(Problem(f"{GROUP}={name}", several, fix=fix))
+    return found[0]
+
+
+def _lookup(name: str) -> list[Path]:
+    """The file that a path names, or those that have a choice's name."""
+    if _is_path(name) and Path(name).is_file():
+        return [Path(name).resolve()]
+    return list(files(GROUP, name.removesuffix(".yaml")))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read one recipe.
+
+    Returns:
+        What the file holds, ``defaults`` included.
+
+    Raises:
+        RecipeError: with every problem of the file.
+    """
+    data = read_yaml(path)
+    if problems := list(_problems(path, data)):
+        raise RecipeError(*problems)
+    return data or {}
+
+
+def demand_end(path: Path, above: tuple[Path, ...] = (), seen: set[Path] | None = None) -> None:
+    """Refuse a recipe whose defaults lead back to itself: Hydra would follow them for ever.
+
+    Args:
+        path: the recipe.
+        above: the files whose defaults led here.
+        seen: files that are known to end.
+    """
+    seen = set() if seen is None else seen
+    if path in above:
+        chain = " → ".join(file.name for file in (*above, path))
+        raise RecipeError(Problem(str(path), f"its defaults lead back to it: {chain}.", fix="Remove one of them."))
+    for name in read(path).get("defaults", []):
+        below = _lookup(name) if name != SELF else []
+        if below and below[0] not in seen:
+            demand_end(below[0], (*above, path), seen)
+    seen.add(path)
+
+
+def _problems(path: Path, data: Any) -> Iterator[Problem]:
+    """What in a recipe's file Hydra would read as more than a recipe, or could not hold."""
+    if data is not None and not isinstance(data, dict):
+        yield Problem(str(path), f"a recipe is a mapping, got {shown(data)}.", fix="Write rules: and a rule under it.")
+        return
+    given = dict(data or {})
+    below = given.pop("defaults", [])
+    fix = "Name recipes, as in [xavier_relu, mine.yaml, _self_]."
+    for item in below if isinstance(below, list) else [below]:
+        if not _NAME.fullmatch(str(item)):
+            yield Problem(str(path), f"defaults names {shown(item)}.", fix=fix)
+    yield from (Problem(str(path), str(fact)) for fact in strangers(given))
+    package = RecipeSource._get_header_dict(path.read_text(encoding="utf-8", errors="replace"))["package"]  # noqa: SLF001
+    if package not in (None, GROUP, "_group_"):
+        yield Problem(str(path), "a recipe stays in its own part of the config.", fix=f"Remove # @package {package}.")
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
