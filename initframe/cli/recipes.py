@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
@@ -33,11 +37,17 @@ def register() -> None:
 
 
 class RecipeSearchPath(SearchPathPlugin):
-    """Puts recipes in front of the search path."""
+    """Puts recipes in front of the search path, with the folders that ``hydra.searchpath`` adds to it later."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra with the search path of an app."""
-        search_path.prepend("initframe", f"{SCHEME}://{GROUP}")
+        folders: list[str] = []
+        for argument in sys.argv[1:]:
+            with contextlib.suppress(HydraException):  # Hydra will say what is wrong with it
+                change = OverridesParser.create().parse_override(argument) if "hydra.searchpath" in argument else None
+                folders += change.value() if change and change.key_or_group == "hydra.searchpath" else []
+        own = [str(folder).removeprefix("file://") for folder in folders if str(folder).startswith("file://")]
+        search_path.prepend("initframe", f"{SCHEME}://{os.pathsep.join(own)}")
 
 
 class RecipeSource(ConfigSource):
@@ -64,7 +74,7 @@ class RecipeSource(ConfigSource):
     def is_config(self, config_path: str) -> bool:
         """Tell whether a path is that of a recipe; a path to a file always is, so that its absence is told here."""
         group, _, name = config_path.partition("/")
-        return group == GROUP and bool(name) and (_is_path(name) or bool(_lookup(name)))
+        return group == GROUP and bool(name) and (_is_path(name) or bool(self._lookup(name)))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:  # noqa: ARG002
         """List nothing; see :meth:`is_group`."""
@@ -74,38 +84,51 @@ class RecipeSource(ConfigSource):
         """Read a recipe; what is wrong with it is an error that Hydra prints without a traceback."""
         name = config_path.partition("/")[2]
         try:
-            path = find(name)
-            demand_end(path)
+            path = self._find(name)
+            self._demand_end(path)
             data = read(path)
         except InitframeError as error:
             raise ConfigCompositionException(f"error: {error}") from error
         return ConfigResult(self.provider, str(path), OmegaConf.create(data), {"package": GROUP})
 
+    def _lookup(self, name: str) -> list[Path]:
+        """The file that a path names, or those that have a choice's name."""
+        if _is_path(name) and Path(name).is_file():
+            return [Path(name).resolve()]
+        choice = name.removesuffix(".yaml")
+        added = (
+            Path(folder).resolve() / GROUP / f"{choice}.yaml" for folder in filter(None, self.path.split(os.pathsep))
+        )
+        return list(dict.fromkeys([*files(GROUP, choice), *filter(Path.is_file, added)]))
 
-def find(name: str) -> Path:
-    """Find the file that ``init=NAME`` means.
+    def _find(self, name: str) -> Path:
+        """The one file that ``init=NAME`` means."""
+        found = self._lookup(name)
+        if not found:
+            raise RecipeError(Problem(f"{GROUP}={name}", f"there is no file {name} in {Path.cwd()}."))
+        if found[1:]:
+            several = f"there are several recipes of this name: {', '.join(map(str, found))}."
+            fix = f"Rename one, or give its path: {GROUP}={found[-1]}."
+            raise RecipeError(Problem(f"{GROUP}={name}", several, fix=fix))
+        return found[0]
 
-    Args:
-        name: a choice of the group, or the path of a YAML file.
+    def _demand_end(self, path: Path, above: tuple[Path, ...] = (), seen: set[Path] | None = None) -> None:
+        """Refuse a recipe whose defaults lead back to itself: Hydra would follow them for ever.
 
-    Raises:
-        RecipeError: there is no such file, or several folders have that choice.
-    """
-    found = _lookup(name)
-    if not found:
-        raise RecipeError(Problem(f"{GROUP}={name}", f"there is no file {name} in {Path.cwd()}."))
-    if found[1:]:
-        several = f"there are several recipes of this name: {', '.join(map(str, found))}."
-        fix = f"Rename one, or give its path: {GROUP}={found[-1]}."
-        raise RecipeError(Problem(f"{GROUP}={name}", several, fix=fix))
-    return found[0]
-
-
-def _lookup(name: str) -> list[Path]:
-    """The file that a path names, or those that have a choice's name."""
-    if _is_path(name) and Path(name).is_file():
-        return [Path(name).resolve()]
-    return list(files(GROUP, name.removesuffix(".yaml")))
+        Args:
+            path: the recipe.
+            above: the files whose defaults led here.
+            seen: files that are known to end.
+        """
+        seen = set() if seen is None else seen
+        if path in above:
+            chain = " → ".join(file.name for file in (*above, path))
+            raise RecipeError(Problem(str(path), f"its defaults lead back to it: {chain}.", fix="Remove one of them."))
+        for name in read(path).get("defaults", []):
+            below = self._lookup(name) if name != SELF else []
+            if below and below[0] not in seen:
+                self._demand_end(below[0], (*above, path), seen)
+        seen.add(path)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -121,25 +144,6 @@ def read(path: Path) -> dict[str, Any]:
     if problems := list(_problems(path, data)):
         raise RecipeError(*problems)
     return data or {}
-
-
-def demand_end(path: Path, above: tuple[Path, ...] = (), seen: set[Path] | None = None) -> None:
-    """Refuse a recipe whose defaults lead back to itself: Hydra would follow them for ever.
-
-    Args:
-        path: the recipe.
-        above: the files whose defaults led here.
-        seen: files that are known to end.
-    """
-    seen = set() if seen is None else seen
-    if path in above:
-        chain = " → ".join(file.name for file in (*above, path))
-        raise RecipeError(Problem(str(path), f"its defaults lead back to it: {chain}.", fix="Remove one of them."))
-    for name in read(path).get("defaults", []):
-        below = _lookup(name) if name != SELF else []
-        if below and below[0] not in seen:
-            demand_end(below[0], (*above, path), seen)
-    seen.add(path)
 
 
 def _problems(path: Path, data: Any) -> Iterator[Problem]:
