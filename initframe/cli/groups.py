@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from initframe.errors import InitframeError, Problem
 from initframe.initializers import list_initializers
 from initframe.recipe.files import read_yaml
 from initframe.recipe.presets import conf_directory
@@ -119,3 +120,14 @@ def chosen(group: str) -> str:
     if not experiment():
         inside = [change for change in inside if change.key_or_group != group]
     return f"{name}, changed" if inside else name
+
+
+def demand_one(group: str) -> None:
+    """Refuse several choices where one is meant: Hydra would merge them.
+
+    Raises:
+        InitframeError: several were chosen.
+    """
+    if len(found := names(group)) > 1:
+        fix = f"To run one after the other: -m {group}={','.join(found)}."
+        raise InitframeError(Problem(group, f"it is one choice, got {', '.join(found)}.", fix=fix))

@@ -18,7 +18,7 @@ from initframe.cli import recipes
 from initframe.cli.console import speakable
 from initframe.cli.errors import leave, reported, stoppable
 from initframe.cli.folders import demand_free, output_directory
-from initframe.cli.groups import choices
+from initframe.cli.groups import choices, demand_one
 from initframe.errors import InitframeError, Problem, SourceError
 from initframe.recipe.presets import conf_directory
 
@@ -38,6 +38,7 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
         with reported(), contextlib.chdir(HydraConfig.get().runtime.cwd):
             if not is_rerun:  # which replaces its own files
                 demand_free(config, output_directory())
+            demand_one("model")
             return run(config)
 
     recipes.register()

@@ -154,9 +154,8 @@ def _problems(path: Path, data: Any) -> Iterator[Problem]:
     given = dict(data or {})
     below = given.pop("defaults", [])
     fix = "Name recipes, as in [xavier_relu, mine.yaml, _self_]."
-    for item in below if isinstance(below, list) else [below]:
-        if not _NAME.fullmatch(str(item)):
-            yield Problem(str(path), f"defaults names {shown(item)}.", fix=fix)
+    for item in [one for one in below if not _NAME.fullmatch(str(one))] if isinstance(below, list) else [below]:
+        yield Problem(str(path), f"defaults names {shown(item)}.", fix=fix)
     yield from (Problem(str(path), str(fact)) for fact in strangers(given))
     package = RecipeSource._get_header_dict(path.read_text(encoding="utf-8", errors="replace"))["package"]  # noqa: SLF001
     if package not in (None, GROUP, "_group_"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from initframe.experiments import train
 from tests.cli.conftest import SMALL
+
+pytestmark = pytest.mark.slow
 
 ONE_LINE = {
     # the recipe
@@ -16,7 +17,7 @@ ONE_LINE = {
     "init.rules.weights.gain=-1": ["must not be negative"],
     "init.rules.weights.match=featres.*.weight": ["matches no tensor", "features.0.weight, features.3.weight"],
     "init=xavier_rel": ["'init/xavier_rel'", "xavier_relu"],
-    "init=[xavier_relu,head_smal]": ["'init/head_smal'", "head_small"],
+    "init=[xavier_relu,head_smal]": ["'init/head_smal'"],
     "init=recipes/mine.yaml": ["there is no file recipes/mine.yaml"],
     "init=": ["'init/'", "xavier_relu"],
     "model=": ["'model/'", "resnet18"],
@@ -38,7 +39,7 @@ ONE_LINE = {
     "+model.arguments.version=${oc.env:INITFRAME_SECRET}": ["reads nothing from outside"],
     # the model
     "model=alexnett": ["'model/alexnett'", "alexnet"],
-    "model=[alexnet,resnet18]": ["one model, got alexnet, resnet18", "-m model=alexnet,resnet18"],
+    "model=[alexnet,resnet18]": ["model: it is one choice, got alexnet, resnet18", "-m model=alexnet,resnet18"],
     "model=torchvision": ["model.name is missing"],
     "model.name=squeezenet1_2": ["torchvision has no model 'squeezenet1_2'", "squeezenet1_1"],
     "model.source=torchvisoin": ["unknown model.source", "Closest: torchvision"],
@@ -55,10 +56,10 @@ ONE_LINE = {
     "freeze=[]": ["Could not override 'freeze'"],
     "+starts.x=zeros_bias": ["starts: it is no setting of this command"],
     "seed": ["'seed'"],
-    "init.rules.head={match:": ["init.rules.head={match:"],
+    "init.rules.head={match:": ["no viable alternative"],
     "init.rules.weights.gain=sqrt(2)": ["init.rules.weights.gain=sqrt(2)"],
     "model.checkpoint=~/größe.pt": ["model.checkpoint=~/größe.pt"],
-    "model.checkpoint=epoch=3.ckpt": ["model.checkpoint=epoch=3.ckpt"],
+    "model.checkpoint=epoch=3.ckpt": ["mismatched input"],
     "init.rules.features.*.weight.gain=1": ["init.rules.features.*.weight.gain=1"],
     "seed=-1": ["seed: it is -1. Give an integer from 0 to 2**64 - 1"],
     "seed=18446744073709551616": ["seed: ", "Give an integer"],
@@ -243,8 +244,8 @@ def test_a_law_that_fails(refused, user_folder):
 def test_a_multirun_says_which_job_failed(command):
     left = command(*SMALL, "-m", "seed=0,-1", "dry_run=true")
     assert left.code == 1
-    assert "error: job 1 (" in left.err
-    assert "seed=-1" in left.err
+    assert "'seed=-1'" in left.err
+    assert "error: seed: " in left.err
     assert left.files == []
 
 
@@ -261,13 +262,15 @@ def test_bugs_keep_their_traceback(command, monkeypatch):
         raise ZeroDivisionError
 
     monkeypatch.setattr("initframe.cli.reinit.planned", bug)
-    with pytest.raises(ZeroDivisionError):
-        command(*SMALL)
+    left = command(*SMALL)
+    assert left.code == 1
+    assert "Traceback" in left.err
+    assert "ZeroDivisionError" in left.err
 
 
 def test_tracebacks_on_request(command, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    with pytest.raises(Exception, match="seed is an integer"):
+    with pytest.raises(Exception, match="Give an integer"):
         command(*SMALL, "seed=x")
 
 
