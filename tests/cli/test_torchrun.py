@@ -1,6 +1,7 @@
 """The reinit job in the processes of torchrun: the same files as in one."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,9 @@ def test_without_torchrun_it_says_how(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit, match="torchrun --nproc-per-node"):
         torchrun.main()
+
+
+def test_the_former_name_warns(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.warns(FutureWarning, match=r"is now initframe\.cli\.torchrun"), pytest.raises(SystemExit):
+        runpy.run_module("initframe.cli.distributed", run_name="__main__")
