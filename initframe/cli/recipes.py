@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -23,6 +23,9 @@ from initframe.cli.groups import files
 from initframe.errors import InitframeError, Problem, RecipeError
 from initframe.recipe.files import read_yaml
 from initframe.recipe.plain import shown, strangers
+
+Names: TypeAlias = list[str]
+Files: TypeAlias = list[Path]
 
 GROUP, SCHEME = "init", "recipe"
 SELF = "_self_"
@@ -76,7 +79,7 @@ class RecipeSource(ConfigSource):
         group, _, name = config_path.partition("/")
         return group == GROUP and bool(name) and (_is_path(name) or bool(self._lookup(name)))
 
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:  # noqa: ARG002
+    def list(self, config_path: str, results_filter: ObjectType | None) -> Names:  # noqa: ARG002
         """List nothing; see :meth:`is_group`."""
         return []
 
@@ -91,7 +94,7 @@ class RecipeSource(ConfigSource):
             raise ConfigCompositionException(f"error: {error}") from error
         return ConfigResult(self.provider, str(path), OmegaConf.create(data), {"package": GROUP})
 
-    def _lookup(self, name: str) -> list[Path]:
+    def _lookup(self, name: str) -> Files:
         """The file that a path names, or those that have a choice's name."""
         if _is_path(name) and Path(name).is_file():
             return [Path(name).resolve()]
