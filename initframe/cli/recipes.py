@@ -48,7 +48,8 @@ class RecipeSearchPath(SearchPathPlugin):
         for argument in sys.argv[1:]:
             with contextlib.suppress(HydraException):  # Hydra will say what is wrong with it
                 change = OverridesParser.create().parse_override(argument) if "hydra.searchpath" in argument else None
-                folders += change.value() if change and change.key_or_group == "hydra.searchpath" else []
+                value = change.value() if change and change.key_or_group == "hydra.searchpath" else None
+                folders += value if isinstance(value, list) else []
         own = [str(folder).removeprefix("file://") for folder in folders if str(folder).startswith("file://")]
         search_path.prepend("initframe", f"{SCHEME}://{os.pathsep.join(own)}")
 
