@@ -232,7 +232,7 @@ def test_every_job_composes(composed, job):
 def test_no_config_holds_code_or_reads_the_outside():
     for path in CONF.rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
-        assert set(TARGET.findall(text)) <= {"initframe.cli.folders.watching"}, path  # ours, and takes no arguments
+        assert set(TARGET.findall(text)) <= {"initframe.cli.folders.Guard"}, path  # ours, and takes no arguments
         if path.parent.name in ("init", "model"):
             assert "${" not in text, path
 

@@ -1,7 +1,10 @@
-"""What a job shows in a terminal."""
+"""What a job prints: text, which its log keeps too, and progress bars."""
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,38 +17,54 @@ from initframe.plan.param_groups import CompanionWarning
 
 
 def say(text: str) -> None:
-    """Print text as it is: no markup, no wrapping of ours."""
+    """Print text as it is, without markup or wrapping, and keep it in the job's log."""
     print(text)  # noqa: T201
+    record(text)
+
+
+def record(text: str, level: int = logging.INFO) -> None:
+    """Write text into the job's log files only: the terminal shows it already."""
+    entry = logging.LogRecord("initframe", level, __file__, 0, text, None, None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(entry)
+
+
+def speakable() -> None:
+    """Let a terminal that cannot show ± and → show question marks, rather than fail after the work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def width() -> int:
-    """The columns of the terminal, and no fewer than a plan needs."""
+    """Count the columns of the terminal, or what a plan needs if that is more."""
     return max(WIDTH, Console().width)
 
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Leave out Python's warning of companions: its line is one of ours, its way out a program's. The jobs tell it."""
+    """Leave out Python's warning about companions, which the jobs print as a sentence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CompanionWarning)
         yield
 
 
 def remind(plan: Plan, who: str, what: str) -> None:
-    """Say that a recipe asks for more than values, and what becomes of it, unless it says that this is seen to."""
+    """Print that a recipe asks for more than values, and where that goes, unless its companions are set otherwise."""
     if plan.asks and plan.recipe.companions == "warn":
         say(f"{who} asks for more than values: {what}")
 
 
 @contextmanager
 def filling(plan: Plan) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr while a plan is applied.
+    """Show a progress bar on stderr while a plan is applied.
 
     Args:
         plan: what will be applied.
 
     Yields:
-        A function to tell how many elements were filled.
+        A function that takes how many elements were filled.
     """
     with progress(f"Filling {counted(len(plan.assignments), 'tensor')}", plan.elements) as advance:
         yield advance
@@ -53,14 +72,14 @@ def filling(plan: Plan) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr.
+    """Show a progress bar on stderr.
 
     Args:
         what: stands before the bar.
         total: how many steps there are.
 
     Yields:
-        A function to tell how many were done.
+        A function that takes how many steps were done.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

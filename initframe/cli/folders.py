@@ -1,64 +1,135 @@
-"""Where a run writes, and what is left where it wrote nothing."""
+"""Where a run writes: never over what it reads, and over an earlier run only if it is told to."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from initframe.cli.errors import leave, problems
+from initframe.errors import InitframeError, Problem, SourceError
+
+FILES = ("manifest.json", "results.json", "model.safetensors", "plan.txt")
+"""What the jobs write. A folder with one of the first two holds a finished run."""
+DATA = ("model", "init", "starts")
+"""Parts of a config that name files to read."""
+FOLDERS = ("checkpoint", "path")
+"""Keys there that may name a folder."""
+
 
 def output_directory() -> Path:
-    """Where this run writes."""
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-
+    """Return the folder of this run."""
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def siblings() -> list[Path]:
-    """Where the jobs of this multirun write, those before this one and it; nothing in a single run."""
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-    from hydra.types import RunMode  # noqa: PLC0415
+    """List the folders of a multirun's jobs, up to this one; nothing in a single run.
 
+    Folders that were named otherwise than by the job's number are not told apart from others, and are not listed.
+    """
     folder, run = output_directory(), HydraConfig.get()
-    if run.mode != RunMode.MULTIRUN or folder.name != str(run.job.num):  # folders by other names, nobody knows whose
+    if run.mode != RunMode.MULTIRUN or folder.name != str(run.job.num):
         return []
     return [folder.parent / str(number) for number in range(run.job.num + 1)]
 
 
-_there: set[Path] = set()
-"""The folders on the way to where a run writes, of those that were there before it."""
-
-
-def watching() -> Any:
-    """A callback of Hydra's that notes, before a run makes folders, which are there."""
-    from hydra.experimental.callback import Callback  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
-
-    def note(config: Any, key: str) -> None:
-        folder = Path.cwd() / str(OmegaConf.select(config, key))
-        _there.clear()
-        _there.update(path for path in (folder, *folder.parents) if path.exists())
-
-    class Watching(Callback):
-        def on_run_start(self, config: Any, **_: Any) -> None:
-            note(config, "hydra.run.dir")
-
-        def on_multirun_start(self, config: Any, **_: Any) -> None:
-            note(config, "hydra.sweep.dir")
-
-    return Watching()
-
-
-def leave_nothing(folder: Path) -> None:
-    """Remove a run's folder where nothing was written into it, and what was made to hold it.
+def demand_free(config: Any, folder: Path) -> None:
+    """Refuse a folder where a run would destroy what it reads, or what an earlier run wrote.
 
     Args:
-        folder: goes with its parents, as far as they were not there before the run and are not around the current one.
+        config: the job's config.
+        folder: where its files would go.
+
+    Raises:
+        SourceError: an input is there, or files of an earlier run are and ``overwrite`` is not true.
     """
-    here = Path.cwd()
-    for path in (folder, *folder.parents):
-        if path in {*_there, here, *here.parents}:
-            return
+    found = list(_inputs_in(config, folder.resolve()))
+    earlier = [name for name in FILES if (folder / name).is_file()]
+    if earlier and OmegaConf.select(config, "overwrite") is not True and not found:
+        fix = "Choose another folder, hydra.run.dir=…, or replace them: overwrite=true."
+        found.append(
+            Problem(os.path.relpath(folder), f"it has files of an earlier run: {', '.join(earlier)}.", fix=fix)
+        )
+    if found:
+        raise SourceError(*found)
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run wrote, first of all what says that it is finished."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _inputs_in(config: Any, folder: Path) -> Iterator[Problem]:
+    """Files and folders that a config reads and that are, or are around, what a run writes into a folder."""
+    written = {folder / name for name in FILES} | {(folder / name).resolve() for name in FILES}
+    fix = "Choose another folder: hydra.run.dir=…"
+    for key, text in _texts(config):
+        path = _existing(text)
+        if path is None:
+            continue
+        is_source = key.rpartition(".")[2] in FOLDERS
+        around = path if path.is_dir() else path.parent if path.name.endswith(".index.json") else None
+        if path in written or (is_source and around == folder):
+            yield Problem(key, f"{text} is read, and this run would write over it.", fix=fix)
+
+
+def _texts(config: Any) -> Iterator[tuple[str, str]]:
+    """Every text in the parts of a config that name files, with its key."""
+
+    def walk(key: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for inner, item in value.items():
+                yield from walk(f"{key}.{inner}", item)
+        elif isinstance(value, list):
+            for item in value:
+                yield from walk(key, item)
+        elif isinstance(value, str):
+            yield key, value
+
+    data: Any = OmegaConf.to_container(config, resolve=False)
+    for part in DATA:
+        yield from walk(part, data.get(part))
+
+
+def _existing(text: str) -> Path | None:
+    """The file or folder that a text names, links followed."""
+    try:
+        path = Path(os.path.expanduser(text)).resolve()  # noqa: PTH111  # Path's own fails for ~nobody
+        return path if text and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        return None
+
+
+class Guard(Callback):
+    """Looks at a run's folder before Hydra writes into it: it saves a job's config before it calls the job.
+
+    Hydra takes an exception of a callback for a warning, so a refusal ends the process.
+    """
+
+    def on_run_start(self, config: Any, **_: Any) -> None:
+        """Check the folder of a single run."""
+        self._check(config, "hydra.run.dir")
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Check what the jobs of a multirun may find; each job checks its own folder again."""
+        self._check(config, "hydra.sweep.dir", in_numbers=True)
+
+    def _check(self, config: Any, key: str, in_numbers: bool = False) -> None:
         try:
-            path.rmdir()
-        except OSError:  # it holds something
+            folder = Path(str(OmegaConf.select(config, key)))
+            folder.mkdir(parents=True, exist_ok=True)
+            numbered = [path for path in sorted(folder.iterdir()) if path.name.isdecimal()] if in_numbers else [folder]
+            for path in numbered:
+                demand_free(config, path)
+        except OmegaConfBaseException:  # a folder that only the job can name
             return
+        except (InitframeError, OSError) as error:
+            leave(str(InitframeError(*problems(error))))

@@ -1,77 +1,133 @@
-"""What a command's arguments can begin with: its config groups, whose choices are files, and its settings."""
+"""A command's config groups: their files, what --help shows of them, and what the command line chose."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from initframe.errors import InitframeError, Problem
+from initframe.initializers import list_initializers
 from initframe.recipe.files import read_yaml
 from initframe.recipe.presets import conf_directory
 
-JOBS = ("reinit", "train")
-INSTEAD = {"init": " Its recipes are starts: +starts.NAME=RECIPE, and ~starts.NAME removes one."}
-"""What a command has in the place of what only the other one has."""
-
-
-def groups(job: str) -> tuple[str, ...]:
-    """The config groups of a job.
-
-    >>> groups("train")
-    ('model', 'experiment')
-    """
-    defaults = read_yaml(conf_directory() / f"{job}.yaml")["defaults"]
-    return tuple(group for entry in defaults if isinstance(entry, dict) for group in entry if group != "hydra")
-
-
-def keys(job: str) -> set[str]:
-    """The config groups and the settings of a job.
-
-    >>> sorted(keys("reinit"))
-    ['dry_run', 'experiment', 'generator', 'init', 'model', 'plugins', 'seed']
-    """
-    return {*groups(job), *read_yaml(conf_directory() / f"{job}.yaml")} - {"defaults", "hydra"}
-
-
-def of_another(job: str, key: str) -> str:
-    """Say that another command has a group or a setting which this one has not; empty where none has it.
-
-    >>> of_another("reinit", "freeze")
-    'initframe-reinit has no freeze, initframe-train has.'
-    """
-    if job not in JOBS or key in keys(job):
-        return ""
-    other = next((other for other in JOBS if key in keys(other)), None)
-    return f"initframe-{job} has no {key}, initframe-{other} has.{INSTEAD.get(key, '')}" if other else ""
+WIDTH, COLUMN = 110, 24
 
 
 def files(group: str, name: str | None = None) -> Iterator[Path]:
-    """The files that a group's choices are, or one of them, in all folders that Hydra searches just now, ours first."""
-    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
+    """Find the files of a group's choices in every folder that Hydra searches.
 
-    found = (Path(s.path) for s in GlobalHydra.instance().config_loader().get_sources() if s.scheme() == "file")
-    for folder in dict.fromkeys(path.resolve() for path in found):
-        named = [folder / group / f"{name}.yaml"] if name else sorted((folder / group).glob("*.yaml"))
-        yield from filter(Path.is_file, named)
-
-
-def about(experiment: str) -> str:
-    """What an experiment of this package is, and which command it is for; empty for any other one.
-
-    >>> about("digits")
-    'initframe-train, a trained net for digits, as it was and after four ways to start again'
+    Args:
+        group: ``"init"``.
+        name: of one choice; all of them if left out.
     """
-    path = conf_directory() / "experiment" / f"{experiment}.yaml"
-    return first_words(path) if path.is_file() else ""
+    sources = GlobalHydra.instance().config_loader().get_sources()
+    folders = dict.fromkeys(Path(source.path).resolve() for source in sources if source.scheme() == "file")
+    for folder in folders:
+        found = [folder / group / f"{name}.yaml"] if name else sorted((folder / group).glob("*.yaml"))
+        yield from filter(Path.is_file, found)
 
 
-def first_words(path: Path) -> str:
-    """What a config says about itself in its first comment, up to the end of the first thought.
+def about(path: Path) -> tuple[str, str]:
+    """What a config says about itself in its first comment: the command that it is for, if any, and what it is.
 
     >>> from initframe.recipe.presets import presets
-    >>> first_words(presets()["zeros_bias"])
-    'Zeros on every bias'
+    >>> about(presets()["zeros_bias"])
+    ('', 'Zeros on every bias')
+    >>> about(conf_directory() / "experiment" / "lottery_ticket.yaml")[0]
+    'initframe-train'
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     comments = (line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line)
-    return re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip()
+    words = re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip()
+    command, comma, rest = words.partition(", ")
+    return (command, rest) if comma and command.startswith("initframe-") else ("", words)
+
+
+# --- --help ----------------------------------------------------------------------------------------------------------
+
+
+def choices(job: str) -> str:
+    """List all models, recipes, experiments and initializers of a job, for the template of ``--help``."""
+    defaults = read_yaml(conf_directory() / f"{job}.yaml")["defaults"]
+    takes = {group for entry in defaults if isinstance(entry, dict) for group in entry}
+    recipe = "init" if "init" in takes else "+starts.NAME"
+    titles = {"model": "model", "init": recipe, "experiment": "experiment"}
+    initializers = textwrap.wrap(", ".join(list_initializers()), WIDTH - 2)
+    parts = [_listing(title, _rows(job, group)) for group, title in titles.items()]
+    parts.append("\n".join([f"{recipe}.rules.NAME.init=", *(f"  {line}" for line in initializers)]))
+    return "\n\n".join(parts).replace("$", "$$")  # Hydra fills the template in as a shell would
+
+
+def _rows(job: str, group: str) -> dict[str, str]:
+    """Each choice of a group and what it is, but for those that say that they are another command's."""
+    rows: dict[str, str] = {}
+    for path in files(group):
+        command, words = about(path)
+        if command in ("", f"initframe-{job}"):
+            rows.setdefault(path.stem, textwrap.shorten(words, WIDTH - COLUMN, placeholder=" …"))
+    return rows
+
+
+def _listing(title: str, rows: dict[str, str]) -> str:
+    return "\n".join([f"{title}=", *(f"  {name:<{COLUMN - 2}}{rows[name]}".rstrip() for name in sorted(rows))])
+
+
+# --- what was chosen -------------------------------------------------------------------------------------------------
+
+
+def written() -> list[str]:
+    """What the command line changed in this job, as it was written."""
+    texts: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(texts)
+
+
+def overrides() -> list[Override]:
+    """What the command line changed in this job, as Hydra's grammar reads it."""
+    return OverridesParser.create().parse_overrides(written())
+
+
+def experiment() -> str | None:
+    """The experiment of this job, if one was chosen."""
+    name: str | None = HydraConfig.get().runtime.choices.get("experiment")
+    return name
+
+
+def names(group: str) -> list[str]:
+    """The choices in a config group: one, or several that Hydra has merged."""
+    if one := HydraConfig.get().runtime.choices.get(group):
+        return [one]
+    merged = [change.value() for change in overrides() if change.key_or_group == group and not change.is_delete()]
+    return [str(name) for name in merged[-1]] if merged and isinstance(merged[-1], list) else []
+
+
+def chosen(group: str) -> str:
+    """Name what was chosen in a config group, for a plan's title.
+
+    ``xavier_relu+head_small`` if several were merged; ``xavier_relu, changed`` if the command line changed it. If an
+    experiment was chosen, its name says more: it may hold parts of the group itself.
+    """
+    name = experiment() or "+".join(names(group)) or "recipe"
+    inside = [change for change in overrides() if change.key_or_group.partition(".")[0] == group]
+    if not experiment():
+        inside = [change for change in inside if change.key_or_group != group]
+    return f"{name}, changed" if inside else name
+
+
+def demand_one(group: str) -> None:
+    """Refuse several choices where one is meant: Hydra would merge them.
+
+    Raises:
+        InitframeError: several were chosen.
+    """
+    if len(found := names(group)) > 1:
+        fix = f"To run one after the other: -m {group}={','.join(found)}."
+        raise InitframeError(Problem(group, f"it is one choice, got {', '.join(found)}.", fix=fix))

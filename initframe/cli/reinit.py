@@ -14,9 +14,9 @@ from torch import nn
 
 from initframe import models
 from initframe.applying import torch_init
-from initframe.cli.chosen import chosen, overrides
 from initframe.cli.console import filling, remind, say, unwarned, width
-from initframe.cli.folders import output_directory
+from initframe.cli.folders import clear, output_directory
+from initframe.cli.groups import chosen, written
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.construction.deferred import materialize, resolve_deferred
@@ -28,33 +28,57 @@ from initframe.plan.manifest import manifest
 from initframe.plan.report import Report
 from initframe.resolver.resolve import resolve
 
-FILES = ("model.safetensors", "manifest.json", "plan.txt")
-HEED = "manifest.json has its companions, for optimizer and model; +init.companions=heeded says that you know them."
-WANTED = {"model": DATA, "init": RECIPE, "seed": SEED, "generator": GENERATOR, "dry_run": FLAG, "plugins": NAMES}
+FILES = ("model.safetensors", "plan.txt", "manifest.json")
+"""What a run writes, in this order: a folder with a manifest is complete."""
+WANTED = {
+    "model": DATA,
+    "init": RECIPE,
+    "seed": SEED,
+    "generator": GENERATOR,
+    "dry_run": FLAG,
+    "overwrite": FLAG,
+    "plugins": NAMES,
+}
 
 
-def run(config: Any) -> None:
-    """The whole way of the data: recipe → plan → tensors → files."""
+def run(config: Any) -> float:
+    """Run the whole way of the data: recipe → plan → tensors → files.
+
+    Returns:
+        0, also in a dry run: Hydra's sweepers need a number.
+    """
     job = settings(config, **WANTED)
     import_plugins(job["plugins"])
     plan = planned(job, chosen("init"))
-    model: Any = plan.model
     if job["dry_run"]:
-        say(f"{plan}\nA dry run: nothing was written.")
-        return
+        tell_plan(plan)
+        return 0.0
+    model: Any = plan.model
     models.check_memory(plan.title, sum(tensor.nbytes for tensor in model.parameters() if tensor.is_meta))
     folder = output_directory()
-    with replacing(*(folder / name for name in FILES)) as drafts:
+    with replacing(*(folder / name for name in FILES)) as (tensors, *texts):
         with unwarned(), filling(plan) as advance:
             report = materialize(
                 model, plan, job["seed"], generator=job["generator"], measure=True, on_progress=advance
             )
-        tensors, *texts = drafts
         save_tensors(model, tensors)
         write(report, job["model"], *texts)
+        clear(folder)
+    tell_report(report, folder)
+    return 0.0
+
+
+def tell_plan(plan: Plan) -> None:
+    """Print what a dry run has to say."""
+    say(f"{plan}\nA dry run: nothing was written but Hydra's own files.")
+
+
+def tell_report(report: Report, folder: Path) -> None:
+    """Print what a run did, and where its files are."""
     say(report.render(width()))
-    remind(plan, f"Recipe {plan.recipe.name}", HEED)
-    say(f"Files in {os.path.relpath(folder)}: {', '.join(FILES)}")
+    where = "manifest.json has its companions, for optimizer and model; +init.companions=heeded turns this line off."
+    remind(report.plan, f"Recipe {report.plan.recipe.name}", where)
+    say(f"Files in {os.path.relpath(folder)}: model.safetensors, manifest.json, plan.txt")
 
 
 def planned(job: Mapping[str, Any], name: str) -> Plan:
@@ -87,15 +111,15 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
     return replace(plan, recipe=replace(plan.recipe, name=name))
 
 
-def write(report: Report, source: Mapping[str, Any], record: Path, text: Path) -> None:
-    """Write the manifest, and the plan with what came of it."""
-    told = {**manifest(report), "job": {"model": source, "overrides": overrides()}}
-    record.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def write(report: Report, source: Mapping[str, Any], text: Path, record: Path) -> None:
+    """Write the plan with what came of it, and the manifest."""
     text.write_text(f"{report.plan}\n\n{report}\n", encoding="utf-8")
+    told = {**manifest(report), "job": {"model": source, "overrides": written()}}
+    record.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """The console command ``initframe-reinit``."""
+    """Run the console command ``initframe-reinit``."""
     hydra_job("reinit", run)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from initframe.cli.chosen import overrides
-from initframe.cli.groups import about, of_another
-from initframe.errors import InitframeError, closest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from initframe.cli.groups import about, experiment, files, overrides
+from initframe.errors import InitframeError, Problem, closest
 
 
 class Setting(NamedTuple):
@@ -34,60 +36,58 @@ SEALED = (DATA, RECIPE)
 
 
 def settings(config: Any, **wanted: Setting) -> dict[str, Any]:
-    """The settings of a job as plain data.
+    """Read the settings of a job as plain data.
 
     Args:
         config: the composed config.
-        **wanted: what the job knows, by name.
+        **wanted: the settings of the job, by name.
 
     Returns:
         One value per wanted setting.
 
     Raises:
-        InitframeError: one is missing, of the wrong type, or not among the wanted.
+        InitframeError: a setting is missing, unknown, or of the wrong type; with every problem.
 
     >>> settings({"seed": "7"}, seed=SEED)
     Traceback (most recent call last):
-    initframe.errors.InitframeError: seed is an integer from 0 to 2**64 - 1, got '7'.
+    initframe.errors.InitframeError: seed: it is '7'. Give an integer from 0 to 2**64 - 1.
     """
-    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
-
     problems = list(_unknown([key for key in config if key not in wanted], wanted))
     given = {}
     for key, setting in wanted.items():
+        fix = f"Give {setting.words}."
         try:
             given[key] = plain(config, key, resolve=setting not in SEALED)
         except OmegaConfBaseException as error:
-            problems.append(f"{key}: {str(error).splitlines()[0]}.")
+            problems.append(Problem(key, f"{error.msg or error}.", fix=fix))
             continue
         if key not in config:
-            problems.append(f"{key} is missing: it is {setting.words}.")
+            problems.append(Problem(key, "it is missing.", fix=fix))
         elif not setting.fits(given[key]):
-            problems.append(f"{key} is {setting.words}, got {given[key]!r}.")
+            problems.append(Problem(key, f"it is {given[key]!r}.", fix=fix))
     if problems:
         raise InitframeError(*problems)
     return given
 
 
-def _unknown(keys: list[str], wanted: Mapping[str, Setting]) -> Iterator[str]:
-    """Settings that the job does not know; where an experiment has brought them, that is the fact to tell."""
-    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-
-    run = HydraConfig.get() if HydraConfig.initialized() else None
-    typed = {re.split(r"[.=]", text.lstrip("+~"))[0] for text in overrides()} if run else keys
-    experiment = run.runtime.choices.get("experiment") if run else None
-    brought = [key for key in keys if key not in typed]
-    if brought and experiment and about(experiment):
-        yield f"unknown setting {', '.join(brought)}. experiment={experiment} is this: {about(experiment)}."
-        keys = [key for key in keys if key in typed]
+def _unknown(keys: list[str], wanted: Mapping[str, Setting]) -> Iterator[Problem]:
+    """Settings that the job does not have, typed or brought by an experiment."""
+    name = experiment() if HydraConfig.initialized() else None
+    typed = {change.key_or_group.partition(".")[0] for change in overrides()} if name else set(keys)
+    if name and (brought := [key for key in keys if key not in typed]):
+        path = next(files("experiment", name), None)
+        command, words = about(path) if path else ("", "")
+        options = f"It is for {command}: {words}." if command else ""
+        yield Problem(
+            f"experiment={name}", f"it has settings that this command has not: {', '.join(brought)}.", options
+        )
     for key in keys:
-        yield (run and of_another(str(run.job.config_name), key)) or f"unknown setting {key}. {closest(key, wanted)}"
+        if key in typed:
+            yield Problem(key, "it is no setting of this command.", closest(key, wanted))
 
 
 def plain(config: Any, key: str, *, resolve: bool) -> Any:
-    """One value of a config as plain data, interpolations resolved or left as they are written."""
-    from omegaconf import OmegaConf  # noqa: PLC0415
-
+    """Read one value of a config as plain data, with interpolations resolved or left as they are written."""
     if not OmegaConf.is_config(config):
         return config.get(key)
     if not resolve:

@@ -1,4 +1,4 @@
-"""``python scripts/train.py``: start one model in several ways, train each for a moment, and see what it changed."""
+"""``python scripts/train.py``: train one model briefly from several starts, and compare their accuracies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from torch.nn.functional import cross_entropy
 from initframe import models
 from initframe.applying.apply import apply
 from initframe.cli.console import progress, remind, say, unwarned
-from initframe.cli.folders import output_directory, siblings
+from initframe.cli.folders import clear, output_directory, siblings
 from initframe.cli.job import hydra_job, import_plugins
-from initframe.cli.settings import COUNT, DATA, NAMES, SEED, SHARE, SIZE, settings
-from initframe.errors import InitframeError, closest
+from initframe.cli.settings import COUNT, DATA, FLAG, NAMES, SEED, SHARE, SIZE, settings
+from initframe.errors import InitframeError, Problem, closest
 from initframe.experiments.digits import Digits, load_digits
 from initframe.files.atomic import replacing
 from initframe.plan import Plan, table
@@ -38,6 +38,7 @@ WANTED = {
     "epochs": COUNT,
     "images": SIZE,
     "seed": SEED,
+    "overwrite": FLAG,
     "plugins": NAMES,
 }
 
@@ -45,11 +46,16 @@ Masks = Mapping[str, Tensor]
 Rows = dict[str, list[float]]
 
 
-def run(config: Any) -> None:
-    """Every start resolved before any is trained; then a row of accuracies for each."""
+def run(config: Any) -> float:
+    """Resolve every start before any is trained; then train each, and print a row of accuracies for it.
+
+    Returns:
+        The last accuracy of the last start, for Hydra's sweepers.
+    """
     job = settings(config, **WANTED)
     if not job["starts"]:
-        raise InitframeError("starts is empty: there is nothing to compare. Give one: +starts.xavier=xavier_relu.")
+        fix = "Give one: +starts.xavier=xavier_relu."
+        raise InitframeError(Problem("starts", "it is empty: there is nothing to compare.", fix=fix))
     import_plugins(job["plugins"])
     torch.manual_seed(job["seed"])
     trial = Trial(models.build(job["model"]), *load_digits(job["images"]), job["freeze"], job["epochs"])
@@ -61,17 +67,19 @@ def run(config: Any) -> None:
         with unwarned(), _on_one_thread(), progress("Training", runs * trial.steps) as trial.advance:
             rows = {label: row for start, plan in plans.items() for label, row in _rows(trial, start, plan, job)}
         draft.write_text(json.dumps({"seed": job["seed"], "accuracy": rows}, indent=2) + "\n", encoding="utf-8")
+        clear(folder)
     for label, plan in plans.items():
         if plan:
-            remind(plan, f"Start {label!r}", "this training heeds no companions.")
+            remind(plan, f"Start {label!r}", "this training does not use its companions.")
     say(f"{shown(rows)}\nThe numbers are in {os.path.relpath(folder / FILE)}")
     if len(done := [_accuracies(path / FILE) for path in siblings() if (path / FILE).is_file()]) > 1:
         say(f"\nOver {len(done)} runs, after the last epoch:\n{spread(done)}")
+    return [*rows.values()][-1][-1]
 
 
 @contextmanager
 def _on_one_thread() -> Iterator[None]:
-    """A net this small gains nothing from more, loses much on a busy machine, and sums in one order everywhere."""
+    """Use one thread: a net this small gains nothing from more, and sums are then in one order on every machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -85,12 +93,12 @@ class Trial:
     """A model, digits, and how long to train.
 
     Attributes:
-        model: as it was built; never trained itself.
-        train: to train on.
-        test: to measure on.
+        model: as it was built; copies of it are trained.
+        train: images to train on.
+        test: images to measure on.
         freeze: patterns of parameters that are not trained.
         epochs: how often to see every image.
-        advance: told of every step.
+        advance: called with the number of steps taken.
     """
 
     model: nn.Module
@@ -102,11 +110,11 @@ class Trial:
 
     @property
     def steps(self) -> int:
-        """How many steps one training takes."""
+        """Count the steps of one training."""
         return self.epochs * -(-len(self.train.labels) // BATCH)
 
     def start(self, plan: Plan | None, seed: int, masks: Masks | None = None) -> nn.Module:
-        """The model again, reinitialized by a plan, and zero for good where a mask is."""
+        """Copy the model, reinitialize it by a plan, and fix at zero what the masks leave out."""
         model = copy.deepcopy(self.model)
         if plan is not None:
             apply(plan, seed, module=model)
@@ -149,13 +157,14 @@ def _check_freeze(trial: Trial) -> None:
     names = [name for name, _ in trial.model.named_parameters()]
     idle = [pattern for pattern in trial.freeze if not any(fnmatchcase(name, pattern) for name in names)]
     if idle:
-        raise InitframeError(*(f"freeze: {p!r} matches no parameter. {closest(p, names)}".rstrip() for p in idle))
+        raise InitframeError(*(Problem("freeze", f"{p!r} matches no parameter.", closest(p, names)) for p in idle))
     if all(any(fnmatchcase(name, pattern) for pattern in trial.freeze) for name in names):
-        raise InitframeError(f"freeze {trial.freeze} leaves nothing to train. Leave a layer out, as the head.")
+        fix = "Leave out a layer, such as the head."
+        raise InitframeError(Problem("freeze", f"{trial.freeze} leaves nothing to train.", fix=fix))
 
 
 def _rows(trial: Trial, label: str, plan: Plan | None, job: Mapping[str, Any]) -> Iterator[tuple[str, list[float]]]:
-    """One start trained; where ``prune`` asks for it, its lottery ticket too, and the same mask on other numbers."""
+    """Train one start; with ``prune`` also its lottery ticket, and the same mask on other numbers."""
     seed, share = job["seed"], job["prune"]
     model = trial.start(plan, seed)
     yield label, trial.fit(model, seed)
@@ -166,7 +175,7 @@ def _rows(trial: Trial, label: str, plan: Plan | None, job: Mapping[str, Any]) -
 
 
 def largest(model: nn.Module, share: float) -> Masks:
-    """Where the largest weights of each matrix and kernel are (Frankle & Carbin 2019).
+    """Find the largest weights of each matrix and kernel (Frankle & Carbin 2019).
 
     >>> net = nn.Linear(4, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[1.0, -3.0, 2.0, 0.0]]))
@@ -184,36 +193,39 @@ def _threshold(sizes: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, digits: Digits) -> float:
-    """The share of digits that a model reads right."""
+    """Return the share of digits that a model classifies correctly."""
     model.eval()
     return float((_answers(model, digits.images).argmax(1) == digits.labels).float().mean())
 
 
 def _answers(model: nn.Module, images: Tensor) -> Tensor:
-    """What a model says about images: a number for each of ten digits, or it cannot be trained here."""
-    name, fix = type(model).__name__, "Train a model that does, such as model=digits_cnn."
+    """Compute a model's outputs, or refuse it: it needs ten numbers for each image."""
+
+    def refusal(fact: str) -> InitframeError:
+        fix = "Train a model for images of digits, such as model=digits_cnn."
+        return InitframeError(Problem(type(model).__name__, fact, fix=fix))
+
     try:
         answers = model(images)
     except Exception as error:
-        fact = f"{type(error).__name__}: {error}"
-        raise InitframeError(f"{name} does not read images of shape {list(images.shape)}: {fact}. {fix}") from error
+        shape = list(images.shape)
+        raise refusal(f"it does not take images of shape {shape}: {type(error).__name__}: {error}.") from error
     if not isinstance(answers, Tensor):
-        raise InitframeError(f"{name} gives a {type(answers).__name__}, not ten numbers for each image. {fix}")
+        raise refusal(f"it returns a {type(answers).__name__}, not ten numbers for each image.")
     if answers.ndim != 2 or answers.shape[0] != len(images) or answers.shape[1] < CLASSES:
-        shapes = f"{list(answers.shape)} for {len(images)} images"
-        raise InitframeError(f"{name} gives numbers of shape {shapes}, not ten for each. {fix}")
+        raise refusal(f"it returns shape {list(answers.shape)} for {len(images)} images, not ten numbers for each.")
     return answers
 
 
 def shown(rows: Rows) -> str:
-    """Accuracies as a table: a row for each start, a column for each epoch."""
+    """Render accuracies as a table: a row for each start, a column for each epoch."""
     epochs = max(len(row) for row in rows.values())
     columns = ("start", "before", *(f"epoch {epoch}" for epoch in range(1, epochs)))
     return table(columns, [(label, *(f"{share:.3f}" for share in row)) for label, row in rows.items()])
 
 
 def spread(runs: list[Rows]) -> str:
-    """Last accuracies over several runs as a table: mean, lowest, highest."""
+    """Render the last accuracies of several runs as a table: mean, lowest, highest."""
     last = {label: torch.tensor([run[label][-1] for run in runs if label in run]) for label in runs[-1]}
     cells = [(label, *(f"{value:.3f}" for value in (x.mean(), x.min(), x.max()))) for label, x in last.items()]
     return table(("start", "mean", "lowest", "highest"), cells)
@@ -225,7 +237,7 @@ def _accuracies(path: Path) -> Rows:
 
 
 def main() -> None:
-    """The console command ``initframe-train``."""
+    """Run the console command ``initframe-train``."""
     hydra_job("train", run)
 
 

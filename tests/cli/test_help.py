@@ -39,8 +39,8 @@ def tables(text: str) -> dict[str, dict[str, str]]:
 
 def experiments(job: str) -> set[str]:
     """Those that say they are for this command."""
-    found = (path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))
-    return {name for name in found if about(name).startswith(f"initframe-{job}, ")}
+    found = (conf_directory() / "experiment").glob("*.yaml")
+    return {path.stem for path in found if about(path)[0] == f"initframe-{job}"}
 
 
 def test_every_choice_has_a_line(command, job):

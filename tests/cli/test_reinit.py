@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from torch import nn
 from torchvision.models import alexnet, squeezenet1_1
 
 import initframe
-from initframe.cli import folders, job, reinit
+from initframe.cli import console, reinit
 from initframe.cli.console import say
 from initframe.recipe.presets import conf_directory
 from tests.cli.conftest import SMALL
@@ -61,7 +62,9 @@ def test_companions_are_a_sentence_of_the_command_line(command):
 def test_the_files_of_a_run(command):
     left = command(*SMALL, HERE)
     assert left.code == 0
-    assert left.files == ["run", "run/manifest.json", "run/model.safetensors", "run/plan.txt"]
+    assert left.files == ["run/manifest.json", "run/model.safetensors", "run/plan.txt"]
+    assert left.hydra == [*(f"run/.hydra/{name}.yaml" for name in ("config", "hydra", "overrides")), "run/reinit.log"]
+    assert left.out.splitlines()[-1] in Path("run/reinit.log").read_text()
     record = json.loads(Path("run/manifest.json").read_text())
     assert record["job"]["model"]["name"] == "squeezenet1_1"
     assert record["job"]["overrides"] == [*SMALL]
@@ -111,19 +114,6 @@ def test_a_dry_run_needs_no_memory_and_shows_the_same_plan(command, monkeypatch,
     assert left.out.startswith(str(initframe.resolve(init, squeezenet1_1())))
 
 
-@pytest.mark.parametrize("wrong", [(), ("init.rules.weights.gain=-1",)])
-@pytest.mark.parametrize("made", ["mine", "mine/sub", "mine/sub/deep"])
-def test_folders_that_were_there_stay_and_others_go(command, tmp_path, made, wrong):
-    (tmp_path / made).mkdir(parents=True)
-    command(*SMALL, "hydra.run.dir=mine/sub/deep", "dry_run=true", *wrong)
-    assert [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "mine").rglob("*"))] == [
-        path for path in ("mine/sub", "mine/sub/deep") if made.startswith(path)
-    ]
-    assert (tmp_path / "mine").is_dir()
-    command(*SMALL, "hydra.sweep.dir=mine/sub/deep", "-m", "seed=0", "dry_run=true", *wrong)
-    assert (tmp_path / made).is_dir()
-
-
 def test_what_torch_has_not_is_told_by_a_dry_run_too(refused):
     rule = '+init.rules.z={match: "features.0.weight", init: delta_orthogonal}'
     for more in ((), ("dry_run=true",)):
@@ -136,25 +126,105 @@ def test_a_dry_run_leaves_a_folder_that_was_there(command, user_folder):
     assert Path("run/notes.txt").read_text() == "mine"
 
 
-def test_a_run_replaces_the_files_of_an_earlier_one(command):
+def contents(folder: str) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_an_earlier_run_is_replaced_only_when_told(command):
     command(*SMALL, HERE)
-    command(*SMALL, HERE, "init=normal_001")
+    before = contents("run")
+    for more in ([], ["dry_run=true"], ["init=normal_001"]):
+        left = command(*SMALL, HERE, *more)
+        assert left.code == 1
+        assert "run: it has files of an earlier run" in left.err
+        assert contents("run") == before  # Hydra's too
+    assert command(*SMALL, HERE, "init=normal_001", "overwrite=true").code == 0
     assert rules()["weights"]["init"] == "normal"
-    assert sorted(path.name for path in Path("run").iterdir()) == ["manifest.json", "model.safetensors", "plan.txt"]
+    assert {path.name for path in Path("run").iterdir() if path.is_file()} == {*reinit.FILES, "reinit.log"}
 
 
-@pytest.mark.parametrize("parent", ["", "deep/er"])
-def test_nothing_above_the_current_folder_is_removed(tmp_path, monkeypatch, parent):
-    here = tmp_path / parent
-    here.mkdir(parents=True, exist_ok=True)
-    monkeypatch.chdir(here)
-    folders.leave_nothing(here)
-    folders.leave_nothing(here.parent)
-    run = here / "outputs/day/time"
-    run.mkdir(parents=True)
-    folders.leave_nothing(run)
-    assert here.is_dir()
-    assert list(here.iterdir()) == []
+def test_an_earlier_sweep_is_replaced_only_when_told(command):
+    sweep = (*SMALL, "hydra.sweep.dir=sweep", "-m")
+    command(*sweep, "seed=3")
+    before = contents("sweep")
+    assert command(*sweep, "seed=4").code == 1
+    assert contents("sweep") == before
+    assert command(*sweep, "seed=4", "overwrite=true").code == 0
+    assert json.loads(Path("sweep/0/manifest.json").read_text())["seed"] == 4
+
+
+INPUTS = {
+    "a checkpoint": ["model.checkpoint=run/model.safetensors"],
+    "its folder": ["model.checkpoint=run"],
+    "by another name": ["model.checkpoint=linked.safetensors"],
+    "of a rule": ["+init.rules.last={match: '*bias', init: pretrained, path: run/model.safetensors}"],
+    "of a plugin's rule": ["+init.rules.last={match: '*bias', init: mine, table: ./run/../run/model.safetensors}"],
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_what_a_run_reads_is_never_written_over(command, tmp_path, kind):
+    command(*SMALL, HERE)
+    (tmp_path / "linked.safetensors").symlink_to("run/model.safetensors")
+    before = contents("run")
+    for place in (HERE, f"hydra.run.dir={tmp_path}/run"):
+        left = command(*SMALL, *INPUTS[kind], place, "overwrite=true")
+        assert left.code == 1
+        assert "is read, and this run would write over it" in left.err
+        assert contents("run") == before
+
+
+def test_a_relative_path_means_the_same_in_another_working_directory(command, user_folder, table):
+    user_folder("laws_here.py", LAW.format(name="law_here"))
+    command(*SMALL, HERE)
+    rule = "{match: features.0.bias, init: pretrained, path: run/model.safetensors}"
+    user_folder("mine.yaml", f"rules:\n  '*.weight': law_here\n  bias: {rule}\n")
+    more = ("init=mine.yaml", "plugins=[laws_here]", "model.checkpoint=run/model.safetensors")
+    for folder, chdir in (("a", "true"), ("b", "false")):
+        left = command(*SMALL, *more, f"hydra.run.dir={folder}", f"hydra.job.chdir={chdir}")
+        assert left.code == 0, left.err
+    assert all(torch.equal(value, tensors("b")[name]) for name, value in tensors("a").items())
+
+
+def test_a_run_again_from_its_own_config(command):
+    save = "+hydra.callbacks.save._target_=hydra.experimental.callbacks.PickleJobInfoCallback"
+    command(*SMALL, HERE, save, "seed=5")
+    before = Path("run/model.safetensors").read_bytes()
+    Path("run/model.safetensors").write_text("lost")
+    with pytest.warns(UserWarning, match="rerun"):
+        assert command("--experimental-rerun=run/.hydra/config.pickle").code == 0
+    assert Path("run/model.safetensors").read_bytes() == before
+
+
+LAUNCHERS = {"joblib": ["hydra.launcher.n_jobs=2"], "submitit_local": ["hydra.launcher.timeout_min=10"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_hydras_launchers(tmp_path, launcher):
+    if not find_spec(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"):
+        pytest.skip(f"no hydra-{launcher}-launcher")
+    line = [sys.executable, str(SCRIPTS / "reinit.py"), *SMALL, "-m", "seed=0,1", f"hydra/launcher={launcher}"]
+    line += [*LAUNCHERS[launcher], "hydra.sweep.dir=sweep"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for number in "01":
+        assert json.loads((tmp_path / "sweep" / number / "manifest.json").read_text())["seed"] == int(number)
+    failed = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "it has files of an earlier run" in failed.stderr
+
+
+@pytest.mark.slow
+def test_hydras_sweepers_get_a_number(tmp_path):
+    """In a process of its own: optuna warns when it is imported."""
+    if not find_spec("hydra_plugins.hydra_optuna_sweeper"):
+        pytest.skip("no hydra-optuna-sweeper")
+    sweeper = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=sweep"]
+    line = [sys.executable, str(SCRIPTS / "reinit.py"), *SMALL, "-m", *sweeper, "seed=range(0,5)", "dry_run=true"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "best_value: 0.0" in (tmp_path / "sweep/optimization_results.yaml").read_text()
 
 
 def plan_of(command, *arguments: str) -> str:
@@ -206,8 +276,8 @@ def test_options_may_stand_anywhere(command, user_folder):
 def test_a_multirun(command):
     left = command(*SMALL, "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
     assert left.code == 0
-    files = {f"sweep/{job}/{name}" for job in range(3) for name in reinit.FILES}
-    assert {*left.files} == {"sweep", *(f"sweep/{job}" for job in range(3)), *files}
+    assert {*left.files} == {f"sweep/{job}/{name}" for job in range(3) for name in reinit.FILES}
+    assert "sweep/multirun.yaml" in left.hydra
     assert len({tensors(f"sweep/{job}")["features.0.weight"].sum().item() for job in range(3)}) == 3
 
 
@@ -253,7 +323,7 @@ def test_a_plugin_from_the_current_directory(command, user_folder, table):
 def test_a_terminal_that_knows_no_arrows(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    job.speakable()
+    console.speakable()
     say("σ →")
     sys.stdout.flush()
     assert written.getvalue() == b"? ?\n"
