@@ -40,10 +40,10 @@ def test_two_processes_write_what_one_does(command, tmp_path):
 BREAKING = """
 import os
 from unittest import mock
-from initframe.files import writing
+from initframe.files import safetensors
 
 if os.environ["RANK"] == "0":
-    mock.patch.object(writing, "_bytes", side_effect=OSError(5, "Input/output error")).start()
+    mock.patch.object(safetensors, "_bytes", side_effect=OSError(5, "Input/output error")).start()
 """
 
 
