@@ -31,7 +31,7 @@ for parameter in model.parameters():
         torch.nn.init.xavier_uniform_(parameter)
 save_file(model.state_dict(), "model.safetensors")
 """
-HYDRA = "import hydra.main, hydra._internal.hydra, hydra._internal.config_loader_impl, hydra.core.plugins"
+HYDRA = "import hydra, hydra.compose, hydra.core.plugins, hydra.core.hydra_config; hydra.initialize(version_base=None)"
 
 LINES = {
     "bare script": ["-c", BARE],

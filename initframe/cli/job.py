@@ -64,7 +64,7 @@ def import_plugins(names: list[str]) -> None:
         SourceError: one cannot be imported.
     """
     if names and "" not in sys.path:
-        sys.path.insert(0, "")
+        sys.path.append("")  # last, so that no file here takes the place of an installed library
     for name in names:
         try:
             importlib.import_module(name)

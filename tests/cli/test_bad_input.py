@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.cli.conftest import SMALL
@@ -279,3 +282,10 @@ def test_what_another_recipe_left_behind(refused):
     assert "unknown argument 'gain'" in message
     assert "~init.rules.weights.gain" in message
     assert "rules of the same name become one" in refused(*SMALL, "init=[xavier_relu,kaiming_relu]")
+
+
+def test_a_file_in_the_current_folder_takes_no_librarys_place(tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "sched.py").write_text("raise SystemExit('the file in the current folder was run')")
+    code = "from initframe.cli.job import import_plugins; import_plugins(['mine']); import sched; sched.scheduler()"
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
