@@ -1,4 +1,4 @@
-"""The backend for CUDA by Triton: the formulas, traced into the source of a kernel."""
+"""The backend for CUDA: the formulas are traced into the source of a Triton kernel."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from initframe.stream.formulas import FORMULAS, constant_names, signed64, to_bfl
 from initframe.stream.lanes import Operand
 from initframe.stream.philox import philox
 
-PLACE = "length", "pitch", "start", "stride"
-"""Where rows lie: elements of a row, elements from one row to the next; then as in `Draw`."""
+POSITION = "length", "pitch", "start", "stride"
+"""The position of rows: elements of a row, elements from one row to the next; then as in `Draw`."""
 KEY = "k0", "k1", "s0", "s1"
 TILES = (512, 4), (32, 1)
 """Philox blocks of a tile and the warps that compute it: for long rows, and for short ones."""
 GIVEN = "given_"
-"""What a law's constants are called in a kernel, so that they are called like nothing else."""
+"""Prefix of a distribution's constants in a kernel: no other name has it."""
 TURNS = 6
-"""Tiles of a program, one after the other: what does not depend on the tile is computed once for them. Just as many
-programs as run at a time, which would share a row's tiles, were slower."""
+"""Tiles of a program, one after the other: what does not depend on the tile is computed once for them. Fewer, longer
+programs, as many as run at a time, were slower."""
 SMALL = 1 << 16
 """Elements below which one more launch would cost more than unaligned stores."""
 OPTIONS = {"enable_fp_fusion": False}
-"""For the compiler, which would fuse multiplications and additions."""
+"""Options of the compiler, which would fuse multiplications and additions."""
 
 FORMS = {
     "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}", "and": "{} & {}", "or": "{} | {}",
@@ -40,7 +40,7 @@ FORMS = {
 
 
 class Traced(Operand):
-    """A value of the kernel that is being written."""
+    """A value in the kernel that is being generated."""
 
     def __init__(self, source: Source, name: str) -> None:
         self.source, self.name = source, name
@@ -51,19 +51,19 @@ class Traced(Operand):
 
 
 class Source:
-    """The lines of a kernel's body, and the operations without an operator, as Triton writes them."""
+    """The lines of a kernel's body, and the operations that have no operator, in Triton's language."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def line(self, expression: str) -> Traced:
-        """Add a line; gives its value."""
+        """Add a line; return its value."""
         name = f"v{len(self.lines)}"
         self.lines.append(f"{name} = {expression}")
         return Traced(self, name)
 
     def multiply(self, word: Traced, factor: int) -> tuple[Traced, Traced]:
-        """Multiply words of 32 bits, extended for it: to the compiler, this is one instruction."""
+        """Multiply words of 32 bits in 64: the compiler makes one instruction of it."""
         product = self.line(f"{word.name}.to(tl.uint64) * {factor}")
         return self.line(f"({product.name} >> 32).to(tl.uint32)"), self.line(f"{product.name}.to(tl.uint32)")
 
@@ -96,13 +96,13 @@ def _spelled(value: Traced | float) -> str:
     return value.name if isinstance(value, Traced) else repr(value)
 
 
-def kernel_source(law: str, dtype: str, *, aligned: bool) -> str:
-    """Write the source of the kernel that fills a draw's rows with a law.
+def kernel_source(distribution: str, dtype: str, *, aligned: bool) -> str:
+    """Write the source of the kernel that fills a draw's rows with a distribution.
 
     A program fills ``turns`` tiles of a row. They begin at a Philox block, wherever that lies in memory.
 
     Args:
-        law: a name in `LAWS`.
+        distribution: a name in `DISTRIBUTIONS`.
         dtype: torch's name of the element type.
         aligned: every row begins at a block, and length and pitch are multiples of a block's four elements, so
             that a block is stored at once.
@@ -125,26 +125,26 @@ def kernel_source(law: str, dtype: str, *, aligned: bool) -> str:
         "for tile in range(part * turns, tl.minimum((part + 1) * turns, tiles)):",
         "    begin = tl.cast(tile, tl.int64) * BLOCKS",
         f"    index = ((first >> 2) & {(1 << 62) - 1}) + begin + tl.arange(0, BLOCKS)",
-        *(f"    {line}" for line in _values_source(law, dtype)),
+        *(f"    {line}" for line in _values_source(distribution, dtype)),
         "    column, offset = begin * 4, tl.arange(0, 4 * BLOCKS)",
         f"    tl.store(out + (row_start + column) + offset, values, mask={mask})",
     ]
-    integers = ["parts: tl.int32", "turns: tl.int32", *(f"{name}: tl.int64" for name in PLACE)]
+    integers = ["parts: tl.int32", "turns: tl.int32", *(f"{name}: tl.int64" for name in POSITION)]
     words = [f"{word}: tl.uint32" for word in KEY]
-    numbers = [GIVEN + name for name in constant_names(law)]
+    numbers = [GIVEN + name for name in constant_names(distribution)]
     arguments = ", ".join(["out", *integers, *words, *numbers, "BLOCKS: tl.constexpr"])
     return "\n    ".join([f"def kernel({arguments}):", *body]) + "\n"
 
 
-def _values_source(law: str, dtype: str) -> list[str]:
+def _values_source(distribution: str, dtype: str) -> list[str]:
     """Write the lines that compute a tile's values, in the order of memory, from the indices of its blocks."""
     source = Source()
     given = "index", "(index >> 32)", *KEY[2:], *KEY[:2]
     c0, c1, c2, c3, k0, k1 = (source.line(f"{word}.to(tl.uint32)") for word in given)
     block = philox((c0, c1, c2, c3), (k0, k1), source.multiply)
     words = [source.line(f"{word.name}.to(tl.int32)") for word in block]
-    constants = {name: Traced(source, GIVEN + name) for name in constant_names(law)}
-    pairs = [FORMULAS[law](source, (words[j], words[j + 1]), **constants) for j in (0, 2)]
+    constants = {name: Traced(source, GIVEN + name) for name in constant_names(distribution)}
+    pairs = [FORMULAS[distribution](source, (words[j], words[j + 1]), **constants) for j in (0, 2)]
     v0, v1, v2, v3 = (_element(source, value, dtype).name for pair in pairs for value in pair)
     return [*source.lines, f"values = tl.interleave(tl.interleave({v0}, {v2}), tl.interleave({v1}, {v3}))"]
 
@@ -158,14 +158,14 @@ def _element(source: Source, value: Traced, dtype: str) -> Traced:
 
 
 @cache
-def compiled_kernel(law: str, dtype: str, *, aligned: bool) -> Any:
+def compiled_kernel(distribution: str, dtype: str, *, aligned: bool) -> Any:
     """Give the kernel to Triton, which reads the source again by the name of its file: linecache knows it."""
-    source = kernel_source(law, dtype, aligned=aligned)
-    name = f"<initframe stream {law} {dtype}{' aligned' if aligned else ''}>"
+    source = kernel_source(distribution, dtype, aligned=aligned)
+    name = f"<initframe stream {distribution} {dtype}{' aligned' if aligned else ''}>"
     linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
     space: dict[str, Any] = {"tl": tl, "__name__": __name__}
     exec(compile(source, name, "exec"), space)  # noqa: S102 (the source is that of our own formulas)
-    return triton.jit(space["kernel"], do_not_specialize=["parts", "turns", *PLACE, *KEY])
+    return triton.jit(space["kernel"], do_not_specialize=["parts", "turns", *POSITION, *KEY])
 
 
 def fill(draw: Draw, on_done: Callable[[int], None] | None = None) -> None:
@@ -205,14 +205,14 @@ def _parts(draw: Draw) -> Iterator[Draw]:
 
 def _launch(draw: Draw) -> None:
     """Fill rows by one launch."""
-    dtype, constants = str(draw.out.dtype).removeprefix("torch."), kernel_constants(draw.law, draw.args)
+    dtype, constants = str(draw.out.dtype).removeprefix("torch."), kernel_constants(draw.distribution, draw.args)
     rows, length = draw.out.shape
     pitch = draw.out.stride(0) if rows > 1 else 0
     out: Tensor = draw.out.view(torch.int16) if draw.out.element_size() == 2 else draw.out
     aligned = not any(number % 4 for number in (length, pitch, draw.start, draw.stride))
     blocks, warps = next((tile for tile in reversed(TILES) if length <= 4 * tile[0]), TILES[0])
     parts = triton.cdiv(length + 3, 4 * blocks * TURNS)
-    place = parts, TURNS, length, pitch, signed64(draw.start), signed64(draw.stride)
-    numbers = [constants[name] for name in constant_names(draw.law)]
-    launch = compiled_kernel(draw.law, dtype, aligned=aligned)[rows * parts,]
-    launch(out, *place, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, **OPTIONS)
+    position = parts, TURNS, length, pitch, signed64(draw.start), signed64(draw.stride)
+    numbers = [constants[name] for name in constant_names(draw.distribution)]
+    launch = compiled_kernel(draw.distribution, dtype, aligned=aligned)[rows * parts,]
+    launch(out, *position, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, **OPTIONS)

@@ -1,4 +1,4 @@
-"""Executing draws: each goes to the backend of its device."""
+"""Execute draws, each by the backend of its device."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from initframe.stream.threads import Task, spread
 def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None) -> None:
     """Fill the memory of every draw.
 
-    What is written depends on the draws alone, not on their order, the number of threads or the device.
+    The values depend on the draws alone, not on their order, the number of threads or the device.
 
     Args:
-        draws: the jobs; they may come from a generator and are taken as they are needed.
-        on_done: told, from the calling thread, how many elements were filled since it was last told.
+        draws: what to draw; a generator is read as draws are needed.
+        on_done: called from the calling thread with the number of elements that were filled since its last call.
 
     Raises:
-        ValueError: a law cannot be drawn with its arguments (`check` says why).
+        StreamError: a distribution cannot be drawn with its arguments (`check` says why).
 
     >>> from initframe.stream import key
     >>> out = torch.empty(4, 4)
@@ -36,7 +36,7 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
 
 
 def draw(
-    law: str,
+    distribution: str,
     args: tuple[float, ...],
     key: Key,
     start: int,
@@ -48,12 +48,12 @@ def draw(
     """Draw elements ``start`` to ``start + count`` of a stream into a new 1-D tensor.
 
     Args:
-        law: a name in `LAWS`.
-        args: the law's arguments, in their order.
+        distribution: a name in `DISTRIBUTIONS`.
+        args: the distribution's arguments, in their order.
         key: the address of the stream, from `key`.
         start: the index of the first element.
         count: how many elements.
-        dtype: of the result, as in `Draw`; for the law ``bits`` always int32.
+        dtype: of the result, as in `Draw`; for the distribution ``bits`` always int32.
         device: where it is drawn.
 
     Returns:
@@ -64,17 +64,17 @@ def draw(
     >>> torch.equal(draw("normal", (0.0, 1.0), key("w", seed=0), 3, 2), whole[3:5])
     True
     """
-    out = torch.empty(1, count, dtype=torch.int32 if law == "bits" else dtype, device=device)
-    execute([Draw(out, law, args, key, start)])
+    out = torch.empty(1, count, dtype=torch.int32 if distribution == "bits" else dtype, device=device)
+    execute([Draw(out, distribution, args, key, start)])
     return out[0]
 
 
 def _tasks(draws: Iterable[Draw], on_done: Callable[[int], None] | None) -> Iterator[Task]:
-    """Give the tasks of the draws whose backend works in tasks; fill the others on the way."""
-    for job in draws:
-        device = job.out.device
-        torch.autograd.graph.increment_version(job.out)
+    """Yield the tasks of the draws whose backend works in tasks; fill the others at once."""
+    for one in draws:
+        device = one.out.device
+        torch.autograd.graph.increment_version(one.out)
         if backend := compiled(device):
-            yield from backend.fill_tasks(job)
+            yield from backend.fill_tasks(one)
         else:
-            immediate(device).fill(job, on_done)
+            immediate(device).fill(one, on_done)

@@ -18,7 +18,7 @@ import torch
 from initframe.stream import Draw, cuda, eager, key
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-LAWS = [
+DISTRIBUTIONS = [
     ("bits", (), [torch.int32]),
     ("uniform", (-1.5, 2.5), [torch.float32]),
     ("normal", (0.5, 1e4), FLOATS),
@@ -36,13 +36,13 @@ PLACES = [  # rows, length, pitch, start, stride
     (4, 9, 9, 5, (1 << 62) + 3),  # beyond what is positive in 64 bits
     (1, 40, 40, (1 << 64) - 40, 0),
 ]
-for law, args, dtypes in LAWS:
+for distribution, args, dtypes in DISTRIBUTIONS:
     for dtype in dtypes:
         for rows, length, pitch, start, stride in PLACES:
             one, other = (torch.full((rows, pitch), 99, dtype=dtype) for _ in range(2))
             for out, fill in ((one, eager.fill), (other, cuda.fill)):
-                fill(Draw(out[:, :length], law, args, key("w", 1), start, stride))
-            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8)), (law, dtype, rows, length)
+                fill(Draw(out[:, :length], distribution, args, key("w", 1), start, stride))
+            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8)), (distribution, dtype, rows, length)
 """
 
 PROBED = """
@@ -76,12 +76,12 @@ from triton.compiler import ASTSource
 from initframe.stream import cuda
 from initframe.stream.formulas import constant_names
 
-for law in ("uniform", "normal", "truncated_normal"):
+for distribution in ("uniform", "normal", "truncated_normal"):
     for aligned in (True, False):
-        integers = {"parts": "i32", "turns": "i32"} | dict.fromkeys(cuda.PLACE, "i64") | dict.fromkeys(cuda.KEY, "u32")
-        numbers = {cuda.GIVEN + name: "fp32" for name in constant_names(law)}
+        integers = {"parts": "i32", "turns": "i32"} | dict.fromkeys(cuda.POSITION, "i64") | dict.fromkeys(cuda.KEY, "u32")
+        numbers = {cuda.GIVEN + name: "fp32" for name in constant_names(distribution)}
         types = {"out": "*fp32"} | integers | numbers | {"BLOCKS": "constexpr"}
-        kernel = cuda.compiled_kernel(law, "float32", aligned=aligned)
+        kernel = cuda.compiled_kernel(distribution, "float32", aligned=aligned)
         attributes = {(0,): [["tt.divisibility", 16]]}
         source = ASTSource(kernel, types, constexprs={"BLOCKS": cuda.TILES[0][0]}, attrs=attributes)
         ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=cuda.OPTIONS).asm["ptx"]

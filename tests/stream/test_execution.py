@@ -47,10 +47,10 @@ def test_threads_and_order_do_not_matter(threads):
 
 
 def test_several_callers_may_draw_at_once():
-    laws = [("uniform", (0.0, float(n))) for n in range(1, 9)]
+    uniforms = [("uniform", (0.0, float(n))) for n in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
-        drawn = list(pool.map(lambda law: draw(*law, KEY, 0, 100_000), laws))
-    assert all(torch.equal(x, draw(*law, KEY, 0, 100_000)) for x, law in zip(drawn, laws, strict=True))
+        drawn = list(pool.map(lambda uniform: draw(*uniform, KEY, 0, 100_000), uniforms))
+    assert all(torch.equal(x, draw(*uniform, KEY, 0, 100_000)) for x, uniform in zip(drawn, uniforms, strict=True))
 
 
 def test_done_elements_are_told_as_they_come():
@@ -105,13 +105,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("out", "law", "place", "fact"), WRONG)
-def test_memory_of_another_form_is_refused(out, law, place, fact):
+@pytest.mark.parametrize(("out", "distribution", "place", "fact"), WRONG)
+def test_memory_of_another_form_is_refused(out, distribution, place, fact):
     with pytest.raises(ValueError, match=fact):
-        Draw(out, *law, KEY, **place)
+        Draw(out, *distribution, KEY, **place)
 
 
-def test_a_law_that_cannot_be_drawn_is_refused_before_anything_is_written():
+def test_a_distribution_that_cannot_be_drawn_is_refused_before_anything_is_written():
     out = torch.zeros(1, 4)
     with pytest.raises(ValueError, match="std is negative"):
         execute([Draw(out, "normal", (0.0, -1.0), KEY)])
