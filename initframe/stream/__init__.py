@@ -9,6 +9,7 @@ from initframe.stream.distributions import DISTRIBUTIONS as DISTRIBUTIONS
 from initframe.stream.distributions import check as check
 from initframe.stream.distributions import constants as constants
 from initframe.stream.draws import Draw as Draw
+from initframe.stream.execution import Prepared as Prepared
 from initframe.stream.execution import draw as draw
 from initframe.stream.execution import execute as execute
 from initframe.stream.formulas import signed64 as signed64

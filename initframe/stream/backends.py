@@ -24,19 +24,19 @@ NORMAL: Probe = "normal", (0.0, 1.0)
 
 
 def compiled(device: torch.device) -> ModuleType | None:
-    """Return the backend of a device that works in tasks: a module with ``fill_tasks`` and ``digest_tasks``."""
+    """Return the backend of a device that works in tasks: a module with ``prepare`` and ``digest_tasks``."""
     if device.type != "cpu":
         return None
     with COMPILING:  # several threads may draw first; the notice comes once
         return _cpu()
 
 
-def immediate(device: torch.device) -> ModuleType:
-    """Return the backend that fills a device's memory in the calling thread: a module with ``fill``."""
+def launched(device: torch.device) -> ModuleType | None:
+    """Return the backend of a device that fills all its draws by few launches: a module with ``Table``."""
     if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
-        return eager
+        return None
     with COMPILING:
-        return _cuda(device) or eager
+        return _cuda(device)
 
 
 def backend_of(device: torch.device | str) -> str:
@@ -48,7 +48,7 @@ def backend_of(device: torch.device | str) -> str:
     device = torch.device(device)
     if compiled(device):
         return "llvm"
-    return "eager" if immediate(device) is eager else "triton"
+    return "triton" if launched(device) else "eager"
 
 
 @cache

@@ -18,6 +18,7 @@ from initframe.stream.draws import Draw
 from initframe.stream.formulas import constant_names
 from initframe.stream.llvm_kernels import KEY, NAME, digest_module, fill_module
 from initframe.stream.pages import prefer_huge_pages
+from initframe.stream.philox import Key
 from initframe.stream.rows import Rows, pieces, rows_of
 from initframe.stream.threads import COMPILING, Task
 
@@ -51,34 +52,38 @@ def host() -> Processor:
     return Processor(llvm.get_host_cpu_name(), features.flatten(), bits)
 
 
-def fill_tasks(draw: Draw, processor: Processor | None = None) -> Iterator[Task]:
-    """Cut a draw into tasks that return how many elements they filled; they keep its memory alive.
+def prepare(draw: Draw, processor: Processor | None = None) -> Callable[[Key], Iterator[Task]]:
+    """Look up once what a draw needs: its kernel, compiled, its constants and its pieces.
 
     Args:
         draw: what to draw, in CPU memory.
         processor: what to compile for; this machine's by default.
+
+    Returns:
+        A function from a key to tasks that return how many elements they filled; they keep the memory alive.
     """
     if not draw.out.numel():
-        return
+        return lambda _: iter(())
     processor = processor or host()
     constants, names = kernel_constants(draw.distribution, draw.args), constant_names(draw.distribution)
     rows, size = rows_of(draw.out, draw.start, draw.stride), draw.out.element_size()
     # Rows of less than half a tile would waste most of what long vectors compute.
     short = rows.number > 1 and rows.length < processor.lanes(32)
     kernel = fill_kernel(draw.distribution, draw.out.dtype, processor.lanes(32, 1 if short else REGISTERS), processor)
-    rest = (
-        int(draw.out.numel() * size >= LARGE),
-        *draw.key,
-        *(constants[name] for name in names),
-    )
+    past_cache, numbers = int(draw.out.numel() * size >= LARGE), [constants[name] for name in names]
     prefer_huge_pages(draw.out)
-    for piece in pieces(rows, size):
-        yield Task(partial(_fill, kernel, piece, rest, draw.out), piece.number * piece.length)
+    cut, out = list(pieces(rows, size)), draw.out
+
+    def tasks(key: Key) -> Iterator[Task]:
+        rest = past_cache, *key, *numbers
+        return (Task(partial(_fill, kernel, piece, rest, out), piece.number * piece.length) for piece in cut)
+
+    return tasks
 
 
 def fill(draw: Draw) -> None:
     """Fill a draw's memory in the calling thread."""
-    for task in fill_tasks(draw):
+    for task in prepare(draw)(draw.key):
         task.run()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from initframe.stream.backends import compiled, immediate
+from initframe.stream import eager
+from initframe.stream.backends import compiled, launched
 from initframe.stream.draws import Draw
 from initframe.stream.philox import Key
 from initframe.stream.threads import Task, spread
@@ -19,7 +21,7 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
     The values depend on the draws alone, not on their order, the number of threads or the device.
 
     Args:
-        draws: what to draw; a generator is read as draws are needed.
+        draws: what to draw.
         on_done: called from the calling thread with the number of elements that were filled since its last call.
 
     Raises:
@@ -30,9 +32,60 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
     >>> execute([Draw(out.view(1, -1), "normal", (0.0, 1.0), key("w", seed=0))], on_done=print)
     16
     """
-    for done in spread(_tasks(draws, on_done)):
-        if on_done:
-            on_done(done)
+    Prepared(draws).execute(on_done=on_done)
+
+
+class Prepared:
+    """Draws that were looked up once: kernels and constants, and on a GPU a table of them. Executing them only draws.
+
+    The memory is the draws': a tensor that is given other memory later needs other draws.
+
+    Args:
+        draws: what to draw.
+
+    Raises:
+        StreamError: a distribution cannot be drawn with its arguments (`check` says why).
+
+    >>> from initframe.stream import key
+    >>> out = torch.empty(1, 4)
+    >>> prepared = Prepared([Draw(out, "normal", (0.0, 1.0), key("w", seed=0))])
+    >>> prepared.execute([key("w", seed=1)])
+    >>> torch.equal(out[0], draw("normal", (0.0, 1.0), key("w", seed=1), 0, 4))
+    True
+    """
+
+    def __init__(self, draws: Iterable[Draw]) -> None:
+        self.draws = tuple(draws)
+        self._tasks: list[tuple[int, Callable[[Key], Iterator[Task]]]] = []
+        self._eager: list[int] = []
+        by_device: dict[torch.device, list[int]] = {}
+        for i, one in enumerate(self.draws):
+            device = one.out.device
+            if cpu := compiled(device):
+                self._tasks.append((i, cpu.prepare(one)))
+            else:
+                (by_device.setdefault(device, []) if launched(device) else self._eager).append(i)
+        tables = ((which, launched(device)) for device, which in by_device.items())
+        self._tables = [(which, gpu.Table([self.draws[i] for i in which])) for which, gpu in tables if gpu]
+
+    def execute(self, keys: Sequence[Key] | None = None, on_done: Callable[[int], None] | None = None) -> None:
+        """Fill the memory of every draw.
+
+        Args:
+            keys: one for each draw, in their order; by default the draws' own.
+            on_done: as for `execute`.
+        """
+        keys = [one.key for one in self.draws] if keys is None else keys
+        tell = on_done or (lambda _: None)
+        torch.autograd.graph.increment_version([one.out for one in self.draws])
+        for which, table in self._tables:
+            table.execute([keys[i] for i in which])
+            if filled := sum(self.draws[i].out.numel() for i in which):
+                tell(filled)
+        for i in self._eager:
+            eager.fill(replace(self.draws[i], key=keys[i]), on_done)
+        for done in spread(task for i, tasks in self._tasks for task in tasks(keys[i])):
+            tell(done)
 
 
 def draw(
@@ -67,14 +120,3 @@ def draw(
     out = torch.empty(1, count, dtype=torch.int32 if distribution == "bits" else dtype, device=device)
     execute([Draw(out, distribution, args, key, start)])
     return out[0]
-
-
-def _tasks(draws: Iterable[Draw], on_done: Callable[[int], None] | None) -> Iterator[Task]:
-    """Yield the tasks of the draws whose backend works in tasks; fill the others at once."""
-    for one in draws:
-        device = one.out.device
-        torch.autograd.graph.increment_version(one.out)
-        if backend := compiled(device):
-            yield from backend.fill_tasks(one)
-        else:
-            immediate(device).fill(one, on_done)

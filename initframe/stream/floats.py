@@ -17,13 +17,22 @@ def f32(x: float) -> float:
     return ctypes.c_float(x).value
 
 
+def bits_of(x: float) -> int:
+    """Return the bits of a float32 as an integer in [0, 2**32).
+
+    >>> hex(bits_of(-1.5))
+    '0xbfc00000'
+    """
+    return int.from_bytes(struct.pack("<f", x), "little")
+
+
 def hex_bits(x: float) -> str:
     """Return the bits of a float32 as 8 hexadecimal digits.
 
     >>> hex_bits(-1.5)
     'bfc00000'
     """
-    return struct.pack(">f", x).hex()
+    return f"{bits_of(x):08x}"
 
 
 def below(x: float) -> float:
