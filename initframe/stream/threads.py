@@ -6,7 +6,7 @@ import os
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, TypeAlias
@@ -37,13 +37,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release)
 
 
-def spread(tasks: Iterable[Task]) -> Iterator[int]:
-    """Run tasks on ``torch.get_num_threads()`` threads, the calling one included.
+def spread(tasks: Iterable[Task], threads: int | None = None) -> Iterator[int]:
+    """Run tasks on several threads, the calling one included.
 
     If the system gives fewer threads, or none, those that exist do the work.
 
     Args:
         tasks: the work, read by the calling thread as it is needed. No task may depend on another.
+        threads: how many; by default ``torch.get_num_threads()``.
 
     Yields:
         The sum of each batch's results, in any order. A reader that stops, or that an error or an interrupt stops,
@@ -52,7 +53,7 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
     >>> sum(spread(Task(lambda k=k: k, size=1 << 19) for k in range(10)))
     45
     """
-    batches, threads = _batches(tasks), torch.get_num_threads()
+    batches, threads = _batches(tasks), threads or torch.get_num_threads()
     first = list(islice(batches, 2))
     if threads == 1 or len(first) < 2:
         yield from map(_run, chain(first, batches))
@@ -76,6 +77,23 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
                 interrupt = another
         if interrupt:
             raise interrupt
+
+
+@contextmanager
+def single_threaded() -> Iterator[int]:
+    """Have every operation of torch use one thread, in this thread and in those that begin meanwhile.
+
+    What LAPACK and BLAS compute depends on the number of their threads, in its last bits.
+
+    Yields:
+        How many threads this one had before.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
 
 
 class Crew:
