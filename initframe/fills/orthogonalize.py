@@ -42,11 +42,20 @@ def orthogonalized(normal: Tensor) -> Tensor:
     """
     wide = normal.shape[-2] < normal.shape[-1]
     tall = normal.mT if wide else normal
-    small = normal.numel() * min(normal.shape[-2:]) < SMALL
+    small = is_small(*normal.shape[-2:])
     with single_threaded() as threads:
-        by_lapack = small or normal.ndim > 2 or normal.device.type != "cpu"
-        q = _householder(tall.double()) if by_lapack else _by_panels(tall.mT, threads).mT
+        if small or normal.device.type != "cpu":
+            q = _householder(tall.double())
+        elif normal.ndim > 2:
+            return torch.stack([orthogonalized(matrix) for matrix in normal])
+        else:
+            q = _by_panels(tall.mT, threads).mT
     return q.mT if wide else q
+
+
+def is_small(rows: int, columns: int) -> bool:
+    """Tell whether LAPACK decomposes a matrix faster, on one thread, than panels do on several."""
+    return rows * columns * min(rows, columns) < SMALL
 
 
 def _householder(tall: Tensor) -> Tensor:

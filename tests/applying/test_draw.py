@@ -14,6 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 import initframe
 from initframe.applying import write
+from initframe.applying.draw import Piece, paint
+from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.fills import (
     Blocks,
@@ -32,6 +34,7 @@ from initframe.fills import (
     TruncatedNormal,
     Uniform,
 )
+from initframe.fills.derived import Mimetic
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 from initframe.stream import eager
 
@@ -211,15 +214,43 @@ def test_batches_and_pieces_do_not_matter(size, monkeypatch):
     assert all(same_bits(cut[name], usual[name]) for name in shapes)
 
 
+FACTORIZED = [
+    Orthogonal((200, 300)),
+    DeltaOrthogonal((60, 40, 3), groups=2),
+    Mimetic((24, 24), "proj", 4, "attention"),
+    Orthogonal((600, 500)),
+]
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_do_not_matter(threads):
+    def drawn():
+        fills = [Normal(), *FACTORIZED]
+        outs = [torch.empty(70_000), *(torch.empty(fill.shape, dtype=torch.float64) for fill in FACTORIZED)]
+        paint([Piece(fill, *held(out), f"w{i}") for i, (fill, out) in enumerate(zip(fills, outs, strict=True))], 1)
+        return outs
+
     before = torch.get_num_threads()
-    expected = initframe.fill_(torch.empty(70_000), Normal(), name="w")
+    expected = drawn()
     torch.set_num_threads(threads)
     try:
-        assert same_bits(initframe.fill_(torch.empty(70_000), Normal(), name="w"), expected)
+        assert all(map(same_bits, drawn(), expected))
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_tensors_that_other_threads_build_may_require_gradients():
+    weights = [torch.nn.Parameter(torch.empty(30, 20)) for _ in range(3)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.no_grad():
+            paint([Piece(Orthogonal((30, 20)), *held(weight), f"w{i}") for i, weight in enumerate(weights)], 1)
+    finally:
+        torch.set_num_threads(before)
+    assert all(weight.requires_grad and bool(weight.isfinite().all()) for weight in weights)
+    assert not any(map(same_bits, weights[1:], weights))
 
 
 class Largest(TorchDispatchMode):
