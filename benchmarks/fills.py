@@ -72,13 +72,14 @@ class Row(NamedTuple):
 
 
 class Share(NamedTuple):
-    """One line of the limits: seconds of a fill, of zeroing the memory, of the arithmetic alone, and the share."""
+    """One line of the limits: seconds of a fill, of zeroing the memory, of the arithmetic alone; shares of the limit."""
 
     what: str
     ours: float
     memory: float
     arithmetic: float
     share: float
+    best: float
 
 
 def turns(bench: Bench, *functions: Timed) -> list[list[float]]:
@@ -144,7 +145,8 @@ def limits(bench: Bench) -> Iterator[Share]:
             taken = turns(bench, *sides)
             share = statistics.median(max(zero, alone) / fill for fill, zero, alone in zip(*taken, strict=True))
             what = f"{distribution}, {str(dtype).removeprefix('torch.')}"
-            yield Share(what, *map(statistics.median, taken), share)
+            fastest, *limiting = map(min, taken)
+            yield Share(what, *map(statistics.median, taken), share, max(limiting) / fastest)
 
 
 def elementwise(bench: Bench) -> Iterator[Row]:
@@ -271,11 +273,13 @@ def table(rows: Sequence[Row]) -> str:
 def limit_table(shares: Sequence[Share]) -> str:
     """The limits as Markdown."""
     lines = [
-        "| fill | ms | memory: zero_, ms | arithmetic: in the cache, ms | share of the lesser limit |",
-        "|---|---|---|---|---|",
+        "| fill | ms | memory: zero_, ms | arithmetic: in the cache, ms | share of the lesser limit | by best turns |",
+        "|---|---|---|---|---|---|",
     ]
-    for what, *seconds, share in shares:
-        lines.append(f"| {what} | {' | '.join(f'{second * 1e3:.3g}' for second in seconds)} | {share:.2f} |")
+    for what, *seconds, share, best in shares:
+        lines.append(
+            f"| {what} | {' | '.join(f'{second * 1e3:.3g}' for second in seconds)} | {share:.2f} | {best:.2f} |"
+        )
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,6 +60,7 @@ class _Work:
 
     seed: int
     draws: list[stream.Draw] = field(default_factory=list)
+    zeros: list[Tensor] = field(default_factory=list)
     built: list[Callable[[], object]] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
     undrawn: int = 0
@@ -74,6 +76,13 @@ class _Work:
             self.after.append(lambda: piece.out.copy_(beside))
         self.draws += [stream.Draw(out, distribution, tuple(args), key, start, stride) for out, start, stride in rows]
 
+    def fill(self, out: Tensor, value: float) -> None:
+        """Write a constant: zeros, which most are, together with all others."""
+        if value == 0 and math.copysign(1, value) > 0 and not out.is_neg():
+            self.zeros.append(out)
+        else:
+            out.fill_(value)
+
     def build(self, write: Callable[[], object], on_one_thread: bool) -> None:
         """Build a tensor and write it: now with all threads, or later on one of them."""
         if on_one_thread:
@@ -84,6 +93,8 @@ class _Work:
     def run(self, on_progress: Progress) -> None:
         """Draw, build, then do what comes after."""
         stream.execute(self.draws, on_progress)
+        if self.zeros:
+            torch._foreach_zero_(self.zeros)
         if self.built:
             with single_threaded() as threads:
                 for _ in spread((Task(partial(_built, write), BATCH) for write in self.built), threads):
@@ -108,7 +119,7 @@ def _ask(piece: Piece, work: _Work) -> None:
         case Keep():
             pass
         case Constant(value):
-            out.fill_(value)
+            work.fill(out, value)
         case Mapped():
             drawn = _beside(piece)
             work.draw(*fill.draws, drawn)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import Draw, backend_of, cpu, draw, execute, key
+from initframe.stream import Draw, Prepared, backend_of, cpu, draw, execute, execution, key
 
 KEY = key("w", 0)
 NORMAL = "normal", (0.0, 1.0)
@@ -44,6 +44,23 @@ def test_threads_and_order_do_not_matter(threads):
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(out[0], x) for out, x in zip(outs, expected, strict=True))
+
+
+@pytest.mark.parametrize("device", ["compiled", "eager"])
+def test_what_is_prepared_draws_any_seed(device, monkeypatch):
+    if device == "eager":
+        monkeypatch.setattr(execution, "compiled", lambda _: None)
+    names = ["a", "b", "c"]
+    outs = [torch.empty(1, 5), torch.empty(2, 0), torch.empty(3, 70_000)[:, 1:]]
+    prepared = Prepared(Draw(out, *NORMAL, key(name, 0), 3, 70_000) for name, out in zip(names, outs, strict=True))
+    for seed in (0, 1, 0):
+        told = []
+        prepared.execute([key(name, seed) for name in names] if seed else None, told.append)
+        assert sum(told) == sum(out.numel() for out in outs)
+        for name, out in zip(names, outs, strict=True):
+            for r, row in enumerate(out):
+                expected = draw(*NORMAL, key(name, seed), 3 + r * 70_000, out.shape[1])
+                assert torch.equal(row, expected)
 
 
 def test_several_callers_may_draw_at_once():
