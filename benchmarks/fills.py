@@ -72,7 +72,7 @@ class Row(NamedTuple):
 
 
 class Share(NamedTuple):
-    """One line of the limits: seconds of a fill, of zeroing the memory, of the arithmetic alone; shares of the limit."""
+    """One line of the limits: seconds of a fill, of zeroing the memory, of the arithmetic alone; two shares."""
 
     what: str
     ours: float

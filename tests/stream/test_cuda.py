@@ -81,7 +81,7 @@ import random
 chance = random.Random(0)
 draws = []
 cuda.TILES = (32, 1), (8, 1)  # the interpreter computes whole tiles
-for i in range(1200):
+for i in range(2000):
     rows, length = chance.choice([(1, chance.randrange(50)), (chance.randrange(3), chance.randrange(9))])
     width, stride, start = length + chance.randrange(3), length + chance.randrange(3), chance.randrange(1 << 40)
     low, dtype = chance.choice([-0.01, -1.0, -float(i)]), chance.choice([torch.float32, torch.float64])
