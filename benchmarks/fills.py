@@ -1,6 +1,6 @@
 """How fast fills are, next to torch.nn.init, other libraries, and the limits of the machine: ratios of one run.
 
-    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--busy] [--gpu]
+    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--limits] [--busy] [--gpu]
 
 All sides of a ratio take turns. A side counts by the best of each turn, a ratio by the median over the turns. What is
 not installed is skipped. The tables go to benchmarks/results.md, with the machine and the command. --busy is for a
@@ -299,6 +299,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seconds", type=float, default=1.0, help="time for each side of a ratio")
     options.add_argument("--quick", action="store_true", help="leave out what takes minutes")
+    options.add_argument("--limits", action="store_true", help="the limits alone; the table goes to results_limits.md")
     options.add_argument("--busy", action="store_true", help="one thread, by its processor time")
     options.add_argument("--gpu", action="store_true", help="measure a GPU's memory")
     given = options.parse_args()
@@ -318,17 +319,18 @@ def main() -> None:
         measured = (
             [elementwise, fresh, models, peers] if given.quick else [elementwise, fresh, models, peers, orthogonal]
         )
+        measured = [] if given.limits else measured
         rows = [row for rows in measured for row in shown(rows(bench), say)]
         text = f"""{head}; {threads} thread{"s" * (threads > 1)}; {bench.elements:,} elements, memory warm unless said;
 {"processor time of the thread" if given.busy else "wall time"}, medians over turns; by {stream.backend_of("cpu")}.
 
 {limit_table(shares)}
 
-{table(rows)}
+{table(rows) if rows else ""}
 
 First draw of a process (loading the stream and LLVM, compiling one kernel): {first_draw() * 1e3:.0f} ms (aim: < 500).
 """
-        name = "results_busy.md" if given.busy else "results.md"
+        name = "results_limits.md" if given.limits else "results_busy.md" if given.busy else "results.md"
     Path(__file__).with_name(name).write_text(text, encoding="utf-8")
     print(text)
 
