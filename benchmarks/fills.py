@@ -1,10 +1,12 @@
-"""How fast fills are, beside torch.nn.init, others and the memory itself: ratios of one run.
+"""How fast fills are, next to torch.nn.init, other libraries, and the limits of the machine: ratios of one run.
 
-    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--gpu]
+    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--limits] [--busy] [--gpu]
 
-Both sides of a ratio take turns for some time and count by their best turn. What is not installed is skipped. The
-table goes to benchmarks/results.md, with the machine it was made on; with --gpu, what is measured is a GPU's memory,
-and the table goes to benchmarks/results_gpu.md.
+All sides of a ratio take turns. A side counts by the best of each turn, a ratio by the median over the turns. What is
+not installed is skipped. The tables go to benchmarks/results.md, with the machine and the command. --busy is for a
+machine that others use, too: one thread, timed by the processor time that it got; the tables go to
+benchmarks/results_busy.md. --gpu first holds a GPU's numbers to the bits, then measures its memory; the table goes to
+benchmarks/results_gpu.md.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ import argparse
 import importlib
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,14 +32,14 @@ import initframe
 from initframe import stream
 
 REST = 0.02
-"""Seconds between two turns: torch's threads go on turning for some time when their work is done, and would take
+"""Seconds between two turns: torch's threads go on spinning for some time after their work, and would take
 processor time from whoever comes next."""
-QUEUED = 20
-"""Calls that a GPU is given at a time."""
 TURN = 0.1
 """Seconds of a turn, in which short work is repeated: processors take some milliseconds to wake up."""
 KEY = stream.key("benchmark", 0)
-LAWS = {"uniform": (-0.1, 0.1), "normal": (0.0, 0.02), "truncated_normal": (0.0, 0.02, -0.04, 0.04)}
+ARGS = {"uniform": (-0.1, 0.1), "normal": (0.0, 0.02), "truncated_normal": (0.0, 0.02, -0.04, 0.04)}
+IN_CACHE = 1 << 12
+"""Elements of memory that stays in the first cache."""
 FIRST_DRAW = """
 import time, torch
 start = time.perf_counter()
@@ -47,131 +51,199 @@ print(time.perf_counter() - start)
 Timed = Callable[[], object]
 
 
+class Bench(NamedTuple):
+    """How to measure."""
+
+    elements: int
+    threads: int
+    seconds: float
+    clock: Callable[[], float]
+
+
 class Row(NamedTuple):
-    """One line of the table: seconds of both sides, and the ratio that is asked for."""
+    """One line of the table: seconds of both sides, the ratio, and the aim."""
 
     what: str
     ours: float
     peer: str
     theirs: float
+    ratio: float
     aim: float | None
 
 
-def best(ours: Timed, theirs: Timed, budget: float) -> tuple[float, float]:
-    """The best seconds of two functions that take turns until each has had its budget, one turn at least."""
-    seconds: list[list[float]] = [[], []]
-    while not seconds[0] or min(map(sum, seconds)) < budget:
-        for function, taken in zip((ours, theirs), seconds, strict=True):
+class Share(NamedTuple):
+    """One line of the limits: seconds of a fill, of zeroing the memory, of the arithmetic alone; two shares."""
+
+    what: str
+    ours: float
+    memory: float
+    arithmetic: float
+    share: float
+    best: float
+
+
+def turns(bench: Bench, *functions: Timed) -> list[list[float]]:
+    """Let functions take turns until each has had its time, three turns at least; the best seconds of each turn."""
+    best: list[list[float]] = [[] for _ in functions]
+    spent = 0.0
+    while len(best[0]) < 3 or spent < bench.seconds:
+        for function, taken in zip(functions, best, strict=True):
             time.sleep(REST)
-            begin = start = time.perf_counter()
-            while start - begin < TURN:
+            begin, done = bench.clock(), []
+            while not done or bench.clock() - begin < TURN:
+                start = bench.clock()
                 function()
-                end = time.perf_counter()
-                taken.append(end - start)
-                start = end
-    return min(seconds[0]), min(seconds[1])
+                done.append(bench.clock() - start)
+            taken.append(min(done))
+        spent += sum(taken[-1] for taken in best) / len(best) + TURN
+    return best
 
 
-def filler(memory: Tensor, law: str) -> Timed:
-    """Draw a law into a tensor by the stream."""
-    return lambda: stream.execute([stream.Draw(memory.view(1, -1), law, LAWS[law], KEY)])
+def row(bench: Bench, what: str, ours: Timed, peer: str, theirs: Timed, aim: float | None = None) -> Row:
+    """Time both sides."""
+    mine, others = turns(bench, ours, theirs)
+    ratio = statistics.median(b / a for a, b in zip(mine, others, strict=True))
+    return Row(what, statistics.median(mine), peer, statistics.median(others), ratio, aim)
 
 
-def elementwise(n: int, budget: float) -> Iterator[Row]:
-    """Warm memory, against torch.nn.init and against zeroing it."""
-    x, half = torch.zeros(n), torch.zeros(n, dtype=torch.bfloat16)
-    uniform, normal, truncated = (filler(x, law) for law in LAWS)
-    for run in (uniform, normal, truncated, filler(half, "normal"), lambda: stream.digest(x)):
-        run()  # compiled before it is timed
-    init = nn.init
-    yield row("uniform", uniform, "nn.init.uniform_", lambda: init.uniform_(x, -0.1, 0.1), budget, 8)
-    yield row("normal", normal, "nn.init.normal_", lambda: init.normal_(x, 0, 0.02), budget, 7)
-    torch_truncated = lambda: init.trunc_normal_(x, 0, 0.02, -0.04, 0.04)  # noqa: E731
-    yield row("truncated ±2σ", truncated, "nn.init.trunc_normal_", torch_truncated, budget, 50)
-    yield row("uniform", uniform, "zero_ (the memory)", x.zero_, budget, 0.75)
-    yield row("normal", normal, "zero_ (the memory)", x.zero_, budget, 0.45)
-    yield row("truncated ±2σ", truncated, "zero_ (the memory)", x.zero_, budget, None)
-    bfloat16 = filler(half, "normal")
-    yield row("normal, bfloat16", bfloat16, "nn.init.normal_", lambda: init.normal_(half, 0, 0.02), budget, 7)
-    yield row("digest", lambda: stream.digest(x), "sum()", x.sum, budget, None)
+def filler(memory: Tensor, distribution: str) -> Timed:
+    """Draw into a tensor by the stream; looked up before it is timed, and compiled."""
+    prepared = stream.Prepared([stream.Draw(memory.view(1, -1), distribution, ARGS[distribution], KEY)])
+    prepared.execute()
+    return prepared.execute
 
 
-def fresh(n: int, budget: float) -> Iterator[Row]:
+def in_cache(distribution: str, dtype: torch.dtype, bench: Bench) -> Timed:
+    """Run the kernel of a fill as often as the fill does, on memory that stays in the cache: its arithmetic alone."""
+    cpu = importlib.import_module("initframe.stream.cpu")
+    pool = ThreadPoolExecutor(bench.threads)
+
+    def tasks() -> list[Any]:
+        row = torch.empty(IN_CACHE, dtype=dtype)
+        height = (cpu.LARGE - 1) // row.element_size() // IN_CACHE  # more would be written past the caches
+        out = row.expand(height, IN_CACHE)  # rows that are all the same memory
+        prepared = list(cpu.prepare(stream.Draw(out, distribution, ARGS[distribution], KEY, 0, IN_CACHE))(KEY))
+        return prepared * (bench.elements // bench.threads // out.numel())
+
+    own = [tasks() for _ in range(bench.threads)]
+
+    def work(tasks: list[Any]) -> None:
+        for task in tasks:
+            task.run()
+
+    if bench.threads == 1:
+        return lambda: work(own[0])
+    return lambda: list(pool.map(work, own))
+
+
+def limits(bench: Bench) -> Iterator[Share]:
+    """Warm memory: every fill as a share of the lesser of what memory and arithmetic allow."""
+    for dtype in (torch.float32, torch.bfloat16):
+        memory = torch.zeros(bench.elements, dtype=dtype)
+        for distribution in ARGS:
+            sides = filler(memory, distribution), memory.zero_, in_cache(distribution, dtype, bench)
+            taken = turns(bench, *sides)
+            share = statistics.median(max(zero, alone) / fill for fill, zero, alone in zip(*taken, strict=True))
+            what = f"{distribution}, {str(dtype).removeprefix('torch.')}"
+            fastest, *limiting = map(min, taken)
+            yield Share(what, *map(statistics.median, taken), share, max(limiting) / fastest)
+
+
+def elementwise(bench: Bench) -> Iterator[Row]:
+    """Warm memory, against torch.nn.init."""
+    x, half, init = torch.zeros(bench.elements), torch.zeros(bench.elements, dtype=torch.bfloat16), nn.init
+    yield row(bench, "uniform", filler(x, "uniform"), "nn.init.uniform_", lambda: init.uniform_(x, -0.1, 0.1), 8)
+    yield row(bench, "normal", filler(x, "normal"), "nn.init.normal_", lambda: init.normal_(x, 0, 0.02), 7)
+    truncated = filler(x, "truncated_normal")
+    theirs = lambda: init.trunc_normal_(x, 0, 0.02, -0.04, 0.04)  # noqa: E731
+    yield row(bench, "truncated ±2σ", truncated, "nn.init.trunc_normal_", theirs, 50)
+    narrow = filler(half, "normal")
+    yield row(bench, "normal, bfloat16", narrow, "nn.init.normal_", lambda: init.normal_(half, 0, 0.02), 7)
+    stream.digest(x)
+    yield row(bench, "digest", lambda: stream.digest(x), "sum()", x.sum)
+
+
+def fresh(bench: Bench) -> Iterator[Row]:
     """Memory that was never touched: page faults count."""
-
-    def ours() -> None:
-        filler(torch.empty(n), "normal")()
-
-    yield row("normal, fresh memory", ours, "nn.init.normal_", lambda: nn.init.normal_(torch.empty(n)), budget, None)
+    n = bench.elements
+    ours = lambda: stream.draw("normal", (0.0, 1.0), KEY, 0, n)  # noqa: E731
+    yield row(bench, "normal, fresh memory", ours, "nn.init.normal_", lambda: nn.init.normal_(torch.empty(n)))
 
 
-def peers(n: int, budget: float) -> Iterator[Row]:
-    """torch's own addressed random numbers, and mmengine's initialize."""
-    x = torch.zeros(n)
+def peers(bench: Bench) -> Iterator[Row]:
+    """Other addressed or compiled random numbers, and mmengine's initialize."""
+    x, array = torch.zeros(bench.elements), np.zeros(bench.elements, dtype=np.float32)
+    uniform, normal = filler(x, "uniform"), filler(x, "normal")
+    philox = np.random.Generator(np.random.Philox(0))
+    theirs = lambda: philox.random(dtype=np.float32, out=array)  # noqa: E731
+    yield row(bench, "uniform", uniform, "numpy Philox random, 1 thread", theirs)
+    theirs = lambda: philox.standard_normal(dtype=np.float32, out=array)  # noqa: E731
+    yield row(bench, "normal", normal, "numpy Philox standard_normal, 1 thread", theirs)
+    if mkl := installed("mkl_random"):
+        state, n = mkl.MKLRandomState(0, brng="PHILOX4X32X10"), bench.elements
+        theirs = lambda: state.uniform(-0.1, 0.1, size=n)  # noqa: E731
+        yield row(bench, "uniform", uniform, "mkl_random Philox uniform, float64, 1 thread", theirs)
+        theirs = lambda: state.standard_normal(size=n)  # noqa: E731
+        yield row(bench, "normal", normal, "mkl_random Philox standard_normal, float64, 1 thread", theirs)
     if random := installed("torch.func._random"):
         address = random.key(0)
-        for law, peer in (("uniform", random.uniform_), ("normal", random.normal_)):
-            theirs = lambda peer=peer: peer(address, x)  # noqa: E731
-            yield row(law, filler(x, law), f"torch.func._random.{law}_", theirs, budget, None)
+        for ours, name in ((uniform, "uniform_"), (normal, "normal_")):
+            theirs = lambda name=name: getattr(random, name)(address, x)  # noqa: E731
+            yield row(bench, name.removesuffix("_"), ours, f"torch.func._random.{name}", theirs)
     if mmengine := installed("mmengine.model"):
-        model = alexnet()
+        model = built("alexnet")
         settings = {"type": "Xavier", "layer": ["Conv2d", "Linear"], "distribution": "uniform"}
         ours = lambda: initframe.reinit(model, "xavier_uniform")  # noqa: E731
-        yield row("AlexNet", ours, "mmengine initialize", lambda: mmengine.initialize(model, settings), budget, None)
+        yield row(bench, "AlexNet", ours, "mmengine initialize", lambda: mmengine.initialize(model, settings))
 
 
-def models(budget: float, *, quick: bool) -> Iterator[Row]:
-    """A whole model: resolve and apply, against a loop of torch.nn.init."""
-    model = alexnet()
-    xavier, orthogonal = ({"rules": {"*.weight": law, "*.bias": "zeros"}} for law in ("xavier_uniform", "orthogonal"))
-    ours = lambda: initframe.reinit(model, xavier)  # noqa: E731
+def models(bench: Bench) -> Iterator[Row]:
+    """A whole model, against a loop of torch.nn.init."""
+    model = built("alexnet")
+    ours = lambda: initframe.reinit(model, rules("xavier_uniform"))  # noqa: E731
     theirs = lambda: loop(model, nn.init.xavier_uniform_)  # noqa: E731
-    yield row("AlexNet, xavier_uniform", ours, "loop of nn.init", theirs, budget, 6)
-    if not quick:
-        ours = lambda: initframe.reinit(model, orthogonal)  # noqa: E731
-        theirs = lambda: loop(model, nn.init.orthogonal_)  # noqa: E731
-        yield row("AlexNet, orthogonal", ours, "loop of nn.init", theirs, budget, 0.5)
+    yield row(bench, "AlexNet, xavier_uniform", ours, "loop of nn.init", theirs, 6)
 
 
-def gpu(n: int, budget: float) -> Iterator[Row]:
-    """CUDA memory, against fill_ and torch's own, by the backend that serves it; then by torch's operations."""
-    x, half = torch.zeros(n, device="cuda"), torch.zeros(n, device="cuda", dtype=torch.bfloat16)
-    served = stream.backend_of("cuda")
-    fill = lambda: x.fill_(1)  # noqa: E731
-    own = {
-        "uniform": lambda: x.uniform_(-0.1, 0.1),
-        "normal": lambda: x.normal_(0, 0.02),
-        "truncated_normal": lambda: nn.init.trunc_normal_(x, 0, 0.02, -0.04, 0.04),
-    }
-    aims = {"uniform": 0.7, "normal": 0.7, "truncated_normal": None}
-    for law, theirs in own.items():
-        yield queued_row(f"{law} ({served})", filler(x, law), "fill_", fill, budget, aims[law])
-        yield queued_row(f"{law} ({served})", filler(x, law), f"torch's {law}", theirs, budget, 1.0)
-    theirs = lambda: half.normal_(0, 0.02)  # noqa: E731
-    yield queued_row(f"normal, bfloat16 ({served})", filler(half, "normal"), "torch's normal", theirs, budget, 1.0)
-    eagerly = lambda: stream.eager.fill(stream.Draw(x.view(1, -1), "normal", LAWS["normal"], KEY))  # noqa: E731
-    yield queued_row("normal (eager)", eagerly, "fill_", fill, budget, None)
-    model = alexnet().cuda()
-    recipe = {"rules": {"*.weight": "xavier_uniform", "*.bias": "zeros"}}
-    theirs = lambda: loop(model, nn.init.xavier_uniform_)  # noqa: E731
-    plan = initframe.resolve(recipe, model)
-    yield queued_row("AlexNet, apply", lambda: initframe.apply(plan), "loop of nn.init", theirs, budget, None)
+def orthogonal(bench: Bench) -> Iterator[Row]:
+    """Orthogonal matrices, ours in float64, against torch's in float32: large ones, many, one."""
+    theirs = lambda: loop(model, nn.init.orthogonal_)  # noqa: E731
+    blocks = nn.Sequential(*(nn.Sequential(nn.Linear(384, 1152), nn.Linear(384, 384)) for _ in range(12)))
+    for what, model in (
+        ("12 blocks of width 384", blocks),
+        ("ResNet-50", built("resnet50")),
+        ("AlexNet", built("alexnet")),
+    ):
+        plan = initframe.resolve(rules("orthogonal"), model)
+        ours = lambda plan=plan: initframe.apply(plan)  # noqa: E731
+        yield row(bench, f"{what}, orthogonal", ours, "loop of nn.init", theirs, 1)
 
 
-def queued_row(what: str, ours: Timed, peer: str, theirs: Timed, budget: float, aim: float | None) -> Row:
-    """Time both sides on a GPU, many calls at a time, since it works while the next call is prepared."""
+def rules(init: str) -> dict[str, Any]:
+    """A recipe: matrices by an initializer, biases zero, norms as they are."""
+    return {"unmatched": "keep", "rules": {"*.weight": {"where": "ndim > 1", "init": init}, "*.bias": "zeros"}}
 
-    def queued(function: Timed) -> Timed:
-        def run() -> None:
-            for _ in range(QUEUED):
-                function()
-            torch.cuda.synchronize()
 
-        return run
+def built(name: str) -> nn.Module:
+    """A model of torchvision's, with torch's own values."""
+    return getattr(importlib.import_module("torchvision.models"), name)()
 
-    ours()  # compiled before it is timed
-    seconds = best(queued(ours), queued(theirs), budget)
-    return Row(what, seconds[0] / QUEUED, peer, seconds[1] / QUEUED, aim)
+
+def loop(model: nn.Module, init: Callable[[Tensor], object]) -> None:
+    """What a script does by hand."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            init(module.weight)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)
+
+
+def installed(name: str) -> Any | None:
+    """A module, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 def first_draw() -> float:
@@ -180,49 +252,44 @@ def first_draw() -> float:
     return min(float(run().stdout) for _ in range(3))
 
 
-def row(what: str, ours: Timed, peer: str, theirs: Timed, budget: float, aim: float | None) -> Row:
-    """Time both sides."""
-    seconds = best(ours, theirs, budget)
-    return Row(what, seconds[0], peer, seconds[1], aim)
-
-
-def alexnet() -> nn.Module:
-    """AlexNet, with torch's own values."""
-    return importlib.import_module("torchvision.models").alexnet()
-
-
-def loop(model: nn.Module, law: Callable[[Tensor], object]) -> None:
-    """What a script does by hand."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            law(module.weight)
-            nn.init.zeros_(module.bias)
-
-
-def installed(name: str):
-    """A module, or None."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
 def machine() -> str:
     """The processor, as its system names it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    load = f", other load before the run: {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    load = f", load before the run: {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{names[0] if names else platform.processor()}, {len(names) or '?'} cores, {platform.system()}{load}"
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown."""
-    lines = ["| what | ms | beside | ms | times as fast | aim |", "|---|---|---|---|---|---|"]
-    for what, ours, peer, theirs, aim in rows:
+def table(rows: Sequence[Row]) -> str:
+    """The comparisons as Markdown."""
+    lines = ["| what | ms | compared with | ms | times as fast | aim |", "|---|---|---|---|---|---|"]
+    for what, ours, peer, theirs, ratio, aim in rows:
         asked = f"≥ {aim:g}" if aim else ""
-        lines.append(f"| {what} | {ours * 1e3:.3g} | {peer} | {theirs * 1e3:.3g} | {theirs / ours:.2f} | {asked} |")
+        lines.append(f"| {what} | {ours * 1e3:.3g} | {peer} | {theirs * 1e3:.3g} | {ratio:.2f} | {asked} |")
     return "\n".join(lines)
+
+
+def limit_table(shares: Sequence[Share]) -> str:
+    """The limits as Markdown."""
+    lines = [
+        "| fill | ms | memory: zero_, ms | arithmetic: in the cache, ms | share of the lesser limit | by best turns |",
+        "|---|---|---|---|---|---|",
+    ]
+    for what, *seconds, share, best in shares:
+        lines.append(
+            f"| {what} | {' | '.join(f'{second * 1e3:.3g}' for second in seconds)} | {share:.2f} | {best:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def shown(rows: Iterator[Any], say: Callable[[Any], str]) -> list[Any]:
+    """Read lines, and print each when it is there."""
+    read = []
+    for one in rows:
+        print(say(one), flush=True)
+        read.append(one)
+    return read
 
 
 def main() -> None:
@@ -232,31 +299,38 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seconds", type=float, default=1.0, help="time for each side of a ratio")
     options.add_argument("--quick", action="store_true", help="leave out what takes minutes")
+    options.add_argument("--limits", action="store_true", help="the limits alone; the table goes to results_limits.md")
+    options.add_argument("--busy", action="store_true", help="one thread, by its processor time")
     options.add_argument("--gpu", action="store_true", help="measure a GPU's memory")
     given = options.parse_args()
-    torch.set_num_threads(given.threads)
-    where, n, budget = machine(), given.elements, given.seconds
-    cpu = (elementwise(n, budget), fresh(n, budget), models(budget, quick=given.quick), peers(n, budget))
-    rows = []
-    for measured in chain.from_iterable([gpu(n, budget)] if given.gpu else cpu):
-        print(f"{measured.what:28}{measured.peer:32}{measured.theirs / measured.ours:8.2f}", flush=True)
-        rows.append(measured)
-    command, backend = "python benchmarks/fills.py", stream.backend_of("cpu")
+    threads, clock = (1, time.thread_time) if given.busy else (given.threads, time.perf_counter)
+    bench, where = Bench(given.elements, threads, given.seconds, clock), machine()
+    torch.set_num_threads(threads)
+    say = lambda row: f"{row.what:28}{row.peer:54}{row.ratio:8.2f}"  # noqa: E731
+    command = " ".join(["python benchmarks/fills.py", *sys.argv[1:]])
+    head = f"# Fills: figures of one run of `{command}`\n\n{where}; torch {torch.__version__}"
     if given.gpu:
-        command, where = f"{command} --gpu", f"{torch.cuda.get_device_name()}; {where}"
-        backend = stream.backend_of("cuda")
-    text = f"""# Fills: figures of one run of `{command}`
+        gpu = importlib.import_module("fills_gpu")
+        equal, rows = gpu.equality(), shown(gpu.rows(bench), say)
+        text = f"{head}; {torch.cuda.get_device_name()}, by {stream.backend_of('cuda')}.\n\n{equal}\n\n{table(rows)}\n"
+        name = "results_gpu.md"
+    else:
+        shares = shown(limits(bench), lambda share: f"{share.what:28}{'share of the limit':54}{share.share:8.2f}")
+        measured = (
+            [elementwise, fresh, models, peers] if given.quick else [elementwise, fresh, models, peers, orthogonal]
+        )
+        measured = [] if given.limits else measured
+        rows = [row for rows in measured for row in shown(rows(bench), say)]
+        text = f"""{head}; {threads} thread{"s" * (threads > 1)}; {bench.elements:,} elements, memory warm unless said;
+{"processor time of the thread" if given.busy else "wall time"}, medians over turns; by {stream.backend_of("cpu")}.
 
-{where}; torch {torch.__version__}; {given.threads} threads; {n:,} float32 elements, memory warm unless said;
-backend: {backend}.
+{limit_table(shares)}
 
-{table(rows)}
-"""
-    if not given.gpu:
-        text += f"""
+{table(rows) if rows else ""}
+
 First draw of a process (loading the stream and LLVM, compiling one kernel): {first_draw() * 1e3:.0f} ms (aim: < 500).
 """
-    name = "results_gpu.md" if given.gpu else "results.md"
+        name = "results_limits.md" if given.limits else "results_busy.md" if given.busy else "results.md"
     Path(__file__).with_name(name).write_text(text, encoding="utf-8")
     print(text)
 

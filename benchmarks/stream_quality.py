@@ -20,54 +20,54 @@ from initframe import stream
 
 CHUNK = 1 << 22
 LAGS = (1, 2, 3, 4, 5, 8, 64, 1024, 4096)
-LAWS = {"uniform": (0.0, 1.0), "normal": (0.0, 1.0), "truncated_normal": (0.0, 1.0, -2.0, 2.0)}
+DISTRIBUTIONS = {"uniform": (0.0, 1.0), "normal": (0.0, 1.0), "truncated_normal": (0.0, 1.0, -2.0, 2.0)}
 BINS = {"uniform": 1 << 16, "normal": 1 << 16, "truncated_normal": 1 << 12}
 """The truncated normal lies on a grid of 2^24 floats: finer bins would see the grid."""
 MASS = math.erf(2 / math.sqrt(2))
 DENSITY = math.exp(-2) / math.sqrt(2 * math.pi)
 
 
-def chunks(law: str, n: int) -> Iterator[Tensor]:
+def chunks(distribution: str, n: int) -> Iterator[Tensor]:
     """The first n elements of a stream, in float64."""
     memory, key = torch.empty(1, min(CHUNK, n)), stream.key("quality", 0)
     for start in range(0, n, memory.numel()):
-        stream.execute([stream.Draw(memory, law, LAWS[law], key, start)])
+        stream.execute([stream.Draw(memory, distribution, DISTRIBUTIONS[distribution], key, start)])
         yield memory[0].double()
 
 
-def distribution(law: str) -> Callable[[Tensor], Tensor]:
-    """The law's distribution function."""
-    if law == "uniform":
+def cdf_of(distribution: str) -> Callable[[Tensor], Tensor]:
+    """The distribution function."""
+    if distribution == "uniform":
         return lambda x: x
-    if law == "normal":
+    if distribution == "normal":
         return lambda x: torch.special.erfc(x * -(0.5**0.5)) / 2
     return lambda x: 0.5 + torch.erf(x * 0.5**0.5) / (2 * MASS)
 
 
-def expected_moments(law: str) -> dict[int, float]:
+def expected_moments(distribution: str) -> dict[int, float]:
     """The moments of orders 1 to 8; those of the uniform about one half."""
-    if law == "uniform":
+    if distribution == "uniform":
         return {k: 0.0 if k % 2 else 0.5**k / (k + 1) for k in range(1, 9)}
     moments = {0: 1.0}
     for k in range(2, 9, 2):  # by parts
-        moments[k] = (k - 1) * moments[k - 2] - (2 * 2 ** (k - 1) * DENSITY / MASS if law != "normal" else 0.0)
+        moments[k] = (k - 1) * moments[k - 2] - (2 * 2 ** (k - 1) * DENSITY / MASS if distribution != "normal" else 0.0)
     return {k: moments.get(k, 0.0) for k in range(1, 9)}
 
 
-def examine(law: str, n: int) -> None:
+def examine(distribution: str, n: int) -> None:
     """One pass over n elements; print every statistic of one stream."""
-    cdf, bins, expected = distribution(law), BINS[law], expected_moments(law)
+    cdf, bins, expected = cdf_of(distribution), BINS[distribution], expected_moments(distribution)
     powers, counts, tails = torch.zeros(4), torch.zeros(bins, dtype=torch.int64), {5: 0, 6: 0}
     powers, lagged = powers.double(), {lag: 0.0 for lag in LAGS if lag < min(CHUNK, n)}
-    for x in chunks(law, n):
-        centred = x - 0.5 if law == "uniform" else x
+    for x in chunks(distribution, n):
+        centred = x - 0.5 if distribution == "uniform" else x
         powers += torch.stack([(centred**k).sum() for k in range(1, 5)])
         counts += torch.bincount((cdf(x) * bins).long().clamp_(0, bins - 1), minlength=bins)
         for lag in lagged:
             lagged[lag] += float((centred[lag:] * centred[:-lag]).sum()) / (len(x) - lag)
         for edge in tails:
             tails[edge] += int((x.abs() > edge).sum())
-    print(f"\n{law}{LAWS[law]}, {n:,} elements")
+    print(f"\n{distribution}{DISTRIBUTIONS[distribution]}, {n:,} elements")
     for k in range(1, 5):
         error = math.sqrt((expected[2 * k] - expected[k] ** 2) / n)
         moment = float(powers[k - 1]) / n
@@ -77,7 +77,7 @@ def examine(law: str, n: int) -> None:
     pieces, variance = max(n / CHUNK, 1), expected[2]
     scores = {lag: total / pieces / variance * math.sqrt(n) for lag, total in lagged.items()}
     print("  lag correlations, SE: " + ", ".join(f"{lag}: {score:+.2f}" for lag, score in scores.items()))
-    if law == "normal":
+    if distribution == "normal":
         for edge, found in tails.items():
             mean = n * math.erfc(edge / math.sqrt(2))
             print(f"  |z| > {edge}: {found}, expected {mean:.1f}: {(found - mean) / math.sqrt(mean):+.2f} SE")
@@ -125,11 +125,11 @@ def many_keys(keys: int, n: int) -> None:
 def main() -> None:
     """Run everything."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--log2", type=int, default=30, help="elements of each law, as a power of two")
+    options.add_argument("--log2", type=int, default=30, help="elements of each distribution, as a power of two")
     n, start = 1 << options.parse_args().log2, time.perf_counter()
     print(f"stream version {stream.VERSION}, backend {stream.backend_of('cpu')}, torch {torch.__version__}")
-    for law in LAWS:
-        examine(law, n)
+    for distribution in DISTRIBUTIONS:
+        examine(distribution, n)
     print("\nstreams against each other, normal")
     size = min(n, 1 << 20)
     across("names", [stream.key(f"h.{k}.mlp.weight", 0) for k in range(128)], size)

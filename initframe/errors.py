@@ -90,6 +90,10 @@ class SourceError(InitframeError):
     """A model, a checkpoint or an output folder is not available as requested."""
 
 
+class StreamError(InitframeError, ValueError):
+    """The stream cannot draw what a call asks for: its arguments are wrong."""
+
+
 def closest(word: str, options: Iterable[str], count: int = 3) -> str:
     """Name the options most like a misspelt word, for ``Problem.options``.
 

@@ -127,7 +127,7 @@ def test_no_attribute_of_a_package_hides_a_module():
 
 
 # Triton reads a kernel's source: that of our own formulas, spelled for it.
-OWN_CODE = ("initframe/stream/cuda.py",)
+OWN_CODE = ("initframe/stream/triton_kernels.py",)
 # Plugins, installed entry points, the libraries that models come from.
 IMPORTERS = ("initframe/cli/job.py", "initframe/initializers/table.py", "initframe/models.py")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from initframe.applying.regions import Region
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Sampler, Scattered, Whole
 from initframe.fills.elementwise import wrong_values
+from initframe.stream.threads import BATCH, Task, single_threaded, spread
 
 Progress = Callable[[int], None]
 
@@ -50,13 +53,15 @@ def paint(pieces: Iterable[Piece], seed: int, on_progress: Progress = lambda _: 
 
 @dataclass
 class _Work:
-    """The work on a batch of pieces: draws, which run together, and what is done after them, in order.
+    """The work on a batch of pieces: draws and tensors that threads build, which run together; then the rest, in order.
 
     ``undrawn`` counts the elements that the stream does not tell of.
     """
 
     seed: int
     draws: list[stream.Draw] = field(default_factory=list)
+    zeros: list[Tensor] = field(default_factory=list)
+    built: list[Callable[[], object]] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
     undrawn: int = 0
 
@@ -71,9 +76,29 @@ class _Work:
             self.after.append(lambda: piece.out.copy_(beside))
         self.draws += [stream.Draw(out, distribution, tuple(args), key, start, stride) for out, start, stride in rows]
 
+    def fill(self, out: Tensor, value: float) -> None:
+        """Write a constant: zeros, which most are, together with all others."""
+        if value == 0 and math.copysign(1, value) > 0 and not out.is_neg():
+            self.zeros.append(out)
+        else:
+            out.fill_(value)
+
+    def build(self, write: Callable[[], object], on_one_thread: bool) -> None:
+        """Build a tensor and write it: now with all threads, or later on one of them."""
+        if on_one_thread:
+            self.built.append(write)
+        else:
+            write()
+
     def run(self, on_progress: Progress) -> None:
-        """Draw, then do what comes after."""
+        """Draw, build, then do what comes after."""
         stream.execute(self.draws, on_progress)
+        if self.zeros:
+            torch._foreach_zero_(self.zeros)
+        if self.built:
+            with single_threaded() as threads:
+                for _ in spread((Task(partial(_built, write), BATCH) for write in self.built), threads):
+                    pass
         for step in self.after:
             step()
         if self.undrawn:
@@ -94,7 +119,7 @@ def _ask(piece: Piece, work: _Work) -> None:
         case Keep():
             pass
         case Constant(value):
-            out.fill_(value)
+            work.fill(out, value)
         case Mapped():
             drawn = _beside(piece)
             work.draw(*fill.draws, drawn)
@@ -102,7 +127,7 @@ def _ask(piece: Piece, work: _Work) -> None:
         case OnCurrent():
             work.after.append(lambda: _on_current(fill, piece, work.seed))
         case Whole():
-            _write_whole(fill, piece, work.seed)
+            work.build(partial(_write_whole, fill, piece, work.seed), fill.on_one_thread and out.device.type == "cpu")
         case Blocks(fills, sizes, dim):
             start = region.extent[dim][0]
             for part, size in zip(fills, sizes, strict=True):
@@ -152,6 +177,13 @@ def _drawn(distribution: str, args: Sequence[float], purpose: str, piece: Piece,
     work.draw(distribution, args, Piece(piece.fill, out, piece.region, piece.name), purpose)
     work.run(lambda _: None)
     return out
+
+
+@torch.no_grad()
+def _built(write: Callable[[], object]) -> int:
+    """Write a tensor in a thread that may be a new one, where gradients are recorded."""
+    write()
+    return 1
 
 
 def _write_whole(fill: Whole, piece: Piece, seed: int) -> None:

@@ -282,6 +282,11 @@ class Mimetic(Whole):
         """NaN: no closed form."""
         return math.nan
 
+    @property
+    def on_one_thread(self) -> bool:
+        """Always: singular value decompositions."""
+        return True
+
     def build(self, draw: Sampler) -> Tensor:
         """Compute the weights as nn.Linear has them: outputs by inputs."""
         names = ("q", "k", "v") if self.part == "qkv" else (self.part,)

@@ -180,7 +180,7 @@ class Mapped(Fill):
     def undrawable(self) -> str | None:
         """Say why what is drawn cannot be drawn; ``None`` if it can."""
         found = stream.check(*self.draws)
-        return found and f"it cannot be drawn: {found}"
+        return f"it cannot be drawn: {found}" if found else None
 
     def trial(self, device: torch.device) -> Problem | None:
         """Try the function on three numbers."""

@@ -139,7 +139,7 @@ class Fill:
         if self.distribution is None:
             return "it does not say how its values are made. Derive it from Mapped, Whole, Fixed or OnCurrent."
         found = stream.check(self.distribution, self.args)
-        return found and f"it cannot be drawn: {found}"
+        return f"it cannot be drawn: {found}" if found else None
 
     def trial(self, device: torch.device) -> Problem | None:
         """Try code of the user's own, and look at files again, before the first tensor is written.

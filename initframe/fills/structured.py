@@ -13,6 +13,7 @@ from torch import Tensor
 
 from initframe import stream
 from initframe.fills.fill import FARTHEST, Shape
+from initframe.fills.orthogonalize import is_small, orthogonalized
 from initframe.fills.whole import ALL, Fixed, Index, Sampler, Scattered, Whole, centre, nothing
 
 
@@ -131,10 +132,15 @@ class Orthogonal(Whole):
         rows, columns = _matrix(self.shape)
         return abs(self.gain) / math.sqrt(max(rows, columns, 1))
 
+    @property
+    def on_one_thread(self) -> bool:
+        """Small matrices are built next to each other, large ones by all threads."""
+        return is_small(*_matrix(self.shape))
+
     def build(self, draw: Sampler) -> Tensor:
         """Orthogonalize N(0, 1); a positive diagonal of R makes the matrix Haar-distributed (Mezzadri 2007)."""
         normal = draw("normal", (0.0, 1.0), "orthogonal").reshape(_matrix(self.shape))
-        return (orthogonalized(normal) * self.gain).reshape(self.shape)
+        return orthogonalized(normal).mul_(self.gain).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,11 @@ class DeltaOrthogonal(Scattered):
         channels = max(self.shape[0] // self.groups, self.shape[1], 1)
         return abs(self.gain) / math.sqrt(channels * math.prod(self.shape[2:]))
 
+    @property
+    def on_one_thread(self) -> bool:
+        """Small matrices are built next to each other, large ones by all threads."""
+        return is_small(self.shape[0] // self.groups, self.shape[1])
+
     def elements(self, draw: Sampler) -> tuple[Index, Tensor]:
         """Return the matrices, in their place."""
         normal = draw("normal", (0.0, 1.0), "orthogonal", shape=self.shape[:2])
@@ -193,7 +204,7 @@ class Sparse(Whole):
     def undrawable(self) -> str | None:
         """Say why the elements cannot be drawn; ``None`` if they can."""
         found = stream.check("normal", (0.0, self.scale))
-        return found and f"it cannot be drawn: {found}"
+        return f"it cannot be drawn: {found}" if found else None
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]]:
@@ -283,19 +294,6 @@ def undivided(shape: Shape, groups: int) -> str | None:
     if groups >= 1 and shape[0] % groups == 0:
         return None
     return f"{groups} groups do not divide the first dimension, {shape[0]}."
-
-
-def orthogonalized(normal: Tensor) -> Tensor:
-    """Make a matrix of N(0, 1), or several, (semi-)orthogonal by the QR decomposition, in float64.
-
-    >>> orthogonalized(torch.tensor([[-2.0, 0.0], [0.0, 3.0]])).tolist()
-    [[-1.0, 0.0], [0.0, 1.0]]
-    """
-    wide = normal.shape[-2] < normal.shape[-1]
-    q, r = torch.linalg.qr((normal.mT if wide else normal).double())
-    q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    matrix: Tensor = q.mT if wide else q
-    return matrix
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:

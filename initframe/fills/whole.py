@@ -83,6 +83,14 @@ class Whole(Fill):
         """
         raise NotImplementedError
 
+    @property
+    def on_one_thread(self) -> bool:
+        """Whether one thread builds the tensor, while others build other tensors.
+
+        True for what LAPACK factorizes: it gains little by more threads, and its last bits depend on their number.
+        """
+        return False
+
     def misshapen(self, shape: Shape) -> str | None:
         """Say that the fill is made for another shape, or for other dimensions; ``None`` if it is not."""
         if self.shape != shape:

@@ -1,4 +1,4 @@
-"""Which backend serves a device: compiled kernels where there are some, torch operations everywhere else."""
+"""Choose the backend of a device: compiled kernels if there are any, torch operations otherwise."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import TypeAlias
 import torch
 
 from initframe.stream import eager
-from initframe.stream.compiling import COMPILING
 from initframe.stream.draws import Draw
 from initframe.stream.philox import key
+from initframe.stream.threads import COMPILING
 
 logger = logging.getLogger(__name__)
 
 Probe: TypeAlias = tuple[str, tuple[float, ...]]
 TRUNCATED: Probe = "truncated_normal", (0.0, 1.0, 3.0, 9.0)
-"""Values from both branches of the formula. It takes all operations that a backend has but a normal's on signs."""
+"""Its values come from both branches of the formula. It uses all operations that a backend has but sign flips."""
 NORMAL: Probe = "normal", (0.0, 1.0)
 
 
 def compiled(device: torch.device) -> ModuleType | None:
-    """Give the backend of a device that works in tasks, a module with ``fill_tasks`` and ``digest_tasks``."""
+    """Return the backend of a device that works in tasks: a module with ``prepare`` and ``digest_tasks``."""
     if device.type != "cpu":
         return None
-    with COMPILING:  # threads that draw first together are told once
+    with COMPILING:  # several threads may draw first; the notice comes once
         return _cpu()
 
 
-def immediate(device: torch.device) -> ModuleType:
-    """Give the backend that fills a device's memory where it is called, a module with ``fill``."""
+def launched(device: torch.device) -> ModuleType | None:
+    """Return the backend of a device that fills all its draws by few launches: a module with ``Table``."""
     if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
-        return eager
+        return None
     with COMPILING:
-        return _cuda(device) or eager
+        return _cuda(device)
 
 
 def backend_of(device: torch.device | str) -> str:
-    """Name the backend that serves a device, for reports: ``llvm``, ``triton`` or ``eager``.
+    """Return the name of the backend that serves a device: ``llvm``, ``triton`` or ``eager``.
 
     >>> backend_of("meta")
     'eager'
@@ -48,22 +48,22 @@ def backend_of(device: torch.device | str) -> str:
     device = torch.device(device)
     if compiled(device):
         return "llvm"
-    return "eager" if immediate(device) is eager else "triton"
+    return "triton" if launched(device) else "eager"
 
 
 @cache
 def _cpu() -> ModuleType | None:
-    """Load the CPU backend and let it draw a little; say once where it cannot."""
+    """Load the CPU backend and compare a small draw with torch's operations; warn once if it cannot be used."""
     try:
         from initframe.stream import cpu  # noqa: PLC0415 (llvmlite is loaded when numbers are first drawn)
 
         fact = _difference(cpu.fill, torch.device("cpu"), TRUNCATED)  # a second kernel would take as long again
-    except Exception as problem:  # noqa: BLE001 (a compiler that others ship, on a machine that is not ours)
+    except Exception as problem:  # noqa: BLE001 (a compiler may fail in any way)
         fact = f"{type(problem).__name__}: {problem}"
     if fact:
         logger.warning(
-            "llvmlite cannot be used (%s): the stream is drawn by torch operations, the same bits at about a sixtieth "
-            "of the speed. Install llvmlite to draw it compiled; it needs memory that may be executed.",
+            "llvmlite cannot be used (%s): torch operations draw the stream, the same bits at about a sixtieth of the "
+            "speed. Install llvmlite to draw with compiled kernels; it needs memory that may be executed.",
             fact,
         )
         return None
@@ -72,7 +72,7 @@ def _cpu() -> ModuleType | None:
 
 @cache
 def _cuda(device: torch.device) -> ModuleType | None:
-    """Load the CUDA backend and let it draw a little; say once for a device where it cannot."""
+    """Load the CUDA backend and compare small draws; warn once for a device if it cannot be used."""
     try:
         from initframe.stream import cuda  # noqa: PLC0415 (triton is loaded when numbers are first drawn)
 
@@ -81,7 +81,7 @@ def _cuda(device: torch.device) -> ModuleType | None:
         fact = f"{type(problem).__name__}: {problem}"
     if fact:
         logger.warning(
-            "Triton cannot be used for %s (%s): the stream is drawn by torch operations, the same bits at about a "
+            "Triton cannot be used for %s (%s): torch operations draw the stream, the same bits at about a "
             "two-hundredth of the speed. Triton comes with torch, and needs a C compiler.",
             device,
             fact,
@@ -91,11 +91,11 @@ def _cuda(device: torch.device) -> ModuleType | None:
 
 
 def _difference(fill: Callable[[Draw], object], device: torch.device, *probes: Probe) -> str | None:
-    """Draw a little in two ways, and say whether the bits differ."""
-    for law, args in probes:
+    """Draw the probes in two ways; return what differs."""
+    for distribution, args in probes:
         drawn = torch.empty(2, 2, 16, dtype=torch.float32, device=device)
         for out, way in zip(drawn, (fill, eager.fill), strict=True):
-            way(Draw(out, law, args, key("probe", 0), 0, 17))
+            way(Draw(out, distribution, args, key("probe", 0), 0, 17))
         if not torch.equal(*drawn.view(torch.int32)):
-            return f"its {law} has other bits than that of torch's operations"
+            return f"its {distribution} has other bits than torch's operations give"
     return None

@@ -1,218 +1,138 @@
-"""The backend for CUDA by Triton: the formulas, traced into the source of a kernel."""
+"""The backend for CUDA: one launch of a Triton kernel fills all draws of a distribution and dtype."""
 
 from __future__ import annotations
 
-import linecache
-from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
-import triton
-import triton.language as tl
+from numpy.typing import NDArray
 from torch import Tensor
 
 from initframe.stream.distributions import kernel_constants
 from initframe.stream.draws import Draw
-from initframe.stream.formulas import FORMULAS, constant_names, signed64, to_bfloat16, to_float16
-from initframe.stream.lanes import Operand
-from initframe.stream.philox import philox
+from initframe.stream.floats import bits_of
+from initframe.stream.formulas import constant_names, signed64
+from initframe.stream.philox import Key
+from initframe.stream.rows import Rows, rows_of
+from initframe.stream.triton_kernels import TURNS, WIDTH, fill_kernel
 
-PLACE = "length", "pitch", "start", "stride"
-"""Where rows lie: elements of a row, elements from one row to the next; then as in `Draw`."""
-KEY = "k0", "k1", "s0", "s1"
 TILES = (512, 4), (32, 1)
-"""Philox blocks of a tile and the warps that compute it: for long rows, and for short ones."""
-GIVEN = "given_"
-"""What a law's constants are called in a kernel, so that they are called like nothing else."""
-TURNS = 6
-"""Tiles of a program, one after the other: what does not depend on the tile is computed once for them. Just as many
-programs as run at a time, which would share a row's tiles, were slower."""
-SMALL = 1 << 16
-"""Elements below which one more launch would cost more than unaligned stores."""
+"""Philox blocks of a tile and the warps that compute it: for most draws, and for those of many short rows."""
+SMALL = 1 << 14
+"""Elements below which an entry of its own for the end of a row would cost more than unaligned stores."""
 OPTIONS = {"enable_fp_fusion": False}
-"""For the compiler, which would fuse multiplications and additions."""
-
-FORMS = {
-    "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}", "and": "{} & {}", "or": "{} | {}",
-    "xor": "{} ^ {}", "shl": "{} << {}", "shr": "{} >> {}", "lt": "{} < {}", "gt": "{} > {}",
-}  # fmt: skip
+"""Options of the compiler, which would fuse multiplications and additions."""
 
 
-class Traced(Operand):
-    """A value of the kernel that is being written."""
+class Launch(NamedTuple):
+    """A launch of a kernel: its tile, and the first and the number of its programs."""
 
-    def __init__(self, source: Source, name: str) -> None:
-        self.source, self.name = source, name
-
-    def write(self, operation: str, *operands: Traced | float) -> Traced:
-        """Write a line with Triton's operator."""
-        return self.source.line(FORMS[operation].format(*map(_spelled, operands)))
-
-
-class Source:
-    """The lines of a kernel's body, and the operations without an operator, as Triton writes them."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, expression: str) -> Traced:
-        """Add a line; gives its value."""
-        name = f"v{len(self.lines)}"
-        self.lines.append(f"{name} = {expression}")
-        return Traced(self, name)
-
-    def multiply(self, word: Traced, factor: int) -> tuple[Traced, Traced]:
-        """Multiply words of 32 bits, extended for it: to the compiler, this is one instruction."""
-        product = self.line(f"{word.name}.to(tl.uint64) * {factor}")
-        return self.line(f"({product.name} >> 32).to(tl.uint32)"), self.line(f"{product.name}.to(tl.uint32)")
-
-    def to_float(self, word: Traced) -> Traced:
-        """Convert to the nearest float32."""
-        return self.line(f"{word.name}.to(tl.float32)")
-
-    def bits(self, value: Traced) -> Traced:
-        """Read as int32."""
-        return self.line(f"{value.name}.to(tl.int32, bitcast=True)")
-
-    def from_bits(self, word: Traced) -> Traced:
-        """Read as float32."""
-        return self.line(f"{word.name}.to(tl.float32, bitcast=True)")
-
-    def sqrt(self, value: Traced) -> Traced:
-        """Take the correctly rounded root."""
-        return self.line(f"tl.sqrt_rn({value.name})")
-
-    def select(self, mask: Traced, chosen: Traced | float, other: Traced | float) -> Traced:
-        """Choose element by element."""
-        return self.line(f"tl.where({mask.name}, {_spelled(chosen)}, {_spelled(other)})")
-
-    def select_rarely(self, mask: Traced, chosen: Traced, other: Callable[[], Traced]) -> Traced:
-        """Choose element by element; both are computed."""
-        return self.select(mask, chosen, other())
+    distribution: str
+    dtype: str
+    tile: tuple[int, int]
+    first: int
+    programs: int
 
 
-def _spelled(value: Traced | float) -> str:
-    return value.name if isinstance(value, Traced) else repr(value)
+class Table:
+    """Draws in the memory of one device, looked up once: a table in that memory, and the launches that read it.
 
-
-def kernel_source(law: str, dtype: str, *, aligned: bool) -> str:
-    """Write the source of the kernel that fills a draw's rows with a law.
-
-    A program fills ``turns`` tiles of a row. They begin at a Philox block, wherever that lies in memory.
+    Nothing here waits for the device: what the launches read is copied from pinned memory, in the order of its stream.
 
     Args:
-        law: a name in `LAWS`.
-        dtype: torch's name of the element type.
-        aligned: every row begins at a block, and length and pitch are multiples of a block's four elements, so
-            that a block is stored at once.
+        draws: what to draw, all on one CUDA device (in any memory under Triton's interpreter).
 
-    Returns:
-        A function ``kernel`` in Triton's language.
+    Raises:
+        StreamError: a distribution cannot be drawn with its arguments.
     """
-    if aligned:  # the compiler learns of the factor four by seeing it
-        edges = "end, row_start = length // 4 * 4, row * (pitch // 4) * 4"
-        mask = "offset < tl.minimum(end - column, 4 * BLOCKS).to(tl.int32)"
-    else:
-        edges = "lead, end, row_start = first & 3, (first & 3) + length, row * pitch - (first & 3)"
-        mask = "(offset >= lead - column) & (offset < end - column)"
-    body = [
-        "program = tl.program_id(0)",
-        "row, part = (program // parts).to(tl.int64), program % parts",
-        "first = start + row * stride",
-        edges,
-        "tiles = ((end + 4 * BLOCKS - 1) // (4 * BLOCKS)).to(tl.int32)",
-        "for tile in range(part * turns, tl.minimum((part + 1) * turns, tiles)):",
-        "    begin = tl.cast(tile, tl.int64) * BLOCKS",
-        f"    index = ((first >> 2) & {(1 << 62) - 1}) + begin + tl.arange(0, BLOCKS)",
-        *(f"    {line}" for line in _values_source(law, dtype)),
-        "    column, offset = begin * 4, tl.arange(0, 4 * BLOCKS)",
-        f"    tl.store(out + (row_start + column) + offset, values, mask={mask})",
-    ]
-    integers = ["parts: tl.int32", "turns: tl.int32", *(f"{name}: tl.int64" for name in PLACE)]
-    words = [f"{word}: tl.uint32" for word in KEY]
-    numbers = [GIVEN + name for name in constant_names(law)]
-    arguments = ", ".join(["out", *integers, *words, *numbers, "BLOCKS: tl.constexpr"])
-    return "\n    ".join([f"def kernel({arguments}):", *body]) + "\n"
+
+    def __init__(self, draws: Sequence[Draw]) -> None:
+        self.draws = draws  # the table has addresses only: this keeps their memory
+        self.device = draws[0].out.device
+        self.entries: list[int] = []
+        self.launches: list[Launch] = []
+        fields: list[list[int]] = []
+        counts: list[int] = []
+        for (distribution, dtype, tile), group in _groups(draws).items():
+            first, before = sum(counts), 0
+            for i, rows, aligned in group:
+                parts = -(-(rows.length + 3) // (4 * tile[0] * TURNS))
+                fields.append(_fields(draws[i], rows, [aligned, before, parts]))
+                counts.append(rows.number * parts)
+                before += counts[-1]
+                self.entries.append(i)
+            self.launches.append(Launch(distribution, dtype, tile, first, before))
+        self.fields = self._copied(np.array(fields, dtype=np.int64))
+        self.programs = self._copied(np.repeat(np.arange(len(counts), dtype=np.int32), counts))
+
+    def execute(self, keys: Sequence[Key] | None = None) -> None:
+        """Fill the memory of all draws.
+
+        Args:
+            keys: one for each draw, in their order; by default the draws' own.
+        """
+        if not self.launches:
+            return
+        keys = [draw.key for draw in self.draws] if keys is None else keys
+        words = np.array([keys[i] for i in self.entries], dtype=np.uint32)
+        addresses = self._copied(words.view(np.int64))
+        with torch.cuda.device(self.device if self.device.type == "cuda" else -1):
+            for distribution, dtype, (blocks, warps), first, programs in self.launches:
+                launch = fill_kernel(distribution, dtype)[programs,]
+                launch(self.fields, addresses, self.programs[first:], BLOCKS=blocks, num_warps=warps, **OPTIONS)
+
+    def _copied(self, array: NDArray[np.int32] | NDArray[np.int64]) -> Tensor:
+        """Copy an array to the device."""
+        here = torch.from_numpy(array)
+        return here.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else here
 
 
-def _values_source(law: str, dtype: str) -> list[str]:
-    """Write the lines that compute a tile's values, in the order of memory, from the indices of its blocks."""
-    source = Source()
-    given = "index", "(index >> 32)", *KEY[2:], *KEY[:2]
-    c0, c1, c2, c3, k0, k1 = (source.line(f"{word}.to(tl.uint32)") for word in given)
-    block = philox((c0, c1, c2, c3), (k0, k1), source.multiply)
-    words = [source.line(f"{word.name}.to(tl.int32)") for word in block]
-    constants = {name: Traced(source, GIVEN + name) for name in constant_names(law)}
-    pairs = [FORMULAS[law](source, (words[j], words[j + 1]), **constants) for j in (0, 2)]
-    v0, v1, v2, v3 = (_element(source, value, dtype).name for pair in pairs for value in pair)
-    return [*source.lines, f"values = tl.interleave(tl.interleave({v0}, {v2}), tl.interleave({v1}, {v3}))"]
+def fill(draw: Draw) -> None:
+    """Fill the memory of one draw."""
+    Table([draw]).execute()
 
 
-def _element(source: Source, value: Traced, dtype: str) -> Traced:
-    """Convert to what is stored: 16-bit floats as integers, rounded by the formulas."""
-    if dtype in ("bfloat16", "float16"):
-        rounded = to_bfloat16 if dtype == "bfloat16" else to_float16
-        return source.line(f"{rounded(source, value).name}.to(tl.int16)")
-    return source.line(f"{value.name}.to(tl.{dtype})")
+def _groups(draws: Sequence[Draw]) -> dict[tuple[str, str, tuple[int, int]], list[tuple[int, Rows, bool]]]:
+    """Group the parts of draws by what one launch can fill: distribution, dtype and tile."""
+    groups: dict[tuple[str, str, tuple[int, int]], list[tuple[int, Rows, bool]]] = {}
+    for i, draw in enumerate(draws):
+        if draw.out.numel():
+            dtype = str(draw.out.dtype).removeprefix("torch.")
+            rows = rows_of(draw.out.detach(), draw.start, draw.stride)
+            group = groups.setdefault((draw.distribution, dtype, _tile(rows)), [])
+            group += [(i, part, aligned) for part, aligned in _parts(rows, draw.out.element_size())]
+    return groups
 
 
-@cache
-def compiled_kernel(law: str, dtype: str, *, aligned: bool) -> Any:
-    """Give the kernel to Triton, which reads the source again by the name of its file: linecache knows it."""
-    source = kernel_source(law, dtype, aligned=aligned)
-    name = f"<initframe stream {law} {dtype}{' aligned' if aligned else ''}>"
-    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
-    space: dict[str, Any] = {"tl": tl, "__name__": __name__}
-    exec(compile(source, name, "exec"), space)  # noqa: S102 (the source is that of our own formulas)
-    return triton.jit(space["kernel"], do_not_specialize=["parts", "turns", *PLACE, *KEY])
+def _tile(rows: Rows) -> tuple[int, int]:
+    """Choose the tile: long ones would waste most of what they compute on many short rows."""
+    return TILES[1] if rows.number > 1 and rows.length <= 4 * TILES[1][0] else TILES[0]
 
 
-def fill(draw: Draw, on_done: Callable[[int], None] | None = None) -> None:
-    """Fill a draw's memory by a launch, or by two where a few elements more make up whole blocks.
+def _parts(rows: Rows, size: int) -> Iterator[tuple[Rows, bool]]:
+    """Yield rows, and whether they are aligned: each consists of whole blocks, and memory of multiples of their size.
 
-    Args:
-        draw: the job, in CUDA memory (in any memory under Triton's interpreter).
-        on_done: told the number of elements.
+    A long row that ends within a block is cut before it, so that the rest is aligned.
     """
-    if not draw.out.numel():
-        return
-    with torch.cuda.device(draw.out.get_device()):
-        for part in _parts(_merged(draw)):
-            _launch(part)
-    if on_done:
-        on_done(draw.out.numel())
-
-
-def _merged(draw: Draw) -> Draw:
-    """Rows that follow each other everywhere are one, and where there is one its distance to the next is nothing."""
-    out = draw.out.detach()
-    if out.is_contiguous() and draw.stride == out.shape[1]:
-        out = out.view(1, -1)
-    return draw.part(out, 0, draw.stride if len(out) > 1 else 0)
-
-
-def _parts(draw: Draw) -> Iterator[Draw]:
-    """Cut the end that makes up no whole block from a long row, so that the rest can be aligned."""
-    rows, length = draw.out.shape
-    rest = length % 4
-    if rows > 1 or draw.start % 4 or not rest or length < SMALL:
-        yield draw
+    if rows.number == 1:
+        rows = rows._replace(pitch=0, stride=0)
+    block = 4 * size
+    begins = not (rows.address % block or rows.pitch % block or rows.start % 4 or rows.stride % 4)
+    rest = rows.length % 4
+    if begins and rest and rows.number == 1 and rows.length >= SMALL:
+        whole = rows.length - rest
+        yield rows._replace(length=whole), True
+        yield rows._replace(address=rows.address + whole * size, length=rest, start=rows.start + whole), False
     else:
-        yield draw.part(draw.out[:, :-rest], 0, 0)
-        yield draw.part(draw.out[:, -rest:], length - rest, 0)
+        yield rows, begins and not rest
 
 
-def _launch(draw: Draw) -> None:
-    """Fill rows by one launch."""
-    dtype, constants = str(draw.out.dtype).removeprefix("torch."), kernel_constants(draw.law, draw.args)
-    rows, length = draw.out.shape
-    pitch = draw.out.stride(0) if rows > 1 else 0
-    out: Tensor = draw.out.view(torch.int16) if draw.out.element_size() == 2 else draw.out
-    aligned = not any(number % 4 for number in (length, pitch, draw.start, draw.stride))
-    blocks, warps = next((tile for tile in reversed(TILES) if length <= 4 * tile[0]), TILES[0])
-    parts = triton.cdiv(length + 3, 4 * blocks * TURNS)
-    place = parts, TURNS, length, pitch, signed64(draw.start), signed64(draw.stride)
-    numbers = [constants[name] for name in constant_names(draw.law)]
-    launch = compiled_kernel(draw.law, dtype, aligned=aligned)[rows * parts,]
-    launch(out, *place, *draw.key, *numbers, BLOCKS=blocks, num_warps=warps, **OPTIONS)
+def _fields(draw: Draw, rows: Rows, first: list[int]) -> list[int]:
+    """Return an entry of the table."""
+    constants = kernel_constants(draw.distribution, draw.args)
+    numbers = [bits_of(constants[name]) for name in constant_names(draw.distribution)]
+    start, stride = signed64(rows.start), signed64(rows.stride)
+    entry = [*first, rows.address, rows.length, rows.pitch, start, stride, *numbers]
+    return entry + [0] * (WIDTH - len(entry))

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from initframe.errors import Problem, StreamError
 from initframe.stream import eager
 from initframe.stream.backends import compiled
-from initframe.stream.places import check_place
+from initframe.stream.rows import check_indices
 from initframe.stream.threads import spread
 
 COPIED = 1 << 18
-"""Elements that are copied at a time where they do not lie in the order in which they count."""
+"""Elements that are copied at a time if they are not in memory in the order in which they count."""
 
 
 @torch.no_grad()
@@ -27,15 +28,15 @@ def digest(tensor: Tensor, start: int = 0, stride: int = 0) -> int:
     Args:
         tensor: any tensor whose elements have 1, 2, 4 or 8 bytes.
         start: the index of its first element in the whole tensor.
-        stride: 0 where its elements follow each other in the whole tensor; else the tensor is 2-D, and
-            element (r, c) has the index ``start + r * stride + c``, as in `Draw`.
+        stride: 0 if its elements follow each other in the whole tensor; else the tensor is 2-D, and element (r, c)
+            has the index ``start + r * stride + c``, as in `Draw`.
 
     Returns:
         The sum, in [0, 2**64). Sums of the parts of a tensor, modulo 2**64, are the sum of the whole.
 
     Raises:
-        ValueError: elements of another size, a stride for a tensor that is not 2-D, or indices that are not in
-            [0, 2**64).
+        StreamError: the elements have another size, a stride is given for a tensor that is not 2-D, or an index is not
+            in [0, 2**64).
 
     >>> whole = torch.arange(12.0).view(3, 4)
     >>> parts = digest(whole[:, :1], 0, stride=4) + digest(whole[:, 1:], 1, stride=4)
@@ -43,16 +44,17 @@ def digest(tensor: Tensor, start: int = 0, stride: int = 0) -> int:
     True
     """
     if tensor.element_size() not in (1, 2, 4, 8):
-        raise ValueError(f"there is no digest of {tensor.dtype}: its elements have {tensor.element_size()} bytes.")
+        fact = f"{tensor.dtype} has no digest: its elements have {tensor.element_size()} bytes."
+        raise StreamError(Problem("", fact, "Options: elements of 1, 2, 4 or 8 bytes."))
     if stride and tensor.ndim != 2:
-        raise ValueError(f"a digest with a stride needs a 2-D tensor, not {tuple(tensor.shape)}.")
-    check_place(tensor.shape if stride else (1, tensor.numel()), start, stride)
-    tensor = tensor.resolve_conj().resolve_neg()  # such views are their memory's elements, and others when read
-    rows = iter([(_with_dense_rows(tensor), start, stride)]) if stride else _dense(tensor, start)
+        raise StreamError(Problem("", f"a digest with a stride needs a 2-D tensor, not {tuple(tensor.shape)}."))
+    check_indices(tensor.shape if stride else (1, tensor.numel()), start, stride)
+    tensor = tensor.resolve_conj().resolve_neg()  # the memory of such a view holds other bits than it shows
+    parts = iter([(_with_dense_rows(tensor), start, stride)]) if stride else _dense(tensor, start)
     if backend := compiled(tensor.device):
-        sums = spread(task for place in rows for task in backend.digest_tasks(*place))
+        sums = spread(task for part in parts for task in backend.digest_tasks(*part))
         return sum(sums) % 2**64
-    return sum(eager.digest(*place) for place in rows) % 2**64
+    return sum(eager.digest(*part) for part in parts) % 2**64
 
 
 def _with_dense_rows(tensor: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ def _with_dense_rows(tensor: Tensor) -> Tensor:
 
 
 def _dense(tensor: Tensor, start: int) -> Iterator[tuple[Tensor, int, int]]:
-    """Give the elements as dense rows, their first index and stride; copies no more than a piece at a time."""
+    """Yield the elements as dense rows, their first index and stride; copy at most `COPIED` elements at a time."""
     if tensor.is_contiguous():
         yield tensor.view(1, -1), start, 0
     elif tensor.ndim > 1 and tensor[0].is_contiguous():

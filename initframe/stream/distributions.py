@@ -1,4 +1,4 @@
-"""The laws that the stream can draw: their arguments, the float32 constants of their kernels, their limits."""
+"""The distributions that the stream can draw: their arguments, their limits, the float32 constants of their kernels."""
 
 from __future__ import annotations
 
@@ -6,81 +6,81 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-from initframe.errors import closest
+from initframe.errors import Problem, StreamError, closest
 from initframe.stream.floats import F32_MAX, below, f32, hex_bits
 
-LAWS: dict[str, tuple[str, ...]] = {
+DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "uniform": ("low", "high"),
     "normal": ("mean", "std"),
     "truncated_normal": ("loc", "scale", "low", "high"),
     "bits": (),
 }
-"""The names of the laws, each with the names of its arguments."""
-FARTHEST = 7
-"""How many scales a truncation may lie from loc: the quantile is right to 1e-6 up to 6.3, to 2e-4 up to 7."""
+"""The names of the distributions, each with the names of its arguments."""
+FARTHEST_CUT = 7
+"""Largest distance of a truncation from loc, in scales. The quantile is right to 1e-6 up to 6.3, to 2e-4 up to 7."""
 
 
-def kernel_constants(law: str, args: tuple[float, ...]) -> dict[str, float]:
+def kernel_constants(distribution: str, args: tuple[float, ...]) -> dict[str, float]:
     """Compute the constants that a formula takes by keyword: in float64, then rounded to float32.
 
     Raises:
-        ValueError: the law cannot be drawn (`check` says why).
+        StreamError: the distribution cannot be drawn (`check` says why).
     """
-    problem = check(law, tuple(args))
-    if problem:
-        raise ValueError(problem)
-    return {name: f32(value) for name, value in _CONSTANTS[law](*args).items()}
+    if problem := check(distribution, tuple(args)):
+        raise StreamError(problem)
+    return {name: f32(value) for name, value in _CONSTANTS[distribution](*args).items()}
 
 
-def constants(law: str, args: tuple[float, ...]) -> dict[str, str]:
-    """Give the float32 constants that the kernels of a law use, for the record.
+def constants(distribution: str, args: tuple[float, ...]) -> dict[str, str]:
+    """Return the float32 constants that the kernels of a distribution use, for the record.
 
-    They hold everything that took a library's mathematics to compute, so that the same bits can be drawn
-    again from them on a machine whose ``erfc`` differs.
+    They hold everything that a library's mathematics computed. So the same bits can be drawn again on a machine
+    whose ``erfc`` differs.
 
     Args:
-        law: one of `LAWS`.
-        args: the law's arguments, in their order.
+        distribution: one of `DISTRIBUTIONS`.
+        args: the distribution's arguments, in their order.
 
     Returns:
         The bits of each constant as 8 hexadecimal digits, by name.
 
     Raises:
-        ValueError: the law cannot be drawn (`check` says why).
+        StreamError: the distribution cannot be drawn (`check` says why).
 
     >>> constants("normal", (0.0, 0.02))
     {'mean': '00000000', 'std': '3ca3d70a'}
     """
-    return {name: hex_bits(value) for name, value in kernel_constants(law, tuple(args)).items()}
+    return {name: hex_bits(value) for name, value in kernel_constants(distribution, tuple(args)).items()}
 
 
 @lru_cache(maxsize=4096)
-def check(law: str, args: tuple[float, ...]) -> str | None:
-    """Say why a law cannot be drawn with these arguments.
+def check(distribution: str, args: tuple[float, ...]) -> Problem | None:
+    """Return what prevents a distribution from being drawn with these arguments.
 
     Args:
-        law: a name that should be in `LAWS`.
+        distribution: a name that should be in `DISTRIBUTIONS`.
         args: its arguments, in their order.
 
     Returns:
-        A sentence with the fact, or None where all is well.
+        The problem, or None if there is none.
 
-    >>> check("normal", (0.0, -1.0))
-    'normal(mean=0, std=-1): std is negative.'
+    >>> print(check("normal", (0.0, -1.0)))
+    normal(mean=0, std=-1): std is negative.
     >>> check("normal", (0.0, 0.0)) is None
     True
     """
-    if law not in LAWS:
-        return f"there is no law {law!r}. {closest(law, LAWS)}"
-    names = LAWS[law]
+    if distribution not in DISTRIBUTIONS:
+        fact = f"there is no distribution {distribution!r}."
+        return Problem("", fact, closest(distribution, DISTRIBUTIONS))
+    names = DISTRIBUTIONS[distribution]
     if len(args) != len(names):
-        return f"{law} takes {len(names)} arguments ({', '.join(names)}), not {len(args)}."
+        return Problem(distribution, f"it takes {len(names)} arguments ({', '.join(names)}), not {len(args)}.")
     infinite = [name for name, value in zip(names, args, strict=True) if not math.isfinite(f32(value))]
-    fact = f"{' and '.join(infinite)} not finite in float32" if infinite else _LIMITS[law](*args)
-    if not fact:
+    reason = _LIMITS[distribution](*args) if not infinite else f"{' and '.join(infinite)} not finite in float32"
+    if reason is None:
         return None
     given = ", ".join(f"{name}={value:g}" for name, value in zip(names, args, strict=True))
-    return f"{law}({given}): {fact}."
+    return Problem(f"{distribution}({given})", f"{reason}.")
 
 
 def _bits_constants() -> dict[str, float]:
@@ -100,7 +100,10 @@ def _normal_constants(mean: float, std: float) -> dict[str, float]:
 
 
 def _truncated_constants(loc: float, scale: float, low: float, high: float) -> dict[str, float]:
-    """Tail masses, doubled as erfc has them; the middle from the two tails on one side where both are small."""
+    """The masses of both tails and of a cell, doubled as erfc has them.
+
+    If low and high are on the same side of loc, the middle is the difference of two small tails, which cancels nothing.
+    """
     a, b = (low - loc) / scale / math.sqrt(2), (high - loc) / scale / math.sqrt(2)
     left, right = math.erfc(-a), math.erfc(b)
     if b < 0:
@@ -131,8 +134,8 @@ def _truncated_limit(loc: float, scale: float, low: float, high: float) -> str |
         return "scale is not positive in float32"
     if low > high:
         return "low is above high"
-    if max(low - loc, loc - high) > FARTHEST * scale:
-        return f"[low, high] lies more than {FARTHEST} scales from loc, where there is too little mass to draw from"
+    if max(low - loc, loc - high) > FARTHEST_CUT * scale:
+        return f"[low, high] is more than {FARTHEST_CUT} scales from loc, where too little mass is left to draw from"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A draw: one law, drawn into one piece of memory."""
+"""A draw: one distribution for one piece of memory."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from initframe.errors import Problem, StreamError
 from initframe.stream.philox import Key
-from initframe.stream.places import check_place
+from initframe.stream.rows import check_indices
 
 DTYPES = torch.float32, torch.bfloat16, torch.float16, torch.float64
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One job of the stream: a law drawn into memory, row by row.
+    """A distribution, to be drawn into memory row by row.
 
-    Element (r, c) of `out` becomes element ``start + r * stride + c`` of the law's values under the key,
-    so a whole tensor, a shard of it and a window into its columns hold the same numbers.
+    Element (r, c) of `out` becomes element ``start + r * stride + c`` of the distribution's values under the key.
+    So a whole tensor, a shard of it and a window into its columns hold the same numbers.
 
     Args:
-        out: the memory, 2-D, its last dimension dense, its rows anywhere. float32, bfloat16 and float16
-            (the float32 value rounded to nearest even) or float64 (the float32 value widened); int32 for
-            the law ``bits``.
-        law: a name in `LAWS`.
-        args: the law's arguments, in their order.
+        out: the memory: 2-D, the last dimension dense, rows at any distance. Its dtype is float32, bfloat16 or float16
+            (the float32 value rounded to nearest even) or float64 (the float32 value widened); for the distribution
+            ``bits`` it is int32.
+        distribution: a name in `DISTRIBUTIONS`.
+        args: the distribution's arguments, in their order.
         key: the address of the stream, from `key`.
         start: the index of element (0, 0).
         stride: the distance of two rows' indices.
 
     Raises:
-        ValueError: the memory is not of this form, or its indices are not in [0, 2**64).
+        StreamError: the memory is not of this form, or its indices are not in [0, 2**64).
 
     >>> from initframe.stream import execute, key
     >>> out = torch.empty(2, 3)
@@ -41,7 +42,7 @@ class Draw:
     """
 
     out: Tensor
-    law: str
+    distribution: str
     args: tuple[float, ...]
     key: Key
     start: int = 0
@@ -50,15 +51,17 @@ class Draw:
     def __post_init__(self) -> None:
         out = self.out
         if out.ndim != 2 or (out.shape[1] > 1 and out.stride(1) != 1):
-            raise ValueError(f"out must be 2-D with dense rows, not {tuple(out.shape)} strided {out.stride()}.")
+            fact = f"out must be 2-D with dense rows, not {tuple(out.shape)} strided {out.stride()}."
+            raise StreamError(Problem("", fact))
         if out.is_neg():
-            raise ValueError("out must not be a negated view: its memory holds other numbers than it does.")
-        dtypes = (torch.int32,) if self.law == "bits" else DTYPES
+            fact = "out must not be a negated view: its memory holds other numbers than it shows."
+            raise StreamError(Problem("", fact))
+        dtypes = (torch.int32,) if self.distribution == "bits" else DTYPES
         if out.dtype not in dtypes:
-            options = ", ".join(map(str, dtypes))
-            raise ValueError(f"{self.law} cannot be drawn as {out.dtype}. Options: {options}.")
-        check_place(out.shape, self.start, self.stride)
+            fact, options = f"it cannot be drawn as {out.dtype}.", f"Options: {', '.join(map(str, dtypes))}."
+            raise StreamError(Problem(self.distribution, fact, options))
+        check_indices(out.shape, self.start, self.stride)
 
     def part(self, out: Tensor, offset: int, stride: int) -> Draw:
-        """Give the draw of a part of the same memory, which begins offset elements further on."""
+        """Return the draw of a part of the same memory that begins ``offset`` elements later in the stream."""
         return replace(self, out=out, start=self.start + offset, stride=stride)

@@ -15,10 +15,10 @@ from initframe.stream.philox import philox
 
 PIECE_ON_CPU = 1 << 18
 PIECE_ELSEWHERE = 1 << 22
-"""Elements at a time: what still fits a cache while torch spreads it over threads, and what keeps a GPU busy."""
+"""Elements at a time: on a CPU as many as fit its cache, elsewhere enough to keep a GPU busy."""
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 NO_FLOAT64 = frozenset({"mps"})
-"""Devices that cannot take an exact square root: their values are computed on the CPU and copied."""
+"""Devices without an exact square root: their values are computed on the CPU and copied."""
 
 
 class TensorLanes:
@@ -54,7 +54,7 @@ LANES = TensorLanes()
 
 
 def piece_size(device: torch.device) -> int:
-    """Say how many elements to compute at a time."""
+    """Return how many elements to compute at a time."""
     return PIECE_ON_CPU if device.type == "cpu" else PIECE_ELSEWHERE
 
 
@@ -63,10 +63,10 @@ def fill(draw: Draw, on_done: Callable[[int], None] | None = None) -> None:
     """Fill a draw's memory, piece by piece.
 
     Args:
-        draw: the job.
-        on_done: told the number of elements after each piece.
+        draw: what to draw.
+        on_done: called with the number of elements after each piece.
     """
-    formula, constants = FORMULAS[draw.law], kernel_constants(draw.law, draw.args)
+    formula, constants = FORMULAS[draw.distribution], kernel_constants(draw.distribution, draw.args)
     size = piece_size(draw.out.device)
     for aligned in _aligned(draw):
         for piece in _parts(aligned, size):
@@ -79,7 +79,7 @@ def fill(draw: Draw, on_done: Callable[[int], None] | None = None) -> None:
 
 
 def _aligned(draw: Draw) -> Iterator[Draw]:
-    """Split rows by their place in a block of four: every row of a part begins at the same word."""
+    """Split rows by their position in a block of four, so that every row of a part begins at the same word."""
     period = 4 // math.gcd(draw.stride, 4)
     for r in range(min(period, draw.out.shape[0])):
         yield draw.part(draw.out[r::period], r * draw.stride, period * draw.stride)
@@ -100,14 +100,14 @@ def _cuts(shape: torch.Size, size: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _words(draw: Draw) -> Tensor:
-    """Give the words of the blocks that the rows touch: int32, (rows, blocks, 4)."""
+    """Return the words of the blocks that the rows touch: int32, (rows, blocks, 4)."""
     rows, length = draw.out.shape
     blocks = ((draw.start & 3) + length + 3) // 4
     device = torch.device("cpu") if draw.out.device.type in NO_FLOAT64 else draw.out.device
     step = draw.stride // 4 if rows > 1 else 0
     first = torch.arange(rows, dtype=torch.int64, device=device) * step + (draw.start >> 2)
     counter = first[:, None] + torch.arange(blocks, dtype=torch.int64, device=device)
-    # All words of a counter are tensors, since Python's integers do not wrap.
+    # All words of a counter are tensors, because Python's integers do not wrap.
     upper = [torch.full_like(first[:1], word) for word in draw.key[2:]]
     words = philox((counter, counter >> 32, upper[0], upper[1]), draw.key[:2])
     return torch.stack([word.to(torch.int32) for word in words], -1)

@@ -1,13 +1,15 @@
-"""Executing draws: each goes to the backend of its device."""
+"""Execute draws, each by the backend of its device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from initframe.stream.backends import compiled, immediate
+from initframe.stream import eager
+from initframe.stream.backends import compiled, launched
 from initframe.stream.draws import Draw
 from initframe.stream.philox import Key
 from initframe.stream.threads import Task, spread
@@ -16,27 +18,78 @@ from initframe.stream.threads import Task, spread
 def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None) -> None:
     """Fill the memory of every draw.
 
-    What is written depends on the draws alone, not on their order, the number of threads or the device.
+    The values depend on the draws alone, not on their order, the number of threads or the device.
 
     Args:
-        draws: the jobs; they may come from a generator and are taken as they are needed.
-        on_done: told, from the calling thread, how many elements were filled since it was last told.
+        draws: what to draw.
+        on_done: called from the calling thread with the number of elements that were filled since its last call.
 
     Raises:
-        ValueError: a law cannot be drawn with its arguments (`check` says why).
+        StreamError: a distribution cannot be drawn with its arguments (`check` says why).
 
     >>> from initframe.stream import key
     >>> out = torch.empty(4, 4)
     >>> execute([Draw(out.view(1, -1), "normal", (0.0, 1.0), key("w", seed=0))], on_done=print)
     16
     """
-    for done in spread(_tasks(draws, on_done)):
-        if on_done:
-            on_done(done)
+    Prepared(draws).execute(on_done=on_done)
+
+
+class Prepared:
+    """Draws that were looked up once: kernels and constants, and on a GPU a table of them. Executing them only draws.
+
+    The memory is the draws': a tensor that is given other memory later needs other draws.
+
+    Args:
+        draws: what to draw.
+
+    Raises:
+        StreamError: a distribution cannot be drawn with its arguments (`check` says why).
+
+    >>> from initframe.stream import key
+    >>> out = torch.empty(1, 4)
+    >>> prepared = Prepared([Draw(out, "normal", (0.0, 1.0), key("w", seed=0))])
+    >>> prepared.execute([key("w", seed=1)])
+    >>> torch.equal(out[0], draw("normal", (0.0, 1.0), key("w", seed=1), 0, 4))
+    True
+    """
+
+    def __init__(self, draws: Iterable[Draw]) -> None:
+        self.draws = tuple(draws)
+        self._tasks: list[tuple[int, Callable[[Key], Iterator[Task]]]] = []
+        self._eager: list[int] = []
+        by_device: dict[torch.device, list[int]] = {}
+        for i, one in enumerate(self.draws):
+            device = one.out.device
+            if cpu := compiled(device):
+                self._tasks.append((i, cpu.prepare(one)))
+            else:
+                (by_device.setdefault(device, []) if launched(device) else self._eager).append(i)
+        tables = ((which, launched(device)) for device, which in by_device.items())
+        self._tables = [(which, gpu.Table([self.draws[i] for i in which])) for which, gpu in tables if gpu]
+
+    def execute(self, keys: Sequence[Key] | None = None, on_done: Callable[[int], None] | None = None) -> None:
+        """Fill the memory of every draw.
+
+        Args:
+            keys: one for each draw, in their order; by default the draws' own.
+            on_done: as for `execute`.
+        """
+        keys = [one.key for one in self.draws] if keys is None else keys
+        tell = on_done or (lambda _: None)
+        torch.autograd.graph.increment_version([one.out for one in self.draws])
+        for which, table in self._tables:
+            table.execute([keys[i] for i in which])
+            if filled := sum(self.draws[i].out.numel() for i in which):
+                tell(filled)
+        for i in self._eager:
+            eager.fill(replace(self.draws[i], key=keys[i]), on_done)
+        for done in spread(task for i, tasks in self._tasks for task in tasks(keys[i])):
+            tell(done)
 
 
 def draw(
-    law: str,
+    distribution: str,
     args: tuple[float, ...],
     key: Key,
     start: int,
@@ -48,12 +101,12 @@ def draw(
     """Draw elements ``start`` to ``start + count`` of a stream into a new 1-D tensor.
 
     Args:
-        law: a name in `LAWS`.
-        args: the law's arguments, in their order.
+        distribution: a name in `DISTRIBUTIONS`.
+        args: the distribution's arguments, in their order.
         key: the address of the stream, from `key`.
         start: the index of the first element.
         count: how many elements.
-        dtype: of the result, as in `Draw`; for the law ``bits`` always int32.
+        dtype: of the result, as in `Draw`; for the distribution ``bits`` always int32.
         device: where it is drawn.
 
     Returns:
@@ -64,17 +117,6 @@ def draw(
     >>> torch.equal(draw("normal", (0.0, 1.0), key("w", seed=0), 3, 2), whole[3:5])
     True
     """
-    out = torch.empty(1, count, dtype=torch.int32 if law == "bits" else dtype, device=device)
-    execute([Draw(out, law, args, key, start)])
+    out = torch.empty(1, count, dtype=torch.int32 if distribution == "bits" else dtype, device=device)
+    execute([Draw(out, distribution, args, key, start)])
     return out[0]
-
-
-def _tasks(draws: Iterable[Draw], on_done: Callable[[int], None] | None) -> Iterator[Task]:
-    """Give the tasks of the draws whose backend works in tasks; fill the others on the way."""
-    for job in draws:
-        device = job.out.device
-        torch.autograd.graph.increment_version(job.out)
-        if backend := compiled(device):
-            yield from backend.fill_tasks(job)
-        else:
-            immediate(device).fill(job, on_done)

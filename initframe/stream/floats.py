@@ -9,7 +9,7 @@ F32_MAX = 3.4028234663852886e38
 
 
 def f32(x: float) -> float:
-    """Round to float32, ties to even; what is too large becomes infinite.
+    """Round to float32, ties to even; a value that is too large becomes infinite.
 
     >>> f32(0.1)
     0.10000000149011612
@@ -17,17 +17,26 @@ def f32(x: float) -> float:
     return ctypes.c_float(x).value
 
 
+def bits_of(x: float) -> int:
+    """Return the bits of a float32 as an integer in [0, 2**32).
+
+    >>> hex(bits_of(-1.5))
+    '0xbfc00000'
+    """
+    return int.from_bytes(struct.pack("<f", x), "little")
+
+
 def hex_bits(x: float) -> str:
-    """Write the bits of a float32 as 8 hexadecimal digits.
+    """Return the bits of a float32 as 8 hexadecimal digits.
 
     >>> hex_bits(-1.5)
     'bfc00000'
     """
-    return struct.pack(">f", x).hex()
+    return f"{bits_of(x):08x}"
 
 
 def below(x: float) -> float:
-    """Give the largest float32 below a float32.
+    """Return the largest float32 below a float32.
 
     >>> below(1.0), below(0.0)
     (0.9999999403953552, -1.401298464324817e-45)

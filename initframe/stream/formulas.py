@@ -1,7 +1,7 @@
-"""The formulas of every law, written once over lanes: from two random words to two float32 values.
+"""The formula of every distribution, written once over lanes: from two random words to two float32 values.
 
-Each float32 operation below is rounded by itself: no backend may fuse, reorder or replace any of them.
-This is what makes the bits of all backends equal.
+Each float32 operation below is rounded by itself. No backend may fuse, reorder or replace any of them: this makes the
+bits of all backends equal.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ def clamp(lanes: Lanes, x: Float, low: float, high: float) -> Float:
 
 
 def fraction(word: Word) -> Word:
-    """Give the upper 31 bits of a word, as a number that is not negative."""
+    """Return the upper 31 bits of a word, as a non-negative number."""
     return (word >> 1) & 0x7FFFFFFF
 
 
 def neglog(lanes: Lanes, u: Float, scale: float, power: int = 0) -> Float:
-    """Give scale · (-ln(u / 2^power)) for normal u in (0, 2^power].
+    """Return scale · (-ln(u / 2^power)) for normal u in (0, 2^power].
 
-    scale multiplies the coefficients before they are rounded; the power is taken from the exponent, which is free.
+    The scale multiplies the coefficients before they are rounded. The power is subtracted from the exponent, which
+    costs no operation.
     """
     i = lanes.bits(u) - (SQRT_HALF + (power << 23))
     exponent = lanes.to_float(i >> 23)
@@ -69,7 +70,7 @@ def neglog(lanes: Lanes, u: Float, scale: float, power: int = 0) -> Float:
 
 
 def bits(_lanes: Lanes, words: Pair) -> Pair:
-    """Leave the words as they are."""
+    """Return the words as they are."""
     return words
 
 
@@ -85,7 +86,7 @@ def uniform(lanes: Lanes, words: Pair, *, step: float, offset: float, low: float
 def normal(lanes: Lanes, words: Pair, *, mean: float, std: float) -> Pair:
     """Draw two normals from two words (Box and Muller, 1958): a radius, and an angle of π/4·(1 + t) in a quadrant."""
     radius, angle = words
-    u = lanes.to_float(fraction(radius)) + 0.5  # 2^31 times what the radius is of: rounded alike, one product less
+    u = lanes.to_float(fraction(radius)) + 0.5  # 2^31 times the uniform: rounded alike, one product less
     r = lanes.sqrt(neglog(lanes, u, 2.0, power=31)) * std
     t = lanes.to_float(angle << 2) * 2.0**-31
     z = t * t
@@ -125,7 +126,7 @@ def truncated_normal(
 
 
 def normal_quantile(lanes: Lanes, q: Float) -> Float:
-    """Give z ≥ 0 with P(|Z| > z) = q, for normal Z and q in (0, 1] (after Giles, "Approximating erfinv", 2010)."""
+    """Return z ≥ 0 with P(|Z| > z) = q, for normal Z and q in (0, 1] (after Giles, "Approximating erfinv", 2010)."""
     v = neglog(lanes, q * (2.0 - q), 1.0)
     centre = horner(v - ICDF_CENTRE_MID, ICDF_CENTRE)
     ratio = lanes.select_rarely(v < ICDF_SPLIT, centre, lambda: horner(lanes.sqrt(v) - f32(ICDF_TAIL_MID), ICDF_TAIL))
@@ -133,16 +134,16 @@ def normal_quantile(lanes: Lanes, q: Float) -> Float:
 
 
 def to_bfloat16(lanes: Lanes, value: Float) -> Word:
-    """Round to bfloat16, ties to even: its bits, in the lower half of a word, for any value but NaN."""
+    """Round to bfloat16, ties to even; return its bits in the lower half of a word. NaN is not handled."""
     i = lanes.bits(value)
     return ((i + 0x7FFF + ((i >> 16) & 1)) >> 16) & 0xFFFF
 
 
 def to_float16(lanes: Lanes, value: Float) -> Word:
-    """Round to float16, ties to even: its bits, in the lower half of a word, for any value but NaN.
+    """Round to float16, ties to even; return its bits in the lower half of a word. NaN is not handled.
 
-    Without float16 arithmetic, which few processors have: what is subnormal in float16 (below 2^-14) is
-    rounded by adding 0.5, whose last bit is worth as much as float16's there; what overflows is infinite.
+    Few processors have float16 arithmetic, so integers do it. A value below 2^-14, subnormal in float16, is rounded
+    by adding 0.5, whose last bit is worth as much as float16's there. A value that is too large becomes infinite.
     """
     i = lanes.bits(value)
     magnitude = i & 0x7FFFFFFF
@@ -170,7 +171,7 @@ def logical_shift(z: Wide, count: int) -> Wide:
 
 
 def signed64(word: int) -> int:
-    """Read 64 bits as a signed number, which is what lanes take."""
+    """Read 64 bits as a signed number: lanes are signed."""
     return word - (1 << 64) if word >> 63 else word
 
 
@@ -183,10 +184,10 @@ FORMULAS: dict[str, Callable[..., Pair]] = {
 
 
 @cache
-def constant_names(law: str) -> tuple[str, ...]:
-    """Name the constants that a law's formula takes, in order.
+def constant_names(distribution: str) -> tuple[str, ...]:
+    """Return the names of the constants that a distribution's formula takes, in order.
 
     >>> constant_names("normal")
     ('mean', 'std')
     """
-    return tuple(name for name, p in signature(FORMULAS[law]).parameters.items() if p.kind is p.KEYWORD_ONLY)
+    return tuple(name for name, p in signature(FORMULAS[distribution]).parameters.items() if p.kind is p.KEYWORD_ONLY)

@@ -1,7 +1,7 @@
-"""What formulas are written over: values with operators, and a few operations by name.
+"""Lanes, the values that formulas compute with: they have operators, and a few operations by name.
 
 A lane is an element of a torch tensor, of an LLVM vector or of a Triton block. Words are signed 32-bit
-integers that wrap, so ``>>`` brings in the sign, and a logical shift is a shift and a mask.
+integers that wrap: ``>>`` copies the sign, and a logical shift is a shift and a mask.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Lanes(Protocol):
         """Choose lane by lane."""
 
     def select_rarely(self, mask: Mask, chosen: Float, other: Callable[[], Float]) -> Float:
-        """Choose lane by lane, where most lanes are chosen: the other may be left uncomputed if all are."""
+        """Choose lane by lane; if every lane is chosen, which is likely, the other need not be computed."""
 
 
 class Operand:
-    """A value in code that is being written: each operator writes an instruction."""
+    """A value in code that is being generated: each operator writes an instruction."""
 
     def write(self, operation: str, *operands: Self | float) -> Self:
-        """Write an instruction of one or two operands; gives its result."""
+        """Write an instruction of one or two operands; return its result."""
         raise NotImplementedError
 
     def __add__(self, other: Self | float) -> Self:

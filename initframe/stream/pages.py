@@ -1,4 +1,4 @@
-"""Fresh memory in huge pages: its first writing costs a page fault per 2 MiB, not per 4 KiB."""
+"""Huge pages for fresh memory: its first write then costs one page fault per 2 MiB, not per 4 KiB."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from torch import Tensor
 
 WORTHWHILE = 4 << 20
-"""Bytes from which memory holds a huge page wherever it begins."""
+"""Bytes from which memory holds a whole huge page, whatever its address."""
 
 
 def prefer_huge_pages(tensor: Tensor) -> None:
-    """Ask the system to back a tensor's memory, as far as it is still untouched, by huge pages.
+    """Ask the system to use huge pages for the part of a tensor's memory that was never written.
 
-    What is drawn on a CPU asks by itself; other fills of fresh memory gain by it too. It is advice: values
-    never depend on it, and where a system has no such pages or the memory is not its own, nothing happens.
+    Draws on a CPU ask for themselves; other fills of fresh memory gain by it too. It is advice: no value depends on
+    it, and nothing happens if the system has no such pages.
 
     Args:
-        tensor: any tensor; other memory than a CPU's and small tensors are left alone.
+        tensor: any tensor; small tensors and memory of other devices are left alone.
 
     >>> import torch
     >>> prefer_huge_pages(torch.empty(1 << 20))
@@ -36,7 +36,7 @@ def prefer_huge_pages(tensor: Tensor) -> None:
 
 @cache
 def _madvise() -> Any | None:
-    """Find the system call, where there is one."""
+    """Return the system call, if there is one."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
     madvise = ctypes.CDLL(None).madvise

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TypeAlias
 
+from initframe.errors import Problem, StreamError
 from initframe.stream.lanes import Pair, Wide
 
 Key: TypeAlias = tuple[int, int, int, int]
@@ -18,26 +19,26 @@ ROUNDS = 10
 
 
 def key(name: str, seed: int, purpose: str = "") -> Key:
-    r"""Hash a tensor's canonical name and a seed to the four words that address its stream.
+    r"""Hash a tensor's canonical name and a seed to four words, the address of its stream.
 
     ``blake2b(name [+ "\0" + purpose], key=seed, person="initframe.v1")``, 16 bytes, little-endian.
 
     Args:
         name: the canonical name of the tensor.
         seed: an integer in [0, 2**64).
-        purpose: what the numbers are for; values use the empty purpose (docs/stream.md has the table).
+        purpose: what the numbers are for; values have the empty purpose (docs/stream.md has a table).
 
     Returns:
         Four 32-bit words: the Philox key (two), then the upper half of the counter (two).
 
     Raises:
-        ValueError: the seed is outside of [0, 2**64).
+        StreamError: the seed is outside of [0, 2**64).
 
     >>> [f"{word:08x}" for word in key("features.0.weight", seed=0)]
     ['88f992a8', 'c4065ad5', '2dce6b58', '8c04e81d']
     """
     if not 0 <= seed < 1 << 64:
-        raise ValueError(f"seed {seed} is outside of [0, 2**64).")
+        raise StreamError(Problem("seed", f"{seed} is outside of [0, 2**64)."))
     text = f"{name}\0{purpose}" if purpose else name
     hashed = hashlib.blake2b(
         text.encode(), digest_size=16, key=seed.to_bytes(8, "little"), person=b"initframe.v1"
@@ -47,7 +48,7 @@ def key(name: str, seed: int, purpose: str = "") -> Key:
 
 
 def wide_product(word: Wide, factor: int) -> Pair:
-    """Multiply two words in 64 bits: the upper half of the product, and the lower one under garbage."""
+    """Multiply two words in 64 bits; return the upper half of the product, and the lower one below garbage."""
     product = (word & MASK) * factor
     return product >> 32, product
 
@@ -55,14 +56,13 @@ def wide_product(word: Wide, factor: int) -> Pair:
 def philox(counter: Block, key: tuple[Wide, Wide], multiply: Callable[[Wide, int], Pair] = wide_product) -> Block:
     """Scramble counters of four words into four random words (Salmon et al., "Parallel random numbers", SC 2011).
 
-    Written once for every backend: lanes may be 64 bits wide, their lower halves are the words, their upper
-    halves are garbage that no later step reads. So nothing is masked but the factors, and it does not
-    matter whether ``>>`` brings in zeros or signs.
+    This is written once for every backend. Lanes may be 64 bits wide: their lower halves are the words, their upper
+    halves are garbage that no later step reads. So only factors are masked, and ``>>`` may shift in zeros or signs.
 
     Args:
         counter: the index of an element divided by four (two words), then the stream (two words).
         key: the two words of the key.
-        multiply: gives the upper and the lower word of the product of a word and a factor.
+        multiply: returns the upper and the lower word of the product of a word and a factor.
 
     Returns:
         Words 0 to 3 of each counter, in the lower halves.

@@ -1,21 +1,22 @@
-"""Tasks of all tensors, gathered into batches of some weight and spread over threads."""
+"""Run tasks on threads, gathered into batches that are worth a thread's attention; compile in one thread at a time."""
 
 from __future__ import annotations
 
+import os
+import threading
 from _thread import start_new_thread
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
-from threading import Lock
 from typing import NamedTuple, TypeAlias
 
 import torch
 
 BATCH = 1 << 20
-"""Elements that are worth a hand-over to another thread."""
+"""Elements of a batch: enough to be worth handing over to another thread."""
 AHEAD = 4
-"""Batches per thread that may wait, while the iterable is read on."""
+"""Batches per thread that may wait in the queue."""
 
 
 class Task(NamedTuple):
@@ -27,24 +28,32 @@ class Task(NamedTuple):
 
 Batch: TypeAlias = list[Task]
 
+COMPILING = threading.RLock()
+"""Held while a backend is loaded and while LLVM compiles: both happen in one thread at a time."""
 
-def spread(tasks: Iterable[Task]) -> Iterator[int]:
-    """Run tasks on ``torch.get_num_threads()`` threads, of which the calling one is one.
+if hasattr(os, "register_at_fork"):
+    # A forked child has only the forking thread: a lock that another thread held, this one or LLVM's own, would stay
+    # locked forever. So nobody forks while it is held.
+    os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release)
 
-    Where the system gives fewer threads, or none, those there are do the work.
+
+def spread(tasks: Iterable[Task], threads: int | None = None) -> Iterator[int]:
+    """Run tasks on several threads, the calling one included.
+
+    If the system gives fewer threads, or none, those that exist do the work.
 
     Args:
-        tasks: the work, read by the calling thread as it is needed. What one task does must not depend
-            on another.
+        tasks: the work, read by the calling thread as it is needed. No task may depend on another.
+        threads: how many; by default ``torch.get_num_threads()``.
 
     Yields:
-        The sums of the results, batch by batch, in no order that means anything. Whoever stops reading, or is
-        stopped by an error or an interrupt, gets control back when no thread is at work: no task runs later than that.
+        The sum of each batch's results, in any order. A reader that stops, or that an error or an interrupt stops,
+        gets control back when no thread works any more: no task runs later.
 
     >>> sum(spread(Task(lambda k=k: k, size=1 << 19) for k in range(10)))
     45
     """
-    batches, threads = _batches(tasks), torch.get_num_threads()
+    batches, threads = _batches(tasks), threads or torch.get_num_threads()
     first = list(islice(batches, 2))
     if threads == 1 or len(first) < 2:
         yield from map(_run, chain(first, batches))
@@ -59,52 +68,69 @@ def spread(tasks: Iterable[Task]) -> Iterator[int]:
                 yield _run(batch)
         yield from crew.rest()
     finally:
-        # After an error, and where the reader stops, what no thread has begun is left undone.
+        # After an error, or if the reader stops, batches that no thread has begun stay undone.
         interrupt: BaseException | None = None
         while crew.gates:
             try:
                 crew.dismiss()
-            except BaseException as another:  # noqa: BLE001 (it has to wait, too)
+            except BaseException as another:  # noqa: BLE001 (another interrupt waits, too)
                 interrupt = another
         if interrupt:
             raise interrupt
 
 
+@contextmanager
+def single_threaded() -> Iterator[int]:
+    """Have every operation of torch use one thread, in this thread and in those that begin meanwhile.
+
+    What LAPACK and BLAS compute depends on the number of their threads, in its last bits.
+
+    Yields:
+        How many threads this one had before.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
+
+
 class Crew:
     """Threads that take batches from a queue.
 
-    An interrupt may reach the calling thread between any two of its steps: when a thread has begun and nobody has
-    written it down, or inside of what `threading` builds on locks, which then stays as it is. So nothing here depends
-    on which threads there are: each runs its batches behind a gate, a lock that was written down before it began.
+    An interrupt may reach the calling thread between any two of its steps: after a thread has begun and before it is
+    recorded, or inside of `threading`, which would stay in an inconsistent state. So nothing here depends on a list of
+    threads: each thread runs its batches behind a gate, a lock that was recorded before the thread began.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.pending, self.dismissed = size, 0, False
-        self.gates: list[Lock] = []
+        self.gates: list[threading.Lock] = []
         self.batches: SimpleQueue[Batch] = SimpleQueue()
         self.results: SimpleQueue[int | BaseException] = SimpleQueue()
 
     def waiting(self) -> int:
-        """How many batches no thread has begun."""
+        """Return how many batches no thread has begun."""
         return self.batches.qsize()
 
     def hand_over(self, batch: Batch) -> None:
-        """Leave a batch to a thread, one more where there may be one more."""
+        """Queue a batch; start one more thread if the crew is not complete."""
         self.pending += 1
         self.batches.put(batch)
         if len(self.gates) < self.size:
-            gate = Lock()
+            gate = threading.Lock()
             self.gates.append(gate)
-            with suppress(RuntimeError):  # there are no more to be had: what none takes, `rest` runs
+            with suppress(RuntimeError):  # the system has no more threads: `rest` runs what nobody takes
                 start_new_thread(self._serve, (gate,))
 
     def finished(self) -> Iterator[int]:
-        """The results that are there."""
+        """Yield the results that are ready."""
         while not self.results.empty():
             yield self._result()
 
     def rest(self) -> Iterator[int]:
-        """The results of all that was handed over; what no thread has begun is run here."""
+        """Yield the results of everything queued; run here what no thread has begun."""
         while self.pending:
             try:
                 batch = self.batches.get_nowait()
@@ -115,10 +141,10 @@ class Crew:
                 yield _run(batch)
 
     def dismiss(self) -> None:
-        """Let no batch begin any more, and wait for those that have begun."""
+        """Let no further batch begin, and wait for those that have begun."""
         self.dismissed = True
         while self.gates:
-            self.batches.put([])  # sends a thread home that waits for more
+            self.batches.put([])  # ends a thread that waits for a batch
             with self.gates[-1]:
                 pass
             self.gates.pop()
@@ -130,8 +156,8 @@ class Crew:
             raise result
         return result
 
-    def _serve(self, gate: Lock) -> None:
-        """Run batches, in a thread of its own."""
+    def _serve(self, gate: threading.Lock) -> None:
+        """Run batches; this is a thread's function."""
         while batch := self.batches.get():
             with gate:
                 if self.dismissed:

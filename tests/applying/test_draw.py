@@ -14,6 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 import initframe
 from initframe.applying import write
+from initframe.applying.draw import Piece, paint
+from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.fills import (
     Blocks,
@@ -32,12 +34,15 @@ from initframe.fills import (
     TruncatedNormal,
     Uniform,
 )
+from initframe.fills.derived import Mimetic
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 from initframe.stream import eager
 
 SHAPE = (6, 10)
 EXACT = [
     Constant(0.5),
+    Constant(0),
+    Constant(-0.0),
     Uniform(-1, 3),
     Normal(0.5, 2),
     TruncatedNormal(0, 1, -1, 2),
@@ -138,7 +143,7 @@ def test_a_part_holds_the_elements_of_the_whole(fill, region):
     assert same_bits(part, region.pick(written(fill)))
 
 
-@given(st.sampled_from(EXACT[:5]), st.lists(st.integers(1, 7), min_size=1, max_size=4))
+@given(st.sampled_from(EXACT[:7]), st.lists(st.integers(1, 7), min_size=1, max_size=4))
 def test_shapes_of_one_size_hold_the_same_elements(fill, shape):
     flat = initframe.fill_(torch.empty(math.prod(shape)), fill, name="w")
     assert same_bits(initframe.fill_(torch.empty(shape), fill, name="w").flatten(), flat)
@@ -211,15 +216,43 @@ def test_batches_and_pieces_do_not_matter(size, monkeypatch):
     assert all(same_bits(cut[name], usual[name]) for name in shapes)
 
 
+FACTORIZED = [
+    Orthogonal((200, 300)),
+    DeltaOrthogonal((60, 40, 3), groups=2),
+    Mimetic((24, 24), "proj", 4, "attention"),
+    Orthogonal((600, 500)),
+]
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_do_not_matter(threads):
+    def drawn():
+        fills = [Normal(), *FACTORIZED]
+        outs = [torch.empty(70_000), *(torch.empty(fill.shape, dtype=torch.float64) for fill in FACTORIZED)]
+        paint([Piece(fill, *held(out), f"w{i}") for i, (fill, out) in enumerate(zip(fills, outs, strict=True))], 1)
+        return outs
+
     before = torch.get_num_threads()
-    expected = initframe.fill_(torch.empty(70_000), Normal(), name="w")
+    expected = drawn()
     torch.set_num_threads(threads)
     try:
-        assert same_bits(initframe.fill_(torch.empty(70_000), Normal(), name="w"), expected)
+        assert all(map(same_bits, drawn(), expected))
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_tensors_that_other_threads_build_may_require_gradients():
+    weights = [torch.nn.Parameter(torch.empty(30, 20)) for _ in range(3)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.no_grad():
+            paint([Piece(Orthogonal((30, 20)), *held(weight), f"w{i}") for i, weight in enumerate(weights)], 1)
+    finally:
+        torch.set_num_threads(before)
+    assert all(weight.requires_grad and bool(weight.isfinite().all()) for weight in weights)
+    assert not any(map(same_bits, weights[1:], weights))
 
 
 class Largest(TorchDispatchMode):

@@ -16,7 +16,7 @@ from initframe.stream.formulas import FORMULAS
 VECTORS, EDGES = (
     json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8")) for name in ("vectors.json", "edges.json")
 )
-LAWS = [
+DISTRIBUTIONS = [
     ("uniform", (-1.5, 2.5)),
     ("uniform", (0.25, 0.25)),
     ("uniform", (1.0, 1.001)),
@@ -70,11 +70,13 @@ def words(key, indices):
     return np.array(pairs, dtype=np.uint32).reshape(-1, 2).view(np.int32)
 
 
-def values(law, args, key, indices):
+def values(distribution, args, key, indices):
     """The values at these indices: float32 (int32 for bits), as a tensor."""
     w = words(key, indices)
     with np.errstate(all="ignore"):
-        pair = FORMULAS[law](NumpyLanes(), (w[:, 0].copy(), w[:, 1].copy()), **kernel_constants(law, args))
+        pair = FORMULAS[distribution](
+            NumpyLanes(), (w[:, 0].copy(), w[:, 1].copy()), **kernel_constants(distribution, args)
+        )
     pair = np.stack(np.broadcast_arrays(*pair), 1)
     return torch.from_numpy(pair[np.arange(len(w)), np.array(indices, dtype=np.uint64) & 1])
 

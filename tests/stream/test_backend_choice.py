@@ -22,8 +22,8 @@ FORKED_WHILE_COMPILING = """
 import os, signal, threading
 from initframe.stream import backend_of, cpu, draw, key
 
-def drawn(law):
-    draw(law, (0.0, 1.0), key("w", 0), 0, 10)
+def drawn(distribution):
+    draw(distribution, (0.0, 1.0), key("w", 0), 0, 10)
 
 def told(module, processor):
     begun.set()
@@ -61,8 +61,8 @@ def test_cpus_are_served_by_compiled_kernels():
 
 
 def test_probes_draw_from_both_branches_of_the_quantile():
-    law, args = backends.TRUNCATED
-    x = draw(law, args, key("probe", 0), 0, 16)
+    distribution, args = backends.TRUNCATED
+    x = draw(distribution, args, key("probe", 0), 0, 16)
     assert 0 < int((x < 3.2).sum()) < 16  # the branches meet between 3.2 and 3.3
     assert (x > 3.3).any()
 

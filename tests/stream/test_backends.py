@@ -30,7 +30,7 @@ def compiled(name):
     def fill(draw):
         if name in NEEDED and not FEATURES.get(NEEDED[name]):
             pytest.skip(f"this processor has no {NEEDED[name]}")
-        for task in cpu.fill_tasks(draw, PROCESSORS[name]):
+        for task in cpu.prepare(draw, PROCESSORS[name])(draw.key):
             assert task.run() == task.size
 
     return fill
@@ -59,13 +59,13 @@ def fill(request):
     return BACKENDS[request.param]
 
 
-def dtype_of(law, dtype=torch.float32):
-    return torch.int32 if law == "bits" else dtype
+def dtype_of(distribution, dtype=torch.float32):
+    return torch.int32 if distribution == "bits" else dtype
 
 
-def drawn(fill, law, args, start, count, *, dtype=torch.float32, key=KEY):
-    out = torch.full((1, count), -77, dtype=dtype_of(law, dtype))
-    fill(Draw(out, law, args, key, start))
+def drawn(fill, distribution, args, start, count, *, dtype=torch.float32, key=KEY):
+    out = torch.full((1, count), -77, dtype=dtype_of(distribution, dtype))
+    fill(Draw(out, distribution, args, key, start))
     return out[0]
 
 
@@ -75,12 +75,12 @@ def same(a, b):
     return a.dtype == b.dtype and torch.equal(a.contiguous().view(ints), b.contiguous().view(ints))
 
 
-@pytest.mark.parametrize("law", ["uniform", "normal", "truncated_normal"])
-def test_the_vectors_of_version_1(fill, law):
+@pytest.mark.parametrize("distribution", ["uniform", "normal", "truncated_normal"])
+def test_the_vectors_of_version_1(fill, distribution):
     for v in oracle.VECTORS:
-        if v["law"] == law:
+        if v["law"] == distribution:
             address = key(v["name"], int(v["seed"]), v["purpose"])
-            x = drawn(fill, law, tuple(v["args"]), v["start"], 8, key=address)
+            x = drawn(fill, distribution, tuple(v["args"]), v["start"], 8, key=address)
             assert hexadecimal(x) == v["float32"]
 
 
@@ -97,23 +97,27 @@ def hexadecimal(values):
     return [f"{bits & 0xFFFFFFFF:08x}" for bits in values.view(torch.int32).tolist()]
 
 
-@pytest.mark.parametrize(("law", "args"), oracle.LAWS)
-def test_a_thousand_elements_equal_the_oracles(fill, law, args):
-    assert same(drawn(fill, law, args, 3, 1000), oracle.values(law, args, KEY, range(3, 1003)))
+@pytest.mark.parametrize(("distribution", "args"), oracle.DISTRIBUTIONS)
+def test_a_thousand_elements_equal_the_oracles(fill, distribution, args):
+    assert same(drawn(fill, distribution, args, 3, 1000), oracle.values(distribution, args, KEY, range(3, 1003)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("law", "args"), [*oracle.LAWS[:-1], ("normal", (0.0, 2e4)), ("normal", (0.0, 1e-7))])
-def test_other_dtypes_are_the_float32_values_converted(fill, law, args, dtype):
-    values = drawn(fill, law, args, 5, 3001)
-    assert same(drawn(fill, law, args, 5, 3001, dtype=dtype), values.to(dtype))
+@pytest.mark.parametrize(
+    ("distribution", "args"), [*oracle.DISTRIBUTIONS[:-1], ("normal", (0.0, 2e4)), ("normal", (0.0, 1e-7))]
+)
+def test_other_dtypes_are_the_float32_values_converted(fill, distribution, args, dtype):
+    values = drawn(fill, distribution, args, 5, 3001)
+    assert same(drawn(fill, distribution, args, 5, 3001, dtype=dtype), values.to(dtype))
 
 
-@pytest.mark.parametrize("law", ["bits", "normal", "truncated_normal"])
+@pytest.mark.parametrize("distribution", ["bits", "normal", "truncated_normal"])
 @pytest.mark.parametrize("start", [(1 << 34) - 6, (1 << 62) + 1, (1 << 63) - 7, (1 << 64) - 13])
-def test_counters_carry_beyond_32_bits(fill, law, start):
-    args = dict(oracle.LAWS)[law]
-    assert same(drawn(fill, law, args, start, 13), oracle.values(law, args, KEY, range(start, start + 13)))
+def test_counters_carry_beyond_32_bits(fill, distribution, start):
+    args = dict(oracle.DISTRIBUTIONS)[distribution]
+    assert same(
+        drawn(fill, distribution, args, start, 13), oracle.values(distribution, args, KEY, range(start, start + 13))
+    )
 
 
 @pytest.mark.parametrize(("rows", "stride"), [(4, (1 << 62) + 3), (2, (1 << 64) - 20), (3, 1 << 62), (1, 1 << 70)])
@@ -140,28 +144,28 @@ def test_long_rows_aligned_or_not(fill, dtype):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    law=st.sampled_from(oracle.LAWS),
+    distribution=st.sampled_from(oracle.DISTRIBUTIONS),
     dtype=st.sampled_from(DTYPES),
     shape=st.tuples(st.integers(0, 9), st.integers(0, 150), st.integers(0, 3)),
     place=st.tuples(st.integers(0, 70), st.integers(0, 200)),
 )
 @pytest.mark.parametrize("fill", BACKENDS.values(), ids=BACKENDS)
-def test_rows_lie_anywhere_in_the_stream_and_in_memory(fill, law, dtype, shape, place):
-    (law, args), (rows, length, gap), (start, stride) = law, shape, place
-    dtype = dtype_of(law, dtype)
-    whole = drawn(fill, law, args, 0, start + rows * stride + length + 1, dtype=dtype)
+def test_rows_lie_anywhere_in_the_stream_and_in_memory(fill, distribution, dtype, shape, place):
+    (distribution, args), (rows, length, gap), (start, stride) = distribution, shape, place
+    dtype = dtype_of(distribution, dtype)
+    whole = drawn(fill, distribution, args, 0, start + rows * stride + length + 1, dtype=dtype)
     memory = torch.full((rows, length + gap), 99, dtype=dtype)
-    fill(Draw(memory[:, :length], law, args, KEY, start, stride))
+    fill(Draw(memory[:, :length], distribution, args, KEY, start, stride))
     for r in range(rows):
         assert same(memory[r, :length], whole[start + r * stride :][:length])
     assert bool((memory[:, length:] == 99).all())
 
 
 @pytest.mark.parametrize(
-    ("law", "args"), [("uniform", (-0.1, 0.1)), ("uniform", (1.0, 1.001)), ("uniform", (-1.0, 0.0))]
+    ("distribution", "args"), [("uniform", (-0.1, 0.1)), ("uniform", (1.0, 1.001)), ("uniform", (-1.0, 0.0))]
 )
-def test_uniforms_stay_below_high(fill, law, args):
-    x = drawn(fill, law, args, 0, 1 << 18).double()
+def test_uniforms_stay_below_high(fill, distribution, args):
+    x = drawn(fill, distribution, args, 0, 1 << 18).double()
     low, high = (float(torch.tensor(a, dtype=torch.float32)) for a in args)
     assert low <= float(x.min())
     assert float(x.max()) < high
@@ -170,7 +174,7 @@ def test_uniforms_stay_below_high(fill, law, args):
 @pytest.mark.parametrize(
     "args", [(0.0, 1.0, -2.0, 2.0), (0.1, 2.0, 0.5, 3.0), (0.0, 1.0, 5.0, 6.0), (3.0, 1.0, -9.0, 0.0)]
 )
-def test_truncated_normals_follow_their_law(fill, args):
+def test_truncated_normals_follow_their_distribution(fill, args):
     loc, scale, low, high = args
     x = drawn(fill, "truncated_normal", args, 0, 1 << 18).double()
     assert low <= float(x.min())

@@ -13,52 +13,116 @@ pytest.importorskip("triton")
 
 pytestmark = pytest.mark.slow
 
-INTERPRETED = """
+COMMON = """
 import torch
+from dataclasses import replace
 from initframe.stream import Draw, cuda, eager, key
 
+def alike(draws, backend):
+    \"\"\"The memory, as bytes, and the memory around it, when a backend has filled draws of the same form.\"\"\"
+    wholes = [torch.full((out.shape[0], width + margin), 77, dtype=out.dtype) for out, width, margin, _ in draws]
+    outs = [whole[:, margin:][:, : out.shape[1]] for whole, (out, _, margin, _) in zip(wholes, draws)]
+    backend([replace(draw, out=out) for out, (_, _, _, draw) in zip(outs, draws)])
+    return [whole.view(torch.uint8) for whole in wholes]
+
+def form(distribution, args, dtype, rows, length, pitch, start, stride, name="w", margin=0):
+    out = torch.empty(rows, length, dtype=dtype)
+    return out, pitch, margin, Draw(out, distribution, args, key(name, 1), start, stride)
+
+def check(draws):
+    one = alike(draws, lambda draws: [eager.fill(draw) for draw in draws])
+    other = alike(draws, lambda draws: cuda.Table(draws).execute())
+    for a, b, (_, _, _, draw) in zip(one, other, draws):
+        assert torch.equal(a, b), draw
+"""
+
+INTERPRETED = (
+    COMMON
+    + """
 FLOATS = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-LAWS = [
+DISTRIBUTIONS = [
     ("bits", (), [torch.int32]),
     ("uniform", (-1.5, 2.5), [torch.float32]),
     ("normal", (0.5, 1e4), FLOATS),
     ("truncated_normal", (0.0, 1.0, -2.0, 6.0), [torch.float32]),
 ]
 CARRY = (1 << 34) - 900
-PLACES = [  # rows, length, pitch, start, stride
-    (1, 66_000, 66_000, 0, 0),  # aligned, several programs, the last one and its last tile in part
-    (1, 65_601, 65_603, 8, 0),  # aligned but for its last element
-    (1, 17_001, 17_001, 3, 0),  # not aligned, several programs
-    (2, 2500, 2504, CARRY, 8000),  # aligned rows, across the carry
+POSITIONS = [  # rows, length, pitch, start, stride
+    (1, 4000, 4000, 0, 0),  # aligned, several programs, the last one and its last tile in part
+    (1, 3203, 3203, 8, 0),  # aligned but for its end
+    (1, 1901, 1901, 3, 0),  # not aligned, several programs
+    (2, 1100, 1104, CARRY, 8000),  # aligned rows, across the carry
+    (2, 245, 248, 8, 4096),  # aligned rows, each with an end of its own
     (2, 501, 504, CARRY - 1, 803),
     (3, 64, 64, 4, 64),  # rows that are one
     (2, 2, 5, 7, 3),
     (4, 9, 9, 5, (1 << 62) + 3),  # beyond what is positive in 64 bits
     (1, 40, 40, (1 << 64) - 40, 0),
+    (1, 0, 3, 0, 0),
+    (0, 3, 3, 0, 3),
 ]
-for law, args, dtypes in LAWS:
-    for dtype in dtypes:
-        for rows, length, pitch, start, stride in PLACES:
-            one, other = (torch.full((rows, pitch), 99, dtype=dtype) for _ in range(2))
-            for out, fill in ((one, eager.fill), (other, cuda.fill)):
-                fill(Draw(out[:, :length], law, args, key("w", 1), start, stride))
-            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8)), (law, dtype, rows, length)
+check([form("normal", (0.0, 1.0), torch.float32, 1, 17_001, 17_001, 4, 0)])
+cuda.TILES, cuda.SMALL = ((64, 4), (16, 1)), 1000  # the interpreter computes whole tiles, however little they hold
+check([
+    form(distribution, args, dtype, *position, name=f"w{i}", margin=margin)
+    for distribution, args, dtypes in DISTRIBUTIONS
+    for dtype in dtypes
+    for i, position in enumerate(POSITIONS)
+    for margin in (0, 3)[: 1 + (dtype in (torch.float32, torch.bfloat16))]
+])
 """
+)
+
+THOUSANDS = (
+    COMMON
+    + """
+import random
+
+chance = random.Random(0)
+draws = []
+cuda.TILES = (32, 1), (8, 1)  # the interpreter computes whole tiles
+for i in range(2000):
+    rows, length = chance.choice([(1, chance.randrange(50)), (chance.randrange(3), chance.randrange(9))])
+    width, stride, start = length + chance.randrange(3), length + chance.randrange(3), chance.randrange(1 << 40)
+    low, dtype = chance.choice([-0.01, -1.0, -float(i)]), chance.choice([torch.float32, torch.float64])
+    draws.append(form("uniform", (low, 0.5), dtype, rows, length, width, start, stride, f"w{i}", chance.randrange(2)))
+check(draws)
+table = cuda.Table([draw for _, _, _, draw in draws])
+print(len(table.launches))
+"""
+)
+
+REKEYED = (
+    COMMON
+    + """
+draws = [form("normal", (0.0, 1.0), torch.float32, 1, n, n, 0, 0, f"w{n}")[3] for n in (5, 0, 70, 9)]
+table = cuda.Table(draws)
+for seed in (1, 2):
+    keys = [key(f"w{n}", seed) for n in (5, 0, 70, 9)]
+    table.execute(keys)
+    for draw, address in zip(draws, keys):
+        expected = torch.empty_like(draw.out)
+        eager.fill(replace(draw, out=expected, key=address))
+        assert torch.equal(draw.out, expected)
+cuda.Table([form("normal", (0.0, 1.0), torch.float32, 0, 3, 3, 0, 3)[3]]).execute()
+"""
+)
 
 PROBED = """
 import torch
-from initframe.stream import backends, cuda
+from initframe.stream import backends, cuda, triton_kernels, triton_lanes
 
 def served():
-    cuda.compiled_kernel.cache_clear()
+    triton_kernels.fill_kernel.cache_clear()
     return backends._cuda.__wrapped__(torch.device("cpu")) is cuda
 
 assert served()
 for name, line in BROKEN.items():
-    method = getattr(cuda.Source, name)
-    setattr(cuda.Source, name, lambda self, *values: self.line(line.format(*map(cuda._spelled, values))))
+    method = getattr(triton_lanes.Source, name)
+    broken = lambda self, *values: self.line(line.format(*map(triton_lanes._spelled, values)))
+    setattr(triton_lanes.Source, name, broken)
     assert not served(), name
-    setattr(cuda.Source, name, method)
+    setattr(triton_lanes.Source, name, method)
 assert served()
 """
 BROKEN = {  # operations as other compilers might take them
@@ -74,24 +138,21 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from initframe.stream import cuda
-from initframe.stream.formulas import constant_names
+from initframe.stream.triton_kernels import fill_kernel
 
-for law in ("uniform", "normal", "truncated_normal"):
-    for aligned in (True, False):
-        integers = {"parts": "i32", "turns": "i32"} | dict.fromkeys(cuda.PLACE, "i64") | dict.fromkeys(cuda.KEY, "u32")
-        numbers = {cuda.GIVEN + name: "fp32" for name in constant_names(law)}
-        types = {"out": "*fp32"} | integers | numbers | {"BLOCKS": "constexpr"}
-        kernel = cuda.compiled_kernel(law, "float32", aligned=aligned)
-        attributes = {(0,): [["tt.divisibility", 16]]}
-        source = ASTSource(kernel, types, constexprs={"BLOCKS": cuda.TILES[0][0]}, attrs=attributes)
-        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=cuda.OPTIONS).asm["ptx"]
-        assert ("st.global.v4" in ptx) == aligned
-        print(ptx)
+STORES = {"float32": "st.global.v4.b32", "bfloat16": "st.global.v2.b32", "float64": "st.global.v2.b64"}
+KERNELS = ("uniform", "bfloat16"), ("uniform", "float64"), ("normal", "float32"), ("truncated_normal", "float32")
+for distribution, dtype in KERNELS:
+    types = {"table": "*i64", "keys": "*i64", "programs": "*i32", "BLOCKS": "constexpr"}
+    source = ASTSource(fill_kernel(distribution, dtype), types, constexprs={"BLOCKS": cuda.TILES[0][0]})
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=cuda.OPTIONS).asm["ptx"]
+    assert STORES[dtype] in ptx, (distribution, dtype)
+    print(ptx)
 """
 
 
 def run(code, cache, **environment):
-    """Run code in a fresh process, since Triton's interpreter is chosen when it is loaded."""
+    """Run code in a fresh process, because Triton's interpreter is chosen when it is loaded."""
     here = os.fspath(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": here, "TRITON_CACHE_DIR": os.fspath(cache)} | environment
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -101,6 +162,14 @@ def run(code, cache, **environment):
 
 def test_the_interpreter_gives_the_bits_of_the_eager_backend(tmp_path):
     run(INTERPRETED, tmp_path, TRITON_INTERPRET="1")
+
+
+def test_thousands_of_tensors_are_filled_by_a_launch_per_dtype_and_tile(tmp_path):
+    assert int(run(THOUSANDS, tmp_path, TRITON_INTERPRET="1")) == 4
+
+
+def test_a_table_is_built_once_and_takes_the_keys_of_any_seed(tmp_path):
+    run(REKEYED, tmp_path, TRITON_INTERPRET="1")
 
 
 def test_the_probe_finds_what_is_wrong_with_any_operation(tmp_path):
@@ -124,7 +193,8 @@ def test_every_launch_is_compiled_with_these_options(monkeypatch):
             return lambda *_, **options: launched.append(options)
 
     launched = []
-    monkeypatch.setattr(cuda, "compiled_kernel", lambda *_, **__: Kernel())
-    cuda.fill(Draw(torch.empty(1, cuda.SMALL + 1), "normal", (0.0, 1.0), key("w", 0)))
+    monkeypatch.setattr(cuda, "fill_kernel", lambda *_: Kernel())
+    for distribution, args in (("normal", (0.0, 1.0)), ("uniform", (0.0, 1.0))):
+        cuda.fill(Draw(torch.empty(1, 70_001), distribution, args, key("w", 0)))
     assert len(launched) == 2
     assert all(options.items() >= cuda.OPTIONS.items() for options in launched)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from initframe.stream import LAWS, formulas, philox
+from initframe.stream import DISTRIBUTIONS, formulas, philox
 
 TEXT = (Path(__file__).parents[2] / "docs" / "stream.md").read_text(encoding="utf-8")
 
@@ -15,7 +15,7 @@ def test_every_coefficient_is_told():
     assert needed <= told
 
 
-def test_every_law_and_integer_constant_is_told():
-    assert all(re.search(rf"^### {law}", TEXT, re.MULTILINE) for law in LAWS)
+def test_every_distribution_and_integer_constant_is_told():
+    assert all(re.search(rf"^### {distribution}", TEXT, re.MULTILINE) for distribution in DISTRIBUTIONS)
     for number in (*philox.MULTIPLIERS, *philox.WEYL, formulas.SQRT_HALF):
         assert f"0x{number:08X}" in TEXT

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import Draw, backend_of, cpu, draw, execute, key
+from initframe.stream import Draw, Prepared, backend_of, cpu, draw, execute, execution, key
 
 KEY = key("w", 0)
 NORMAL = "normal", (0.0, 1.0)
@@ -46,11 +46,28 @@ def test_threads_and_order_do_not_matter(threads):
     assert all(torch.equal(out[0], x) for out, x in zip(outs, expected, strict=True))
 
 
+@pytest.mark.parametrize("device", ["compiled", "eager"])
+def test_what_is_prepared_draws_any_seed(device, monkeypatch):
+    if device == "eager":
+        monkeypatch.setattr(execution, "compiled", lambda _: None)
+    names = ["a", "b", "c"]
+    outs = [torch.empty(1, 5), torch.empty(2, 0), torch.empty(3, 70_000)[:, 1:]]
+    prepared = Prepared(Draw(out, *NORMAL, key(name, 0), 3, 70_000) for name, out in zip(names, outs, strict=True))
+    for seed in (0, 1, 0):
+        told = []
+        prepared.execute([key(name, seed) for name in names] if seed else None, told.append)
+        assert sum(told) == sum(out.numel() for out in outs)
+        for name, out in zip(names, outs, strict=True):
+            for r, row in enumerate(out):
+                expected = draw(*NORMAL, key(name, seed), 3 + r * 70_000, out.shape[1])
+                assert torch.equal(row, expected)
+
+
 def test_several_callers_may_draw_at_once():
-    laws = [("uniform", (0.0, float(n))) for n in range(1, 9)]
+    uniforms = [("uniform", (0.0, float(n))) for n in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
-        drawn = list(pool.map(lambda law: draw(*law, KEY, 0, 100_000), laws))
-    assert all(torch.equal(x, draw(*law, KEY, 0, 100_000)) for x, law in zip(drawn, laws, strict=True))
+        drawn = list(pool.map(lambda uniform: draw(*uniform, KEY, 0, 100_000), uniforms))
+    assert all(torch.equal(x, draw(*uniform, KEY, 0, 100_000)) for x, uniform in zip(drawn, uniforms, strict=True))
 
 
 def test_done_elements_are_told_as_they_come():
@@ -62,7 +79,7 @@ def test_done_elements_are_told_as_they_come():
 
 
 @pytest.mark.parametrize(
-    "tasks_of", [lambda out: cpu.fill_tasks(Draw(out, *NORMAL, KEY)), lambda out: cpu.digest_tasks(out, 0, 0)]
+    "tasks_of", [lambda out: cpu.prepare(Draw(out, *NORMAL, KEY))(KEY), lambda out: cpu.digest_tasks(out, 0, 0)]
 )
 def test_memory_lives_as_long_as_its_tasks(tasks_of):
     out = torch.empty(1, 8)
@@ -105,13 +122,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("out", "law", "place", "fact"), WRONG)
-def test_memory_of_another_form_is_refused(out, law, place, fact):
+@pytest.mark.parametrize(("out", "distribution", "place", "fact"), WRONG)
+def test_memory_of_another_form_is_refused(out, distribution, place, fact):
     with pytest.raises(ValueError, match=fact):
-        Draw(out, *law, KEY, **place)
+        Draw(out, *distribution, KEY, **place)
 
 
-def test_a_law_that_cannot_be_drawn_is_refused_before_anything_is_written():
+def test_a_distribution_that_cannot_be_drawn_is_refused_before_anything_is_written():
     out = torch.zeros(1, 4)
     with pytest.raises(ValueError, match="std is negative"):
         execute([Draw(out, "normal", (0.0, -1.0), KEY)])

@@ -1,4 +1,4 @@
-"""The kernels of the CPU backend, as LLVM modules: rows filled, rows digested."""
+"""The CPU backend's kernels as LLVM modules: one fills rows, one digests them."""
 
 from __future__ import annotations
 
@@ -8,43 +8,41 @@ from typing import TypeAlias
 from llvmlite import ir
 
 from initframe.stream.formulas import FORMULAS, constant_names, mix, to_bfloat16, to_float16
+from initframe.stream.llvm_lanes import F32, F64, I16, I32, I64, Vector, VectorLanes, counted
 from initframe.stream.philox import philox
-from initframe.stream.vectors import F32, F64, I16, I32, I64, Vector, VectorLanes, counted
+from initframe.stream.rows import Rows
 
 Arguments: TypeAlias = dict[str, ir.Value]
 
 NAME = "kernel"
-PLACE = "address", "rows", "length", "pitch", "start", "stride"
-"""Where rows lie: the first element's address, their number, their length in elements, their distance
-in bytes; the first element's index, the distance of their indices."""
 KEY = "k0", "k1", "s0", "s1"
 ELEMENTS: dict[str, ir.Type] = {"float32": F32, "bfloat16": I16, "float16": I16, "float64": F64, "int32": I32}
 LINE = 64
 """Bytes of a cache line."""
 
 
-def fill_module(law: str, dtype: str, width: int) -> ir.Module:
+def fill_module(distribution: str, dtype: str, width: int) -> ir.Module:
     """Write the kernel that fills the rows of a draw.
 
-    It takes `PLACE`, ``past_cache`` (1: memory that is too large for the caches), `KEY` and the law's
-    constants. All indices lie between the same two multiples of 2^34, so that the counters' second word
-    is the same for all. A row is filled in tiles of ``2 * width`` elements that begin at a Philox block,
-    wherever that lies in memory; tiles that reach beyond the row go through the stack.
+    It takes the fields of `Rows`, ``past_cache`` (1 for memory that is too large for the caches), `KEY` and the
+    distribution's constants. All indices are between the same two multiples of 2^34, so the counters' second word is
+    the same for all. A row is filled in tiles of ``2 * width`` elements. Each begins at a Philox block, whatever its
+    alignment in memory; a tile that reaches beyond the row goes through the stack.
 
     Args:
-        law: a name in `LAWS`.
+        distribution: a name in `DISTRIBUTIONS`.
         dtype: torch's name of the element type.
         width: float32 lanes of a vector; a power of two.
 
     Returns:
         A module with one function, `NAME`.
     """
-    b, given = _function(ir.VoidType(), ["past_cache", *KEY], dict.fromkeys(constant_names(law), F32))
+    b, given = _function(ir.VoidType(), ["past_cache", *KEY], dict.fromkeys(constant_names(distribution), F32))
     element, tile = ELEMENTS[dtype], 2 * width
     size = I64(_size(element))
-    values = _values(b, law, dtype, given, width)
+    values = _values(b, distribution, dtype, given, width)
     write = _tile_writer(b, element, tile, given["past_cache"])
-    with counted(b, given["rows"]) as r:
+    with counted(b, given["number"]) as r:
         first = b.add(given["start"], b.mul(r, given["stride"]))
         block, lead = b.lshr(first, I64(2)), b.and_(first, I64(3))
         end = b.add(lead, given["length"])
@@ -60,7 +58,7 @@ def fill_module(law: str, dtype: str, width: int) -> ir.Module:
 
 
 def digest_module(size: int, width: int) -> ir.Module:
-    """Write the kernel that digests rows of elements of 1, 2, 4 or 8 bytes; it takes `PLACE`.
+    """Write the kernel that digests rows of elements of 1, 2, 4 or 8 bytes; it takes the fields of `Rows`.
 
     Args:
         size: bytes of an element.
@@ -72,7 +70,7 @@ def digest_module(size: int, width: int) -> ir.Module:
     b, given = _function(I64, [], {})
     total = b.alloca(I64)
     b.store(I64(0), total)
-    with counted(b, given["rows"]) as r:
+    with counted(b, given["number"]) as r:
         index = b.add(given["start"], b.mul(r, given["stride"]))
         row = b.add(given["address"], b.mul(r, given["pitch"]))
         whole = b.and_(given["length"], I64(-width))
@@ -85,22 +83,24 @@ def digest_module(size: int, width: int) -> ir.Module:
 
 
 def _function(result: ir.Type, words: list[str], numbers: dict[str, ir.Type]) -> tuple[ir.IRBuilder, Arguments]:
-    """Begin a module with one function of a place, more words and numbers."""
-    kinds = dict.fromkeys([*PLACE, *words], I64) | numbers
+    """Begin a module with one function that takes `Rows`, more words, and numbers."""
+    kinds = dict.fromkeys([*Rows._fields, *words], I64) | numbers
     function = ir.Function(ir.Module(NAME), ir.FunctionType(result, kinds.values()), NAME)
     return ir.IRBuilder(function.append_basic_block()), dict(zip(kinds, function.args, strict=True))
 
 
-def _values(b: ir.IRBuilder, law: str, dtype: str, given: Arguments, width: int) -> Callable[[ir.Value], list[Vector]]:
-    """Give the function that writes a tile's values, in the order of memory, from the number of its first block."""
+def _values(
+    b: ir.IRBuilder, distribution: str, dtype: str, given: Arguments, width: int
+) -> Callable[[ir.Value], list[Vector]]:
+    """Return the function that writes a tile's values, in the order of memory, from the number of its first block."""
     lanes, wide = VectorLanes(b, width), VectorLanes(b, width // 2)
     second = wide.splat(b.lshr(given["start"], I64(34)))
     k0, k1, s0, s1 = (wide.splat(given[name]) for name in KEY)
-    numbers = {name: lanes.splat(given[name]) for name in constant_names(law)}
+    numbers = {name: lanes.splat(given[name]) for name in constant_names(distribution)}
 
     def values(block: ir.Value) -> list[Vector]:
         w0, w1, w2, w3 = philox((wide.count_from(block), second, s0, s1), (k0, k1))
-        pair = FORMULAS[law](lanes, (lanes.weave(w0, w2), lanes.weave(w1, w3)), **numbers)
+        pair = FORMULAS[distribution](lanes, (lanes.weave(w0, w2), lanes.weave(w1, w3)), **numbers)
         return _in_order(lanes, pair, dtype)
 
     return values
@@ -119,7 +119,7 @@ def _in_order(lanes: VectorLanes, pair: tuple[Vector, Vector], dtype: str) -> li
 def _tile_writer(
     b: ir.IRBuilder, element: ir.Type, tile: int, past_cache: ir.Value
 ) -> Callable[[list[Vector], ir.Value, ir.Value, ir.Value], None]:
-    """Give the function that stores a tile's elements from ``low`` to ``high``; a part goes through the stack."""
+    """Return the function that stores a tile's elements from ``low`` to ``high``; a part goes through the stack."""
     scratch = b.ptrtoint(b.alloca(ir.ArrayType(element, tile)), I64)
 
     def write(vectors: list[Vector], target: ir.Value, low: ir.Value, high: ir.Value) -> None:
@@ -138,7 +138,7 @@ def _tile_writer(
 def _store_tile(
     b: ir.IRBuilder, address: ir.Value, vectors: list[Vector], element: ir.Type, past_cache: ir.Value
 ) -> None:
-    """Store a whole tile, past the caches if that is asked for and memory is aligned: only offset 0 is below 1."""
+    """Store a whole tile, past the caches if ``past_cache`` is 1 and memory is aligned: only offset 0 is below 1."""
     with b.if_else(b.icmp_unsigned("<", b.and_(address, I64(LINE - 1)), past_cache)) as (past, through):
         with past:
             _store(b, address, vectors, align=LINE, past_cache=True)
@@ -157,9 +157,9 @@ def _store(b: ir.IRBuilder, address: ir.Value, vectors: list[Vector], *, align: 
 
 def _copy(b: ir.IRBuilder, target: ir.Value, source: ir.Value, count: ir.Value, element: ir.Type) -> None:
     """Copy elements one by one."""
-    to, of = (b.inttoptr(address, element.as_pointer()) for address in (target, source))
+    to, origin = (b.inttoptr(address, element.as_pointer()) for address in (target, source))
     with counted(b, count) as j:
-        b.store(b.load(b.gep(of, [j])), b.gep(to, [j]))
+        b.store(b.load(b.gep(origin, [j])), b.gep(to, [j]))
 
 
 def _digested(b: ir.IRBuilder, address: ir.Value, index: ir.Value, count: ir.Value, size: int, width: int) -> ir.Value:

@@ -5,7 +5,7 @@ import re
 import llvmlite.binding as llvm
 import pytest
 
-from initframe.stream.kernels import digest_module, fill_module
+from initframe.stream.llvm_kernels import digest_module, fill_module
 
 TARGETS = [
     ("x86_64-unknown-linux-gnu", "x86-64"),
@@ -34,9 +34,9 @@ def assembly(request):
     return compiled
 
 
-@pytest.mark.parametrize(("law", "dtype"), [("normal", "float16"), ("truncated_normal", "float32")])
-def test_fills_round_every_operation_by_themselves(assembly, law, dtype):
-    code = assembly(fill_module(law, dtype, 16))
+@pytest.mark.parametrize(("distribution", "dtype"), [("normal", "float16"), ("truncated_normal", "float32")])
+def test_fills_round_every_operation_by_themselves(assembly, distribution, dtype):
+    code = assembly(fill_module(distribution, dtype, 16))
     assert re.search(r"\bv?mulps|\bfmul\b", code)
     assert not re.findall(r"\bvfn?m(?:add|sub)\w*|\bfn?m(?:add|sub|la|ls)\b", code)
     assert not re.findall(r"^\s+(?:callq?|bl|blr)\s", code, re.MULTILINE)

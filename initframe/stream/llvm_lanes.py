@@ -1,4 +1,4 @@
-"""LLVM vectors as lanes."""
+"""LLVM's vectors as lanes: operators and operations write instructions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COMPARISONS = {"lt": "<", "gt": ">"}
 
 
 class Vector(Operand):
-    """A vector of a function that is being written."""
+    """A vector in a function that is being generated."""
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
     def write(self, operation: str, *operands: Vector | float) -> Vector:
-        """Write LLVM's instruction for the type of the lanes."""
+        """Write LLVM's instruction for the lanes' type."""
         kind, b = self.value.type, self.builder
         values = [v.value if isinstance(v, Vector) else Splat(kind, v) for v in operands]
         floating = kind.element == F32
@@ -35,13 +35,13 @@ class Vector(Operand):
             compare = b.fcmp_ordered if floating else b.icmp_signed
             return Vector(b, compare(COMPARISONS[operation], *values))
         name = (FLOATING if floating else INTEGER)[operation]
-        # Upper halves of 64 bits are garbage, and few processors can shift signs into them.
+        # The upper halves of 64 bits are garbage, and few processors can shift them arithmetically.
         name = "lshr" if name == "ashr" and kind.element == I64 else name
         return Vector(b, getattr(b, name)(*values))
 
 
 class VectorLanes:
-    """The operations without an operator."""
+    """The operations that have no operator."""
 
     def __init__(self, builder: ir.IRBuilder, width: int) -> None:
         self.builder, self.width = builder, width
@@ -54,7 +54,7 @@ class VectorLanes:
         return Vector(self.builder, self.builder.shuffle_vector(first, undefined, zeros))
 
     def count_from(self, scalar: ir.Value) -> Vector:
-        """Give a scalar and the numbers that follow it."""
+        """Return a scalar and the numbers that follow it, one per lane."""
         numbers = ir.Constant(ir.VectorType(scalar.type, self.width), list(range(self.width)))
         return self.splat(scalar) + Vector(self.builder, numbers)
 
@@ -83,7 +83,7 @@ class VectorLanes:
         return Vector(self.builder, getattr(self.builder, name)(vector.value, ir.VectorType(element, self.width)))
 
     def sqrt(self, value: Vector) -> Vector:
-        """Take the root; LLVM's is IEEE's."""
+        """Take the square root; LLVM's is correctly rounded."""
         kind, name = value.value.type, f"llvm.sqrt.v{self.width}f32"
         module = self.builder.module
         root = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind]), name)
@@ -96,7 +96,7 @@ class VectorLanes:
         return Vector(self.builder, self.builder.select(mask.value, *values))
 
     def select_rarely(self, mask: Vector, chosen: Vector, other: Callable[[], Vector]) -> Vector:
-        """Choose lane by lane; jump over the other where all lanes are chosen."""
+        """Choose lane by lane; skip the other if all lanes are chosen."""
         b, lanes = self.builder, ir.IntType(self.width)
         some = b.icmp_unsigned("!=", b.bitcast(mask.value, lanes), lanes(-1))
         before = b.block
@@ -116,7 +116,7 @@ class VectorLanes:
         return self.builder.call(add, [value.value])
 
     def interleave(self, a: Vector, b: Vector) -> list[Vector]:
-        """Alternate the lanes of two vectors: the lower half of the result, then the upper."""
+        """Alternate the lanes of two vectors; return the lower half of the result, then the upper."""
         order = [lane for k in range(self.width) for lane in (k, k + self.width)]
         return [self._shuffle(a, b, order[: self.width]), self._shuffle(a, b, order[self.width :])]
 
@@ -126,20 +126,20 @@ class VectorLanes:
 
 
 class Splat(ir.Constant):  # type: ignore[misc]  # llvmlite has no types
-    """A number in every lane, formatted once: kernels hold hundreds of long vectors."""
+    """A number in every lane. It is formatted once, because kernels have hundreds of long vectors."""
 
     def __init__(self, kind: ir.VectorType, number: float) -> None:
         super().__init__(kind, None)
         self.lane = str(ir.Constant(kind.element, number))
 
     def get_reference(self) -> str:
-        """Write the constant as LLVM reads it."""
+        """Return the constant in LLVM's syntax."""
         return f"<{', '.join([self.lane] * self.type.count)}>"
 
 
 @contextmanager
 def counted(builder: ir.IRBuilder, count: ir.Value) -> Iterator[ir.Value]:
-    """Write a loop whose body runs ``count`` times; gives the counter."""
+    """Write a loop whose body runs ``count`` times; the context is its counter."""
     head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
     before = builder.block
     builder.branch(head)
