@@ -18,8 +18,8 @@ Build = Callable[[], nn.Module]
 
 def torchvision() -> Iterator[tuple[str, Build]]:
     """Every model that torchvision lists, with no part trained."""
-    from torchvision import models  # noqa: PLC0415
-    from zoo.test_torchvision import ARGUMENTS  # noqa: PLC0415
+    from torchvision import models
+    from zoo.test_torchvision import ARGUMENTS
 
     for name in models.list_models():
         words = ARGUMENTS["weights_backbone"][1]
@@ -29,7 +29,7 @@ def torchvision() -> Iterator[tuple[str, Build]]:
 
 def timm() -> Iterator[tuple[str, Build]]:
     """The first model of each family of timm."""
-    import timm as library  # noqa: PLC0415
+    import timm as library
 
     for family in library.list_modules():
         for name in library.list_models(module=family)[:1]:
@@ -38,8 +38,8 @@ def timm() -> Iterator[tuple[str, Build]]:
 
 def transformers() -> Iterator[tuple[str, Build]]:
     """One model of each family of transformers, from its default configuration at full size."""
-    import transformers as library  # noqa: PLC0415
-    from zoo.test_transformers import FAMILIES, NEEDED, UNBUILT, model_class  # noqa: PLC0415
+    import transformers as library
+    from zoo.test_transformers import FAMILIES, NEEDED, UNBUILT, model_class
 
     library.logging.set_verbosity(library.logging.CRITICAL)
     for family in FAMILIES:

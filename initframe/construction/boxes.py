@@ -102,7 +102,9 @@ def _masked(shape: tuple[int, ...], base: Fill, box: Box, fill: Fill) -> Fill | 
 
 def _put_together(region: Box, everything: Box, writes: Sequence[tuple[Box, Fill]]) -> Fill | str:
     """The fill of a region: its last write if that covers it, else blocks along the first dimension that is cut."""
-    inside = [(box, fill) for box, fill in writes if all(max(a, c) < min(b, d) for (a, b), (c, d) in _pairs(box, region))]
+    inside = [
+        (box, fill) for box, fill in writes if all(max(a, c) < min(b, d) for (a, b), (c, d) in _pairs(box, region))
+    ]
     if not inside:
         return "a part of it is never written"
     box, fill = inside[-1]

@@ -36,7 +36,69 @@ def _found(name: str, homes: Iterable[Any] = (torch.Tensor, torch, nn.functional
 
 # --- what writes nothing ---------------------------------------------------------------------------------------------
 
-_VIEWS_AND_QUESTIONS = ["detach", "detach_", "view", "view_as", "t", "transpose", "permute", "unsqueeze", "squeeze", "narrow", "chunk", "split", "select", "expand", "expand_as", "unbind", "swapaxes", "movedim", "as_strided", "unfold", "diagonal", "requires_grad_", "dim", "size", "numel", "stride", "nelement", "ndimension", "is_contiguous", "untyped_storage", "storage", "storage_offset", "element_size", "is_floating_point", "is_complex", "is_inference", "data_ptr", "get_device", "item", "tolist", "equal", "allclose", "register_hook", "register_post_accumulate_grad_hook", "has_names", "is_same_size", "is_pinned", "__len__", "__bool__", "__float__", "__int__", "__format__", "__repr__", "__hash__", "__contains__", "__reduce_ex__", "share_memory_", "is_shared", "dim_order", "broadcast_tensors", "split_with_sizes"]
+_VIEWS_AND_QUESTIONS = [
+    "detach",
+    "detach_",
+    "view",
+    "view_as",
+    "t",
+    "transpose",
+    "permute",
+    "unsqueeze",
+    "squeeze",
+    "narrow",
+    "chunk",
+    "split",
+    "select",
+    "expand",
+    "expand_as",
+    "unbind",
+    "swapaxes",
+    "movedim",
+    "as_strided",
+    "unfold",
+    "diagonal",
+    "requires_grad_",
+    "dim",
+    "size",
+    "numel",
+    "stride",
+    "nelement",
+    "ndimension",
+    "is_contiguous",
+    "untyped_storage",
+    "storage",
+    "storage_offset",
+    "element_size",
+    "is_floating_point",
+    "is_complex",
+    "is_inference",
+    "data_ptr",
+    "get_device",
+    "item",
+    "tolist",
+    "equal",
+    "allclose",
+    "register_hook",
+    "register_post_accumulate_grad_hook",
+    "has_names",
+    "is_same_size",
+    "is_pinned",
+    "__len__",
+    "__bool__",
+    "__float__",
+    "__int__",
+    "__format__",
+    "__repr__",
+    "__hash__",
+    "__contains__",
+    "__reduce_ex__",
+    "share_memory_",
+    "is_shared",
+    "dim_order",
+    "broadcast_tensors",
+    "split_with_sizes",
+]
 
 
 def _accessors() -> Iterator[Function]:
@@ -102,7 +164,7 @@ def _elements(args: Arguments, named: Named) -> int:
     """How many elements a factory is asked for, by sizes one by one or in a list; 1 if it is asked otherwise."""
     sizes = args or (named.get("size") or named.get("shape") or (),)
     several = sizes[0] if sizes and isinstance(sizes[0], list | tuple) else sizes
-    return math.prod(size for size in several if isinstance(size, int))
+    return math.prod(int(size) for size in several if hasattr(size, "__index__"))
 
 
 def _made_full(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
@@ -149,7 +211,9 @@ def _log_normal(recorder: Recorder, func: Function, args: Arguments, named: Name
     """Exp of a normal."""
     out = func(*args, **named)
     tensor, mean, std = _bound(("tensor", "mean", "std"), args, named)
-    recorder.write(tensor, v.chained("exp", [v.draw("normal", 1.0 if mean is None else mean, 2.0 if std is None else std)]))
+    recorder.write(
+        tensor, v.chained("exp", [v.draw("normal", 1.0 if mean is None else mean, 2.0 if std is None else std)])
+    )
     return out
 
 
@@ -170,7 +234,9 @@ def _torch_normal(recorder: Recorder, func: Function, args: Arguments, named: Na
 def _kaiming_uniform(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
     out = func(*args, **named)
     given = _bound(("tensor", "a", "mode", "nonlinearity"), args, named)
-    tensor, a, mode, nonlinearity = (d if g is None else g for g, d in zip(given, (0, 0, "fan_in", "leaky_relu"), strict=True))
+    tensor, a, mode, nonlinearity = (
+        d if g is None else g for g, d in zip(given, (0, 0, "fan_in", "leaky_relu"), strict=True)
+    )
     if tensor.numel():
         fan = nn.init._calculate_correct_fan(tensor, mode)  # noqa: SLF001
         bound = math.sqrt(3.0) * (nn.init.calculate_gain(nonlinearity, a) / math.sqrt(fan))
@@ -289,7 +355,9 @@ def _joined(recorder: Recorder, func: Function, args: Arguments, named: Named) -
     for tensor, value in zip(tensors, found, strict=True):
         size = 1 if stacked else tensor.shape[dim]
         if size:
-            recorder.write(out.narrow(dim, start, size), _kept(value, tensor.unsqueeze(dim) if stacked else tensor, out))
+            recorder.write(
+                out.narrow(dim, start, size), _kept(value, tensor.unsqueeze(dim) if stacked else tensor, out)
+            )
         start += size
     return out
 
@@ -328,8 +396,18 @@ def _arithmetic(
     in_place = (func.__name__.endswith("_") and not func.__name__.endswith("__")) or func.__name__.startswith("__i")
     written = args[0] if in_place else out
     if written.is_meta:
-        operands = [_held(operand, one) for operand, one in zip(operands, reversed(inputs) if swapped else inputs, strict=True)]
-    _settle(recorder, written, operands, tensors, lambda ins: combined(operation, ins, written), fresh=not in_place, func=func)
+        operands = [
+            _held(operand, one) for operand, one in zip(operands, reversed(inputs) if swapped else inputs, strict=True)
+        ]
+    _settle(
+        recorder,
+        written,
+        operands,
+        tensors,
+        lambda ins: combined(operation, ins, written),
+        fresh=not in_place,
+        func=func,
+    )
     return out
 
 
@@ -415,7 +493,9 @@ def combined(operation: str, operands: Sequence[Value], written: Tensor | None =
         return _scaled(operation, operands)
     chains = [o for o in operands if isinstance(o, Drawn)]
     if chains and len(chains) + len(numbers) == len(operands):
-        return v.chained(operation, [o if isinstance(o, Drawn) else o.value for o in operands if isinstance(o, Drawn | Number)])
+        return v.chained(
+            operation, [o if isinstance(o, Drawn) else o.value for o in operands if isinstance(o, Drawn | Number)]
+        )
     if chains:
         return Unreadable(f"a draw and a table are combined ({operation})")
     return _tabulated(operation, operands, written)
@@ -441,7 +521,9 @@ def _tabulated(operation: str, operands: Sequence[Value], written: Tensor | None
         return v.REAL
     if any(isinstance(o, Real) for o in operands):
         return Unreadable("its values were computed from a table and from parameters without memory")
-    inputs = [o.values if isinstance(o, Known) else torch.tensor(o.value) for o in operands if isinstance(o, Known | Number)]
+    inputs = [
+        o.values if isinstance(o, Known) else torch.tensor(o.value) for o in operands if isinstance(o, Known | Number)
+    ]
     return Known(OPERATIONS[operation](*inputs).to(written.dtype).expand(written.shape))
 
 
@@ -460,7 +542,9 @@ def unknown(recorder: Recorder, func: Function, args: Arguments, named: Named) -
     changed = [tensor for tensor, version in zip(given, before, strict=True) if _version(tensor) != version]
     value = _depends(func, given, found)
     for tensor in changed:
-        recorder.write(tensor, value if isinstance(value, Unreadable) or not tensor.is_meta else _lost(func), fresh=False)
+        recorder.write(
+            tensor, value if isinstance(value, Unreadable) or not tensor.is_meta else _lost(func), fresh=False
+        )
     for tensor in _tensors([out]):
         if not any(_same_memory(tensor, other) for other in given):
             recorder.write(tensor, value if isinstance(value, Unreadable) or not tensor.is_meta else _lost(func))
@@ -563,10 +647,31 @@ _PLAIN: dict[str, Function] = {
     "normal": _torch_normal,
     **dict.fromkeys(["cat", "concat", "concatenate", "stack"], _joined),
     **dict.fromkeys(
-        ["clone", "contiguous", "to", "type", "type_as", "float", "half", "bfloat16", "double", "cpu", "cuda", "reshape", "reshape_as", "flatten", "ravel", "__deepcopy__", "positive", "__pos__"],
+        [
+            "clone",
+            "contiguous",
+            "to",
+            "type",
+            "type_as",
+            "float",
+            "half",
+            "bfloat16",
+            "double",
+            "cpu",
+            "cuda",
+            "reshape",
+            "reshape_as",
+            "flatten",
+            "ravel",
+            "__deepcopy__",
+            "positive",
+            "__pos__",
+        ],
         _cloned,
     ),
-    **dict.fromkeys(["clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_"], _clamped),
+    **dict.fromkeys(
+        ["clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_"], _clamped
+    ),
     **dict.fromkeys(["empty", "empty_like", "new_empty", "empty_strided", "empty_permuted"], _made(lambda *_: None)),
     **dict.fromkeys(["zeros", "zeros_like", "new_zeros"], _made(lambda *_: Number(0.0))),
     **dict.fromkeys(["ones", "ones_like", "new_ones"], _made(lambda *_: Number(1.0))),
@@ -574,7 +679,24 @@ _PLAIN: dict[str, Function] = {
     **dict.fromkeys(["rand", "rand_like"], _made(lambda *_: v.draw("uniform", 0.0, 1.0))),
     **dict.fromkeys(["randn", "randn_like"], _made(lambda *_: v.draw("normal", 0.0, 1.0))),
     **dict.fromkeys(
-        ["randint", "randint_like", "randperm", "bernoulli", "bernoulli_", "multinomial", "poisson", "random_", "cauchy_", "geometric_", "binomial", "dropout", "alpha_dropout", "feature_alpha_dropout", "rrelu", "gumbel_softmax"],
+        [
+            "randint",
+            "randint_like",
+            "randperm",
+            "bernoulli",
+            "bernoulli_",
+            "multinomial",
+            "poisson",
+            "random_",
+            "cauchy_",
+            "geometric_",
+            "binomial",
+            "dropout",
+            "alpha_dropout",
+            "feature_alpha_dropout",
+            "rrelu",
+            "gumbel_softmax",
+        ],
         _random,
     ),
 }

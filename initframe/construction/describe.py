@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from initframe.model.slot import Slot
 from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, load_recipe
-from initframe.resolver.resolve import resolve
+from initframe.resolver.resolve import resolve_surveyed
 
 DEFAULT = Law("torch_default", cost=0.1)
 KEEP = Law("keep", cost=0.5)
@@ -95,7 +95,7 @@ class _Described:
             for i, cell in enumerate(cells):
                 if choice.cells >> i & 1:
                     self.last |= dict.fromkeys((slot.name for slot in cell.slots), choice.law._replace(cost=0.0))
-        recipe = load_recipe(_recipe(choices, cells))
+        recipe = load_recipe(_recipe(choices))
         recipe = replace(recipe, name=f"{self.plan.title}, as its {self.plan.recipe.name} has it")
         return self._compared(self._commented(recipe, choices, cells))
 
@@ -115,13 +115,9 @@ class _Described:
                 cells.append(cell)
                 found.append(common)
                 continue
-            for several in self._apart(cell.slots):
-                cells += [Cell(slot.name, (slot,), cell.around) for slot in several]
-                found += [self._common([slot]) for slot in several]
+            cells += [cell._replace(template=slot.name, slots=(slot,)) for slot in cell.slots]
+            found += [self._common([slot]) for slot in cell.slots]
         return cells, found
-
-    def _apart(self, slots: Sequence[Slot]) -> Iterator[list[Slot]]:
-        yield list(slots)
 
     def _common(self, slots: Sequence[Slot]) -> dict[Law, float]:
         """The laws that are right for all of some tensors."""
@@ -180,8 +176,7 @@ class _Described:
 
     def _compared(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
         """Resolve a recipe; say which tensors it gives another fill than the plan."""
-        assert self.plan.model is not None
-        made = {a.slot.name: a.fill for a in resolve(recipe, self.plan.model).assignments}
+        made = {a.slot.name: a.fill for a in resolve_surveyed(recipe, self.seen, self.plan.model or {}).assignments}
         wrong = [name for name, fill in self.fills.items() if name not in made or not same(made[name], fill)]
         return recipe, wrong
 
@@ -218,7 +213,7 @@ def _layers(names: Iterable[str]) -> Mapping[str, tuple[int, int]]:
     return {name: (index, len(counts[prefix])) for name, (prefix, index) in places.items()}
 
 
-def _recipe(choices: Sequence[Choice], cells: Sequence[Cell]) -> dict[str, Any]:
+def _recipe(choices: Sequence[Choice]) -> dict[str, Any]:
     """Rules as plain data, with names."""
     rules: dict[str, Any] = {}
     for choice in choices:
@@ -248,5 +243,3 @@ def _unused(name: str, taken: Mapping[str, Any]) -> str:
     while (numbered := name if n == 1 else f"{name}_{n}") in taken:
         n += 1
     return numbered
-
-

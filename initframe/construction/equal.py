@@ -25,7 +25,11 @@ def same(one: Fill, other: Fill) -> bool:
 
 def key(fill: Fill) -> Any:
     """Give what two fills share that are the same, hashable."""
-    if isinstance(fill, Blocks) and len({key(part) for part in fill.fills}) == 1 and isinstance(fill.fills[0], Constant):
+    if (
+        isinstance(fill, Blocks)
+        and len({key(part) for part in fill.fills}) == 1
+        and isinstance(fill.fills[0], Constant)
+    ):
         return key(fill.fills[0])
     own = tuple(_plain(getattr(fill, field.name)) for field in fields(fill) if field.compare)
     return type(fill).__name__, own

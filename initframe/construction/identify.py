@@ -48,7 +48,11 @@ def identify(model: nn.Module | Mapping[str, Tensor]) -> Plan:
     for slot in seen.slots:
         if slot.kind != "parameter":
             continue
-        reason = _unreadable(slot, seen.places[slot.name].tensor()) if not slot.problem else str(replace(slot.problem, subject=""))
+        reason = (
+            _unreadable(slot, seen.places[slot.name].tensor())
+            if not slot.problem
+            else str(replace(slot.problem, subject=""))
+        )
         if reason:
             skipped[slot.name] = reason
             continue

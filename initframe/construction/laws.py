@@ -98,7 +98,12 @@ def _numbers(value: float, facts: Facts) -> Iterator[tuple[Argument, float]]:
 
 def _law(init: str, arguments: Mapping[str, Argument], cost: float) -> Law:
     texts = " ".join(v for v in arguments.values() if isinstance(v, str))
-    return Law(init, tuple(arguments.items()), cost=cost, captures="layer" in texts.replace("num_hidden_layers", "").replace("n_layer", "").replace("num_layers", ""))
+    return Law(
+        init,
+        tuple(arguments.items()),
+        cost=cost,
+        captures="layer" in texts.replace("num_hidden_layers", "").replace("n_layer", "").replace("num_layers", ""),
+    )
 
 
 def _constants(value: float, facts: Facts) -> Iterator[Law]:
@@ -178,7 +183,10 @@ def _truncated(fill: TruncatedNormal, facts: Facts) -> Iterator[Law]:
         bounds.append(({"a": f"-{round(cut)} * std", "b": f"{round(cut)} * std"}, 0.8))
     bounds.append(({"a": plain(low), "b": plain(high)}, 1.0 + 2 * (not is_short(low)) + 2 * (not is_short(high))))
     for number, cost in _numbers(scale, facts):
-        yield from (_law("trunc_normal", {**around, "std": number, **given}, cost + more + bool(around)) for given, more in bounds)
+        yield from (
+            _law("trunc_normal", {**around, "std": number, **given}, cost + more + bool(around))
+            for given, more in bounds
+        )
     root = math.sqrt(fan_in) * 0.87962566103423978 if fan_in > 0 else 0.0
     if root and loc == 0 and math.isclose(cut, 2, rel_tol=1e-6):
         variance = (scale * root) ** 2

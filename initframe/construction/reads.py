@@ -38,7 +38,9 @@ def read(recorder: Recorder, tensor: Tensor) -> Value:
     """Give the value of a tensor, whatever view of a storage it is."""
     history = recorder.history(tensor)
     if history is None:
-        return Unreadable("nothing is known of the values that it comes from") if tensor.is_meta else v.Real(outside=True)
+        return (
+            Unreadable("nothing is known of the values that it comes from") if tensor.is_meta else v.Real(outside=True)
+        )
     is_all = tensor.numel() * tensor.itemsize >= tensor.untyped_storage().nbytes()
     if history.parts:
         here = geometry(tensor)
@@ -51,6 +53,8 @@ def read(recorder: Recorder, tensor: Tensor) -> Value:
                     return v.REAL
                 return next((value for value in known if isinstance(value, Unreadable)), _MIXED)
     value = history.value
+    if isinstance(value, Drawn | Whole) and not _is_dense(tensor):
+        return Unreadable("one draw is repeated over several elements")
     if is_all or isinstance(value, Number | Real | Unreadable | None):
         return value
     if isinstance(value, Known):
@@ -58,12 +62,14 @@ def read(recorder: Recorder, tensor: Tensor) -> Value:
         return Known(whole.as_strided(where.shape, where.strides, where.offset)) if whole.is_contiguous() else _MIXED
     if isinstance(value, Whole):
         return Unreadable(f"a part of {value.fill.kind} is used")
-    return value if _is_dense(tensor) else Unreadable("one draw is repeated over several elements")
+    return value
 
 
 def _apart(one: Any, other: Any) -> bool:
     """Whether two views of a storage are known to share no element."""
-    ends = [(g.offset, g.offset + sum((n - 1) * s for n, s in zip(g.shape, g.strides, strict=True))) for g in (one, other)]
+    ends = [
+        (g.offset, g.offset + sum((n - 1) * s for n, s in zip(g.shape, g.strides, strict=True))) for g in (one, other)
+    ]
     (a, b), (c, d) = ends
     return b < c or d < a
 

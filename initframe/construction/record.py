@@ -55,7 +55,9 @@ class Twins:
         plain = parameter.detach()
         if type(plain) is not Tensor:
             plain = plain.as_subclass(Tensor)
-        empty = self._empty(plain, recorder) if plain.layout == torch.strided else torch.empty_like(plain, device="meta")
+        empty = (
+            self._empty(plain, recorder) if plain.layout == torch.strided else torch.empty_like(plain, device="meta")
+        )
         twin: nn.Parameter = Tensor._make_subclass(type(parameter), empty, parameter.requires_grad)  # noqa: SLF001
         if attributes := vars(parameter):
             vars(twin).update(attributes)

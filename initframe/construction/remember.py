@@ -63,9 +63,7 @@ def _may_compute(module: nn.Module) -> bool:
     return "parametrizations" in module._modules or bool(module._forward_pre_hooks)  # noqa: SLF001
 
 
-def _computed(
-    found: Mapping[str, Parametrization], look_up: object
-) -> Iterable[tuple[str, Constructed | None]]:
+def _computed(found: Mapping[str, Parametrization], look_up: object) -> Iterable[tuple[str, Constructed | None]]:
     """What the constructor gave to tensors that are computed from parameters.
 
     A norm that was split off is known from what it is the norm of: filling the whole sets it again.
@@ -78,4 +76,12 @@ def _computed(
             yield name, laws[1]
         elif not all(law.fill for law in laws):
             fault = next(law for law in laws if law.fill is None)
-            yield name, Constructed(how.shape or (), None, f"it is computed from others, of which one is not read: {fault.reason}", fault.origin)
+            yield (
+                name,
+                Constructed(
+                    how.shape or (),
+                    None,
+                    f"it is computed from others, of which one is not read: {fault.reason}",
+                    fault.origin,
+                ),
+            )

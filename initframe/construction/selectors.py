@@ -15,17 +15,19 @@ _DEEP = 4
 
 
 class Cell(NamedTuple):
-    """Tensors that no rule needs to tell apart: of one name but for its numbers, one class and one number of dimensions.
+    """Tensors that no rule tells apart: of one name but for its numbers, one class and one number of dimensions.
 
     Attributes:
         template: the name, with ``*`` for whole numbers.
         slots: the tensors.
-        around: the classes of the modules around, nearest first, without their bases.
+        around: the classes of the nearest modules around, nearest first, without their bases.
+        inside: the classes of all modules around, and their bases.
     """
 
     template: str
     slots: tuple[Slot, ...]
     around: tuple[str, ...] = ()
+    inside: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,13 +69,21 @@ def cells_of(slots: Iterable[Slot], around: Callable[[str], Iterator[tuple[str, 
         around: gives the classes of the modules around a tensor.
     """
     groups: dict[Any, list[Slot]] = {}
-    classes: dict[Any, tuple[str, ...]] = {}
+    classes: dict[Any, list[tuple[str, ...]]] = {}
     for slot in slots:
         key = templated(slot.name), slot.module_types[:1], slot.ndim, slot.part_of is None, bool(slot.aliases)
         groups.setdefault(key, []).append(slot)
         if key not in classes:
-            classes[key] = tuple(dict.fromkeys(types[0] for types in list(around(slot.name))[: _DEEP + 1] if types))
-    return [Cell(key[0], tuple(several), classes[key]) for key, several in groups.items()]
+            classes[key] = list(around(slot.name))
+    return [
+        Cell(
+            key[0],
+            tuple(several),
+            tuple(dict.fromkeys(types[0] for types in classes[key][: _DEEP + 1] if types)),
+            frozenset(name for types in classes[key] for name in types),
+        )
+        for key, several in groups.items()
+    ]
 
 
 def selectors_of(cells: Sequence[Cell]) -> list[Selector]:
@@ -134,7 +144,11 @@ def _patterns(parts: Sequence[str]) -> Iterator[tuple[str, float]]:
             yield head + ".".join(captured), 0.4 + 0.05 * length
             inner = captured.index("{layer}")
             yield f"{head}{'.'.join(captured[: inner + 1])}.*.{tail[-1]}", 0.35
-            yield from ((f"{head}{'.'.join(captured[: inner + 1])}.*.{'.'.join(tail[-n:])}", 0.4) for n in (2, 3) if n < length - inner)
+            yield from (
+                (f"{head}{'.'.join(captured[: inner + 1])}.*.{'.'.join(tail[-n:])}", 0.4)
+                for n in (2, 3)
+                if n < length - inner
+            )
     for length in (1, 2, 3):
         if length < len(parts):
             yield ".".join(parts[:length]) + ".*", 0.3 + 0.05 * length
@@ -166,7 +180,7 @@ def _means(key: str, value: str, cell: Cell) -> bool:
     if key == "module":
         return any(value in types for types in (slot.module_types, *slot.alias_types))
     if key == "inside":
-        return value in cell.around
+        return value in cell.inside
     if key == "where":
         return (slot.ndim > 1) == (value == "ndim > 1")
     if slot.part_of is not None and not value.endswith(f".{slot.attribute}"):

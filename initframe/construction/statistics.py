@@ -10,9 +10,20 @@ import torch
 from torch import Tensor
 
 from initframe.construction.distributions import shortest
-from initframe.fills import Blocks, Constant, Dirac, Fill, Identity, Masked, Normal, Orthogonal, TruncatedNormal, Uniform
-from initframe.initializers.defaults import torch_default
 from initframe.errors import InitframeError
+from initframe.fills import (
+    Blocks,
+    Constant,
+    Dirac,
+    Fill,
+    Identity,
+    Masked,
+    Normal,
+    Orthogonal,
+    TruncatedNormal,
+    Uniform,
+)
+from initframe.initializers.defaults import torch_default
 from initframe.model.slot import Slot
 
 FEWEST = 64
@@ -88,7 +99,9 @@ def _matrix(values: Tensor) -> Found | None:
     off = (gram - square * torch.eye(few, dtype=gram.dtype)).abs().max().item()
     if square > 0 and off < 1e-4 * square:
         gain = float(f"{math.sqrt(square):.5g}")
-        return Found(Orthogonal(shape, gain), f"Its {few} vectors are orthogonal of length {gain:g}, to {off / square:.0e}.")
+        return Found(
+            Orthogonal(shape, gain), f"Its {few} vectors are orthogonal of length {gain:g}, to {off / square:.0e}."
+        )
     return None
 
 
@@ -104,7 +117,9 @@ def _padding(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found | None:
     found = _constant(rest, dtype) or _drawn(rest, dtype, slot)
     if found.fill is None:
         return None
-    return Found(Masked(found.fill, tuple(values.shape), (row,), 0.0), f"Row {row} is zero. The others: {found.evidence}")
+    return Found(
+        Masked(found.fill, tuple(values.shape), (row,), 0.0), f"Row {row} is zero. The others: {found.evidence}"
+    )
 
 
 # --- drawn values ----------------------------------------------------------------------------------------------------
@@ -123,7 +138,9 @@ def _drawn(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found:
     p, statistic = _fit(sample, fill) if _reaches(fill, sample) else (0.0, 1.0)
     wide = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}.get(dtype, 0.0)
     if p < P_VALUE and not (wide and statistic < wide):
-        return Found(None, f"no distribution fits: {fill} is nearest, of {n:,} elements D = {statistic:.4f}, p = {p:.0e}.")
+        return Found(
+            None, f"no distribution fits: {fill} is nearest, of {n:,} elements D = {statistic:.4f}, p = {p:.0e}."
+        )
     if not usual and (n < ENOUGH or fill.mean != 0):
         return Found(
             None,
@@ -150,7 +167,9 @@ def _likelihood(sample: Tensor, fill: Fill) -> float:
         case Normal(mean, std):
             return -n * math.log(std * math.sqrt(2 * math.pi)) - ((sample - mean) / std).square().sum().item() / 2
         case TruncatedNormal(loc, scale, low, high):
-            a, b = (torch.special.ndtr(torch.tensor((e - loc) / scale, dtype=torch.float64)).item() for e in (low, high))
+            a, b = (
+                torch.special.ndtr(torch.tensor((e - loc) / scale, dtype=torch.float64)).item() for e in (low, high)
+            )
             inside = -n * math.log(b - a)
             return inside + _likelihood(sample, Normal(loc, scale)) - 4.0
     return -math.inf
@@ -203,7 +222,9 @@ def _cdf(sample: Tensor, fill: Fill) -> Tensor:
         case Normal(mean, std):
             return torch.special.ndtr((sample - mean) / std)
         case TruncatedNormal(loc, scale, low, high):
-            below, above = (torch.special.ndtr(torch.tensor((b - loc) / scale, dtype=torch.float64)) for b in (low, high))
+            below, above = (
+                torch.special.ndtr(torch.tensor((b - loc) / scale, dtype=torch.float64)) for b in (low, high)
+            )
             return ((torch.special.ndtr((sample - loc) / scale) - below) / (above - below)).clamp(0, 1)
     raise TypeError(fill)
 

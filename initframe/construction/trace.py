@@ -76,7 +76,9 @@ def _demand_builder(build: object) -> None:
     """Refuse what cannot be called without arguments, and what asks for trained weights."""
     if isinstance(build, nn.Module) or not callable(build):
         raise ResolveError(
-            Problem("trace", f"it takes a function that builds a model, got {build!r:.60}.", "", "Write trace(lambda: …).")
+            Problem(
+                "trace", f"it takes a function that builds a model, got {build!r:.60}.", "", "Write trace(lambda: …)."
+            )
         )
     asked = build.keywords if isinstance(build, partial) else {}
     for name, value in asked.items():
@@ -86,7 +88,12 @@ def _demand_builder(build: object) -> None:
 
 def _loads(fact: str) -> ResolveError:
     return ResolveError(
-        Problem("trace", f"{fact}: trained weights are no initialization.", "", "Build it without (pretrained=False, weights=None).")
+        Problem(
+            "trace",
+            f"{fact}: trained weights are no initialization.",
+            "",
+            "Build it without (pretrained=False, weights=None).",
+        )
     )
 
 
@@ -111,7 +118,12 @@ def _built(build: Build) -> tuple[nn.Module, tuple[str, ...]]:
         raise
     except Exception as error:
         raise ResolveError(
-            Problem("trace", f"the constructor raises {type(error).__name__}: {error}", "", "Call it by itself, and mend that first.")
+            Problem(
+                "trace",
+                f"the constructor raises {type(error).__name__}: {error}",
+                "",
+                "Call it by itself, and mend that first.",
+            )
         ) from error
     _check_loaded(recorder)
     without_memory(model)
@@ -123,7 +135,9 @@ def _called(build: Build) -> nn.Module:
     made: Any = build()
     if not isinstance(made, nn.Module):
         kind = type(made).__name__
-        raise ResolveError(Problem("trace", f"what it was given builds a {kind}, no torch.nn.Module.", "", "Return the model."))
+        raise ResolveError(
+            Problem("trace", f"what it was given builds a {kind}, no torch.nn.Module.", "", "Return the model.")
+        )
     return made
 
 
@@ -145,5 +159,3 @@ def _generators_kept() -> Iterator[None]:
         random.setstate(python)
         if numpy:
             numpy.random.set_state(legacy)
-
-
