@@ -121,10 +121,15 @@ IGNORED: frozenset[Function] = frozenset(
 # --- constants and draws ---------------------------------------------------------------------------------------------
 
 
+def _written(tensor: Any, func: Function, args: Arguments, named: Named) -> Any:
+    """Call a function that writes to a tensor; to one without memory it writes nothing, so it need not be called."""
+    return tensor if isinstance(tensor, Tensor) and tensor.is_meta else func(*args, **named)
+
+
 def _filled(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
     """``fill_`` and ``constant_``: a number everywhere."""
-    out = func(*args, **named)
     tensor, value = _bound(("tensor", "val"), args, {"val": named.get("value"), **named})
+    out = _written(tensor, func, args, named)
     recorder.write(tensor, _scalar(recorder, value))
     return out
 
@@ -142,8 +147,8 @@ def _scalar(recorder: Recorder, value: Any) -> Value:
 
 
 def _zeroed(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
-    out = func(*args, **named)
-    recorder.write(args[0] if args else out, Number(0.0))
+    out = _written(args[0], func, args, named)
+    recorder.write(args[0], Number(0.0))
     return out
 
 
@@ -160,11 +165,19 @@ def _made(value: Callable[[Arguments, Named], Value]) -> Function:
     return interpret
 
 
+def _made_empty(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
+    """``empty``; with no element, it may be about to get the memory of a file, of which no call tells."""
+    out = _made_nothing(recorder, func, args, named)
+    if not out.numel():
+        recorder.hollow.append(out)
+    return out
+
+
 def _elements(args: Arguments, named: Named) -> int:
     """How many elements a factory is asked for, by sizes one by one or in a list; 1 if it is asked otherwise."""
     sizes = args or (named.get("size") or named.get("shape") or (),)
     several = sizes[0] if sizes and isinstance(sizes[0], list | tuple) else sizes
-    return math.prod(int(size) for size in several if hasattr(size, "__index__"))
+    return math.prod(int(size) for size in several if not isinstance(size, Tensor) and hasattr(size, "__index__"))
 
 
 def _made_full(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
@@ -185,8 +198,8 @@ def _drawn(law: str, names: Sequence[str], defaults: Sequence[float]) -> Functio
     """A method that draws in place."""
 
     def interpret(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
-        out = func(*args, **named)
         tensor, *numbers = _bound(("tensor", *names), args, named)
+        out = _written(tensor, func, args, named)
         given = [default if n is None else n for n, default in zip(numbers, defaults, strict=True)]
         plain = all(isinstance(n, int | float) for n in given)
         value = v.draw(law, *given) if plain else Unreadable("its distribution's arguments are tensors")
@@ -232,11 +245,11 @@ def _torch_normal(recorder: Recorder, func: Function, args: Arguments, named: Na
 
 
 def _kaiming_uniform(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
-    out = func(*args, **named)
     given = _bound(("tensor", "a", "mode", "nonlinearity"), args, named)
     tensor, a, mode, nonlinearity = (
         d if g is None else g for g, d in zip(given, (0, 0, "fan_in", "leaky_relu"), strict=True)
     )
+    out = _written(tensor, func, args, named)
     if tensor.numel():
         fan = nn.init._calculate_correct_fan(tensor, mode)  # noqa: SLF001
         bound = math.sqrt(3.0) * (nn.init.calculate_gain(nonlinearity, a) / math.sqrt(fan))
@@ -359,14 +372,6 @@ def _joined(recorder: Recorder, func: Function, args: Arguments, named: Named) -
                 out.narrow(dim, start, size), _kept(value, tensor.unsqueeze(dim) if stacked else tensor, out)
             )
         start += size
-    return out
-
-
-def _set(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
-    """``set_``: a tensor takes another's memory, or a storage's, which is how files are read."""
-    out = func(*args, **named)
-    if len(args) > 1 and not isinstance(args[1], Tensor) and args[0].numel():
-        recorder.write(args[0], Unreadable("its values come from a file"))
     return out
 
 
@@ -633,18 +638,19 @@ _OPERATIONS = {
     "erfinv": "erfinv erfinv_",
 }
 _SWAPPED = {"sub": "__rsub__ rsub", "div": "__rdiv__ __rtruediv__", "pow": "__rpow__"}
+_made_nothing = _made(lambda *_: None)
 _PLAIN: dict[str, Function] = {
     "zero_": _zeroed,
     "fill_": _filled,
     "copy_": _copied,
     "__setitem__": _set_item,
-    "set_": _set,
     "uniform_": _drawn("uniform", ("from", "to"), (0.0, 1.0)),
     "normal_": _drawn("normal", ("mean", "std"), (0.0, 1.0)),
     "exponential_": _exponential,
     "log_normal_": _log_normal,
     "eye": _made_eye,
     "normal": _torch_normal,
+    "empty": _made_empty,
     **dict.fromkeys(["cat", "concat", "concatenate", "stack"], _joined),
     **dict.fromkeys(
         [
@@ -672,7 +678,7 @@ _PLAIN: dict[str, Function] = {
     **dict.fromkeys(
         ["clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_"], _clamped
     ),
-    **dict.fromkeys(["empty", "empty_like", "new_empty", "empty_strided", "empty_permuted"], _made(lambda *_: None)),
+    **dict.fromkeys(["empty_like", "new_empty", "empty_strided", "empty_permuted"], _made(lambda *_: None)),
     **dict.fromkeys(["zeros", "zeros_like", "new_zeros"], _made(lambda *_: Number(0.0))),
     **dict.fromkeys(["ones", "ones_like", "new_ones"], _made(lambda *_: Number(1.0))),
     **dict.fromkeys(["full", "full_like", "new_full"], _made_full),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from initframe.construction import values as v
 from initframe.construction.boxes import box_of, geometry
-from initframe.construction.values import Known, Number, Real, Unreadable, Value, Whole
+from initframe.construction.values import Drawn, Known, Number, Real, Unreadable, Value, Whole
 
 if TYPE_CHECKING:
     from initframe.construction.recorder import Recorder

@@ -54,6 +54,7 @@ class Recorder(TorchFunctionMode):
     Attributes:
         histories: by the storage's address.
         loaded: where trained values were loaded, if they were.
+        hollow: tensors that had no element when they were made: torch.load gives them a file's memory.
         most: elements that a factory may allocate; what is larger is made on meta, because it can be a parameter only.
             ``None``: any number.
     """
@@ -63,6 +64,7 @@ class Recorder(TorchFunctionMode):
         self.most = most
         self.histories: dict[int, History] = {}
         self.loaded: Place | None = None
+        self.hollow: list[Tensor] = []
         self._inside: FrameType | None = None
 
     def __torch_function__(
@@ -121,14 +123,18 @@ class Recorder(TorchFunctionMode):
         storage = target.untyped_storage()
         new = self.histories[storage._cdata] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # noqa: SLF001
         if old is None:
-            new.value, new.place = _held(v.Real(), source), self._place()[1]
+            key = source.untyped_storage()._cdata  # noqa: SLF001
+            is_file = any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow)  # noqa: SLF001
+            new.value = v.Unreadable("its values come from a file") if is_file else _held(v.Real(), source)
+            new.place = self._place()[1]
             return
         new.value, new.place, new.overwritten = _held(old.value, source), old.place, old.overwritten
         new.parts = [part._replace(value=_held(part.value, source, part.where)) for part in old.parts]
 
     def leave(self) -> None:
-        """Let go of the frame that was looked into last."""
+        """Let go of what was only needed while the constructor ran."""
         self._inside = None
+        self.hollow = []
 
     def _place(self) -> tuple[bool, Place | None]:
         """Find the line that is running; within a function that is noted as a whole, there is nothing more to note."""
