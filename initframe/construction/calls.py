@@ -546,14 +546,27 @@ def unknown(recorder: Recorder, func: Function, args: Arguments, named: Named) -
     out = func(*args, **named)
     changed = [tensor for tensor, version in zip(given, before, strict=True) if _version(tensor) != version]
     value = _depends(func, given, found)
+    if not given and isinstance(out, Tensor) and out.is_meta:
+        value = _tabled(func, args, named, out)
     for tensor in changed:
         recorder.write(
             tensor, value if isinstance(value, Unreadable) or not tensor.is_meta else _lost(func), fresh=False
         )
     for tensor in _tensors([out]):
         if not any(_same_memory(tensor, other) for other in given):
-            recorder.write(tensor, value if isinstance(value, Unreadable) or not tensor.is_meta else _lost(func))
+            known = isinstance(value, Unreadable | Known) or not tensor.is_meta
+            recorder.write(tensor, value if known else _lost(func))
     return out
+
+
+def _tabled(func: Function, args: Arguments, named: Named, out: Tensor) -> Value:
+    """What a factory makes from numbers alone (arange, linspace, tensor), made again where it has values."""
+    try:
+        made = func(*args, **{**named, "device": "cpu"})
+    except Exception:  # noqa: BLE001 - not every function takes a device
+        return _lost(func)
+    fits = isinstance(made, Tensor) and made.shape == out.shape and not made.is_meta
+    return Known(made) if fits else _lost(func)
 
 
 def _noted(recorder: Recorder, func: Function, given: Sequence[Tensor], out: Tensor) -> Tensor:

@@ -193,6 +193,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     if differ:
         yield f"Fans: the recipe counts {'those of torch' if plan.recipe.fans == 'torch' else 'the effective ones'}"
     yield from _shared("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
+    yield from _shared("Origin", ((a.slot.name, str(a.origin)) for a in some if a.origin))
     yield from _wasted(some)
     yield from (f"Companion: {text}" for text in plan.asks)
     yield from (f"Warning: {text}" for text in plan.warnings)
