@@ -1,4 +1,4 @@
-"""Constructors of real models: all of torchvision, one of each family of timm and of transformers at their own sizes."""
+"""Constructors of real models: all of torchvision, one of each family of timm and of transformers at full size."""
 
 from __future__ import annotations
 

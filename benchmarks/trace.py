@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from constructors import LIBRARIES, Build
-from torch import nn
 
 import initframe
 from initframe.construction.equal import same
@@ -49,7 +48,7 @@ def sweep(library: str) -> None:
         try:
             plan = initframe.trace(build)
         except initframe.InitframeError as error:
-            print(f"  {name}: {str(error):.200}")
+            print(f"  {name}: {error!s:.200}")
             continue
         traced = time.perf_counter()
         recipe = initframe.describe(plan)
@@ -65,7 +64,9 @@ def sweep(library: str) -> None:
         for parameter, reason in plan.skipped.items():
             print(f"  {name}: {parameter}: {reason:.160}")
     total = kinds.total()
-    print(f"{library}: {len(rules)} models, {total:,} parameters, {kinds['skipped'] / total:.2%} skipped: {dict(kinds)}")
+    print(
+        f"{library}: {len(rules)} models, {total:,} parameters, {kinds['skipped'] / total:.2%} skipped: {dict(kinds)}"
+    )
     print(f"  traced in {tracing:.0f} s, described and resolved in {describing:.0f} s, all equal")
     print(f"  rules: median {statistics.median(rules):g}, most {max(rules)}")
     print("  written in vain: " + ", ".join(f"{name} {n} ({share:.0%})" for share, n, name in sorted(wasted)[:-8:-1]))
@@ -137,7 +138,9 @@ def draws() -> None:
             torch.manual_seed(0)
             model = build()
             tensors = dict(model.named_parameters())
-            here = [d for a in plan.assignments if (t := tensors.get(a.slot.name)) is not None for d in _apart(t, a.fill)]
+            here = [
+                d for a in plan.assignments if (t := tensors.get(a.slot.name)) is not None for d in _apart(t, a.fill)
+            ]
             found = initframe.identify(model)
             told = list(_identified(plan, found))
             far += here
@@ -156,9 +159,11 @@ def _apart(tensor: torch.Tensor, fill: Fill) -> Iterator[float]:
     """How many standard errors mean and std of a tensor are from its fill's."""
     values, n = tensor.detach().double(), tensor.numel()
     if isinstance(fill, Constant | Table) or fill.std == 0:
-        yield 0.0 if torch.allclose(values, torch.as_tensor(fill.mean).double().expand_as(values)) or isinstance(
-            fill, Table
-        ) else math.inf
+        yield (
+            0.0
+            if torch.allclose(values, torch.as_tensor(fill.mean).double().expand_as(values)) or isinstance(fill, Table)
+            else math.inf
+        )
     elif fill.kind in ("uniform", "normal", "truncated_normal") and n >= 64:
         yield abs(values.mean().item() - fill.mean) / (fill.std / math.sqrt(n))
         yield abs(values.std().item() / fill.std - 1) * math.sqrt(2 * n)

@@ -47,7 +47,9 @@ def _read(source: Mapping[str, Any], way: str) -> Plan:
     loading = [key for key in ("weights", "checkpoint") if source.get(key) is not None]
     if loading:
         fix = "Remove it, or read the values that it brings: from=values."
-        raise SourceError(Problem(f"model.{loading[0]}", "it brings trained values, which no constructor makes.", "", fix))
+        raise SourceError(
+            Problem(f"model.{loading[0]}", "it brings trained values, which no constructor makes.", "", fix)
+        )
     return trace(lambda: models.build(source))
 
 

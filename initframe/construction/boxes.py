@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -28,7 +29,7 @@ class Geometry(NamedTuple):
 
 def geometry(tensor: Tensor) -> Geometry:
     """Say where a tensor lies in its storage."""
-    return Geometry(tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+    return Geometry(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
 
 def box_of(part: Geometry, whole: Geometry) -> Box | None:
@@ -114,7 +115,7 @@ def _put_together(region: Box, everything: Box, writes: Sequence[tuple[Box, Fill
         cuts = sorted({edge for other, _ in inside for edge in other[dim] if start < edge < stop})
         if cuts:
             edges = [start, *cuts, stop]
-            pieces = [(*region[:dim], pair, *region[dim + 1 :]) for pair in zip(edges, edges[1:], strict=False)]
+            pieces = [(*region[:dim], pair, *region[dim + 1 :]) for pair in pairwise(edges)]
             filled = [_put_together(piece, everything, inside) for piece in pieces]
             if fault := next((one for one in filled if isinstance(one, str)), None):
                 return fault

@@ -71,7 +71,7 @@ def _apart(one: Any, other: Any) -> bool:
         (g.offset, g.offset + sum((n - 1) * s for n, s in zip(g.shape, g.strides, strict=True))) for g in (one, other)
     ]
     (a, b), (c, d) = ends
-    return b < c or d < a
+    return bool(b < c or d < a)
 
 
 def _is_dense(tensor: Tensor) -> bool:

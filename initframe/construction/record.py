@@ -99,7 +99,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
 
     def parameter_comes(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
         built[id(module)] = ref(module)
-        with torch._C.DisableTorchFunction():  # type: ignore[attr-defined]  # noqa: SLF001
+        with torch._C.DisableTorchFunction():  # noqa: SLF001
             if twins is None or not _can_be_deferred(parameter):
                 return None
             return twins.of(parameter, recorder)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
 
     hooks = [
         register_module_parameter_registration_hook(parameter_comes),  # type: ignore[arg-type]  # may return one
-        register_module_module_registration_hook(module_comes),  # type: ignore[arg-type]
+        register_module_module_registration_hook(module_comes),
     ]
     try:
         with recorder:

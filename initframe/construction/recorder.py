@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from initframe.construction import values as v
 from initframe.construction.boxes import Geometry, geometry
-from initframe.construction.calls import IGNORED, INTERPRETED, IS_META, unknown
+from initframe.construction.calls import IGNORED, IS_META, interpreter
 from initframe.construction.origins import Place, caller, is_torch
 from initframe.construction.values import Value
 from initframe.construction.whole_calls import WHOLE, whole_call
@@ -78,7 +78,8 @@ class Recorder(TorchFunctionMode):
             if frame.f_code in WHOLE:
                 self._enter(frame)
             return func(*args)
-        return INTERPRETED.get(func, unknown)(self, func, args, kwargs or {})
+        named = kwargs or {}
+        return interpreter(func, named)(self, func, args, named)
 
     def history(self, tensor: Tensor) -> History | None:
         """Give the history of a tensor's storage, if anything is known of it."""

@@ -39,7 +39,8 @@ def choose(count: int, laws: Mapping[Law, int], selectors: Sequence[Selector]) -
         The rules, in the order of a recipe.
     """
     everything = (1 << count) - 1
-    right, chosen = 0, []
+    right = 0
+    chosen: list[Choice] = []
     usable = {law: [s for s in selectors if s.captures or not law.captures] for law in laws}
     while right != everything and len(chosen) < MOST:
         best: tuple[float, Choice, int] | None = None

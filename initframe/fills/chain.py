@@ -125,13 +125,15 @@ def _quantiles(source: Fill) -> Tensor:
     u = (torch.arange(_POINTS, dtype=torch.float64, device="cpu") + 0.5) / _POINTS
     match source:
         case Uniform(low, high):
-            return low + (high - low) * u
+            return torch.add(u * (high - low), low)
         case Normal(mean, std):
-            return mean + std * torch.special.ndtri(u)
+            normal: Tensor = torch.special.ndtri(u)
+            return normal * std + mean
         case TruncatedNormal(loc, scale, low, high):
             ends = torch.tensor([(low - loc) / scale, (high - loc) / scale], dtype=torch.float64, device="cpu")
             below, above = torch.special.ndtr(ends)
-            return loc + scale * torch.special.ndtri(below + (above - below) * u)
+            cut: Tensor = torch.special.ndtri(below + (above - below) * u)
+            return cut * scale + loc
     raise TypeError(f"a chain starts from a uniform, a normal or a truncated normal fill, not {source}.")
 
 

@@ -46,8 +46,7 @@ class Slot:
         part_of: the slot whose value a parametrization computes from this tensor; ``None`` outside ``Survey.raw``.
         exact: whether a parametrized tensor comes out as it is filled, up to rounding; true of all others.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
-        constructed: what the constructor did to it, if that was recorded (:mod:`initframe.model.remembered`); no part of
-            equality.
+        constructed: what the constructor did to it, if that was recorded (initframe.model.remembered); not compared.
         remedy: what to do about a tensor that is blocked, as a sentence.
     """
 

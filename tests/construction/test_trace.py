@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import initframe
-from initframe import Chain, Constant, Normal, ResolveError, Table, TruncatedNormal, Uniform, materialize, trace
+from initframe import Chain, Constant, Normal, Table, TruncatedNormal, Uniform, materialize, trace
 from initframe.construction.equal import same
 from initframe.fills import Blocks, Dirac, Identity, Masked, Orthogonal, Sparse
 from tests.refusals import refused
@@ -45,7 +45,7 @@ def truncated_by_its_inverse(w, mean, std, a, b):
 
 
 LAWS = {
-    "zeros": (lambda w: nn.init.zeros_(w), Constant(0.0)),
+    "zeros": (nn.init.zeros_, Constant(0.0)),
     "ones": (lambda w: w.data.fill_(1), Constant(1.0)),
     "scaled factory": (lambda w: 1e-6 * torch.ones(6, 4), Constant(1e-6)),
     "scaled in place": (lambda w: nn.init.ones_(w).data.mul_(0.5), Constant(0.5)),
@@ -56,7 +56,10 @@ LAWS = {
     "normal by arithmetic": (lambda w: 0.02 * torch.randn(6, 4), Normal(0, 0.02)),
     "torch.normal": (lambda w: torch.normal(0.0, 0.1, (6, 4)), Normal(0, 0.1)),
     "kaiming": (lambda w: nn.init.kaiming_uniform_(w, nonlinearity="relu"), Uniform(-math.sqrt(1.5), math.sqrt(1.5))),
-    "rescaled by depth": (lambda w: nn.init.normal_(w, std=0.02).data.div_(math.sqrt(8)), Normal(0, 0.02 / math.sqrt(8))),
+    "rescaled by depth": (
+        lambda w: nn.init.normal_(w, std=0.02).data.div_(math.sqrt(8)),
+        Normal(0, 0.02 / math.sqrt(8)),
+    ),
     "trunc_normal_": (lambda w: nn.init.trunc_normal_(w, std=0.02), TruncatedNormal(0, 0.02, -2, 2)),
     "trunc_normal_ before it is deferred": (
         lambda w: nn.init.trunc_normal_(torch.empty(6, 4), std=2.0),
@@ -76,7 +79,7 @@ LAWS = {
     ),
     "orthogonal": (lambda w: nn.init.orthogonal_(w, gain=2), Orthogonal((6, 4), 2.0)),
     "orthogonal through a view": (lambda w: nn.init.orthogonal_(w.data.view(6, 2, 2)) is None, Orthogonal((6, 4))),
-    "eye": (lambda w: nn.init.eye_(w), Identity((6, 4))),
+    "eye": (nn.init.eye_, Identity((6, 4))),
     "eye as a factory": (lambda w: torch.eye(6, 4), Identity((6, 4))),
     "sparse": (lambda w: nn.init.sparse_(w, 0.5, std=0.1), Sparse((6, 4), 0.5, 0.1)),
     "a row of zeros": (
@@ -103,7 +106,7 @@ def test_a_distribution_is_read_whatever_way_it_is_written(write, expected):
 
 
 def test_dirac():
-    assert fill_of(lambda w: nn.init.dirac_(w), (4, 2, 3)) == Dirac((4, 2, 3))
+    assert fill_of(nn.init.dirac_, (4, 2, 3)) == Dirac((4, 2, 3))
 
 
 def mamba_bias(w):
@@ -259,7 +262,10 @@ def built():
 
 
 def test_a_model_is_materialized_as_its_constructor_has_it():
-    model, plan = built(), trace(lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Sequential(nn.Linear(8, 2))))
+    model, plan = (
+        built(),
+        trace(lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Sequential(nn.Linear(8, 2)))),
+    )
     materialize(model, seed=5)
     other = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Sequential(nn.Linear(8, 2)))
     initframe.apply(plan, 5, module=other)
