@@ -10,7 +10,7 @@ from initframe import models
 from initframe.cli.console import say, width
 from initframe.cli.folders import output_directory
 from initframe.cli.job import hydra_job, import_plugins
-from initframe.cli.settings import DATA, NAMES, Setting, settings
+from initframe.cli.settings import DATA, FLAG, NAMES, Setting, settings
 from initframe.construction.describe import describe
 from initframe.construction.identify import identify
 from initframe.construction.trace import trace
@@ -20,7 +20,7 @@ from initframe.plan import Plan
 
 FILES = ("recipe.yaml", "plan.txt")
 WAY = Setting("constructor or values", lambda value: value in ("constructor", "values"))
-WANTED = {"model": DATA, "from": WAY, "plugins": NAMES}
+WANTED = {"model": DATA, "from": WAY, "dry_run": FLAG, "plugins": NAMES}
 
 
 def run(config: Any) -> None:
@@ -29,6 +29,9 @@ def run(config: Any) -> None:
     import_plugins(job["plugins"])
     plan = _read(job["model"], job["from"])
     recipe = describe(plan)
+    if job["dry_run"]:
+        say(f"{plan}\n\n{recipe.to_yaml()}\nA dry run: nothing was written.")
+        return
     folder = output_directory()
     with replacing(*(folder / name for name in FILES)) as (rules, text):
         rules.write_text(recipe.to_yaml(), encoding="utf-8")
