@@ -23,15 +23,15 @@ WAY = Setting("constructor or values", lambda value: value in ("constructor", "v
 WANTED = {"model": DATA, "from": WAY, "dry_run": FLAG, "plugins": NAMES}
 
 
-def run(config: Any) -> None:
-    """Read a model's initialization, print it, and write it as a recipe."""
+def run(config: Any) -> float:
+    """Read a model's initialization, print it, and write it as a recipe; give the number of rules, for sweepers."""
     job = settings(config, **WANTED)
     import_plugins(job["plugins"])
     plan = _read(job["model"], job["from"])
     recipe = describe(plan)
     if job["dry_run"]:
         say(f"{plan}\n\n{recipe.to_yaml()}\nA dry run: nothing was written.")
-        return
+        return float(len(recipe.rules))
     folder = output_directory()
     with replacing(*(folder / name for name in FILES)) as (rules, text):
         rules.write_text(recipe.to_yaml(), encoding="utf-8")
@@ -41,6 +41,7 @@ def run(config: Any) -> None:
     where = os.path.relpath(folder)
     say(f"Files in {where}: {', '.join(FILES)}")
     say(f"To use it, change a rule, and run: initframe-reinit init={where}/{FILES[0]} with the same model=…")
+    return float(len(recipe.rules))
 
 
 def _read(source: Mapping[str, Any], way: str) -> Plan:

@@ -34,7 +34,7 @@ def test_values_are_read_too(command):
 
 def test_what_cannot_be_read_is_one_message(refused):
     run = functools.partial(refused, main=trace.main, name="trace.py")
-    assert "from is constructor or values" in run(*SMALL, "from=thin_air")
+    assert "Give constructor or values" in run(*SMALL, "from=thin_air")
     assert "model.weights" in run(*SMALL, "model.weights=DEFAULT")
 
 
