@@ -14,11 +14,15 @@ from initframe.applying.write_checkpoint import write_checkpoint as write_checkp
 from initframe.construction.deferred import deferred as deferred
 from initframe.construction.deferred import materialize as materialize
 from initframe.construction.deferred import param_init_fn as param_init_fn
+from initframe.construction.describe import describe as describe
+from initframe.construction.identify import identify as identify
+from initframe.construction.trace import trace as trace
 from initframe.errors import InitframeError as InitframeError
 from initframe.errors import RecipeError as RecipeError
 from initframe.errors import ResolveError as ResolveError
 from initframe.errors import SourceError as SourceError
 from initframe.fills import Blocks as Blocks
+from initframe.fills import Chain as Chain
 from initframe.fills import Constant as Constant
 from initframe.fills import Dirac as Dirac
 from initframe.fills import Elementwise as Elementwise
@@ -32,6 +36,7 @@ from initframe.fills import Scale as Scale
 from initframe.fills import Shift as Shift
 from initframe.fills import ShrinkPerturb as ShrinkPerturb
 from initframe.fills import Sparse as Sparse
+from initframe.fills import Table as Table
 from initframe.fills import TruncatedNormal as TruncatedNormal
 from initframe.fills import Uniform as Uniform
 from initframe.initializers import Declined as Declined

@@ -19,7 +19,7 @@ from torchvision import models
 
 import initframe
 import initframe.experiments.gap  # registers its law in the real table, not in the copy of one test
-from initframe.cli import reinit
+from initframe.cli import reinit, trace
 from initframe.experiments import train
 from initframe.initializers import table as initializer_table
 from initframe.initializers.table import parameters
@@ -33,6 +33,8 @@ PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 COMMANDS = {
     "python scripts/reinit.py": reinit.main,
     "initframe-reinit": reinit.main,
+    "python scripts/trace.py": trace.main,
+    "initframe-trace": trace.main,
     "python scripts/train.py": train.main,
     "initframe-train": train.main,
 }

@@ -8,29 +8,26 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn.modules.module import register_module_parameter_registration_hook
-from torch.nn.parameter import is_lazy
-from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.applying.apply import apply, apply_surveyed, checked_seed, prepared, reshard
 from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.write import Generator
+from initframe.construction.record import Twins, recorded
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.survey import survey
 from initframe.plan import Plan
 from initframe.plan.report import Report
+from initframe.recipe.recipe import Recipe
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
 Device = torch.device | str | None
 PIECEMEAL = "its layer computes it from others, and a param_init_fn is given one module's own tensors at a time."
-NOTE = (
-    "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
-    "them, build it without deferred(), and fill it by initframe.reinit."
-)
+
+CONSTRUCTOR = Recipe(unmatched="constructor", name="constructor")
+"""The recipe of a model's own constructor."""
 
 
 class Allocated(NamedTuple):
@@ -59,31 +56,13 @@ def deferred() -> Iterator[None]:
     >>> model[0].weight.device.type, model[1].running_var.tolist()
     ('meta', [1.0, 1.0])
     """
-    known: Any = WeakIdKeyDictionary()
-    memory: dict[StorageWeakRef, Tensor] = {}
-
-    def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
-        if parameter is None or parameter.is_meta or is_lazy(parameter) or nn.Parameter not in type(parameter).__mro__:
-            return None
-        if parameter not in known:  # who registers one object twice means a tie
-            known[parameter] = _on_meta(parameter, memory)
-        twin: nn.Parameter = known[parameter]
-        return twin
-
-    hook = register_module_parameter_registration_hook(without_memory)  # type: ignore[arg-type]  # may return one
-    try:
+    with recorded(Twins()):
         yield
-    except Exception as error:
-        if memory and not isinstance(error, InitframeError):
-            error.add_note(NOTE)
-        raise
-    finally:
-        hook.remove()
 
 
 def materialize(
     model: nn.Module,
-    recipe: Written | Plan,
+    recipe: Written | Plan | None = None,
     seed: int | None = None,
     device: Device = None,
     *,
@@ -101,6 +80,7 @@ def materialize(
     Args:
         model: built under :func:`deferred`, or on the meta device.
         recipe: as :func:`initframe.resolve` takes it; or the plan of a whole model, of which this one is a stage.
+            Without one, every parameter gets the distribution that the constructor gave it under :func:`deferred`.
         seed: 0 ≤ seed < 2⁶⁴, by default 0.
         device: where all of the model goes. By default, new tensors go to torch's default device, shards to their
             mesh's, and what is real stays. Under fully_shard's CPU offload: ``"cpu"``.
@@ -124,12 +104,17 @@ def materialize(
     >>> report = materialize(model, {"rules": {"weight": "eye", "bias": "zeros"}})
     >>> model.weight.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
+    >>> with deferred():
+    ...     model = nn.LayerNorm(2)
+    >>> report = materialize(model)  # as its constructor does
+    >>> model.weight.tolist()
+    [1.0, 1.0]
     """
     if isinstance(recipe, Plan):
         plan, seen = recipe, current_survey(recipe, model)
     else:
         seen = survey(model)
-        plan = resolve_surveyed(recipe, seen, model)
+        plan = resolve_surveyed(CONSTRUCTOR if recipe is None else recipe, seen, model)
     _demand_device(device)
     if problems := [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
         raise ResolveError(*problems)
@@ -272,23 +257,6 @@ def _of_class(kind: type, parameter: Any) -> Any:
     if type(parameter) is kind or nn.Parameter not in kind.__mro__:
         return parameter
     return Tensor._make_subclass(kind, parameter.detach(), parameter.requires_grad)  # noqa: SLF001
-
-
-def _on_meta(parameter: nn.Parameter, memory: dict[StorageWeakRef, Tensor]) -> nn.Parameter:
-    """A parameter's twin without memory; twins of shared memory share theirs, so that ties stay visible."""
-    plain = parameter.detach().as_subclass(Tensor)
-    if plain.layout == torch.strided:
-        storage = plain.untyped_storage()
-        # Held weakly, a storage keeps its identity, though not its bytes: no later one is taken for it.
-        known = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-        base = memory.setdefault(known, torch.empty(storage.nbytes(), dtype=torch.uint8, device="meta"))
-        numbers = base[: storage.nbytes() // plain.itemsize * plain.itemsize].view(plain.dtype)
-        empty = numbers.as_strided(plain.shape, plain.stride(), plain.storage_offset())
-    else:
-        empty = torch.empty_like(plain, device="meta")
-    twin: nn.Parameter = Tensor._make_subclass(type(parameter), empty, parameter.requires_grad)  # noqa: SLF001
-    twin.__dict__.update(vars(parameter))
-    return twin
 
 
 def _demand_device(device: Device) -> None:

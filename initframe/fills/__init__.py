@@ -7,15 +7,18 @@ from: what a truncated normal really has, not what was requested of the normal b
 a subclass (:class:`Fill`).
 """
 
+from initframe.fills.chain import Chain
 from initframe.fills.composed import Blocks, Masked
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
 from initframe.fills.structured import Dirac, Identity, Orthogonal, Sparse
+from initframe.fills.table import Table
 from initframe.fills.whole import Fixed, Sampler, Scattered, Whole
 
 __all__ = [
     "Blocks",
+    "Chain",
     "Constant",
     "Dirac",
     "Elementwise",
@@ -34,6 +37,7 @@ __all__ = [
     "Shift",
     "ShrinkPerturb",
     "Sparse",
+    "Table",
     "TruncatedNormal",
     "Uniform",
     "Whole",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from initframe.fills.fill import Fill, Shape, short
 
@@ -114,3 +114,15 @@ class Masked(Fill):
 
     def __str__(self) -> str:
         return f"{self.fill}, {short(self.value)} at {short(self.index)}"
+
+
+def padded(fill: Fill, row: int | None) -> Fill:
+    """Mark a row of zeros as an embedding's padding, if that is what it is.
+
+    Args:
+        fill: any.
+        row: the embedding's row of padding; ``None`` if there is none.
+    """
+    if isinstance(fill, Masked) and row is not None and fill.index == (row,) and fill.value == 0:
+        return replace(fill, padding=True)
+    return fill

@@ -4,6 +4,7 @@ from initframe.initializers import (  # noqa: F401  # they register themselves
     attention,
     basic,
     checkpoints,
+    constructor,
     convolution,
     defaults,
     identity,

@@ -17,6 +17,7 @@ from initframe.model.memory import is_shapeless
 from initframe.model.obstacles import PACKED, Obstacle, is_integer, is_packed, obstacle, packed_state
 from initframe.model.parametrizations import parametrizations
 from initframe.model.place import Place
+from initframe.model.remembered import remembered
 from initframe.model.slot import Kind, Slot
 
 _COUNTER = "num_batches_tracked"
@@ -73,6 +74,7 @@ def _collect_own(
         # A step's own parameters are learned, and have rules of their own; its buffers only keep what it computed.
         own = module._buffers if not isinstance(module, ParametrizationList) else held  # noqa: SLF001
         raw |= dict.fromkeys(own, serves)
+    constructed = remembered(module)
     for name, tensor in held.items():
         slot = _slot(
             prefix,
@@ -86,6 +88,7 @@ def _collect_own(
             lazy=is_shapeless(tensor),
             blocked=FLATTENED if id(tensor) in whole else obstacle(tensor),
             part_of=raw.get(name),
+            constructed=constructed.get(name),
         )
         yield slot, Place((tensor,), owners=((module, name),))
     for name, how in computed.items():
@@ -103,6 +106,7 @@ def _collect_own(
             exact=how.exact,
             notes=how.notes,
             part_of=raw.get(name),
+            constructed=constructed.get(name),
         )
         yield slot, Place(originals, how, ((module, name),))
 
@@ -122,6 +126,7 @@ def _slot(
     exact: bool = True,
     notes: tuple[str, ...] = (),
     part_of: str | None = None,
+    constructed: Any = None,
 ) -> Slot:
     """Put the facts of a tensor together with those that its layer adds; ``shapes`` are its own and its neighbours'."""
     shape, count = shapes[attribute], count_fans(attribute, shapes, layer)
@@ -149,6 +154,7 @@ def _slot(
         lazy=lazy,
         resettable=not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER),
         part_of=part_of,
+        constructed=constructed,
     )
 
 

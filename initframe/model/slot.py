@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -46,6 +46,7 @@ class Slot:
         part_of: the slot whose value a parametrization computes from this tensor; ``None`` outside ``Survey.raw``.
         exact: whether a parametrized tensor comes out as it is filled, up to rounding; true of all others.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
+        constructed: what the constructor did to it, if that was recorded (initframe.model.remembered); not compared.
         remedy: what to do about a tensor that is blocked, as a sentence.
     """
 
@@ -74,6 +75,7 @@ class Slot:
     part_of: str | None = None
     exact: bool = True
     remedy: str = ""
+    constructed: Any = field(default=None, compare=False, repr=False)
 
     @property
     def problem(self) -> Problem | None:

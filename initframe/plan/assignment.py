@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from initframe.fills import Fill
+from initframe.fills.constructed import Origin
 from initframe.initializers.requested import requested_gain, requested_std
 from initframe.model.slot import Slot
 from initframe.plan.text import number, shape
@@ -26,6 +27,8 @@ class Assignment:
         shadowed: the names of the rules that match too, and lost because they come before.
         declined: the later rules that match too, but whose initializers have nothing for the tensor, with the reasons.
         companions: param-group multipliers, and factors of the forward pass, that the rule needs.
+        origin: the line of the constructor that writes the tensor, if the fill was read there.
+        evidence: how sure the fill is, in a sentence, if it was read from values.
     """
 
     slot: Slot
@@ -35,6 +38,13 @@ class Assignment:
     shadowed: tuple[str, ...] = ()
     declined: Mapping[str, str] = field(default_factory=dict)
     companions: Mapping[str, float] = field(default_factory=dict)
+    origin: Origin | None = None
+    evidence: str = ""
+
+    @property
+    def overwritten(self) -> int:
+        """How often the constructor wrote the tensor whole before, in vain."""
+        return self.origin.overwritten if self.origin else 0
 
     @property
     def gain(self) -> Any:
@@ -88,6 +98,8 @@ class Assignment:
             "mean": _finite(self.fill.mean),
             "std": _finite(self.fill.std),
             "notes": list(slot.notes),
+            **({"origin": self.origin.to_dict()} if self.origin else {}),
+            **({"evidence": self.evidence} if self.evidence else {}),
         }
 
 
@@ -109,6 +121,11 @@ def _sentences(a: Assignment, fans: str) -> Iterator[str]:
     tied = f", tied to {', '.join(slot.aliases)}," if slot.aliases else ""
     facts = f"{trained}{slot.kind}, shape {shape(slot)}, {str(slot.dtype).removeprefix('torch.')}"
     yield f"{slot.name} ({facts}){tied} gets {a.fill} from {a.rule.describe()}, {a.rule.init}."
+    if a.origin:
+        times = f", after writing all of it {a.overwritten} times in vain" if a.overwritten else ""
+        yield f"The constructor writes it in {a.origin.file}, line {a.origin.line} ({a.origin.function}){times}."
+    if a.evidence:
+        yield a.evidence
     if a.arguments:
         yield "Arguments: " + ", ".join(f"{k} = {number(v)}" for k, v in a.arguments.items()) + "."
     if slot.fan_in is not None and slot.fan_out is not None:

@@ -193,8 +193,22 @@ def _lines(plan: Plan) -> Iterator[str]:
     if differ:
         yield f"Fans: the recipe counts {'those of torch' if plan.recipe.fans == 'torch' else 'the effective ones'}"
     yield from _shared("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
+    yield from _shared("Origin", ((a.slot.name, str(a.origin)) for a in some if a.origin))
+    yield from _wasted(some)
     yield from (f"Companion: {text}" for text in plan.asks)
     yield from (f"Warning: {text}" for text in plan.warnings)
+
+
+def _wasted(some: Iterable[Assignment]) -> Iterator[str]:
+    """Say what a constructor writes in vain."""
+    again = [a for a in some if a.overwritten]
+    vain = sum(a.slot.numel * a.overwritten for a in again)
+    if vain:
+        share = vain / (vain + sum(a.slot.numel for a in some))
+        yield (
+            f"Overwritten: the constructor writes {counted(len(again), 'tensor')} more than once; {vain:,} elements in "
+            f"vain, {share:.0%} of all that it writes"
+        )
 
 
 def _shared(word: str, facts: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from initframe.recipe.rule import ReadOnly, Rule
 __all__ = ["Recipe", "Rule", "load_recipe", "parse_recipe"]
 
 Unused = Literal["error", "warn"]
-Unmatched = Literal["keep", "error", "default"]
+Unmatched = Literal["keep", "error", "default", "constructor"]
 Fans = Literal["torch", "effective"]
 Companions = Literal["warn", "heeded"]
 
@@ -40,7 +40,8 @@ class Recipe:
         rules: in the order of the recipe.
         vars: numbers that the expressions of all rules may name.
         unused: whether a rule that matches no tensor is an error or a warning.
-        unmatched: whether a tensor that no rule matches keeps its values, is an error, or gets its layer's own law.
+        unmatched: whether a tensor that no rule matches keeps its values, is an error, gets its layer's own
+            distribution, or the one that the model's constructor gave it.
         fans: how grouped and transposed convolutions count their fans.
         base: the shapes of a smaller model of the same names, which expressions may compare with (``base_fan_in``): by
             name, or the path of a checkpoint that holds it.
@@ -76,6 +77,20 @@ class Recipe:
             **{key: value for key, value in seldom.items() if value},
             **({"companions": self.companions} if self.companions != "warn" else {}),
         }
+
+    def to_yaml(self) -> str:
+        """Write the recipe as the text of a YAML file that :func:`load_recipe` reads back to an equal recipe.
+
+        >>> print(load_recipe({"rules": {"biases": {"match": "*.bias", "init": "zeros"}}}).to_yaml(), end="")
+        # recipe
+        rules:
+          biases:
+            match: '*.bias'
+            init: zeros
+        """
+        from initframe.recipe.writing import to_yaml  # noqa: PLC0415  (yaml is slow to import)
+
+        return to_yaml(self)
 
 
 def load_recipe(source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
@@ -194,7 +209,7 @@ def _read_entries(data: object) -> tuple[dict[str, Any], list[Problem]]:
     given = data or {}
     found = list(strangers(dict.fromkeys(given), "rules"))
     entries = {key: value for key, value in given.items() if isinstance(key, str) and value is not None}
-    if not entries and not found:
+    if data is None and not found:
         found.append(Problem("", "it has no rules.", fix="Write rules: and a rule under it."))
     return entries, found
 

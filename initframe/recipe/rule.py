@@ -60,6 +60,7 @@ class Rule:
         companions: what the method needs besides values, as numbers: multipliers of an optimizer's ``lr``,
             ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
         broken: whether part of it could not be read; such a rule is checked for further problems, and fills nothing.
+        comment: what :meth:`Recipe.to_yaml` writes above it; says nothing about what the rule does.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Rule:
     optional: bool = False
     companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
     broken: bool = False
+    comment: str = field(default="", compare=False)
 
     def means(self, name: str) -> bool:
         """Whether the rule's patterns match a name, and none of its excludes does.

@@ -7,6 +7,7 @@ from typing import Any
 
 from initframe.errors import InitframeError, Problem, ResolveError, shown
 from initframe.fills import Blocks, Fill, Keep, Masked, Scale
+from initframe.fills.composed import padded
 from initframe.fills.pretrained import Stored
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, bind
@@ -37,7 +38,9 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
         raise ResolveError  # the rule is broken, which was reported
     make = _fill if match.rule.split is None else _blocks
     fill, arguments = make(match.call, match.captures, slot, scope)
-    if slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
+    if match.rule.init == "constructor":
+        fill = padded(fill, slot.padding_row)
+    elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)

@@ -19,6 +19,7 @@ from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.arguments import Call, prepare
 from initframe.resolver.build import build, companions
+from initframe.resolver.constructed import in_order, unmatched_by_constructor
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems
@@ -85,6 +86,9 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     matches = match_all(matchers, scope, problems)
     assignments, skipped, declines = _assign(matches, scope, problems)
     untouched = _untouched(matches, scope)
+    if recipe.unmatched == "constructor" and not broken:
+        rest = unmatched_by_constructor(untouched, seen, problems)
+        assignments, untouched = in_order((*assignments, *rest), seen), ()
     idle = list(unused(matchers, matches, scope, problems, declines))
     if recipe.unused == "error":
         problems.model += idle

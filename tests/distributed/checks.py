@@ -290,6 +290,22 @@ def materialized_before_sharding(rank, folder):
     assert_equal(layouts.fsdp(model, dist.get_world_size()), Llama, torch.float32, "normal")
 
 
+def as_its_constructor_has_it(rank, folder):
+    """Sharded before it has memory, in any world: the numbers of the whole model."""
+
+    def deferred_model():
+        with deferred():
+            return Llama()
+
+    plain = deferred_model()
+    materialize(plain, seed=7)
+    sharded = layouts.fsdp(deferred_model(), dist.get_world_size())
+    materialize(sharded, seed=7)
+    whole = dict(plain.named_parameters())
+    for name, parameter in sharded.named_parameters():
+        assert torch.equal(parameter.full_tensor(), whole[name]), name
+
+
 def retried(rank, folder):
     """What failed half-way is sharded and without memory again, and the next try is as good as the first."""
     sharded = build(Llama, torch.float32, functools.partial(layouts.fsdp, size=dist.get_world_size()))

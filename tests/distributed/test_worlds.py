@@ -7,7 +7,7 @@ from tests.distributed import checks, commands, replicas, worlds
 pytestmark = pytest.mark.slow
 
 WORLDS = {
-    1: [checks.fsdp, checks.materialized_before_sharding],
+    1: [checks.fsdp, checks.materialized_before_sharding, checks.as_its_constructor_has_it],
     2: [
         checks.fsdp,
         checks.fsdp_dim_1,
@@ -18,6 +18,7 @@ WORLDS = {
         checks.a_shard_of_another_size_is_refused,
         checks.current_values,
         checks.materialized_before_sharding,
+        checks.as_its_constructor_has_it,
         checks.retried,
         checks.offloaded_to_the_cpu,
         checks.gathered_parameters_are_dropped,
@@ -36,6 +37,7 @@ WORLDS = {
     ],
     4: [
         checks.fsdp,
+        checks.as_its_constructor_has_it,
         checks.hsdp,
         checks.fsdp_and_tp,
         checks.single_tensors,

@@ -1,0 +1,171 @@
+"""Record what a constructor writes to tensors, as symbols: torch's calls are watched, and none of them is replaced."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+
+from initframe.construction import values as v
+from initframe.construction.boxes import Geometry, geometry
+from initframe.construction.calls import IGNORED, IS_META, interpreter
+from initframe.construction.origins import Place, caller, is_torch
+from initframe.construction.values import Value
+from initframe.construction.whole_calls import WHOLE, whole_call
+
+
+class Part(NamedTuple):
+    """A write to a part of a storage."""
+
+    where: Geometry
+    value: Value
+    place: Place | None
+
+
+class History:
+    """What was written to one storage.
+
+    Attributes:
+        storage: held weakly, so that no other one is taken for it.
+        value: what was written to the whole.
+        parts: what was written to parts of it after that, in order.
+        place: where the last write was.
+        overwritten: how often it was written whole in vain.
+    """
+
+    __slots__ = ("overwritten", "parts", "place", "storage", "value")
+
+    def __init__(self, storage: StorageWeakRef) -> None:
+        self.storage = storage
+        self.value: Value = None
+        self.parts: list[Part] = []
+        self.place: Place | None = None
+        self.overwritten = 0
+
+
+class Recorder(TorchFunctionMode):
+    """A mode under which every write to a tensor is noted in the history of its storage.
+
+    Attributes:
+        histories: by the storage's address.
+        loaded: where trained values were loaded, if they were.
+        hollow: tensors that had no element when they were made: torch.load gives them a file's memory.
+        most: elements that a factory may allocate; what is larger is made on meta, because it can be a parameter only.
+            ``None``: any number.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__()
+        self.most = most
+        self.histories: dict[int, History] = {}
+        self.loaded: Place | None = None
+        self.hollow: list[Tensor] = []
+        self._inside: FrameType | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, and note what it writes."""
+        if func in IGNORED:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        if func == IS_META:
+            frame = sys._getframe(1)  # noqa: SLF001
+            if frame.f_code in WHOLE:
+                self._enter(frame)
+            return func(*args)
+        named = kwargs or {}
+        return interpreter(func, named)(self, func, args, named)
+
+    def history(self, tensor: Tensor) -> History | None:
+        """Give the history of a tensor's storage, if anything is known of it."""
+        return self.histories.get(tensor.untyped_storage()._cdata)  # noqa: SLF001
+
+    def write(self, tensor: Tensor, value: Value, *, fresh: bool = True) -> None:
+        """Note that a tensor was written.
+
+        Args:
+            tensor: any view of a storage.
+            value: what it holds now.
+            fresh: whether the new values have nothing to do with the old ones.
+        """
+        known, place = self._place()
+        if known:
+            self._note(tensor, value, place, fresh=fresh)
+
+    def _note(self, tensor: Tensor, value: Value, place: Place | None, *, fresh: bool = True) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata  # noqa: SLF001
+        history = self.histories.get(key)
+        if history is None:
+            history = self.histories[key] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]
+        history.place = place
+        if tensor.numel() * tensor.itemsize >= storage.nbytes():
+            if fresh and (history.value is not None or history.parts):
+                history.overwritten += 1
+            history.value, history.parts = value, []
+        elif value == v.REAL and isinstance(history.value, v.Real | v.Number) and not history.parts:
+            history.value = v.REAL
+        elif value != history.value or history.parts:
+            history.parts.append(Part(geometry(tensor), value, place))
+
+    def move(self, source: Tensor, target: Tensor) -> None:
+        """Note that memory on meta takes the place of real one.
+
+        Args:
+            source: some view of the real memory, whose computed values are kept.
+            target: all of the memory on meta.
+        """
+        old = self.history(source)
+        storage = target.untyped_storage()
+        new = self.histories[storage._cdata] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        if old is None:
+            key = source.untyped_storage()._cdata  # noqa: SLF001
+            is_file = any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow)  # noqa: SLF001
+            new.value = v.Unreadable("its values come from a file") if is_file else _held(v.Real(), source)
+            new.place = self._place()[1]
+            return
+        new.value, new.place, new.overwritten = _held(old.value, source), old.place, old.overwritten
+        new.parts = [part._replace(value=_held(part.value, source, part.where)) for part in old.parts]
+
+    def leave(self) -> None:
+        """Let go of what was only needed while the constructor ran."""
+        self._inside = None
+        self.hollow = []
+
+    def _place(self) -> tuple[bool, Place | None]:
+        """Find the line that is running; within a function that is noted as a whole, there is nothing more to note."""
+        frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
+        while frame is not None:
+            code = frame.f_code
+            if not is_torch(code.co_filename):
+                return True, Place(code, frame.f_lineno)
+            if code in WHOLE:
+                self._enter(frame)
+                return False, None
+            if code.co_name == "_load_from_state_dict" and self.loaded is None:
+                self.loaded = caller(frame)
+            frame = frame.f_back
+        return True, None
+
+    def _enter(self, frame: FrameType) -> None:
+        """Note a function of torch.nn.init as a whole, once, whatever it does after that."""
+        if frame is not self._inside:
+            self._inside = frame
+            self._note(*whole_call(frame), caller(frame))
+
+
+def _held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:
+    """A value that outlives the memory it stands in: of the whole storage, or of a part of it."""
+    if not isinstance(value, v.Real):
+        return value
+    if where is None and source.numel() * source.itemsize >= source.untyped_storage().nbytes():
+        return v.Known(source.detach())
+    if where is None:
+        count = source.untyped_storage().nbytes() // source.itemsize
+        where = Geometry((count,), (1,), 0)
+    return v.Known(source.detach().as_strided(where.shape, where.strides, where.offset))

@@ -1,0 +1,161 @@
+"""trace(build) → plan: what a constructor does to every parameter."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from initframe.construction.deferred import CONSTRUCTOR
+from initframe.construction.memory import demand_memory, without_memory
+from initframe.construction.record import Twins, recorded
+from initframe.construction.recorder import Recorder
+from initframe.errors import InitframeError, Problem, ResolveError
+from initframe.model.survey import survey
+from initframe.plan import Plan
+from initframe.resolver.constructed import RULE, constructed_assignment, constructed_slots, related
+
+Build = Callable[[], nn.Module]
+
+
+def trace(build: Build) -> Plan:
+    """Run a constructor without its parameters' memory, and read what it does to every one of them.
+
+    Nothing of torch is replaced, and its generators are left as they were. A constructor that needs its parameters'
+    values is run once more with memory, which the plan's warnings tell.
+
+    Args:
+        build: builds a model, without arguments: a class, a partial, a lambda.
+
+    Returns:
+        The plan of a recipe named ``constructor``: fills on the stream, each with its ``origin``. Parameters whose
+        distribution cannot be read are in ``skipped``, with the reason and the place. Buffers keep their values. The
+        plan's model has no memory; give it some by :func:`initframe.materialize`.
+
+    Raises:
+        ResolveError: it builds no module, takes arguments, fails, or loads trained weights.
+
+    >>> plan = trace(lambda: nn.Linear(4, 2))
+    >>> print(plan["weight"].fill, plan["bias"].fill)
+    uniform(±0.5) uniform(±0.5)
+    """
+    _demand_builder(build)
+    with _generators_kept():
+        model, warnings = _built(build)
+    return plan_of(model, warnings)
+
+
+def plan_of(model: nn.Module, warnings: tuple[str, ...] = ()) -> Plan:
+    """Read a plan from what a model remembers of its constructor.
+
+    Args:
+        model: built under :func:`initframe.deferred`, or traced.
+        warnings: what the reader of the plan should know.
+
+    Returns:
+        The plan.
+    """
+    seen = survey(model)
+    found = [(slot, constructed_assignment(slot, RULE)) for slot in constructed_slots(seen)]
+    assignments = tuple(related(a for _, a in found if not isinstance(a, str)))
+    skipped = {slot.name: why for slot, why in found if isinstance(why, str)}
+    kept = {s.name: "it is a buffer, and has its values already." for s in seen.slots if s.kind == "buffer"}
+    return Plan(CONSTRUCTOR, seen.title, assignments, (), skipped, warnings, kept, model)
+
+
+# --- running the constructor -----------------------------------------------------------------------------------------
+
+
+def _demand_builder(build: object) -> None:
+    """Refuse what cannot be called without arguments, and what asks for trained weights."""
+    if isinstance(build, nn.Module) or not callable(build):
+        raise ResolveError(
+            Problem(
+                "trace", f"it takes a function that builds a model, got {build!r:.60}.", "", "Write trace(lambda: …)."
+            )
+        )
+    asked = build.keywords if isinstance(build, partial) else {}
+    for name, value in asked.items():
+        if name in ("pretrained", "weights", "weights_backbone", "checkpoint_path") and value:
+            raise _loads(f"it is called with {name}={value!r}")
+
+
+def _loads(fact: str) -> ResolveError:
+    return ResolveError(
+        Problem(
+            "trace",
+            f"{fact}: trained weights are no initialization.",
+            "",
+            "Build it without (pretrained=False, weights=None).",
+        )
+    )
+
+
+def _built(build: Build) -> tuple[nn.Module, tuple[str, ...]]:
+    """Run a constructor on meta; where it needs values, with memory."""
+    twins = Twins()
+    try:
+        with recorded(twins) as recorder:
+            model = _called(build)
+    except InitframeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a constructor raises for lack of values
+        first = error
+    else:
+        _check_loaded(recorder)
+        return model, ()
+    demand_memory(twins, first)
+    try:
+        with recorded(None) as recorder:
+            model = _called(build)
+    except InitframeError:
+        raise
+    except Exception as error:
+        raise ResolveError(
+            Problem(
+                "trace",
+                f"the constructor raises {type(error).__name__}: {error}",
+                "",
+                "Call it by itself, and mend that first.",
+            )
+        ) from error
+    _check_loaded(recorder)
+    without_memory(model)
+    fact = f"{type(first).__name__}: {str(first).splitlines()[0] if str(first) else ''}"
+    return model, (f"the constructor needs its parameters' values ({fact:.120}): it was run with memory.",)
+
+
+def _called(build: Build) -> nn.Module:
+    made: Any = build()
+    if not isinstance(made, nn.Module):
+        kind = type(made).__name__
+        raise ResolveError(
+            Problem("trace", f"what it was given builds a {kind}, no torch.nn.Module.", "", "Return the model.")
+        )
+    return made
+
+
+def _check_loaded(recorder: Recorder) -> None:
+    if recorder.loaded:
+        raise _loads(f"the constructor loads a state_dict ({recorder.loaded.origin()})")
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put the states of all generators back that a constructor may have drawn from."""
+    python, numpy = random.getstate(), sys.modules.get("numpy")
+    legacy = numpy.random.get_state() if numpy else None
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        if numpy:
+            numpy.random.set_state(legacy)
