@@ -94,9 +94,11 @@ def test_the_console_command_from_another_directory(installed, tmp_path):
     done = subprocess.run([command, *arguments], cwd=tmp_path, env=clean(), capture_output=True, text=True, check=True)
     assert "SqueezeNet × kaiming_relu+head_small, seed 0" in done.stdout
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".hydra",  # this and the log are Hydra's own
         "manifest.json",
         "model.safetensors",
         "plan.txt",
+        "reinit.log",
     ]
 
 
