@@ -1,0 +1,342 @@
+"""The state beside every tensor of a predicted pass: its values as a function of a normal variable.
+
+An element is f(z) with z ~ N(0, 1): ``values`` holds f on a grid of z, one row per class of positions. How two elements
+are related is the correlation of their z, kept for the pairs that layers mix: the same place of another input, another
+place of the same input, another place of another input, and, for images, each offset between two places. The product's
+mean then follows from Hermite coefficients: E f(z)g(z') = Σ aₙbₙcⁿ (Mehler). Elementwise operations run on the grid
+itself; layers with new weights read second moments from it and start a new normal (the wide limit: Poole et al. 2016,
+Novak et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from initframe.signal.layout import Layout
+
+K = 161
+"""Points of the grid, evenly spaced over ±8: the trapezoid rule is exact to 10⁻⁴ even across a kink."""
+ORDER = 24
+"""Hermite coefficients that are kept; what is left of the variance counts as order 25."""
+
+Z = torch.linspace(-8, 8, K, dtype=torch.float64, device="cpu")
+W = torch.exp(-Z.square() / 2) / torch.exp(-Z.square() / 2).sum()
+CDF = torch.special.ndtr(Z)
+
+
+def _hermite() -> Tensor:
+    """Orthonormal Hermite polynomials on the grid, times the weights: (ORDER + 1, K)."""
+    rows = [torch.ones_like(Z), Z]
+    for n in range(1, ORDER):
+        rows.append((Z * rows[n] - math.sqrt(n) * rows[n - 1]) / math.sqrt(n + 1))
+    return torch.stack(rows) * W
+
+
+HERMITE = _hermite()
+
+
+class Moments(NamedTuple):
+    """Means of products of two elements of one channel, by class of positions (P); second moments, not centered.
+
+    Attributes:
+        mean: (P,) of an element.
+        square: (P,) of an element with itself.
+        same: (P,) with the same position of another input.
+        near: (P, P) with another position of the same input.
+        far: (P, P) with another position of another input.
+        field: (R, R) or ``None``: with the position at an offset, of the same input, offsets as on a torus.
+    """
+
+    mean: Tensor
+    square: Tensor
+    same: Tensor
+    near: Tensor
+    far: Tensor
+    field: Tensor | None = None
+
+    def times(self, factor: float | Tensor) -> Moments:
+        """Of the elements times independent numbers whose mean square is ``factor``; the mean becomes zero."""
+        field = None if self.field is None else self.field * factor
+        rest = (self.square * factor, self.same * factor, self.near * factor, self.far * factor)
+        return Moments(torch.zeros_like(self.mean), *rest, field)
+
+    def plus(self, mean: float, square: float) -> Moments:
+        """Plus one independent number per channel, the same at every position and for every input."""
+        cross = 2 * mean * self.mean
+        pairs = mean * (self.mean[:, None] + self.mean[None, :]) + square
+        field = None if self.field is None else self.field + cross.mean() + square
+        rest = (self.square + cross + square, self.same + cross + square, self.near + pairs, self.far + pairs)
+        return Moments(self.mean + mean, *rest, field)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A normal variable per element, as the correlations between elements; compared by identity.
+
+    Attributes are those of :class:`Moments`, as correlations.
+    """
+
+    same: Tensor
+    near: Tensor
+    far: Tensor
+    field: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """What is known of a tensor.
+
+    Attributes:
+        values: (P, K): the element at each grid point, for each class of positions.
+        source: the normal that it is a function of; ``None`` if it is the same for all channels and inputs.
+        layout: what the tensor's dimensions mean.
+        profile: for images, the relative mean square by place (mean 1), which borders lower; else ``None``.
+        weight: whether it is a weight, so that what it multiplies starts a new normal.
+        normal: whether ``values`` is affine in z.
+        spread: the relative variance of the rms over seeds.
+        why: why it is an approximation; empty if it is none.
+        mask: for attention scores, which keys a query sees, or ``None``.
+        keys: for attention weights, the sum over keys of their mean square times their number; else ``None``.
+    """
+
+    values: Tensor
+    source: Source | None
+    layout: Layout
+    profile: Tensor | None = None
+    weight: bool = False
+    normal: bool = False
+    spread: float = 0.0
+    why: str = ""
+    mask: Tensor | str | None = None
+    keys: Tensor | None = None
+
+    @property
+    def classes(self) -> int:
+        """The number of classes of positions."""
+        return self.values.shape[0]
+
+    def moments(self) -> Moments:
+        """Means of products of two elements.
+
+        >>> grid = gaussian(moments_of(0.0, 1.0, same=0.5), Layout(()))
+        >>> relu = replace(grid, values=grid.values.relu())
+        >>> round(relu.moments().square.item(), 4), round(relu.moments().same.item(), 4)
+        (0.5, 0.3045)
+        """
+        square = (self.values.square() * W).sum(1)
+        if self.source is None:
+            mean = self.values[:, 0]
+            pairs = mean[:, None] * mean[None, :]
+            return Moments(mean, square, square, pairs, pairs)
+        a = self.values @ HERMITE.T
+        rest = (square - a.square().sum(1)).clamp_min(0).sqrt()
+        a = torch.cat([a, rest[:, None]], 1)
+        pairs = a[:, None, :] * a[None, :, :]
+        source, field = self.source, None
+        if source.field is not None:
+            field = series((a * a).mean(0), source.field)
+        near, far = series(pairs, source.near), series(pairs, source.far)
+        return Moments(a[:, 0], square, series(a * a, source.same), near, far, field)
+
+
+def series(coefficients: Tensor, at: Tensor) -> Tensor:
+    """Σ cₙxⁿ over the last dimension of the coefficients, which otherwise broadcast with x."""
+    total = torch.zeros_like(at)
+    for n in range(coefficients.shape[-1] - 1, -1, -1):
+        total = total * at + coefficients[..., n]
+    return total
+
+
+def moments_of(mean: float, square: float, same: float = 0.0, near: float = 0.0, far: float = 0.0) -> Moments:
+    """Moments of one class of positions, from numbers.
+
+    >>> moments_of(0.0, 4.0).square.tolist()
+    [4.0]
+    """
+    one = [torch.tensor([value], dtype=torch.float64, device="cpu") for value in (mean, square, same)]
+    two = [torch.tensor([[value]], dtype=torch.float64, device="cpu") for value in (near, far)]
+    return Moments(one[0], one[1], one[2], two[0], two[1])
+
+
+def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
+    """A new normal with the given moments.
+
+    Args:
+        moments: of the elements.
+        layout: what the dimensions mean.
+        **facts: further fields of the grid.
+    """
+    mean, square, same, near, far, field = moments
+    variance = (square - mean.square()).clamp_min(0)
+    std = variance.sqrt()
+    safe = std.clamp_min(1e-150)
+    pairs, means = safe[:, None] * safe[None, :], mean[:, None] * mean[None, :]
+    source = Source(
+        same=((same - mean.square()) / safe.square()).clamp(-1, 1),
+        near=((near - means) / pairs).clamp(-1, 1),
+        far=((far - means) / pairs).clamp(-1, 1),
+        field=None if field is None else ((field - mean.square().mean()) / safe.square().mean()).clamp(-1, 1),
+    )
+    return Grid(mean[:, None] + std[:, None] * Z, source, layout, normal=True, **facts)  # type: ignore[arg-type]
+
+
+def constant(value: float, layout: Layout, *, weight: bool = False) -> Grid:
+    """The same number everywhere."""
+    return Grid(torch.full((1, K), float(value), dtype=torch.float64, device="cpu"), None, layout, weight=weight)
+
+
+def reshaped(values: Tensor, weights: Tensor, moments: Moments, like: Grid) -> Grid:
+    """A grid with the distribution of weighted values and the given moments: the values' quantile function.
+
+    Args:
+        values: any number of them.
+        weights: one for each.
+        moments: of one class of positions.
+        like: the grid whose other facts are kept.
+    """
+    order = values.argsort()
+    values, weights = values[order], weights[order]
+    level = (weights.cumsum(0) - weights / 2) / weights.sum()
+    quantiles = _interpolate(CDF, level, values)
+    m, q = (quantiles * W).sum(), (quantiles.square() * W).sum()
+    target = (moments.square[0] - moments.mean[0] ** 2).clamp_min(0)
+    scale = (target / (q - m * m).clamp_min(1e-300)).sqrt()
+    quantiles = (moments.mean[0] + (quantiles - m) * scale)[None]
+    a = (quantiles @ HERMITE.T)[0]
+    rest = (moments.square[0] - a.square().sum()).clamp_min(0)
+    squares = torch.cat([a.square(), rest[None]])
+    field = None if moments.field is None else _inverse(squares, moments.field)
+    source = Source(*(_inverse(squares, one) for one in (moments.same, moments.near, moments.far)), field)
+    return replace(like, values=quantiles, source=source, normal=False)
+
+
+def _inverse(squares: Tensor, target: Tensor) -> Tensor:
+    """The correlation c with Σ squaresₙ cⁿ = target."""
+    at = torch.linspace(-1, 1, 401, dtype=torch.float64, device="cpu")
+    curve = series(squares, at).cummax(0).values
+    return _interpolate(target, curve, at)
+
+
+def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """Linear interpolation through (xs, ys), xs ascending, constant beyond its ends."""
+    right = torch.searchsorted(xs.contiguous(), x.contiguous()).clamp(1, xs.numel() - 1)
+    x0, x1 = xs[right - 1], xs[right]
+    share = ((x - x0) / (x1 - x0).clamp_min(1e-300)).clamp(0, 1)
+    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+
+
+def at(grid: Grid, z: Tensor) -> Tensor:
+    """The grid's function at normal samples."""
+    place = ((z - Z[0]) / (Z[1] - Z[0])).clamp(0, K - 1.001)
+    left = place.long()
+    share = place - left
+    f = grid.values[0]
+    return f[left] * (1 - share) + f[left + 1] * share
+
+
+def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
+    """The sum of two grids of independent sources, or their difference."""
+    x, y = aligned(one.moments(), other.moments())
+    moments = Moments(
+        x.mean + sign * y.mean,
+        x.square + y.square + 2 * sign * x.mean * y.mean,
+        x.same + y.same + 2 * sign * x.mean * y.mean,
+        x.near + y.near + sign * _crossed(x.mean, y.mean),
+        x.far + y.far + sign * _crossed(x.mean, y.mean),
+        _both(x, y, lambda a, b: a + b + 2 * sign * (x.mean * y.mean).mean()),
+    )
+    shares = [grid.moments().square.mean().item() for grid in (one, other)]
+    spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
+    return _joined(one, other, moments, layout, spread, lambda a, b: a + sign * b, one.normal and other.normal)
+
+
+def product(one: Grid, other: Grid, layout: Layout) -> Grid:
+    """The product of two grids of independent sources."""
+    x, y = aligned(one.moments(), other.moments())
+    pairs = [a * b for a, b in zip(x[:5], y[:5], strict=True)]
+    moments = Moments(*pairs, _both(x, y, lambda a, b: a * b))
+    return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b, False)
+
+
+def aligned(x: Moments, y: Moments) -> tuple[Moments, Moments]:
+    """Moments over the same classes of positions; what has one class only is the same in all."""
+    p = max(x.mean.shape[0], y.mean.shape[0])
+    return expanded(x, p), expanded(y, p)
+
+
+def expanded(x: Moments, p: int) -> Moments:
+    """Moments over ``p`` classes of positions; averages where there are others."""
+    n = x.mean.shape[0]
+    if n == p:
+        return x
+    if n > 1:
+        x = Moments(*(one.mean().expand(1) for one in x[:3]), *(one.mean().expand(1, 1) for one in x[3:5]), x.field)
+    return Moments(*(one.expand(p) for one in x[:3]), *(one.expand(p, p) for one in x[3:5]), x.field)
+
+
+def _crossed(a: Tensor, b: Tensor) -> Tensor:
+    return a[:, None] * b[None, :] + b[:, None] * a[None, :]
+
+
+def _both(x: Moments, y: Moments, join: object) -> Tensor | None:
+    """Join two fields; what has none is the same at every offset."""
+    if x.field is None and y.field is None:
+        return None
+    fields = []
+    for one, other in ((x, y), (y, x)):
+        field = one.field
+        if field is None:
+            assert other.field is not None
+            field = torch.full_like(other.field, one.near.mean().item())
+            field[0, 0] = one.square.mean()
+        fields.append(field)
+    return join(*fields)  # type: ignore[operator, no-any-return]
+
+
+def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, spread: float, join: object, normal: bool) -> Grid:
+    """The grid of a sum or product: a normal if both are, else the true distribution of one class of positions."""
+    profile = one.profile if other.profile is None else other.profile if one.profile is None else None
+    if one.profile is not None and other.profile is not None and one.profile.shape == other.profile.shape:
+        a, b = one.moments().square.mean(), other.moments().square.mean()
+        profile = (a * one.profile + b * other.profile) / (a + b).clamp_min(1e-300)
+    like = gaussian(moments, layout, profile=profile, spread=spread, why=one.why or other.why, weight=one.weight and other.weight)
+    if normal or moments.mean.shape[0] > 1:
+        return like
+    values = join(one.values[0][:, None], other.values[0][None, :]).reshape(-1)  # type: ignore[operator]
+    return reshaped(values, (W[:, None] * W[None, :]).reshape(-1), moments, like)
+
+
+def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
+    """What holds a share of each grid, as a concatenation along channels does.
+
+    Args:
+        parts: shares that add up to 1, and grids.
+        layout: of the whole.
+    """
+    p = max(grid.classes for _, grid in parts)
+    every = [expanded(grid.moments(), p) for _, grid in parts]
+    shares = [share for share, _ in parts]
+    first: list[Tensor] = [sum((s * m[i] for s, m in zip(shares, every, strict=True)), torch.zeros(())) for i in range(5)]  # type: ignore[misc]
+    field = None
+    if any(m.field is not None for m in every):
+        shape = next(m.field for m in every if m.field is not None)
+        filled = [torch.full_like(shape, m.near.mean().item()) if m.field is None else m.field for m in every]
+        field = sum((s * f for s, f in zip(shares, filled, strict=True)), torch.zeros_like(shape))
+    moments = Moments(*first, field)
+    profiles = [g.profile for _, g in parts if g.profile is not None]
+    profile = profiles[0] if profiles and all(one.shape == profiles[0].shape for one in profiles) else None
+    why = next((grid.why for _, grid in parts if grid.why), "")
+    weight = all(grid.weight for _, grid in parts)
+    squares = [s * m.square.mean().item() for s, m in zip(shares, every, strict=True)]
+    spread = sum(q * q * grid.spread for q, (_, grid) in zip(squares, parts, strict=True)) / max(sum(squares), 1e-300) ** 2
+    like = gaussian(moments, layout, profile=profile, spread=spread, why=why, weight=weight)
+    if p > 1:
+        return like
+    values = torch.cat([grid.values[0] for _, grid in parts])
+    return reshaped(values, torch.cat([share * W for share in shares]), moments, like)

@@ -1,0 +1,243 @@
+"""Predict the signal from a plan: the forward pass is walked with shapes and moments, without its memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_map
+
+from initframe.errors import InitframeError, Problem
+from initframe.fills import Constant, Whole
+from initframe.model.layers import title
+from initframe.plan import Plan
+from initframe.signal.batch import as_before, describe, failed, refusal, tensors
+from initframe.signal.grid import Grid, Moments, gaussian, moments_of, constant
+from initframe.signal.layout import plain, usual
+from initframe.signal.positions import averaged
+from initframe.signal.rules import RULES
+from initframe.signal.rules_pooling import SIDE, white
+from initframe.signal.signal import Row, Signal
+from initframe.signal.walk import States, Walk, distribution
+from initframe.signal.watch import Call, storage
+
+
+def predict(plan: Plan, batch: Any) -> Signal:
+    """Compute from a plan what :func:`initframe.propagate` would measure, without running the model in memory.
+
+    Args:
+        plan: from :func:`initframe.resolve`; its model may be on the meta device, in training or evaluation mode.
+        batch: as for :func:`initframe.propagate`. A real one gives its moments and correlation; one on the meta device
+            stands for independent N(0, 1), or uniform tokens.
+
+    Returns:
+        The signal. Its rows say what is approximated, and the spread to expect over seeds; what follows from an
+        operation without a rule has no numbers.
+
+    Raises:
+        InitframeError: the model cannot run on the batch, or decides by values.
+
+    >>> from initframe import resolve
+    >>> plan = resolve({"rules": {"*.weight": "kaiming_normal", "*.bias": "zeros"}}, nn.Sequential(nn.Linear(64, 64)))
+    >>> round(predict(plan, torch.empty(2, 64, device="meta"))["0"].rms, 2)
+    1.41
+    """
+    model = plan.model
+    if not isinstance(model, nn.Module):
+        fact = "it was resolved against a state_dict, which has no forward pass."
+        raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
+    if problems := refusal(model, batch):
+        raise InitframeError(*problems)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    states = States()
+    notes = [_input_note(batch)]
+    with _disable_current_modes():
+        state, names = _model_states(plan, model, fake, states)
+        arguments, keywords = _faked_batch(batch, fake, states)
+    rows: list[Row] = []
+    walk = Walk(model, lambda call, tensor: rows.append(_row(call, tensor, states)), names, states, fake, RULES)
+    try:
+        with as_before(model), torch.no_grad(), _composed(), fake, walk:
+            functional_call(model, state, arguments, keywords)
+            walk.flush()
+    except Exception as error:
+        raise failed(error, walk.where, batch, "predict") from error
+    notes += [f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted." for op, where in walk.gaps.items()]
+    return Signal(title(model), "predicted", tuple(rows), _words(batch), plan.recipe.name, None, tuple(filter(None, notes)))
+
+
+def _words(batch: Any) -> str:
+    return describe(batch)
+
+
+def _input_note(batch: Any) -> str:
+    if any(t.is_meta for t in tensors(batch)):
+        return "the batch is on the meta device: independent N(0, 1) numbers, or uniform tokens, are assumed."
+    return ""
+
+
+@contextmanager
+def _composed() -> Iterator[None]:
+    """Have torch run encoder layers by their parts, not by one fused operation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _row(call: Call, tensor: Tensor, states: States) -> Row:
+    """The row of a call, from the state of its output."""
+    with _disable_current_modes():
+        grid = states.grid(tensor)
+        facts = _facts(grid, tuple(tensor.shape))
+    return Row(call.name, call.number, call.op, tuple(tensor.shape), depth=call.depth, weight=call.weight, **facts)
+
+
+def _facts(grid: Grid | None, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The numbers of a row."""
+    if grid is None:
+        return {"mean": None, "rms": None, "approximate": "an operation without a rule leads here"}
+    m = averaged(grid)
+    square, same = m.square.item(), m.same.item()
+    several = square > 0 and len(shape) > 1 and shape[0] > 1
+    return {
+        "mean": m.mean.item(),
+        "rms": math.sqrt(max(square, 0.0)),
+        "correlation": same / square if several else None,
+        "zeros": _zeros(grid),
+        "spread": math.sqrt(grid.spread),
+        "approximate": grid.why,
+    }
+
+
+def _zeros(grid: Grid) -> float:
+    """The share of exact zeros."""
+    z = torch.linspace(-8, 8, grid.values.shape[1], dtype=torch.float64, device="cpu")
+    w = torch.exp(-z.square() / 2)
+    return float(((grid.values == 0).double().mean(0) * (w / w.sum())).sum())
+
+
+def _model_states(
+    plan: Plan, model: nn.Module, fake: FakeTensorMode, states: States
+) -> tuple[dict[str, Tensor], dict[int, str]]:
+    """Fake parameters and buffers by name, their states, and the names of parameters by storage."""
+    planned = {name: a for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
+    made: dict[int, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, tensor in [*parameters.items(), *model.named_buffers(remove_duplicate=False)]:
+        if id(tensor) in made:
+            state[name] = made[id(tensor)]
+            continue
+        with fake:
+            stand_in = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+        made[id(tensor)] = state[name] = stand_in
+        is_parameter = name in parameters
+        found = _state(tensor, planned.get(name), is_parameter, name)
+        if found is not None:
+            states.put(stand_in, found)
+        if is_parameter:
+            names[storage(stand_in)] = name
+    return state, names
+
+
+def _state(tensor: Tensor, assignment: Any, is_parameter: bool, name: str) -> Any:
+    """The state of a parameter or buffer: its fill, or the values that it keeps."""
+    layout = plain(tensor.shape, ["channel"] * tensor.ndim)
+    fill = None if assignment is None else assignment.fill
+    if fill is not None and not math.isnan(fill.std):
+        if isinstance(fill, Constant) or fill.std == 0:
+            return constant(fill.mean, layout, weight=True)
+        mean = 0.0 if isinstance(fill, Whole) else fill.mean
+        square = fill.std**2 + fill.mean**2
+        return gaussian(moments_of(mean, square, mean**2, mean**2, mean**2), layout, weight=True)
+    if tensor.is_meta:
+        if is_parameter:
+            return None
+        last = name.rpartition(".")[2]  # statistics of a model that has seen nothing
+        return constant(1.0 if last == "running_var" else 0.0, layout) if last.startswith("running_") else None
+    if not is_parameter:
+        return tensor.detach().clone()
+    values = tensor.detach().double()
+    mean, square = values.mean().item(), values.square().mean().item()
+    if square == mean**2 or float(values.std(correction=0) if values.numel() > 1 else 0) == 0:
+        return constant(mean, layout, weight=True)
+    return gaussian(moments_of(mean, square, mean**2, mean**2, mean**2), layout, weight=True)
+
+
+def _faked_batch(batch: Any, fake: FakeTensorMode, states: States) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The batch as fake tensors with their states."""
+
+    def stand_in(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        with fake:
+            tensor = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
+        if value.is_floating_point():
+            states.put(tensor, _assumed(value) if value.is_meta else observed(value))
+        elif not value.is_meta:
+            states.put(tensor, value.detach().cpu().clone())
+        return tensor
+
+    whole = tree_map(stand_in, batch if isinstance(batch, Mapping | tuple | list) else (batch,))
+    return ((), dict(whole)) if isinstance(whole, Mapping) else (tuple(whole), {})
+
+
+def _assumed(value: Tensor) -> Grid:
+    """Independent N(0, 1) numbers."""
+    moments = moments_of(0.0, 1.0)
+    return gaussian(moments._replace(field=white(1.0, 0.0)) if value.ndim == 4 else moments, usual(value.shape))
+
+
+def observed(value: Tensor) -> Grid:
+    """The grid of a real input: its distribution, and how alike its inputs and places are."""
+    layout = usual(value.shape)
+    x = value.detach().double().cpu()
+    if x.ndim < 2 or not x.numel():
+        return distribution(x, layout)
+    mean, square = x.mean().item(), x.square().mean().item()
+    inputs = x.shape[0]
+    total = x.sum(0)
+    same = ((total.square().sum() - x.square().sum()) / max(x.numel() * (inputs - 1), 1)).item() if inputs > 1 else mean**2
+    places = x.reshape(inputs, x.shape[1], -1) if x.ndim >= 4 else x.reshape(inputs, -1, x.shape[-1]).transpose(1, 2)
+    count = places.shape[-1]
+    sums = places.sum(-1)
+    near = ((sums.square().sum() - x.square().sum()) / max(x.numel() * (count - 1), 1)).item() if count > 1 else mean**2
+    every = sums.sum(0)
+    pairs = x.shape[0] * (inputs - 1) * sums.shape[1] * count * max(count - 1, 1)
+    across = every.square().sum() - sums.square().sum() - same * x.shape[0] * (inputs - 1) * sums.shape[1] * count
+    far = (across / pairs).item() if inputs > 1 and count > 1 else mean**2
+    field = _field_of(x, near) if x.ndim == 4 else None
+    moments = moments_of(mean, square, same, near, far)._replace(field=field)
+    like = gaussian(moments, layout)
+    from initframe.signal.grid import reshaped  # noqa: PLC0415
+
+    flat = x.reshape(-1)[:: max(x.numel() // 65536, 1)]
+    return reshaped(flat, torch.ones_like(flat), moments, like)
+
+
+def _field_of(x: Tensor, near: float) -> Tensor:
+    """Mean products of two places at each offset."""
+    height, width = x.shape[-2:]
+    size = (2 * height, 2 * width)
+    spectrum = torch.fft.rfft2(x, s=size).abs().square().mean((0, 1))
+    ones = torch.fft.rfft2(torch.ones(height, width, dtype=x.dtype), s=size).abs().square()
+    sums, counts = (torch.fft.irfft2(one, s=size) for one in (spectrum, ones))
+    pairs = sums / counts.round().clamp_min(1)
+    out = torch.full((SIDE, SIDE), near, dtype=torch.float64, device="cpu")
+    rows, columns = (torch.arange(-min(SIDE // 2 - 1, s - 1), min(SIDE // 2, s), device="cpu") for s in (height, width))
+    out[(rows % SIDE)[:, None], (columns % SIDE)[None, :]] = pairs[(rows % size[0])[:, None], (columns % size[1])[None, :]]
+    return out
+
+
+__all__ = ["Moments", "predict"]

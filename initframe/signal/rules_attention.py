@@ -1,0 +1,162 @@
+"""Rules of attention: scores, their softmax over keys, and the mixing of values, by classes of positions.
+
+A query's weights over T keys are lognormal: with scores of variance v between keys, Σa² = 1/(1 + (T − 1)e^(−v)). Mixing
+then gives Σa²·q + (1 − Σa²)·(mean product of two keys' values). Under a causal mask T is the query's own position.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from initframe.signal.grid import Grid, Moments, constant, expanded, gaussian, total
+from initframe.signal.layout import Factor, Layout
+from initframe.signal.positions import averaged, edges, middle, sizes
+from initframe.signal.walk import Operation, Rule, State
+
+
+def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Grid:
+    """The products of queries and keys, both made by weights of their own.
+
+    ``near`` of the result is the mean product of one query's scores with two keys; what they share, softmax removes.
+    """
+    q, k = queries.moments(), averaged(keys)
+    square = count * q.square * k.square
+    shared = count * q.square * k.near.mean()
+    zero = torch.zeros_like(square)
+    near = torch.diag(shared) if square.shape[0] > 1 else shared[:, None]
+    moments = Moments(zero, square, zero, near, torch.zeros_like(near))
+    layout = Layout(queries.layout.dims[:-1] + (_keys(keys, shape),))
+    return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=queries.why or keys.why)
+
+
+def _keys(keys: Grid, shape: tuple[int, ...]) -> tuple[Factor, ...]:
+    return (Factor("position", shape[-1]),)
+
+
+def softmax(op: Operation) -> State:
+    """A softmax: over keys it gives attention weights, over channels it is an elementwise function and a constant."""
+    grid = op.grid("self")
+    if grid is None:
+        return None
+    dim = op["dim"] % len(op.shape)
+    if "position" in grid.layout.roles(dim) or grid.mask is not None:
+        return attention_weights(grid, op.shape)
+    values = (grid.values - grid.values.amax(1, keepdim=True)).exp()
+    z = torch.linspace(-8, 8, values.shape[1], dtype=torch.float64, device="cpu")
+    w = torch.exp(-z.square() / 2)
+    mean = (values * (w / w.sum())).sum(1, keepdim=True)
+    return replace(grid, values=values / (mean * op.shape[dim]), normal=False, why=grid.why or "softmax over few classes")
+
+
+def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
+    """The weights of a softmax over keys, as how many keys they spread over."""
+    m = scored.moments()
+    variance = (m.square - m.near.diagonal()).clamp_min(0)
+    allowed = visible(scored.mask, shape[-2], shape[-1])
+    count, sums = seen(allowed, shape[-1])
+    if variance.shape[0] not in (1, count.shape[0]):
+        variance = variance.mean()[None]
+    squares = 1 / (1 + (count - 1).clamp_min(0) * torch.exp(-variance))
+    mean = 1 / count
+    square = squares / count
+    zero = mean[:, None] * mean[None, :]
+    grid = gaussian(Moments(mean, square, mean.square(), zero, zero), scored.layout.fitted(shape), why=scored.why)
+    return replace(grid, keys=squares, mask=sums)
+
+
+def visible(mask: object, queries: int, keys: int) -> Tensor | None:
+    """Which share of the keys each query sees, (queries, keys); ``None`` if all see all."""
+    if not isinstance(mask, Tensor):
+        return None
+    table = mask.double()
+    while table.ndim > 2:
+        table = table.mean(0)
+    table = table.expand(queries, keys) if table.ndim else table.expand(1, 1)
+    return None if bool((table == 1).all()) else table
+
+
+def causal(queries: int, keys: int) -> Tensor:
+    """The mask of ``is_causal``: a query sees the keys up to its own position."""
+    return torch.ones(queries, keys, dtype=torch.bool, device="cpu").tril()
+
+
+def seen(allowed: Tensor | None, keys: int) -> tuple[Tensor, Tensor]:
+    """How many keys a query of each class sees, and which share of its sight each class of keys has."""
+    if allowed is None:
+        count = torch.tensor([float(keys)], dtype=torch.float64, device="cpu")
+        return count, torch.ones(1, 1, dtype=torch.float64, device="cpu")
+    numbers = allowed.sum(1).clamp_min(1)
+    if bool((numbers == numbers[0]).all()):
+        return numbers[:1], torch.ones(1, 1, dtype=torch.float64, device="cpu")
+    rows = allowed[middle(allowed.shape[0])]
+    columns = edges(allowed.shape[1])
+    sums = torch.stack([rows[:, a:b].sum(1) for a, b in zip(columns, columns[1:], strict=False)], 1)
+    count = rows.sum(1).clamp_min(1)
+    cuts = edges(allowed.shape[0])
+    inner = torch.stack([numbers[a:b].reciprocal().mean().reciprocal() for a, b in zip(cuts, cuts[1:], strict=False)])
+    return inner, sums / count[:, None]
+
+
+def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
+    """The values, mixed by attention's weights."""
+    assert weights.keys is not None
+    assert isinstance(weights.mask, Tensor)
+    squares, share = weights.keys, weights.mask
+    v = expanded(values.moments(), share.shape[1]) if share.shape[1] > 1 else averaged(values)
+    n = (1 / weights.moments().mean).clamp_min(1)
+    each, pairs = share @ v.square, ((share @ v.near) * share).sum(1)
+    same, far = share @ v.same, ((share @ v.far) * share).sum(1)
+    common = 1 / torch.maximum(n[:, None], n[None, :])
+    first = torch.where((n[:, None] <= n[None, :])[..., None], share[:, None, :], share[None, :, :])
+    near = common * (first @ v.square) + (1 - common) * (share @ v.near @ share.T)
+    across = common * (first @ v.same) + (1 - common) * (share @ v.far @ share.T)
+    moments = Moments(
+        share @ v.mean,
+        squares * each + (1 - squares) * pairs,
+        same / n + (1 - 1 / n) * far,
+        near,
+        across,
+    )
+    layout = values.layout.fitted(shape)
+    dims = list(layout.dims)
+    dims[-2] = weights.layout.fitted(shape).dims[-2] if len(dims) > 1 else dims[-2]
+    return gaussian(moments, Layout(tuple(dims)).fitted(shape), spread=values.spread, why=weights.why or values.why)
+
+
+def attention(op: Operation) -> tuple[State, ...]:
+    """Scaled dot-product attention in one operation."""
+    q, k, v = op.grid("query"), op.grid("key"), op.grid("value")
+    if q is None or k is None or v is None:
+        return (None,)
+    queries, keys, width = op["query"].shape[-2], op["key"].shape[-2], op["query"].shape[-1]
+    shape = (*op["query"].shape[:-1], keys)
+    scored = scores(q, k, width, shape)
+    scale = op.given.get("scale")
+    scale = 1 / math.sqrt(width) if scale is None else float(scale)
+    scored = replace(scored, values=scored.values * scale)
+    bias = op.given.get("attn_mask", op.given.get("attn_bias"))
+    mask: Tensor | None = causal(queries, keys) if op.given.get("is_causal") else None
+    if isinstance(bias, Tensor):
+        state = op.states.get(bias)
+        if isinstance(state, Tensor):
+            mask = state.bool() if state.dtype == torch.bool else state > -1e4
+        elif isinstance(state, Grid):
+            scored = total(scored, state, scored.layout)
+            mask = state.mask if isinstance(state.mask, Tensor) else None
+        else:
+            scored = replace(scored, why="its mask depends on the data")
+    scored = replace(scored, mask=mask)
+    return (mixed(attention_weights(scored, shape), v, op.shape), None)
+
+
+RULES: dict[str, Rule] = {
+    "softmax": softmax,
+    "_safe_softmax": softmax,
+    "attention": attention,
+}
+
+__all__ = ["RULES", "constant", "mixed", "scores", "sizes"]

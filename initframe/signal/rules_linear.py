@@ -1,0 +1,204 @@
+"""Rules of layers that sum over inputs: linear layers, convolutions, products of two matrices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from initframe.signal.grid import Grid, Moments, gaussian, product, total
+from initframe.signal.layout import Factor, Layout, plain
+from initframe.signal.positions import averaged
+from initframe.signal.rules_attention import mixed, scores
+from initframe.signal.walk import Operation, Rule, State
+
+
+def summed(x: Moments, weight: Grid, count: float) -> Moments:
+    """Moments of a sum of ``count`` inputs, each times a weight: N·E w²·q, plus what weights that are not centred add."""
+    w = weight.moments()
+    mean, square = w.mean.mean().item(), w.square.mean().item()
+    out = x.times(count * square)
+    if abs(mean) <= 1e-6 * math.sqrt(square) or weight.source is None and count <= 1:
+        return out
+    shift, cross = mean * count, mean * mean * count * (count - 1)
+    pairs = x.mean[:, None] * x.mean[None, :]
+    field = None if out.field is None else out.field + cross * x.mean.square().mean()
+    each = x.mean.square()
+    rest = (out.square + cross * each, out.same + cross * each, out.near + cross * pairs, out.far + cross * pairs)
+    return Moments(shift * x.mean, *rest, field)
+
+
+def biased(moments: Moments, bias: Grid | None) -> Moments:
+    """Moments after a bias was added: one number per channel."""
+    if bias is None:
+        return moments
+    m = bias.moments()
+    return moments.plus(m.mean.mean().item(), m.square.mean().item())
+
+
+def spread_of(x: Grid, y: Moments, outputs: int) -> float:
+    """The relative variance of the rms: a channel's mean square varies with its weights as far as its elements agree."""
+    agreement = (y.far.mean() / y.square.mean().clamp_min(1e-300)).item()
+    return x.spread + 0.5 * agreement**2 / max(outputs, 1)
+
+
+def matmul(op: Operation) -> State:
+    """A product of matrices: a linear layer, attention's scores, or attention's mixing."""
+    names = ("mat1", "mat2") if "mat1" in op.given else ("batch1", "batch2") if "batch1" in op.given else ("self", "mat2")
+    a, b = op.grid(names[0]), op.grid(names[1])
+    if a is None or b is None:
+        return None
+    count = op[names[0]].shape[-1]
+    if a.weight != b.weight:
+        x, weight = (a, b) if b.weight else (b, a)
+        out = linear(x, weight, count, op.shape, contracted=-1 if b.weight else -2)
+    elif a.weight:
+        m = summed(averaged(a), b, count)
+        out = gaussian(m, plain(op.shape, ["channel"] * len(op.shape)), weight=True)
+    else:
+        found = _of_data(a, b, count, op)
+        if found is None:
+            return None
+        out = found
+    if op.func.overloadpacket.__name__ in ("addmm", "baddbmm"):
+        return _added(op, out)
+    return out
+
+
+def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
+    """The product of two tensors that both depend on the input."""
+    if a.keys is not None:
+        return mixed(a, b, op.shape)
+    if b.keys is not None:
+        return mixed(b, a, op.shape)
+    inner = len(a.layout.dims) - 1
+    if "position" in a.layout.roles(inner) and a.source is not None and b.source is not None:
+        return None
+    return scores(a, b, count, op.shape)
+
+
+def _added(op: Operation, out: Grid) -> Grid | None:
+    """The first argument of addmm: a bias, or a tensor."""
+    alpha, beta = float(op.given.get("alpha", 1)), float(op.given.get("beta", 1))
+    if alpha != 1:
+        out = replace(out, values=out.values * alpha)
+    bias = op.grid("self")
+    if beta == 0:
+        return out
+    if bias is None:
+        return None
+    if bias.weight and len(bias.layout.dims) <= 1:
+        return with_bias(out, bias)
+    return total(out, replace(bias, values=bias.values * beta), out.layout)
+
+
+def with_bias(out: Grid, bias: Grid | None) -> Grid:
+    """A grid plus a bias per channel."""
+    if bias is None or (bias.source is None and not bool(bias.values.any())):
+        return out
+    moments = biased(out.moments(), bias)
+    return replace(gaussian(moments, out.layout), profile=out.profile, spread=out.spread, why=out.why, weight=out.weight)
+
+
+def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted: int) -> Grid:
+    """A layer that sums over one dimension of its input.
+
+    Args:
+        x: the input.
+        weight: the weights.
+        count: how many inputs are summed.
+        shape: of the output.
+        contracted: which dimension of the input is summed over.
+    """
+    dim = contracted % len(x.layout.dims)
+    over_positions = "position" in x.layout.roles(dim)
+    m = averaged(x) if over_positions else x.moments()
+    if over_positions and m.field is not None:
+        m = m._replace(field=None)
+    y = summed(m, weight, count)
+    dims = list(x.layout.dims)
+    outer = -1 if contracted == -1 else -2
+    outputs = shape[outer]
+    dims[dim] = (Factor("channel", outputs),)
+    layout = Layout(tuple(dims))
+    layout = layout if layout.shape == shape else layout.fitted(shape)
+    profile = None if over_positions else x.profile
+    return gaussian(y, layout, profile=profile, spread=spread_of(x, y, outputs), why=x.why)
+
+
+def convolution(op: Operation) -> State:
+    """A convolution; what its padding takes from the sum is counted place by place."""
+    x, weight = op.grid("input"), op.grid("weight")
+    bias = op.grid("bias") if isinstance(op.given.get("bias"), Tensor) else None
+    if x is None or weight is None:
+        return None
+    shape, kernel = op["input"].shape, op["weight"].shape
+    transposed, groups = bool(op["transposed"]), int(op["groups"])
+    inputs = kernel[0] // groups if transposed else kernel[1]
+    taps = _taps(op, tuple(shape[2:]), tuple(kernel[2:]))
+    share = taps.mean().item()
+    before = x.profile if x.profile is not None and x.profile.shape == taps.shape[2:] else None
+    profile = taps[0, 0] / max(share, 1e-300)
+    m = averaged(x)
+    if x.profile is not None and before is None and not transposed:
+        weighted = _taps(op, tuple(shape[2:]), tuple(kernel[2:]), _resized(x.profile, tuple(shape[2:])))
+        profile = weighted[0, 0] / weighted.mean().clamp_min(1e-300)
+        y = summed(m, weight, inputs * weighted.mean().item())
+    elif before is not None and not transposed:
+        weighted = _taps(op, tuple(shape[2:]), tuple(kernel[2:]), before)
+        profile = weighted[0, 0] / weighted.mean().clamp_min(1e-300)
+        y = summed(m, weight, inputs * weighted.mean().item())
+    else:
+        y = summed(m, weight, inputs * share)
+    roots = taps.clamp_min(0).sqrt().mean().item() ** 2 / max(share, 1e-300)
+    y = y._replace(near=y.near * roots, far=y.far * roots)
+    y = biased(y, bias)
+    if y.field is not None:
+        y = y._replace(field=strided(y.field, [int(s) for s in op["stride"]], y.near.mean().item()))
+    layout = plain(op.shape, ("batch", "channel", *["position"] * (len(op.shape) - 2)))  # type: ignore[arg-type]
+    flat = bool(((profile - 1).abs() < 1e-6).all())
+    return gaussian(y, layout, profile=None if flat else profile, spread=spread_of(x, y, op.shape[1]), why=x.why)
+
+
+def _resized(profile: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A profile over another number of places."""
+    if profile.ndim != len(shape):
+        return torch.ones(shape, dtype=torch.float64, device="cpu")
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[profile.ndim]
+    resized = F.interpolate(profile[None, None], size=shape, mode=mode, align_corners=False)[0, 0]
+    return resized / resized.mean().clamp_min(1e-300)
+
+
+def _taps(op: Operation, size: tuple[int, ...], kernel: tuple[int, ...], profile: Tensor | None = None) -> Tensor:
+    """How many taps of the kernel meet an input at each place, weighted by the input's profile."""
+    field = torch.ones(size, dtype=torch.float64, device="cpu") if profile is None else profile
+    ones = torch.ones((1, 1, *kernel), dtype=torch.float64, device="cpu")
+    numbers: list[Any] = [list(op[name]) for name in ("stride", "padding", "dilation")]
+    return torch.ops.aten.convolution.default(
+        field[None, None], ones, None, *numbers, bool(op["transposed"]), list(op["output_padding"]), 1
+    )
+
+
+def strided(field: Tensor, stride: list[int], beyond: float) -> Tensor:
+    """The autocovariance behind a stride: every s-th offset, and its limit where none is known.
+
+    >>> strided(torch.eye(4), [2, 2], 0.0)[0].tolist()
+    [1.0, 0.0, 0.0, 0.0]
+    """
+    if len(stride) < 2 or all(s == 1 for s in stride):
+        return field
+    n = field.shape[0]
+    out = torch.full_like(field, beyond)
+    offsets = [[d for d in range(-(n // 2) + 1, n // 2) if abs(d * s) < n // 2] for s in stride[:2]]
+    rows, columns = (torch.tensor(one, device="cpu") for one in offsets)
+    out[(rows % n)[:, None], (columns % n)[None, :]] = field[(rows * stride[0] % n)[:, None], (columns * stride[1] % n)[None, :]]
+    return out
+
+
+RULES: dict[str, Rule] = {"matmul": matmul, "conv": convolution}
+
+__all__ = ["RULES", "linear", "product", "summed", "with_bias"]
