@@ -19,11 +19,11 @@ from initframe.fills import Constant, Whole
 from initframe.model.layers import title
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, refusal, tensors
-from initframe.signal.grid import Grid, Moments, gaussian, moments_of, constant
+from initframe.signal.grid import SIDE, Grid, Moments, gaussian, moments_of, constant
 from initframe.signal.layout import plain, usual
 from initframe.signal.positions import averaged
 from initframe.signal.rules import RULES
-from initframe.signal.rules_pooling import SIDE, white
+from initframe.signal.rules_pooling import white
 from initframe.signal.signal import Row, Signal
 from initframe.signal.walk import States, Walk, distribution
 from initframe.signal.watch import Call, storage

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from initframe.signal.grid import Grid, Moments, gaussian, product, total
 from initframe.signal.layout import Factor, Layout, plain
 from initframe.signal.positions import averaged
+from initframe.signal.grid import SIDE
 from initframe.signal.rules_attention import mixed, scores
 from initframe.signal.walk import Operation, Rule, State
 
@@ -139,33 +140,70 @@ def convolution(op: Operation) -> State:
     shape, kernel = op["input"].shape, op["weight"].shape
     transposed, groups = bool(op["transposed"]), int(op["groups"])
     inputs = kernel[0] // groups if transposed else kernel[1]
-    taps = _taps(op, tuple(shape[2:]), tuple(kernel[2:]))
-    share = taps.mean().item()
-    before = x.profile if x.profile is not None and x.profile.shape == taps.shape[2:] else None
-    profile = taps[0, 0] / max(share, 1e-300)
-    m = averaged(x)
-    if x.profile is not None and before is None and not transposed:
-        weighted = _taps(op, tuple(shape[2:]), tuple(kernel[2:]), _resized(x.profile, tuple(shape[2:])))
-        profile = weighted[0, 0] / weighted.mean().clamp_min(1e-300)
-        y = summed(m, weight, inputs * weighted.mean().item())
-    elif before is not None and not transposed:
-        weighted = _taps(op, tuple(shape[2:]), tuple(kernel[2:]), before)
-        profile = weighted[0, 0] / weighted.mean().clamp_min(1e-300)
-        y = summed(m, weight, inputs * weighted.mean().item())
-    else:
-        y = summed(m, weight, inputs * share)
-    roots = taps.clamp_min(0).sqrt().mean().item() ** 2 / max(share, 1e-300)
-    y = y._replace(near=y.near * roots, far=y.far * roots)
+    size = tuple(shape[2:])
+    before = torch.ones(size, dtype=torch.float64, device="cpu") if x.profile is None else _resized(x.profile, size)
+    met = _taps(op, size, tuple(kernel[2:]), before)[0, 0]
+    share = met.mean().item()
+    y = summed(averaged(x), weight, inputs * share)
+    apart, offsets = _overlaps(op, tuple(kernel[2:]), before, share)
+    y = y._replace(near=y.near * apart, far=y.far * apart)
     y = biased(y, bias)
     if y.field is not None:
-        y = y._replace(field=strided(y.field, [int(s) for s in op["stride"]], y.near.mean().item()))
+        field = strided(y.field, [int(s) for s in op["stride"]], y.near.mean().item() / max(apart, 1e-300))
+        y = y._replace(field=field if offsets is None else field * offsets)
+    profile = met / max(share, 1e-300)
     layout = plain(op.shape, ("batch", "channel", *["position"] * (len(op.shape) - 2)))  # type: ignore[arg-type]
     flat = bool(((profile - 1).abs() < 1e-6).all())
     return gaussian(y, layout, profile=None if flat else profile, spread=spread_of(x, y, op.shape[1]), why=x.why)
 
 
+def _overlaps(
+    op: Operation, kernel: tuple[int, ...], before: Tensor, share: float
+) -> tuple[float, Tensor | None]:
+    """How much of the taps that meet an input two places have in common, against one place with itself.
+
+    A tap's weight is shared by all places; two places share the taps that both have inside of the padding.
+
+    Returns:
+        The mean over all pairs of places, and by offset for small images; 1 and nothing where nothing is cut.
+    """
+    numbers = [list(op[name]) for name in ("stride", "padding", "dilation")]
+    if len(kernel) != 2 or op["transposed"] or not any(numbers[1]) or before.numel() * math.prod(kernel) > LARGEST_UNFOLDED:
+        return 1.0, None
+    stride, padding, dilation = (n if len(n) == 2 else n * 2 for n in numbers)
+    roots = before.clamp_min(0).sqrt()
+    met = F.unfold(roots[None, None], kernel, dilation=dilation, padding=padding, stride=stride)[0]
+    apart = (met.mean(1).square().sum() / roots.mean().square() / max(share, 1e-300)).item()
+    height, width = (
+        (side + 2 * p - d * (k - 1) - 1) // s + 1
+        for side, p, d, k, s in zip(before.shape, padding, dilation, kernel, stride, strict=True)
+    )
+    if max(height, width) > SMALL_IMAGE:
+        return apart, None
+    field = _mean_products(met.reshape(-1, height, width)).sum(0)
+    wide = _mean_products(roots[None])[0]
+    reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
+    dy, dx = (torch.arange(-r, r + 1, device="cpu") for r in reach)
+    found = field[(dy % (2 * height))[:, None], (dx % (2 * width))[None, :]]
+    inputs = wide[(dy * stride[0] % wide.shape[0])[:, None], (dx * stride[1] % wide.shape[1])[None, :]]
+    offsets = torch.full((SIDE, SIDE), apart, dtype=torch.float64, device="cpu")
+    offsets[(dy % SIDE)[:, None], (dx % SIDE)[None, :]] = found / inputs.clamp_min(1e-300) / max(share, 1e-300)
+    return apart, offsets
+
+
+def _mean_products(x: Tensor) -> Tensor:
+    """Mean products of two places of a map by their offset, on a torus of twice the size."""
+    height, width = x.shape[-2:]
+    size = (2 * height, 2 * width)
+    ones = torch.fft.rfft2(torch.ones(height, width, dtype=x.dtype, device="cpu"), s=size).abs().square()
+    sums, counts = (torch.fft.irfft2(one, s=size) for one in (torch.fft.rfft2(x, s=size).abs().square(), ones))
+    return sums / counts.round().clamp_min(1)
+
+
 def _resized(profile: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A profile over another number of places."""
+    if tuple(profile.shape) == shape:
+        return profile
     if profile.ndim != len(shape):
         return torch.ones(shape, dtype=torch.float64, device="cpu")
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[profile.ndim]
@@ -198,6 +236,11 @@ def strided(field: Tensor, stride: list[int], beyond: float) -> Tensor:
     out[(rows % n)[:, None], (columns % n)[None, :]] = field[(rows * stride[0] % n)[:, None], (columns * stride[1] % n)[None, :]]
     return out
 
+
+LARGEST_UNFOLDED = 2**21
+"""Up to how many taps of all places are looked at one by one."""
+SMALL_IMAGE = 64
+"""Up to which side borders matter to the autocovariance."""
 
 RULES: dict[str, Rule] = {"matmul": matmul, "conv": convolution}
 

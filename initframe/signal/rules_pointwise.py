@@ -254,6 +254,18 @@ def drawn(op: Operation) -> State:
     one = torch.ones(1, dtype=torch.float64, device="cpu")
     if name.startswith("randn") or name == "normal_":
         return gaussian(Moments(0 * one, one, 0 * one, 0 * one[None], 0 * one[None]), layout)
+    if name.startswith("bernoulli"):
+        p = op.given.get("p", 0.5)
+        if not isinstance(p, int | float):
+            return None
+        values, weights = torch.tensor([[0.0, 1.0], [1 - p, p]], dtype=torch.float64, device="cpu")
+        moments = Moments(p * one, p * one, p * p * one, p * p * one[None], p * p * one[None])
+        return reshaped(values, weights.clamp_min(1e-12), moments, gaussian(moments, layout))
+    if name.startswith("rand") or name == "uniform_":
+        values = (Z.clamp(-8, 8) * 0 + torch.special.ndtr(Z))
+        third, quarter = one / 3, one / 4
+        moments = Moments(one / 2, third, quarter, quarter[None], quarter[None])
+        return reshaped(values, W, moments, gaussian(moments, layout))
     return None
 
 
@@ -275,7 +287,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("softplus", "glu_", "hardtanh", "leaky_relu", "elu", "prelu"), pointwise),
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled),
     "native_dropout": dropout,
-    **dict.fromkeys(("randn", "randn_like", "normal", "rand", "rand_like", "bernoulli"), drawn),
+    **dict.fromkeys(("randn", "randn_like", "normal", "rand", "rand_like", "uniform", "bernoulli"), drawn),
     "copy": copied,
 }
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from initframe.signal.grid import Grid, Moments, at, gaussian, reshaped
+from initframe.signal.grid import SIDE, Grid, Moments, at, gaussian, reshaped
 from initframe.signal.layout import plain
 from initframe.signal.positions import averaged
 from initframe.signal.rules_linear import strided
 from initframe.signal.rules_norms import pooled
 from initframe.signal.walk import Operation, Rule, State
 
-SIDE = 32
-"""Side of the torus on which offsets between places are kept."""
-PATCHES = 384
+PATCHES = 256
 """Patches that a maximum is taken over; each has SIDE² places."""
+LOCAL = 8
+"""Up to which offset patches follow the autocovariance; farther places share a level."""
 
 
 def white(square: float, near: float) -> Tensor:
@@ -100,16 +100,13 @@ def maximum(op: Operation) -> tuple[State, ...]:
     kernel, stride = _window(op, before, after)
     source = grid.source
     field = source.field if source.field is not None else white(1.0, source.near.mean().item())
-    floor = min(max(source.far.mean().item(), 0.0), 1.0 - 1e-9)
-    one, other = _patches(field, floor)
-    x, y = (F.max_pool2d(at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, other))
-    mean, square = x.mean(), x.square().mean()
-    centre = x.shape[-1]
-    far = (x * y.roll((centre // 2, centre // 2), (1, 2))).mean()
-    pairs = _autocovariance(x, far.item())
-    field = strided_torus(pairs, far.item())
-    far = torch.maximum(far, mean**2)
-    m = Moments(mean[None], square[None], far[None], _near(field, before, after)[None, None], far[None, None], field)
+    pairs = [source.same.mean().item(), source.near.mean().item(), source.far.mean().item()]
+    one, others = _patches(field, pairs)
+    x, *ys = (F.max_pool2d(at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
+    mean, square = _with_borders(op, at(grid, one), kernel, stride)
+    same, near, far = ((x * y).mean().clamp_min(mean.square()) for y in ys)
+    offsets = strided_torus(_autocovariance(x), near.item())
+    m = Moments(mean[None], square[None], same[None], near[None, None], far[None, None], offsets)
     profile = grid.profile
     if profile is not None:
         roots = F.adaptive_avg_pool2d(profile.sqrt()[None, None], after)[0, 0].square()
@@ -119,46 +116,63 @@ def maximum(op: Operation) -> tuple[State, ...]:
     return (reshaped(x.reshape(-1)[::5], torch.ones_like(x.reshape(-1)[::5]), m, like), None)
 
 
-def _near(field: Tensor, before: list[int], after: list[int]) -> Tensor:
-    """The mean product of two places; a pair is as far apart as it can be, but for small images."""
-    del before
-    n = field.shape[0]
-    h, w = (min(n // 2 - 1, side - 1) for side in after)
-    if max(after) > n // 2:
-        return field[n // 2, n // 2]
-    window = torch.cat([field[: h + 1], field[-h:] if h else field[:0]])[:, : w + 1]
-    return window.mean()
+def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[Tensor, Tensor]:
+    """Mean and mean square over all windows; those at a padded border are smaller."""
+    padding = _sized(op.given.get("padding") or 0, 2)
+    counts = []
+    for side, k, s, p, n in zip(op["self"].shape[-2:], kernel, stride, padding, op.shape[-2:], strict=True):
+        starts = torch.arange(n, device="cpu") * s - p
+        lengths = (starts + k).clamp_max(side) - starts.clamp_min(0)
+        counts.append({int(length): int((lengths == length).sum()) / n for length in lengths.unique()})
+    mean, square = torch.zeros(2, dtype=torch.float64, device="cpu")
+    for height, rows in counts[0].items():
+        for width, columns in counts[1].items():
+            x = F.max_pool2d(values[:, None], (height, width), stride)
+            mean, square = mean + rows * columns * x.mean(), square + rows * columns * x.square().mean()
+    return mean, square
 
 
-def _patches(field: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Normal fields on the torus: two that share only what all places of all inputs share."""
+def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
+    """Normal fields on the torus, and for each of some correlations others that are so correlated with them.
+
+    A field is a level that all its places share, and a wave: what offsets up to ``LOCAL`` tell. A window that falls with
+    the offset keeps the wave's spectrum positive.
+    """
     generator = torch.Generator(device="cpu")
     generator.manual_seed(0)
-    rest = ((field - floor) / (1 - floor)).clamp(-1, 1)
-    power = torch.fft.rfft2(rest).real.clamp_min(0)
+    level = min(max(field[LOCAL, 0].item(), field[0, LOCAL].item(), pairs[-1], 0.0), 1.0 - 1e-9)
+    offsets = torch.arange(SIDE, device="cpu")
+    offsets = torch.minimum(offsets, SIDE - offsets).double()
+    window = torch.exp(-(offsets[:, None].square() + offsets[None, :].square()) / (2 * LOCAL**2))
+    power = torch.fft.rfft2(((field - level) / (1 - level)).clamp(-1, 1) * window).real.clamp_min(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator, device="cpu")
+        half = torch.randn(PATCHES // 2, *shape, dtype=torch.float64, generator=generator, device="cpu")
+        return torch.cat([half, -half])
 
-    common = draw(PATCHES // 2, 1, 1)
-    own = []
-    for _ in range(2):
-        noise = torch.fft.rfft2(draw(PATCHES // 2, SIDE, SIDE))
-        wave = torch.fft.irfft2(noise * power.sqrt(), s=(SIDE, SIDE))
-        z = floor**0.5 * common + (1 - floor) ** 0.5 * wave
-        own.append(torch.cat([z, -z]))
-    scale = own[0].square().mean().sqrt()
-    return own[0] / scale, own[1] / scale
+    def wave() -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(draw(SIDE, SIDE)) * power.sqrt(), s=(SIDE, SIDE))
+
+    g, w = draw(1, 1), wave()
+    scale = w.square().mean().sqrt().clamp_min(1e-150)
+    one = level**0.5 * g + (1 - level) ** 0.5 * w / scale
+    others = []
+    for c in pairs:
+        a = min(max(c / level, 0.0), 1.0) if level > 0 else 0.0
+        b = min(max((c - level) / (1 - level), 0.0), 1.0)
+        levels = a * g + (1 - a * a) ** 0.5 * draw(1, 1)
+        waves = b * w + (1 - b * b) ** 0.5 * wave()
+        others.append(level**0.5 * levels + (1 - level) ** 0.5 * waves / scale)
+    return one, others
 
 
-def _autocovariance(x: Tensor, beyond: float) -> Tensor:
+def _autocovariance(x: Tensor) -> Tensor:
     """Mean products at each offset of samples that do not wrap around; offsets from −n/2 to n/2."""
     n = x.shape[-1]
     size = 2 * n
     spectrum = torch.fft.rfft2(x, s=(size, size)).abs().square().mean(0)
     ones = torch.fft.rfft2(torch.ones(n, n, dtype=x.dtype, device="cpu"), s=(size, size)).abs().square()
     sums, counts = (torch.fft.irfft2(one, s=(size, size)) for one in (spectrum, ones))
-    del beyond
     return sums / counts.round().clamp_min(1)
 
 

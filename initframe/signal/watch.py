@@ -145,6 +145,9 @@ class Watch(TorchDispatchMode):
         out = self.operate(func, args, kwargs)
         name = op_name(func)
         result = main_output(out)
+        if moves and self._pending and result is not None and args and args[0] is self._pending[2]:
+            self._pending = (*self._pending[:2], result)  # of a fake tensor some views have storage of their own
+            self._made = (storage(result), self._pending[1])
         if result is not None and not moves:
             self._made = (storage(result), name)
             if name in SHOWN and result.ndim > 1 and _matters(name, args):
