@@ -62,7 +62,13 @@ def predict(plan: Plan, batch: Any) -> Signal:
         state, names = _model_states(plan, model, fake, states)
         arguments, keywords = _faked_batch(batch, fake, states)
     rows: list[Row] = []
-    walk = Walk(model, lambda call, tensor: rows.append(_row(call, tensor, states)), names, states, fake, RULES)
+
+    def seen(call: Call, tensor: Tensor) -> None:
+        row = _row(call, tensor, states)
+        if row is not None:
+            rows.append(row)
+
+    walk = Walk(model, seen, names, states, fake, RULES)
     try:
         with as_before(model), torch.no_grad(), _composed(), fake, walk:
             functional_call(model, state, arguments, keywords)
@@ -94,10 +100,12 @@ def _composed() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _row(call: Call, tensor: Tensor, states: States) -> Row:
-    """The row of a call, from the state of its output."""
+def _row(call: Call, tensor: Tensor, states: States) -> Row | None:
+    """The row of a call, from the state of its output; masked scores have none."""
     with _disable_current_modes():
         grid = states.grid(tensor)
+        if grid is not None and grid.mask is not None and grid.keys is None:
+            return None
         facts = _facts(grid, tuple(tensor.shape))
     return Row(call.name, call.number, call.op, tuple(tensor.shape), depth=call.depth, weight=call.weight, **facts)
 

@@ -143,7 +143,7 @@ def attention(op: Operation) -> tuple[State, ...]:
     if isinstance(bias, Tensor):
         state = op.states.get(bias)
         if isinstance(state, Tensor):
-            mask = state.bool() if state.dtype == torch.bool else state > -1e4
+            mask = state.bool() if state.dtype == torch.bool else state > -30
         elif isinstance(state, Grid):
             scored = total(scored, state, scored.layout)
             mask = state.mask if isinstance(state.mask, Tensor) else None

@@ -242,6 +242,6 @@ LARGEST_UNFOLDED = 2**21
 SMALL_IMAGE = 64
 """Up to which side borders matter to the autocovariance."""
 
-RULES: dict[str, Rule] = {"matmul": matmul, "conv": convolution}
+RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": matmul, "conv": convolution}
 
 __all__ = ["RULES", "linear", "product", "summed", "with_bias"]

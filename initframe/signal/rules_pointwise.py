@@ -27,9 +27,9 @@ from initframe.signal.grid import (
     total,
 )
 from initframe.signal.layout import Layout
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.walk import LARGEST, Operation, Rule, State
 
-MASKED = -1e4
+MASKED = -30.0
 """What is smaller than this masks a score."""
 
 
@@ -212,14 +212,16 @@ def _and(one: Any, other: Tensor) -> Tensor:
 
 
 def filled(op: Operation) -> State:
-    """A tensor of one number, made from another's shape."""
+    """A tensor of one number, made with another's shape or dtype: it is computed for real where it is small."""
     name = op.func.overloadpacket.__name__
-    if "zeros" in name or name == "zero_":
-        return constant(0.0, Layout(()).view(op.shape))
-    if "ones" in name:
-        return constant(1.0, Layout(()).view(op.shape))
-    value = _plain_number(op, op.given.get("fill_value", op.given.get("value", 0.0)))
-    return None if value is None else constant(value, Layout(()).view(op.shape))
+    value = 0.0 if "zero" in name or "empty" in name else 1.0 if "ones" in name else None
+    if value is None:
+        value = _plain_number(op, op.given.get("fill_value", op.given.get("value", 0.0)))
+    if value is None:
+        return None
+    if math.prod(op.shape) <= LARGEST and not op.func._schema.is_mutable:  # noqa: SLF001
+        return torch.full(op.shape, value, dtype=op.out.dtype, device="cpu")
+    return constant(value, Layout(()).view(op.shape))
 
 
 def dropout(op: Operation) -> tuple[State, ...]:
@@ -284,8 +286,9 @@ RULES: dict[str, Rule] = {
     "pointwise": pointwise,
     "where": pointwise,
     "masked_fill": pointwise,
-    **dict.fromkeys(("softplus", "glu_", "hardtanh", "leaky_relu", "elu", "prelu"), pointwise),
+    **dict.fromkeys(("softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu", "prelu"), pointwise),
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled),
+    **dict.fromkeys(("empty_like", "new_empty", "empty"), filled),
     "native_dropout": dropout,
     **dict.fromkeys(("randn", "randn_like", "normal", "rand", "rand_like", "uniform", "bernoulli"), drawn),
     "copy": copied,

@@ -38,6 +38,9 @@ def average(op: Operation) -> State:
     spatial = [d for d in range(len(before)) if d >= len(before) - _places(op)]
     if all(after[d] == 1 for d in spatial):
         return pooled(grid, spatial, op.shape, keep=True)
+    if all(after[d] >= before[d] for d in spatial):  # adaptive, to more places than there are: copies
+        profile = None if after[spatial[0]] > before[spatial[0]] else grid.profile
+        return replace(grid, layout=grid.layout.fitted(op.shape), profile=profile)
     kernel, stride = _window(op, [before[d] for d in spatial], [after[d] for d in spatial])
     m = averaged(grid)
     if m.field is None or len(kernel) != 2:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, Moments, Source, constant, gaussian, mixture
+from initframe.signal.grid import Grid, Moments, Source, at, constant, gaussian, mixture, moments_of, reshaped, total
 from initframe.signal.layout import Factor, Layout, plain
 from initframe.signal.positions import class_of, mean_over
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 
 def same(op: Operation) -> State:
@@ -152,6 +153,38 @@ def pad(op: Operation) -> State:
     return mixture([(inside, replace(grid, profile=None)), (1 - inside, constant(float(op.given.get("value") or 0), layout))], layout)
 
 
+def largest(op: Operation) -> tuple[State, ...]:
+    """The k largest along a dimension, by order statistics of samples; which they are is drawn, all equally likely."""
+    grid = op.grid("self")
+    shape = tuple(op["self"].shape)
+    dim, k = op.given.get("dim", -1) % len(shape), int(op.given.get("k", shape[op.given.get("dim", -1)]))
+    generator = torch.Generator(device="cpu")
+    generator.manual_seed(0)
+    if grid is None or math.prod(shape) > LARGEST:
+        return (None, None)
+    picked = torch.rand(shape, generator=generator, device="cpu").argsort(dim).narrow(dim, 0, k).contiguous()
+    z = torch.randn(4096, shape[dim], generator=generator, dtype=torch.float64, device="cpu")
+    top = at(grid, z).sort(1, descending=True).values[:, :k].reshape(-1)
+    mean, square = top.mean().item(), top.square().mean().item()
+    moments = moments_of(mean, square, mean**2, mean**2, mean**2)
+    layout = grid.layout.fitted(op.shape)
+    found = reshaped(top[:65536], torch.ones_like(top[:65536]), moments, gaussian(moments, layout, why="largest of samples"))
+    return (found, picked)
+
+
+def added_rows(op: Operation) -> State:
+    """Rows added into some of a tensor's rows: each row gets its share of them."""
+    grid, source = op.grid("self"), op.grid("source")
+    if grid is None or source is None:
+        return None
+    share = op["source"].numel() / max(op["self"].numel(), 1)
+    m = source.moments()
+    zero = constant(0.0, grid.layout)
+    if share >= 1:
+        return total(grid, replace(gaussian(m.times(share), grid.layout), why=source.why), grid.layout)
+    return total(grid, mixture([(share, replace(source, layout=grid.layout)), (1 - share, zero)], grid.layout), grid.layout)
+
+
 def embedding(op: Operation) -> State:
     """Rows of a weight, looked up by number."""
     return lookup(op.grid("weight"), op.known("indices"), op.shape)
@@ -230,6 +263,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa"), moved),
     **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
     "embedding": embedding,
+    **dict.fromkeys(("topk", "sort"), largest),
+    "index_add": added_rows,
     "index": index,
 }
 

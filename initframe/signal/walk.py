@@ -156,7 +156,7 @@ class Walk(Watch):
         random = torch.Tag.nondeterministic_seeded in func.tags
         real = not random and all(isinstance(state, Tensor) for state in states)
         try:
-            out = func(*args, **kwargs)
+            out = self._run(func, args, kwargs)
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
             if not real or func.overloadpacket.__name__ == "item":
                 raise self._depends(func) from error
@@ -169,6 +169,12 @@ class Walk(Watch):
         elif isinstance(out, Tensor | tuple | list):
             self._settle(func, args, kwargs, out, inputs, states)
         return out
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation on fake tensors; torch knows no float32 shapes of grouped products."""
+        if func.overloadpacket.__name__ == "_grouped_mm":
+            return args[0].new_empty(*args[0].shape[:-1], args[1].shape[-1])
+        return func(*args, **kwargs)
 
     def _depends(self, func: Any) -> InitframeError:
         fact = f"module {self.where!r} decides by values ({func}), which are not there."
@@ -204,7 +210,8 @@ class Walk(Watch):
         """Find the rule of an operation, and give its outputs their states."""
         name = op_name(func)
         outs = _tensors(out)
-        if any(state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)):
+        draws = torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable  # noqa: SLF001
+        if not draws and any(state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)):
             found: Any = None
         else:
             operation = Operation(name, func, _named(func, args, kwargs), out, self.states)
