@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from initframe.signal.positions import averaged
 from initframe.signal.rules import RULES
 from initframe.signal.rules_pooling import white
 from initframe.signal.signal import Row, Signal
-from initframe.signal.walk import States, Walk, distribution
+from initframe.signal.walk import Rule, States, Walk, distribution
 from initframe.signal.watch import Call, storage
 
 
@@ -49,6 +50,63 @@ def predict(plan: Plan, batch: Any) -> Signal:
     >>> round(predict(plan, torch.empty(2, 64, device="meta"))["0"].rms, 2)
     1.41
     """
+    prepared = prepare(plan, batch)
+    rows: list[Row] = []
+
+    def seen(call: Call, tensor: Tensor) -> None:
+        row = _row(call, tensor, prepared.states)
+        if row is not None:
+            rows.append(row)
+
+    walk = Walk(prepared.model, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
+    try:
+        prepared.run(walk)
+    except Exception as error:
+        raise failed(error, walk.where, batch, "predict") from error
+    gaps = [f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted." for op, where in walk.gaps.items()]
+    notes = tuple(filter(None, [_input_note(batch), *gaps]))
+    return Signal(title(prepared.model), "predicted", tuple(rows), describe(batch), plan.recipe.name, None, notes)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model without memory, and what is known of its tensors.
+
+    Attributes:
+        model: the plan's.
+        state: fake parameters and buffers by name.
+        parameters: the fake parameters by their canonical names.
+        names: canonical names of parameters by storage.
+        states: of all of them, and of the batch.
+        fake: the mode that they belong to.
+        rules: by operation.
+        positional: the batch's arguments, fake.
+        keywords: likewise.
+    """
+
+    model: nn.Module
+    state: Mapping[str, Tensor]
+    parameters: Mapping[str, Tensor]
+    names: Mapping[int, str]
+    states: States
+    fake: FakeTensorMode
+    rules: Mapping[str, Rule]
+    positional: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+    def run(self, walk: Walk) -> None:
+        """Call the model under a walk."""
+        with as_before(self.model), torch.no_grad(), _composed(), self.fake, walk:
+            functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
+            walk.flush()
+
+
+def prepare(plan: Plan, batch: Any) -> Prepared:
+    """Make fake parameters, buffers and inputs of a plan's model, each with its state.
+
+    Raises:
+        InitframeError: there is no model to run, or no batch to run it on.
+    """
     model = plan.model
     if not isinstance(model, nn.Module):
         fact = "it was resolved against a state_dict, which has no forward pass."
@@ -57,30 +115,10 @@ def predict(plan: Plan, batch: Any) -> Signal:
         raise InitframeError(*problems)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     states = States()
-    notes = [_input_note(batch)]
-    with _disable_current_modes():
-        state, names = _model_states(plan, model, fake, states)
-        arguments, keywords = _faked_batch(batch, fake, states)
-    rows: list[Row] = []
-
-    def seen(call: Call, tensor: Tensor) -> None:
-        row = _row(call, tensor, states)
-        if row is not None:
-            rows.append(row)
-
-    walk = Walk(model, seen, names, states, fake, RULES)
-    try:
-        with as_before(model), torch.no_grad(), _composed(), fake, walk:
-            functional_call(model, state, arguments, keywords)
-            walk.flush()
-    except Exception as error:
-        raise failed(error, walk.where, batch, "predict") from error
-    notes += [f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted." for op, where in walk.gaps.items()]
-    return Signal(title(model), "predicted", tuple(rows), _words(batch), plan.recipe.name, None, tuple(filter(None, notes)))
-
-
-def _words(batch: Any) -> str:
-    return describe(batch)
+    state, names = _model_states(plan, model, fake, states)
+    positional, keywords = _faked_batch(batch, fake, states)
+    parameters = {name: state[name] for name, _ in model.named_parameters()}
+    return Prepared(model, state, parameters, names, states, fake, RULES, positional, keywords)
 
 
 def _input_note(batch: Any) -> str:

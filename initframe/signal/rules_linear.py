@@ -70,6 +70,16 @@ def matmul(op: Operation) -> State:
     return out
 
 
+def grouped(op: Operation) -> State:
+    """A product with one of several matrices for each row: two rows agree only if they meet the same one."""
+    out = matmul(op)
+    if not isinstance(out, Grid) or len(op["mat2"].shape) != 3:
+        return out
+    m, share = out.moments(), 1 / op["mat2"].shape[0]
+    apart = m._replace(same=m.same * share, near=m.near * share, far=m.far * share)
+    return replace(gaussian(apart, out.layout), spread=out.spread, why=out.why)
+
+
 def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
     """The product of two tensors that both depend on the input."""
     if a.keys is not None:
@@ -242,6 +252,6 @@ LARGEST_UNFOLDED = 2**21
 SMALL_IMAGE = 64
 """Up to which side borders matter to the autocovariance."""
 
-RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": matmul, "conv": convolution}
+RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": grouped, "conv": convolution}
 
 __all__ = ["RULES", "linear", "product", "summed", "with_bias"]

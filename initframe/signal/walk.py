@@ -215,7 +215,7 @@ class Walk(Watch):
             found: Any = None
         else:
             operation = Operation(name, func, _named(func, args, kwargs), out, self.states)
-            found = self._applied(operation)
+            found = self.applied(operation, args)
         if isinstance(found, tuple):
             for one, state in zip(outs, found, strict=False):
                 self._give(one, state, func)
@@ -223,7 +223,8 @@ class Walk(Watch):
             for one in outs:
                 self._give(one, found, func)
 
-    def _applied(self, operation: Operation) -> Any:
+    def applied(self, operation: Operation, args: Any) -> Any:  # noqa: ARG002  # for those who do more
+        """Apply the rule of an operation: a state, one per output, or nothing."""
         rule = self.rules.get(operation.name)
         if rule is None and torch.Tag.pointwise in operation.func.tags:
             rule = self.rules["pointwise"]
