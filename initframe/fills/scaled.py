@@ -8,18 +8,18 @@ from functools import partial
 
 from torch import Tensor
 
+from initframe.errors import Problem, ResolveError
 from initframe.fills.composed import Blocks, Masked
-from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
+from initframe.fills.current import Keep, Scale, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
-from initframe.fills.whole import Draw, Whole
+from initframe.fills.whole import Draw, Orthogonal, Sparse, Whole
 
 
 @dataclass(frozen=True)
 class Multiplied(Whole):
     """A fill that is computed for the full tensor, times ``factor``.
 
-    >>> from initframe.fills import Orthogonal
     >>> round(Multiplied((4, 4), Orthogonal((4, 4)), 3.0).std, 6)
     1.5
     """
@@ -88,17 +88,17 @@ def scaled(fill: Fill, factor: float) -> Fill:
             return Scale(by * factor)
         case ShrinkPerturb(shrink, noise):
             return ShrinkPerturb(shrink * factor, noise * factor)
+        case Orthogonal():
+            return replace(fill, gain=fill.gain * factor)
+        case Sparse():
+            return replace(fill, scale=fill.scale * factor)
         case Multiplied():
             return replace(fill, factor=fill.factor * factor)
         case Whole():
             return Multiplied(fill.shape, fill, factor)
-    kind = type(fill).__name__
-    raise TypeError(f"{kind} cannot be multiplied with a factor")
+    raise ResolveError(Problem("factor", f"{fill.kind} cannot be multiplied.", "", "Leave the factor out."))
 
 
 def _times(fn: object, factor: float, u: Tensor) -> Tensor:
     """A law of one's own, times a factor."""
     return fn(u) * factor  # type: ignore[operator, no-any-return]
-
-
-__all__ = ["Multiplied", "OnCurrent", "Shift", "scaled"]

@@ -181,6 +181,8 @@ def _why_not(assignment: Assignment, attention: bool) -> str:
         return "it keeps, or starts from, its current values; a factor needs values that the recipe draws."
     if fill.std == 0:
         return "all its elements are the same number" + (", 0." if fill.mean == 0 else ".")
+    if "factor" in assignment.arguments:
+        return "its initializer has an argument called factor, which a rule's own factor cannot stand beside."
     if not attention and ATTENTION.search(assignment.slot.name):
         return "queries and keys set the attention's temperature; attention=True calibrates them."
     return ""
@@ -340,7 +342,8 @@ class _ScalingWalk(Walk):
         factor = self.tuner.factor(name, *self._squares(found, operation))
         if factor == 1 or again:
             return found
-        for tensor in [t for t in args if isinstance(t, Tensor) and self.weights.get(storage(t)) == name] + [self.parameters[name]]:
+        views = [t for t in args if isinstance(t, Tensor) and self.weights.get(storage(t)) == name]
+        for tensor in {id(t): t for t in [*views, self.parameters[name]]}.values():
             state = self.states.get(tensor)
             if isinstance(state, Grid):
                 self.states.put(tensor, replace(state, values=state.values * factor))
@@ -367,7 +370,7 @@ def with_factors(plan: Plan, factors: Mapping[str, float]) -> Recipe:
     """
     data = plan.recipe.to_dict()
     for assignment in plan.assignments:
-        factor = factors.get(assignment.slot.name, 1.0) * float(assignment.factor)
+        factor = factors.get(assignment.slot.name, 1.0) * assignment.factor
         if factors.get(assignment.slot.name, 1.0) != 1.0:
             data["rules"][f"calibrated {assignment.slot.name}"] = _rule(assignment, factor)
     return replace(load_recipe(data), name=f"{plan.recipe.name}, calibrated")

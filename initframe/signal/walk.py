@@ -215,7 +215,8 @@ class Walk(Watch):
             found: Any = None
         else:
             operation = Operation(name, func, _named(func, args, kwargs), out, self.states)
-            found = self.applied(operation, args)
+            with _disable_current_modes(), torch.no_grad():
+                found = self.applied(operation, args)
         if isinstance(found, tuple):
             for one, state in zip(outs, found, strict=False):
                 self._give(one, state, func)
@@ -230,8 +231,7 @@ class Walk(Watch):
             rule = self.rules["pointwise"]
         if not any(t.is_floating_point() for t in _tensors(operation.out)) and rule is None:
             return None
-        with _disable_current_modes(), torch.no_grad():
-            found = rule(operation) if rule else None
+        found = rule(operation) if rule else None
         if found is None and any(t.is_floating_point() for t in _tensors(operation.out)):
             self.gaps.setdefault(operation.name, self.where)
         return found
