@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,6 +17,10 @@ from initframe.signal.grid import Grid, Moments, constant, expanded, gaussian, t
 from initframe.signal.layout import Factor, Layout
 from initframe.signal.positions import averaged, edges, middle, sizes
 from initframe.signal.walk import Operation, Rule, State
+
+
+CAUSAL = "causal"
+"""The mask of ``is_causal``, which nobody needs to write out."""
 
 
 def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Grid:
@@ -56,8 +61,10 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
     """The weights of a softmax over keys, as how many keys they spread over."""
     m = scored.moments()
     variance = (m.square - m.near.diagonal()).clamp_min(0)
-    allowed = visible(scored.mask, shape[-2], shape[-1])
-    count, sums = seen(allowed, shape[-1])
+    if isinstance(scored.mask, str):
+        count, sums = causal(shape[-2], shape[-1])
+    else:
+        count, sums = seen(visible(scored.mask, shape[-2], shape[-1]), shape[-1])
     if variance.shape[0] not in (1, count.shape[0]):
         variance = variance.mean()[None]
     squares = 1 / (1 + (count - 1).clamp_min(0) * torch.exp(-variance))
@@ -79,9 +86,10 @@ def visible(mask: object, queries: int, keys: int) -> Tensor | None:
     return None if bool((table == 1).all()) else table
 
 
-def causal(queries: int, keys: int) -> Tensor:
-    """The mask of ``is_causal``: a query sees the keys up to its own position."""
-    return torch.ones(queries, keys, dtype=torch.bool, device="cpu").tril()
+@lru_cache(maxsize=16)
+def causal(queries: int, keys: int) -> tuple[Tensor, Tensor]:
+    """What is seen under ``is_causal``: the keys up to a query's own position."""
+    return seen(torch.ones(queries, keys, dtype=torch.bool, device="cpu").tril().double(), keys)
 
 
 def seen(allowed: Tensor | None, keys: int) -> tuple[Tensor, Tensor]:
@@ -139,7 +147,7 @@ def attention(op: Operation) -> tuple[State, ...]:
     scale = 1 / math.sqrt(width) if scale is None else float(scale)
     scored = replace(scored, values=scored.values * scale)
     bias = op.given.get("attn_mask", op.given.get("attn_bias"))
-    mask: Tensor | None = causal(queries, keys) if op.given.get("is_causal") else None
+    mask: Tensor | str | None = CAUSAL if op.given.get("is_causal") else None
     if isinstance(bias, Tensor):
         state = op.states.get(bias)
         if isinstance(state, Tensor):

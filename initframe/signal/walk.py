@@ -109,7 +109,7 @@ class States:
 def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool = False) -> Grid:
     """The grid of a real tensor that is the same for every input.
 
-    >>> distribution(torch.tensor([2.0, 2.0])).moments().square.item()
+    >>> round(distribution(torch.tensor([2.0, 2.0])).moments().square.item(), 6)
     4.0
     """
     layout = layout or plain(values.shape, ["position" if i < values.ndim - 1 else "channel" for i in range(values.ndim)])
@@ -121,6 +121,14 @@ def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool =
     mean, square = flat.mean().item(), flat.square().mean().item()
     like = gaussian(moments_of(mean, square, square, mean**2, mean**2), layout, weight=weight)
     return reshaped(flat, torch.ones_like(flat), moments_of(mean, square, square, mean**2, mean**2), like)
+
+
+def angle(tensor: Tensor) -> Grid:
+    """The sine or cosine of angles that nobody knows: any angle is as likely as another."""
+    layout = plain(tensor.shape, ["position"] * (tensor.ndim - 1) + ["channel"])
+    moments = moments_of(0.0, 0.5, 0.5)
+    like = gaussian(moments, layout, why="angles without values")
+    return reshaped(torch.cos(torch.pi * CDF), torch.ones_like(CDF), moments, like)
 
 
 class Walk(Watch):
@@ -212,7 +220,7 @@ class Walk(Watch):
         outs = _tensors(out)
         draws = torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable  # noqa: SLF001
         if not draws and any(state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)):
-            found: Any = None
+            found: Any = angle(outs[0]) if name in ("cos", "sin") else None
         else:
             operation = Operation(name, func, _named(func, args, kwargs), out, self.states)
             with _disable_current_modes(), torch.no_grad():
