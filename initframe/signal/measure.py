@@ -24,6 +24,11 @@ BOUNDS = {
 RECTIFIERS = {"relu", "relu6", "threshold"}
 """Operations whose zeros are dead units."""
 
+DENSE = {"matmul", "conv", "attention", "layer_norm", "rms_norm", "group_norm", "batch_norm", "add", "gelu", "tanh", "sigmoid"}
+"""Operations without exact zeros, unless all that they get is zero."""
+SAMPLE = 1024
+"""How many elements of a dense operation's result are looked at."""
+
 
 class Numbers(NamedTuple):
     """What is measured of a tensor; the fields are those of :class:`initframe.signal.signal.Row`."""
@@ -57,32 +62,60 @@ def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
     several = inputs is not None and inputs > 1 and x.ndim > 0 and x.shape[0] == inputs
     flat = x.reshape(x.shape[0] if several else 1, -1)
     squares, correlation = _pairs(flat)
-    if not math.isfinite(squares) and bool(x.isfinite().all()):  # float32 overflows at 10¹⁹, squared
+    finite = math.isfinite(squares)
+    if not finite and bool(x.isfinite().all()):  # float32 overflows at 10¹⁹, squared
         squares, correlation = _pairs(flat.double())
+        finite = True
     return Numbers(
-        mean=x.mean(dtype=torch.float64).item() if math.isfinite(squares) else math.nan,
-        rms=math.sqrt(squares / x.numel()) if math.isfinite(squares) else math.inf,
+        mean=x.sum().item() / x.numel() if finite else math.nan,
+        rms=math.sqrt(squares / x.numel()) if finite else math.inf,
         correlation=correlation if several else None,
-        zeros=1 - torch.count_nonzero(x).item() / x.numel(),
+        zeros=_zeros(x, op),
         saturated=saturation(x, op),
-        dead=(flat.amax(0) <= 0).double().mean().item() if op in RECTIFIERS and several else None,
+        dead=_dead(x) if op in RECTIFIERS and several else None,
     )
+
+
+def _zeros(x: Tensor, op: str) -> float:
+    """The share of zeros; operations whose result is zero by chance alone are counted only if a sample has one."""
+    if op in DENSE:
+        sample = x.reshape(-1)[:: max(x.numel() // SAMPLE, 1)]
+        if torch.count_nonzero(sample).item() == sample.numel():
+            return 0.0
+    return 1 - torch.count_nonzero(x).item() / x.numel()
+
+
+def _dead(x: Tensor) -> float:
+    """The share of units that are zero for every input and at every place: channels of images, features of the rest."""
+    units = 1 if x.ndim >= 4 else x.ndim - 1
+    others = [d for d in range(x.ndim) if d != units]
+    return (x.amax(others) <= 0).double().mean().item()
+
+
+def is_masked(tensor: Tensor) -> bool:
+    """Whether a tensor holds −∞ next to finite numbers, as masked scores do; that is no signal."""
+    if math.isfinite(tensor.detach().amin().item()) or tensor.isnan().any():
+        return False
+    return bool((tensor == -math.inf).any()) and not bool((tensor == math.inf).any())
 
 
 def _pairs(flat: Tensor) -> tuple[float, float | None]:
     """The sum of squares of all rows, and the mean cosine between two different ones."""
     rows = flat.shape[0]
     if rows == 1:
-        return flat.square().sum(dtype=torch.float64).item(), None
+        return torch.linalg.vector_norm(flat).item() ** 2, None
     if rows > SMALL:
-        norms = flat.norm(dim=1, keepdim=True)
+        norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         total = (flat / norms.clamp_min(torch.finfo(flat.dtype).tiny)).sum(0).square().sum().item()
         return norms.double().square().sum().item(), (total - rows) / (rows * (rows - 1))
-    gram = (flat @ flat.T).double()
-    norms = gram.diagonal().clamp_min(0).sqrt()
-    cosines = gram / (norms[:, None] * norms[None, :]).clamp_min(torch.finfo(torch.float64).tiny)
-    others = cosines.sum().item() - cosines.diagonal().sum().item()
-    return gram.diagonal().sum().item(), others / (rows * (rows - 1))
+    gram: list[list[float]] = (flat @ flat.T).tolist()
+    norms_of = [math.sqrt(max(gram[i][i], 0.0)) for i in range(rows)]
+    cosines = [
+        gram[i][j] / (norms_of[i] * norms_of[j]) if norms_of[i] * norms_of[j] > 0 else 0.0
+        for i in range(rows)
+        for j in range(i)
+    ]
+    return math.fsum(gram[i][i] for i in range(rows)), math.fsum(cosines) / len(cosines)
 
 
 def saturation(x: Tensor, op: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from torch.func import functional_call
 from initframe.errors import InitframeError, Problem
 from initframe.model.layers import title
 from initframe.signal.batch import as_before, describe, failed, refusal, size
-from initframe.signal.measure import Numbers, measure
+from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.signal import Row, Signal
 from initframe.signal.watch import Call, Watch, storage
 
@@ -105,7 +106,7 @@ class Rows:
     def add(self, call: Call, tensor: Tensor) -> None:
         """Measure the output of a call, and wait for its gradient."""
         numbers = self._measure(tensor, call.kind)
-        if numbers is None:
+        if numbers is None or ("/" in call.name and not math.isfinite(numbers.rms) and is_masked(tensor)):
             return
         index = len(self.rows)
         row = Row(call.name, call.number, call.op, tuple(tensor.shape), depth=call.depth, weight=call.weight, **numbers._asdict())

@@ -220,7 +220,8 @@ class Walk(Watch):
         outs = _tensors(out)
         draws = torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable  # noqa: SLF001
         if not draws and any(state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)):
-            found: Any = angle(outs[0]) if name in ("cos", "sin") else None
+            with _disable_current_modes():
+                found: Any = angle(outs[0]) if name in ("cos", "sin") else None
         else:
             operation = Operation(name, func, _named(func, args, kwargs), out, self.states)
             with _disable_current_modes(), torch.no_grad():

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from initframe.signal.batch import main_output
 
@@ -108,7 +108,6 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.model, self.seen, self.weights = model, seen, weights
         self.stack: list[str] = []
-        self.resting = False
         self._calls: Counter[str] = Counter()
         self._depth = 0
         self._pending: tuple[str, str, Tensor] | None = None
@@ -136,7 +135,7 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, between telling the last one's result and noting its own."""
         kwargs = kwargs or {}
-        if self.resting or func.namespace == "prim":  # what a fake tensor is asked for its device with
+        if func.namespace == "prim":  # what a fake tensor is asked for its device with
             return func(*args, **kwargs)
         moves = func.is_view or func.overloadpacket.__name__ in VIEWS
         if not moves:
@@ -167,14 +166,11 @@ class Watch(TorchDispatchMode):
         self._tell(f"{module}/{op}", op, op, tensor)
 
     def _enter(self, name: str) -> None:
-        if not self.resting:
-            self.flush()
-            self.stack.append(name)
-            self._weight.append(None)
+        self.flush()
+        self.stack.append(name)
+        self._weight.append(None)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG002
-        if self.resting:
-            return
         name, weight = self.stack.pop(), self._weight.pop()
         result = main_output(output)
         if self._pending and result is not None and storage(self._pending[2]) == storage(result):
@@ -202,11 +198,8 @@ class Watch(TorchDispatchMode):
         if weight is not None:
             self._depth += 1
             depth = self._depth
-        resting, self.resting = self.resting, True
-        try:
+        with _disable_current_modes():  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
-        finally:
-            self.resting = resting
 
 
 def storage(tensor: Tensor) -> int:
