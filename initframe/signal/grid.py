@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,7 +103,9 @@ class Grid:
         profile: for images, the relative mean square by place (mean 1), which borders lower; else ``None``.
         weight: whether it is a weight, so that what it multiplies starts a new normal.
         normal: whether ``values`` is affine in z.
-        spread: the relative variance of the rms over seeds.
+        spread: the relative variance of the rms over seeds that the tensor's inputs bring along.
+        channels: over how many independent channels its own size is averaged; 0 if it is fixed (an input, a norm's output).
+        terms: for attention scores, how many products each of them sums.
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
         keys: for attention weights, the sum over keys of their mean square times their number; else ``None``.
@@ -116,6 +118,8 @@ class Grid:
     weight: bool = False
     normal: bool = False
     spread: float = 0.0
+    channels: int = 0
+    terms: int = 0
     why: str = ""
     mask: Tensor | str | None = None
     keys: Tensor | None = None
@@ -124,6 +128,25 @@ class Grid:
     def classes(self) -> int:
         """The number of classes of positions."""
         return self.values.shape[0]
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What the next grid inherits, whatever its moments."""
+        return {"spread": self.spread, "channels": self.channels, "why": self.why}
+
+    def spread_over_seeds(self) -> float:
+        """The relative variance of the rms over seeds.
+
+        To what the inputs bring along, a channel adds as far as its elements agree: ¼·c²·(E x⁴/(E x²)² − 1)/channels.
+        """
+        if not self.channels:
+            return self.spread
+        m = self.moments()
+        square = m.square.mean().clamp_min(1e-300)
+        fourth = (self.values.pow(4) * W).sum(1).mean()
+        several = self.layout.count("position") > 1
+        agreement = ((m.far if several else m.same).mean() / square).clamp(0, 1)
+        return self.spread + (0.25 * agreement**2 * (fourth / square**2 - 1) / self.channels).item()
 
     def moments(self) -> Moments:
         """Means of products of two elements.
@@ -318,7 +341,9 @@ def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, spread: fl
     if one.profile is not None and other.profile is not None and one.profile.shape == other.profile.shape:
         a, b = one.moments().square.mean(), other.moments().square.mean()
         profile = (a * one.profile + b * other.profile) / (a + b).clamp_min(1e-300)
-    like = gaussian(moments, layout, profile=profile, spread=spread, why=one.why or other.why, weight=one.weight and other.weight)
+    channels = max(one.channels, other.channels)
+    like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=one.why or other.why)
+    like = replace(like, weight=one.weight and other.weight)
     if normal or moments.mean.shape[0] > 1:
         return like
     values = join(one.values[0][:, None], other.values[0][None, :]).reshape(-1)  # type: ignore[operator]
@@ -348,7 +373,8 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
     weight = all(grid.weight for _, grid in parts)
     squares = [s * m.square.mean().item() for s, m in zip(shares, every, strict=True)]
     spread = sum(q * q * grid.spread for q, (_, grid) in zip(squares, parts, strict=True)) / max(sum(squares), 1e-300) ** 2
-    like = gaussian(moments, layout, profile=profile, spread=spread, why=why, weight=weight)
+    channels = max(grid.channels for _, grid in parts)
+    like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=why, weight=weight)
     if p > 1:
         return like
     values = torch.cat([grid.values[0] for _, grid in parts])

@@ -67,4 +67,4 @@ def mean_over(grid: Grid) -> Grid:
     """The grid with one class of positions."""
     if grid.classes == 1:
         return grid
-    return replace(gaussian(averaged(grid), grid.layout), weight=grid.weight, why=grid.why, spread=grid.spread)
+    return replace(gaussian(averaged(grid), grid.layout), weight=grid.weight, **grid.kept)

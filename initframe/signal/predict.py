@@ -160,7 +160,7 @@ def _facts(grid: Grid | None, shape: tuple[int, ...]) -> dict[str, Any]:
         "rms": math.sqrt(max(square, 0.0)),
         "correlation": same / square if several else None,
         "zeros": _zeros(grid),
-        "spread": math.sqrt(grid.spread),
+        "spread": math.sqrt(max(grid.spread_over_seeds(), 0.0)),
         "approximate": grid.why,
     }
 

@@ -35,7 +35,8 @@ def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Gri
     near = torch.diag(shared) if square.shape[0] > 1 else shared[:, None]
     moments = Moments(zero, square, zero, near, torch.zeros_like(near))
     layout = Layout(queries.layout.dims[:-1] + (_keys(keys, shape),))
-    return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=queries.why or keys.why)
+    why = queries.why or keys.why
+    return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=why, terms=count)
 
 
 def _keys(keys: Grid, shape: tuple[int, ...]) -> tuple[Factor, ...]:
@@ -67,12 +68,49 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
         count, sums = seen(visible(scored.mask, shape[-2], shape[-1]), shape[-1])
     if variance.shape[0] not in (1, count.shape[0]):
         variance = variance.mean()[None]
-    squares = 1 / (1 + (count - 1).clamp_min(0) * torch.exp(-variance))
+    squares = concentration(count, variance, scored.terms)
     mean = 1 / count
     square = squares / count
     zero = mean[:, None] * mean[None, :]
     grid = gaussian(Moments(mean, square, mean.square(), zero, zero), scored.layout.fitted(shape), why=scored.why)
     return replace(grid, keys=squares, mask=sums)
+
+
+def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
+    """The mean of Σa² for softmax weights a of n scores.
+
+    A query's scores are normal; how large they are varies with the query's length, a mean of ``terms`` squares. The mean is
+    taken over samples; beyond their number of keys it falls as 1/n.
+
+    Args:
+        count: n, by class of positions.
+        variance: of a query's scores over keys, by class or one for all.
+        terms: the number of products that a score sums; 0 if it is large.
+
+    >>> concentration(torch.tensor([1.0, 4.0]), torch.tensor([0.0]), 0).tolist()
+    [1.0, 0.25]
+    """
+    sample, scale = _samples(terms)
+    largest = count.clamp_max(sample.shape[1])
+    which = (largest.round().long() - 1).clamp_min(0)
+    found = []
+    for k in range(count.numel()):
+        v = variance[k if variance.numel() > 1 else 0]
+        weights = (sample[:, : int(which[k]) + 1] * scale * v.sqrt()).exp() if v > 0 else torch.ones(1, int(which[k]) + 1)
+        found.append((weights.square().sum(1) / weights.sum(1).square()).mean().double())
+    return torch.stack(found) * largest / count
+
+
+@lru_cache(maxsize=8)
+def _samples(terms: int) -> tuple[Tensor, Tensor]:
+    """Normal scores of 128 queries with 512 keys, and each query's length."""
+    generator = torch.Generator(device="cpu")
+    generator.manual_seed(0)
+    z = torch.randn(128, 512, generator=generator, device="cpu")
+    if not terms:
+        return z, torch.ones(128, 1, device="cpu")
+    lengths = torch.randn(128, min(terms, 256), generator=generator, device="cpu").square().mean(1, keepdim=True).sqrt()
+    return z, lengths
 
 
 def visible(mask: object, queries: int, keys: int) -> Tensor | None:
@@ -132,7 +170,7 @@ def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
     layout = values.layout.fitted(shape)
     dims = list(layout.dims)
     dims[-2] = weights.layout.fitted(shape).dims[-2] if len(dims) > 1 else dims[-2]
-    return gaussian(moments, Layout(tuple(dims)).fitted(shape), spread=values.spread, why=weights.why or values.why)
+    return gaussian(moments, Layout(tuple(dims)).fitted(shape), **{**values.kept, "why": weights.why or values.why})
 
 
 def attention(op: Operation) -> tuple[State, ...]:

@@ -41,12 +41,6 @@ def biased(moments: Moments, bias: Grid | None) -> Moments:
     return moments.plus(m.mean.mean().item(), m.square.mean().item())
 
 
-def spread_of(x: Grid, y: Moments, outputs: int) -> float:
-    """The relative variance of the rms: a channel's mean square varies with its weights as far as its elements agree."""
-    agreement = (y.far.mean() / y.square.mean().clamp_min(1e-300)).item()
-    return x.spread + 0.5 * agreement**2 / max(outputs, 1)
-
-
 def matmul(op: Operation) -> State:
     """A product of matrices: a linear layer, attention's scores, or attention's mixing."""
     names = ("mat1", "mat2") if "mat1" in op.given else ("batch1", "batch2") if "batch1" in op.given else ("self", "mat2")
@@ -77,7 +71,7 @@ def grouped(op: Operation) -> State:
         return out
     m, share = out.moments(), 1 / op["mat2"].shape[0]
     apart = m._replace(same=m.same * share, near=m.near * share, far=m.far * share)
-    return replace(gaussian(apart, out.layout), spread=out.spread, why=out.why)
+    return replace(gaussian(apart, out.layout), **out.kept)
 
 
 def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
@@ -112,7 +106,7 @@ def with_bias(out: Grid, bias: Grid | None) -> Grid:
     if bias is None or (bias.source is None and not bool(bias.values.any())):
         return out
     moments = biased(out.moments(), bias)
-    return replace(gaussian(moments, out.layout), profile=out.profile, spread=out.spread, why=out.why, weight=out.weight)
+    return replace(gaussian(moments, out.layout), profile=out.profile, **out.kept, weight=out.weight)
 
 
 def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted: int) -> Grid:
@@ -138,7 +132,7 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
     layout = Layout(tuple(dims))
     layout = layout if layout.shape == shape else layout.fitted(shape)
     profile = None if over_positions else x.profile
-    return gaussian(y, layout, profile=profile, spread=spread_of(x, y, outputs), why=x.why)
+    return gaussian(y, layout, profile=profile, spread=x.spread_over_seeds(), channels=outputs, why=x.why)
 
 
 def convolution(op: Operation) -> State:
@@ -164,7 +158,7 @@ def convolution(op: Operation) -> State:
     profile = met / max(share, 1e-300)
     layout = plain(op.shape, ("batch", "channel", *["position"] * (len(op.shape) - 2)))  # type: ignore[arg-type]
     flat = bool(((profile - 1).abs() < 1e-6).all())
-    return gaussian(y, layout, profile=None if flat else profile, spread=spread_of(x, y, op.shape[1]), why=x.why)
+    return gaussian(y, layout, profile=None if flat else profile, spread=x.spread_over_seeds(), channels=op.shape[1], why=x.why)
 
 
 def _overlaps(

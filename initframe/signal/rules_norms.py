@@ -74,7 +74,7 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
     scale = (variance + eps).rsqrt()
     if x.source is None:
         values = (x.values - (x.values if centred else 0)) * scale[:, None]
-        return replace(x, values=values, profile=None, spread=0.0)
+        return replace(x, values=values, profile=None, spread=0.0, channels=0)
     if channels < 16 and centred:
         far = m.mean.square().mean() + (m.far.mean() - m.mean.square().mean()) / channels
         pairs = scale[:, None] * scale[None, :]
@@ -85,7 +85,7 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
     taken = m.mean[:, None] if centred else 0.0
     correction = (variance / (m.square - (m.mean.square() if centred else 0)).clamp_min(1e-300)).sqrt()
     values = (x.values - taken) * (scale * correction)[:, None]
-    return replace(x, values=values, profile=None, spread=0.0, normal=is_affine(values))
+    return replace(x, values=values, profile=None, spread=0.0, channels=0, normal=is_affine(values))
 
 
 def rms_norm(op: Operation) -> tuple[State, ...]:
@@ -192,7 +192,7 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
         inputs = layout.count("batch", dims)
         square = (square + (inputs - 1) * same) / inputs
         same = square
-    return gaussian(Moments(m.mean, square, same, square[None], same[None]), left, why=grid.why, spread=grid.spread)
+    return gaussian(Moments(m.mean, square, same, square[None], same[None]), left, **grid.kept)
 
 
 def near_over(grid: Grid, m: Moments) -> Tensor:

@@ -241,7 +241,7 @@ def dropped(grid: Grid, p: float) -> Grid:
     if field is not None:
         field = field.clone()
         field[0, 0] = square.mean()
-    like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, why=grid.why, spread=grid.spread)
+    like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, **grid.kept)
     if grid.classes > 1:
         return like
     values = torch.cat([grid.values[0] / (1 - p), torch.zeros(1, dtype=torch.float64, device="cpu")])

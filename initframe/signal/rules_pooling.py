@@ -58,7 +58,7 @@ def average(op: Operation) -> State:
         profile = F.adaptive_avg_pool2d(profile[None, None], [after[d] for d in spatial])[0, 0] if profile.ndim == 2 else None
     if all(k == 1 for k in kernel):
         return replace(grid, layout=grid.layout.fitted(op.shape), profile=profile)
-    return gaussian(m, grid.layout.fitted(op.shape), profile=profile, why=grid.why, spread=grid.spread)
+    return gaussian(m, grid.layout.fitted(op.shape), profile=profile, **grid.kept)
 
 
 def _places(op: Operation) -> int:
@@ -115,7 +115,7 @@ def maximum(op: Operation) -> tuple[State, ...]:
         roots = F.adaptive_avg_pool2d(profile.sqrt()[None, None], after)[0, 0].square()
         profile = roots / roots.mean()
     layout = plain(op.shape, ("batch", "channel", "position", "position")) if len(op.shape) == 4 else grid.layout.fitted(op.shape)
-    like = gaussian(m, layout, profile=profile, why=grid.why or "maximum over simulated patches", spread=grid.spread)
+    like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": grid.why or "maximum over simulated patches"})
     return (reshaped(x.reshape(-1)[::5], torch.ones_like(x.reshape(-1)[::5]), m, like), None)
 
 

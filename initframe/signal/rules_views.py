@@ -92,7 +92,7 @@ def _at_positions(grid: Grid, op: Operation, length: int) -> Grid:
 def _one_class(grid: Grid, k: int) -> Grid:
     m = grid.moments()
     one = Moments(m.mean[k : k + 1], m.square[k : k + 1], m.same[k : k + 1], m.near[k : k + 1, k : k + 1], m.far[k : k + 1, k : k + 1])
-    return replace(gaussian(one, grid.layout), why=grid.why, spread=grid.spread)
+    return replace(gaussian(one, grid.layout), **grid.kept)
 
 
 def parts(op: Operation) -> tuple[State, ...]:
