@@ -50,7 +50,8 @@ class Block(nn.Module):
         q, k, v = (t.unflatten(-1, (4, -1)).transpose(1, 2) for t in self.qkv(self.norm(x)).chunk(3, -1))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        return x + self.down(F.silu(self.gate(x)) * self.up(x))
+        y = self.norm(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
 
 
 MODELS = {
