@@ -2,68 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 from torch import Tensor
 
 from initframe.errors import Problem, ResolveError
 from initframe.fills.composed import Blocks, Masked
 from initframe.fills.current import Keep, Scale, ShrinkPerturb
-from initframe.fills.elementwise import Constant, Elementwise, Normal, TruncatedNormal, Uniform
+from initframe.fills.elementwise import Constant, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
-from initframe.fills.whole import Draw, Orthogonal, Sparse, Whole
+from initframe.fills.structured import Orthogonal, Sparse
+from initframe.fills.whole import Sampler, Whole
 
 
 @dataclass(frozen=True)
-class Multiplied(Whole):
-    """A fill that is computed for the full tensor, times ``factor``.
+class _Times(Fill):
+    """The moments of a fill times ``factor``."""
 
-    >>> round(Multiplied((4, 4), Orthogonal((4, 4)), 3.0).std, 6)
+    @property
+    def mean(self) -> float:
+        """The fill's, times the factor."""
+        return self.factor * self.fill.mean  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def std(self) -> float:
+        """The fill's, times the factor."""
+        return self.factor * self.fill.std  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def inner(self) -> tuple[Fill, ...]:
+        """The fill."""
+        return (self.fill,)  # type: ignore[attr-defined]
+
+    @property
+    def reach(self) -> float:
+        """The fill's, times the factor."""
+        return self.factor * self.fill.reach  # type: ignore[attr-defined, no-any-return]
+
+    def __str__(self) -> str:
+        return f"{self.factor:.4g} × {self.fill}"  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class MultipliedWhole(_Times, Whole):
+    """A fill that is computed for the whole tensor, times ``factor``.
+
+    >>> from initframe.fills import Identity
+    >>> MultipliedWhole((2, 2), Identity((2, 2)), 3.0).mean
     1.5
     """
 
     fill: Whole
     factor: float
 
-    @property
-    def mean(self) -> float:
-        """The fill's, times the factor."""
-        return self.factor * self.fill.mean
+    def misshapen(self, shape: tuple[int, ...]) -> str | None:
+        """As the fill is."""
+        return self.fill.misshapen(shape)
 
-    @property
-    def std(self) -> float:
-        """The fill's, times the factor."""
-        return abs(self.factor) * self.fill.std
-
-    def parts(self) -> Iterator[Fill]:
-        """This fill and all fills inside it."""
-        yield self
-        yield from self.fill.parts()
-
-    def build(self, draw: Draw) -> Tensor:
-        """The full tensor."""
+    def build(self, draw: Sampler) -> Tensor:
+        """The whole tensor."""
         return self.fill.build(draw) * self.factor
 
-    def __str__(self) -> str:
-        return f"{self.factor:.4g} × {self.fill}"
+
+@dataclass(frozen=True)
+class MultipliedMap(_Times, Mapped):
+    """A fill that maps each element's own random number, times ``factor``."""
+
+    fill: Mapped
+    factor: float
+
+    @property
+    def draws(self) -> tuple[str, tuple[float, ...]]:
+        """What the fill draws."""
+        return self.fill.draws
+
+    def transform(self, drawn: Tensor) -> Tensor:
+        """The fill's values, times the factor."""
+        return self.fill.transform(drawn) * self.factor
 
 
 def scaled(fill: Fill, factor: float) -> Fill:
-    """A fill whose values are those of another, times a positive number.
+    """Return the fill whose values are those of another times a positive number.
 
-    Elementwise fills scale their constants, so that they stay what they are; the bits are those of the scaled law.
+    A distribution scales its constants and stays what it is: the bits are those of the scaled distribution.
 
     Args:
         fill: any fill.
         factor: positive.
 
-    Returns:
-        The scaled fill; NaN moments stay NaN.
+    Raises:
+        ResolveError: the fill cannot be multiplied.
 
-    >>> scaled(Normal(0.0, 0.02), 3.0)
-    Normal(mean=0.0, std=0.06)
+    >>> scaled(Normal(0.0, 0.5), 3.0)
+    Normal(mean=0.0, std=1.5)
     >>> str(scaled(Blocks((Constant(1.0), Uniform(-1.0, 1.0)), (1, 1)), 2.0))
     'constant(2) | uniform(±2)'
     """
@@ -76,8 +107,6 @@ def scaled(fill: Fill, factor: float) -> Fill:
             return Normal(mean * factor, std * factor)
         case TruncatedNormal(loc, scale, low, high):
             return TruncatedNormal(loc * factor, scale * factor, low * factor, high * factor)
-        case Elementwise(fn, mean, std):
-            return Elementwise(partial(_times, fn, factor), mean * factor, std * factor)
         case Blocks():
             return replace(fill, fills=tuple(scaled(part, factor) for part in fill.fills))
         case Masked():
@@ -92,13 +121,10 @@ def scaled(fill: Fill, factor: float) -> Fill:
             return replace(fill, gain=fill.gain * factor)
         case Sparse():
             return replace(fill, scale=fill.scale * factor)
-        case Multiplied():
+        case MultipliedWhole() | MultipliedMap():
             return replace(fill, factor=fill.factor * factor)
         case Whole():
-            return Multiplied(fill.shape, fill, factor)
-    raise ResolveError(Problem("factor", f"{fill.kind} cannot be multiplied.", "", "Leave the factor out."))
-
-
-def _times(fn: object, factor: float, u: Tensor) -> Tensor:
-    """A law of one's own, times a factor."""
-    return fn(u) * factor  # type: ignore[operator, no-any-return]
+            return MultipliedWhole(fill.shape, fill, factor)
+        case Mapped():
+            return MultipliedMap(fill, factor)
+    raise ResolveError(Problem("factor", f"{fill.kind} cannot be multiplied.", fix="Leave the factor out."))

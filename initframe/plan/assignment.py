@@ -26,6 +26,7 @@ class Assignment:
         shadowed: the names of the rules that match too, and lost because they come before.
         declined: the later rules that match too, but whose initializers have nothing for the tensor, with the reasons.
         companions: param-group multipliers, and factors of the forward pass, that the rule needs.
+        factor: what the rule multiplies all values with; the fill has it in it.
     """
 
     slot: Slot
@@ -35,6 +36,7 @@ class Assignment:
     shadowed: tuple[str, ...] = ()
     declined: Mapping[str, str] = field(default_factory=dict)
     companions: Mapping[str, float] = field(default_factory=dict)
+    factor: float = 1.0
 
     @property
     def gain(self) -> Any:
@@ -44,7 +46,7 @@ class Assignment:
     @property
     def asked_std(self) -> float | None:
         """The requested std; the fill's own is less if a distribution is truncated or a row stays zero."""
-        return requested_std(self.rule.init, self.arguments, self.fill)
+        return requested_std(self.rule.init, self.arguments, self.fill, self.factor)
 
     def explain(self, fans: str = "torch") -> str:
         """Say in a few sentences what happens to the tensor, and why.
@@ -78,6 +80,7 @@ class Assignment:
             "shadowed": list(self.shadowed),
             "declined": dict(self.declined),
             "companions": dict(self.companions),
+            **({"factor": self.factor} if self.factor != 1 else {}),
             "fan_in": slot.fan_in,
             "fan_out": slot.fan_out,
             "effective_fan_in": slot.effective_fan_in,
