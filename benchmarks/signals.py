@@ -3,8 +3,8 @@
     python benchmarks/signals.py                     everything, with AnyInit and lsuv where they are installed
     python benchmarks/signals.py predict gpt2 vgg13  some models; also: propagate, calibrate, tied, llama405b
 
-An error is |predicted / measured − 1| of a module's output, where measured is the root of the mean square over the seeds;
-what lies within two standard errors of that mean square is no error. Everything in one run, on the CPU.
+An error is |predicted / measured − 1| of a module's output; measured is the root of the mean square over the seeds. What
+is within two standard errors of that mean square is no error. Everything in one run, on the CPU.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def zoo():
     wide = {**small, "intermediate_size": 768}
     t5 = tf.T5Config(num_layers=3, d_model=192, d_ff=512, d_kv=32, num_heads=6, vocab_size=1000)
     pair = {**tokens(), "decoder_input_ids": torch.randint(0, 1000, (4, 32))}
-    vit = tf.ViTConfig(num_hidden_layers=6, hidden_size=192, num_attention_heads=6, intermediate_size=768, image_size=96)
+    vit = tf.ViTConfig(
+        num_hidden_layers=6, hidden_size=192, num_attention_heads=6, intermediate_size=768, image_size=96
+    )
     gpt2 = tf.GPT2Config(n_layer=12, n_embd=192, n_head=6, vocab_size=1000, bos_token_id=0, eos_token_id=0)
     return {
         "alexnet": (tv.alexnet, "kaiming_relu", image(224, 2)),
@@ -89,7 +91,7 @@ def zoo():
 def built(make):
     """A model; those with BatchNorm in training, as they start, the others in evaluation."""
     model = make()
-    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    norms = any(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) for module in model.modules())
     return model.train(norms)
 
 
@@ -114,7 +116,7 @@ def quantile(values, share):
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else math.nan
 
 
-def ours(name, make, recipe, batch, seeds=SEEDS):
+def ours(make, recipe, batch, seeds=SEEDS):
     """Errors of all module outputs with and without the allowance, and seconds."""
     model = built(make)
     plan = initframe.resolve(recipe, model)
@@ -152,7 +154,7 @@ def anyinit_errors(make, batch, seeds=PEER_SEEDS):
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 report = anyinit.initialize(model, "analytic", batch, seed=seed)
-        except Exception as problem:  # it says why in its own words
+        except Exception as problem:  # noqa: BLE001  # it says why in its own words
             return str(problem).splitlines()[0][:60]
         seconds = min(time.perf_counter() - start, seconds if seed else math.inf)
         for layer in report.layers:
@@ -168,18 +170,22 @@ def predictions(names):
     """The table of predictions."""
     models = zoo()
     chosen = [name for name in models if not names or name in names]
-    print("| model | outputs | median | 90 % | raw median | raw 90 % | s | AnyInit median | 90 % | raw median | raw 90 % | s |")
+    print(
+        "| model | outputs | median | 90 % | raw median | raw 90 % | s | AnyInit median | 90 % | raw median | raw 90 % | s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     every, faster = [], []
     for name in chosen:
         make, recipe, batch = models[name]
-        errors, raws, seconds = ours(name, make, recipe, batch)
+        errors, raws, seconds = ours(make, recipe, batch)
         every += errors
         peer = anyinit_errors(make, batch)
         shown = ["—" if peer is None else peer, "", "", "", ""]
         if isinstance(peer, tuple):
             theirs, their_raws, their_seconds = peer
-            shown = [f"{quantile(x, q):.3f}" for x in (theirs, their_raws) for q in (0.5, 0.9)] + [f"{their_seconds:.1f}"]
+            shown = [f"{quantile(x, q):.3f}" for x in (theirs, their_raws) for q in (0.5, 0.9)] + [
+                f"{their_seconds:.1f}"
+            ]
             faster.append(their_seconds / seconds)
         mine = [f"{quantile(x, q):.3f}" for x in (errors, raws) for q in (0.5, 0.9)]
         print(f"| {name} | {len(errors)} | {' | '.join(mine)} | {seconds:.1f} | {' | '.join(shown)} |", flush=True)
@@ -192,7 +198,9 @@ def propagating(names):
     """Seconds of propagate over seconds of a forward pass."""
     models = zoo()
     print("| model | forward ms | propagate ms | ratio |\n|---|---|---|---|")
-    for name in [n for n in ("resnet50", "vgg13", "convnext_tiny", "vit_b_16", "gpt2", "llama") if not names or n in names]:
+    for name in [
+        n for n in ("resnet50", "vgg13", "convnext_tiny", "vit_b_16", "gpt2", "llama") if not names or n in names
+    ]:
         make, _, batch = models[name]
         model = built(make)
 
@@ -226,7 +234,9 @@ def calibrated_sizes(model, batch, names):
 def calibrations(names):
     """The share of calibrated weights whose output has the target size."""
     models = zoo()
-    print("| model | weights | left | measured: within 5 % | predicted: within 15 % | lsuv within 5 % | AnyInit within 5 % |")
+    print(
+        "| model | weights | left | measured: within 5 % | predicted: within 15 % | lsuv within 5 % | AnyInit within 5 % |"
+    )
     print("|---|---|---|---|---|---|---|")
     chosen = [name for name in models if not names or name in names]
     for name in chosen:
@@ -270,7 +280,7 @@ def peer_share(run, make, batch):
             run(model, batch)
     except ImportError:
         return "—"
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001  # so does it here
         return f"fails: {type(problem).__name__}"
     model.train(mode)
     names = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
@@ -326,7 +336,9 @@ def llama405b(_):
     signal = predict(plan, {"input_ids": torch.empty(1, 4096, dtype=torch.int64, device="meta")})
     unknown = sum(row.rms is None for row in signal.rows)
     seconds = time.perf_counter() - start
-    print(f"Llama 405B: {seconds:.1f} s, {len(signal.rows)} rows, {unknown} without numbers; logits rms {signal.rows[-1].rms}")
+    print(
+        f"Llama 405B: {seconds:.1f} s, {len(signal.rows)} rows, {unknown} without numbers; logits rms {signal.rows[-1].rms}"
+    )
 
 
 SECTIONS = {

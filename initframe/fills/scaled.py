@@ -8,7 +8,7 @@ from torch import Tensor
 
 from initframe.errors import Problem, ResolveError
 from initframe.fills.composed import Blocks, Masked
-from initframe.fills.current import Keep, Scale, ShrinkPerturb
+from initframe.fills.current import Keep, OnCurrent, Scale, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
 from initframe.fills.structured import Orthogonal, Sparse
@@ -111,20 +111,38 @@ def scaled(fill: Fill, factor: float) -> Fill:
             return replace(fill, fills=tuple(scaled(part, factor) for part in fill.fills))
         case Masked():
             return replace(fill, fill=scaled(fill.fill, factor), value=fill.value * factor)
+        case OnCurrent():
+            return _on_current(fill, factor)
+        case MultipliedWhole() | MultipliedMap():
+            return replace(fill, factor=fill.factor * factor)
+        case Whole():
+            return _whole(fill, factor)
+        case Mapped():
+            return MultipliedMap(fill, factor)
+    raise _refused(fill)
+
+
+def _whole(fill: Whole, factor: float) -> Fill:
+    """Scale what a fill's own constants can scale, so that torch.nn.init can still draw it."""
+    match fill:
+        case Orthogonal():
+            return replace(fill, gain=fill.gain * factor)
+        case Sparse():
+            return replace(fill, scale=fill.scale * factor)
+    return MultipliedWhole(fill.shape, fill, factor)
+
+
+def _on_current(fill: OnCurrent, factor: float) -> Fill:
+    """Scale a fill that starts from the current values."""
+    match fill:
         case Keep():
             return Scale(factor)
         case Scale(by):
             return Scale(by * factor)
         case ShrinkPerturb(shrink, noise):
             return ShrinkPerturb(shrink * factor, noise * factor)
-        case Orthogonal():
-            return replace(fill, gain=fill.gain * factor)
-        case Sparse():
-            return replace(fill, scale=fill.scale * factor)
-        case MultipliedWhole() | MultipliedMap():
-            return replace(fill, factor=fill.factor * factor)
-        case Whole():
-            return MultipliedWhole(fill.shape, fill, factor)
-        case Mapped():
-            return MultipliedMap(fill, factor)
-    raise ResolveError(Problem("factor", f"{fill.kind} cannot be multiplied.", fix="Leave the factor out."))
+    raise _refused(fill)
+
+
+def _refused(fill: Fill) -> ResolveError:
+    return ResolveError(Problem("factor", f"{fill.kind} cannot be multiplied.", fix="Leave the factor out."))

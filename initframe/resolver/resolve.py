@@ -18,7 +18,7 @@ from initframe.plan import Assignment, Plan
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.arguments import Call, prepare
-from initframe.resolver.build import build, factor_of, companions
+from initframe.resolver.build import build, companions, factor_of
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems

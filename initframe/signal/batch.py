@@ -76,7 +76,7 @@ def describe(batch: Any) -> str:
     return ", ".join(shown)
 
 
-def refusal(model: nn.Module, batch: Any) -> list[Problem]:
+def refusal(model: Any, batch: Any) -> list[Problem]:
     """What speaks against running a model at all, before it is run."""
     if not isinstance(model, nn.Module):
         kind = type(model).__name__

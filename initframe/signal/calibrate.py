@@ -99,8 +99,8 @@ def calibrate(
 ) -> Recipe:
     """Find a factor for each weight, so that every layer's output has the rms ``target``.
 
-    The weights are those that the recipe draws and that a layer multiplies with (linear, convolution, embedding). A weight
-    that is used several times, or tied, is set by its first call. The model is left as it was.
+    The weights are those that the recipe draws and that a layer multiplies with (linear, convolution, embedding). A
+    weight that is used several times, or tied, is set by its first call. The model is left as it was.
 
     Args:
         model: any module; with ``method="predict"`` it may be on the meta device.
@@ -265,7 +265,7 @@ def _nothing(_: Call, __: Tensor) -> None:
     """Nobody needs rows here."""
 
 
-class _Scaling(Watch):
+class _Scaling(Watch):  # type: ignore[no-untyped-call]
     """A watch that sends every weight's output on at the target's size."""
 
     def __init__(self, model: nn.Module, seen: Any, weights: Mapping[int, str], tuner: Tuner) -> None:
@@ -280,7 +280,11 @@ class _Scaling(Watch):
             return out
         bias = _bias(func, args, out)
         part = out if bias is None else out - bias
-        squares = [_mean(part, part), 0.0 if bias is None else _mean(part, bias), 0.0 if bias is None else _mean(bias, bias)]
+        squares = [
+            _mean(part, part),
+            0.0 if bias is None else _mean(part, bias),
+            0.0 if bias is None else _mean(bias, bias),
+        ]
         factor = self.tuner.factor(name, *squares)
         if factor == 1:
             return out
@@ -302,7 +306,7 @@ def _bias(func: Any, args: Any, out: Tensor) -> Tensor | None:
     """The bias that an operation added, as it broadcasts over the output."""
     name = func.overloadpacket.__name__
     if name in ("addmm", "baddbmm"):
-        return args[0].expand(out.shape)
+        return args[0].expand(out.shape)  # type: ignore[no-any-return]
     if name == "convolution" and args[2] is not None:
         return args[2].reshape(1, -1, *[1] * (out.ndim - 2)).expand(out.shape)  # type: ignore[no-any-return]
     return None
@@ -325,7 +329,7 @@ def _predicted(plan: Plan, batch: Any, tuner: Tuner) -> None:
         raise failed(error, walk.where, batch, "calibrate") from error
 
 
-class _ScalingWalk(Walk):
+class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
     """A walk on which every weight is scaled before its output goes on."""
 
     def __init__(self, prepared: Prepared, tuner: Tuner) -> None:
@@ -380,7 +384,13 @@ def _rule(assignment: Assignment, factor: float) -> dict[str, Any]:
     """A rule for one tensor alone: its own initializer and numbers, and the factor."""
     slot = assignment.slot
     written = assignment.rule.to_dict()
-    kept = {key: written[key] for key in ("split", "padding", "companions", "kind") if key in written}
+    kept: dict[str, Any] = {key: written[key] for key in ("split", "padding", "companions", "kind") if key in written}
     numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in assignment.arguments.items() if v is not None}
     names = [slot.name, *slot.aliases]
-    return {"match": names if len(names) > 1 else names[0], **kept, "init": written["init"], **numbers, "factor": factor}
+    return {
+        "match": names if len(names) > 1 else names[0],
+        **kept,
+        "init": written["init"],
+        **numbers,
+        "factor": factor,
+    }

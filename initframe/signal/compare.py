@@ -49,7 +49,12 @@ class Comparison:
             "batch": self.batch,
             "seeds": list(self.seeds),
             "recipes": [
-                {"recipe": name, "verdict": self.verdict(name), "spreads": list(self.spreads.get(name, ())), **signal.to_dict()}
+                {
+                    "recipe": name,
+                    "verdict": self.verdict(name),
+                    "spreads": list(self.spreads.get(name, ())),
+                    **signal.to_dict(),
+                }
                 for name, signal in self.signals.items()
             ],
         }
@@ -64,7 +69,9 @@ class Comparison:
 
     def summary(self) -> list[dict[str, Any]]:
         """One line of numbers for each recipe: first and last layer, range, correlation, gradients, loss."""
-        return [{"recipe": name, **_line(signal), "verdict": self.verdict(name)} for name, signal in self.signals.items()]
+        return [
+            {"recipe": name, **_line(signal), "verdict": self.verdict(name)} for name, signal in self.signals.items()
+        ]
 
     def to_frame(self) -> Any:
         """The rows of all recipes as a pandas DataFrame.
@@ -90,7 +97,11 @@ class Comparison:
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """The table's columns and cells as text."""
         lines = self.summary()
-        columns = [key for key in lines[0] if key != "verdict" and any(line[key] not in (None, "") for line in lines)] if lines else []
+        columns = (
+            [key for key in lines[0] if key != "verdict" and any(line[key] not in (None, "") for line in lines)]
+            if lines
+            else []
+        )
         return columns, [[_text(line[key]) for key in columns] for line in lines]
 
     def __str__(self) -> str:
@@ -192,7 +203,9 @@ def _averaged(
         rows.append(_mean_row(several))
         spreads.append(_spread(several))
     losses = [signal.loss for signal in signals if signal.loss is not None]
-    return replace(signals[0], rows=tuple(rows), loss=math.fsum(losses) / len(losses) if losses else None), tuple(spreads)
+    return replace(signals[0], rows=tuple(rows), loss=math.fsum(losses) / len(losses) if losses else None), tuple(
+        spreads
+    )
 
 
 def _mean_row(rows: Sequence[Row]) -> Row:
@@ -203,7 +216,7 @@ def _mean_row(rows: Sequence[Row]) -> Row:
         known = [value for value in values if value is not None]
         return (math.fsum(value**power for value in known) / len(known)) ** (1 / power) if known else None
 
-    plain = {name: mean(name) for name in ("mean", "correlation", "zeros", "saturated", "dead")}
+    plain: dict[str, Any] = {name: mean(name) for name in ("mean", "correlation", "zeros", "saturated", "dead")}
     return replace(rows[0], rms=mean("rms", 2.0), grad_rms=mean("grad_rms", 2.0), spread=_spread(rows) or None, **plain)
 
 

@@ -11,7 +11,6 @@ Novak et al. 2019).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,9 +24,6 @@ K = 161
 """Points of the grid, evenly spaced over ±8: the trapezoid rule is exact to 10⁻⁴ even across a kink."""
 ORDER = 24
 """Hermite coefficients that are kept; what is left of the variance counts as order 25."""
-
-SIDE = 32
-"""Side of the torus on which offsets between the places of an image are kept: 15 to each side."""
 
 Z = torch.linspace(-8, 8, K, dtype=torch.float64, device="cpu")
 W = torch.exp(-Z.square() / 2) / torch.exp(-Z.square() / 2).sum()
@@ -67,16 +63,18 @@ class Moments(NamedTuple):
     def times(self, factor: float | Tensor) -> Moments:
         """Of the elements times independent numbers whose mean square is ``factor``; the mean becomes zero."""
         field = None if self.field is None else self.field * factor
-        rest = (self.square * factor, self.same * factor, self.near * factor, self.far * factor)
-        return Moments(torch.zeros_like(self.mean), *rest, field)
+        zero = torch.zeros_like(self.mean)
+        return Moments(zero, self.square * factor, self.same * factor, self.near * factor, self.far * factor, field)
 
     def plus(self, mean: float, square: float) -> Moments:
         """Plus one independent number per channel, the same at every position and for every input."""
         cross = 2 * mean * self.mean
         pairs = mean * (self.mean[:, None] + self.mean[None, :]) + square
         field = None if self.field is None else self.field + cross.mean() + square
-        rest = (self.square + cross + square, self.same + cross + square, self.near + pairs, self.far + pairs)
-        return Moments(self.mean + mean, *rest, field)
+        each = cross + square
+        return Moments(
+            self.mean + mean, self.square + each, self.same + each, self.near + pairs, self.far + pairs, field
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +102,7 @@ class Grid:
         weight: whether it is a weight, so that what it multiplies starts a new normal.
         normal: whether ``values`` is affine in z.
         spread: the relative variance of the rms over seeds that the tensor's inputs bring along.
-        channels: over how many independent channels its own size is averaged; 0 if it is fixed (an input, a norm's output).
+        channels: over how many independent channels its own size is averaged; 0 if it is fixed (inputs, after norms).
         terms: for attention scores, how many products each of them sums.
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
@@ -248,7 +246,8 @@ def reshaped(values: Tensor, weights: Tensor, moments: Moments, like: Grid) -> G
     rest = (moments.square[0] - a.square().sum()).clamp_min(0)
     squares = torch.cat([a.square(), rest[None]])
     field = None if moments.field is None else _inverse(squares, moments.field)
-    source = Source(*(_inverse(squares, one) for one in (moments.same, moments.near, moments.far)), field)
+    same, near, far = (_inverse(squares, one) for one in (moments.same, moments.near, moments.far))
+    source = Source(same, near, far, field)
     return replace(like, values=quantiles, source=source, normal=False)
 
 
@@ -274,108 +273,3 @@ def at(grid: Grid, z: Tensor) -> Tensor:
     share = place - left
     f = grid.values[0]
     return f[left] * (1 - share) + f[left + 1] * share
-
-
-def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
-    """The sum of two grids of independent sources, or their difference."""
-    x, y = aligned(one.moments(), other.moments())
-    moments = Moments(
-        x.mean + sign * y.mean,
-        x.square + y.square + 2 * sign * x.mean * y.mean,
-        x.same + y.same + 2 * sign * x.mean * y.mean,
-        x.near + y.near + sign * _crossed(x.mean, y.mean),
-        x.far + y.far + sign * _crossed(x.mean, y.mean),
-        _both(x, y, lambda a, b: a + b + 2 * sign * (x.mean * y.mean).mean()),
-    )
-    shares = [grid.moments().square.mean().item() for grid in (one, other)]
-    spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
-    return _joined(one, other, moments, layout, spread, lambda a, b: a + sign * b, one.normal and other.normal)
-
-
-def product(one: Grid, other: Grid, layout: Layout) -> Grid:
-    """The product of two grids of independent sources."""
-    x, y = aligned(one.moments(), other.moments())
-    pairs = [a * b for a, b in zip(x[:5], y[:5], strict=True)]
-    moments = Moments(*pairs, _both(x, y, lambda a, b: a * b))
-    return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b, False)
-
-
-def aligned(x: Moments, y: Moments) -> tuple[Moments, Moments]:
-    """Moments over the same classes of positions; what has one class only is the same in all."""
-    p = max(x.mean.shape[0], y.mean.shape[0])
-    return expanded(x, p), expanded(y, p)
-
-
-def expanded(x: Moments, p: int) -> Moments:
-    """Moments over ``p`` classes of positions; averages where there are others."""
-    n = x.mean.shape[0]
-    if n == p:
-        return x
-    if n > 1:
-        x = Moments(*(one.mean().expand(1) for one in x[:3]), *(one.mean().expand(1, 1) for one in x[3:5]), x.field)
-    return Moments(*(one.expand(p) for one in x[:3]), *(one.expand(p, p) for one in x[3:5]), x.field)
-
-
-def _crossed(a: Tensor, b: Tensor) -> Tensor:
-    return a[:, None] * b[None, :] + b[:, None] * a[None, :]
-
-
-def _both(x: Moments, y: Moments, join: object) -> Tensor | None:
-    """Join two fields; what has none is the same at every offset."""
-    if x.field is None and y.field is None:
-        return None
-    fields = []
-    for one, other in ((x, y), (y, x)):
-        field = one.field
-        if field is None:
-            assert other.field is not None
-            field = torch.full_like(other.field, one.near.mean().item())
-            field[0, 0] = one.square.mean()
-        fields.append(field)
-    return join(*fields)  # type: ignore[operator, no-any-return]
-
-
-def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, spread: float, join: object, normal: bool) -> Grid:
-    """The grid of a sum or product: a normal if both are, else the true distribution of one class of positions."""
-    profile = one.profile if other.profile is None else other.profile if one.profile is None else None
-    if one.profile is not None and other.profile is not None and one.profile.shape == other.profile.shape:
-        a, b = one.moments().square.mean(), other.moments().square.mean()
-        profile = (a * one.profile + b * other.profile) / (a + b).clamp_min(1e-300)
-    channels = max(one.channels, other.channels)
-    like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=one.why or other.why)
-    like = replace(like, weight=one.weight and other.weight)
-    if normal or moments.mean.shape[0] > 1:
-        return like
-    values = join(one.values[0][:, None], other.values[0][None, :]).reshape(-1)  # type: ignore[operator]
-    return reshaped(values, (W[:, None] * W[None, :]).reshape(-1), moments, like)
-
-
-def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
-    """What holds a share of each grid, as a concatenation along channels does.
-
-    Args:
-        parts: shares that add up to 1, and grids.
-        layout: of the whole.
-    """
-    p = max(grid.classes for _, grid in parts)
-    every = [expanded(grid.moments(), p) for _, grid in parts]
-    shares = [share for share, _ in parts]
-    first: list[Tensor] = [sum((s * m[i] for s, m in zip(shares, every, strict=True)), torch.zeros(())) for i in range(5)]  # type: ignore[misc]
-    field = None
-    if any(m.field is not None for m in every):
-        shape = next(m.field for m in every if m.field is not None)
-        filled = [torch.full_like(shape, m.near.mean().item()) if m.field is None else m.field for m in every]
-        field = sum((s * f for s, f in zip(shares, filled, strict=True)), torch.zeros_like(shape))
-    moments = Moments(*first, field)
-    profiles = [g.profile for _, g in parts if g.profile is not None]
-    profile = profiles[0] if profiles and all(one.shape == profiles[0].shape for one in profiles) else None
-    why = next((grid.why for _, grid in parts if grid.why), "")
-    weight = all(grid.weight for _, grid in parts)
-    squares = [s * m.square.mean().item() for s, m in zip(shares, every, strict=True)]
-    spread = sum(q * q * grid.spread for q, (_, grid) in zip(squares, parts, strict=True)) / max(sum(squares), 1e-300) ** 2
-    channels = max(grid.channels for _, grid in parts)
-    like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=why, weight=weight)
-    if p > 1:
-        return like
-    values = torch.cat([grid.values[0] for _, grid in parts])
-    return reshaped(values, torch.cat([share * W for share in shares]), moments, like)

@@ -38,10 +38,12 @@ def example(model: nn.Module, size: int = 4, seed: int = 0, device: str = "cpu")
     for found in (_transformers(model, config, size), _timm(model, size), _first_layer(model, size)):
         if found is not None:
             shapes, words = found
-            return {name: _made(shape, generator, device) for name, shape in shapes.items()} if shapes.keys() != {""} else _made(
-                shapes[""], generator, device
-            ), words
-    fact = "it says nothing of its inputs: no config, no pretrained_cfg, no layer that takes images, features or tokens."
+            return {name: _made(shape, generator, device) for name, shape in shapes.items()} if shapes.keys() != {
+                ""
+            } else _made(shapes[""], generator, device), words
+    fact = (
+        "it says nothing of its inputs: no config, no pretrained_cfg, no layer that takes images, features or tokens."
+    )
     raise InitframeError(Problem(f"model {type(model).__name__}", fact, "", "Give a batch."))
 
 
@@ -97,7 +99,9 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             shape = (size, module.in_channels, side, side)
-            return {"": (shape, 0)}, f"{size} images {shape[1]}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
+            return {
+                "": (shape, 0)
+            }, f"{size} images {shape[1]}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
         if isinstance(module, nn.Linear):
             words = f"{size} × {module.in_features} numbers from N(0, 1), as the first layer ({name}) has inputs"
             return {"": ((size, module.in_features), 0)}, words

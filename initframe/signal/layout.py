@@ -1,4 +1,4 @@
-"""What a tensor's dimensions mean: inputs of the batch, positions in an input, channels; followed through every view."""
+"""What a tensor's dimensions mean (inputs of the batch, positions in an input, channels), through every view."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class Layout:
             taken, need = [], size
             while need > 1 and left:
                 factor = left.pop(0)
-                share = math.gcd(factor.size, need) if factor.size % need and need % factor.size else min(factor.size, need)
+                share = (
+                    math.gcd(factor.size, need) if factor.size % need and need % factor.size else min(factor.size, need)
+                )
                 if share <= 1:  # the sizes have nothing in common: count all of it
                     taken.append(Factor(factor.role, need))
                     need = 1
@@ -78,9 +80,9 @@ class Layout:
         return self.with_dim(dim, (Factor(roles[-1], size),))
 
     def fitted(self, shape: Sequence[int]) -> Layout:
-        """The layout for a shape of the same number of dimensions, sizes changed where they differ; else all channels."""
+        """The layout for a shape of as many dimensions, sizes changed if they differ; else all channels."""
         if len(shape) != len(self.dims):
-            return plain(shape, ("channel",) * len(shape))
+            return channels(shape)
         fitted = self
         for dim, (size, own) in enumerate(zip(shape, self.shape, strict=True)):
             fitted = fitted if size == own else fitted.sized(dim, size)
@@ -92,13 +94,30 @@ def plain(shape: Sequence[int], roles: Sequence[Role]) -> Layout:
     return Layout(tuple((Factor(role, size),) for role, size in zip(roles, shape, strict=True)))
 
 
+def sequence(shape: Sequence[int]) -> Layout:
+    """Positions, and channels in the last dimension."""
+    roles: list[Role] = ["channel" if d == len(shape) - 1 else "position" for d in range(len(shape))]
+    return plain(shape, roles)
+
+
+def channels(shape: Sequence[int]) -> Layout:
+    """All dimensions are channels, as a weight's are."""
+    return Layout(tuple((Factor("channel", size),) for size in shape))
+
+
 def usual(shape: Sequence[int]) -> Layout:
-    """The layout that an input of this shape usually has: images are (batch, channel, …), sequences (batch, …, channel).
+    """The layout that inputs usually have: images are (batch, channel, …), sequences (batch, …, channel).
 
     >>> [sorted(usual((2, 3, 8, 8)).roles(d)) for d in range(4)]
     [['batch'], ['channel'], ['position'], ['position']]
     """
-    n = len(shape)
-    if n >= 4:
-        return plain(shape, ("batch", "channel", *["position"] * (n - 2)))  # type: ignore[arg-type]
-    return plain(shape, (("batch",), ("batch", "channel"), ("batch", "position", "channel"))[n - 1] if n else ())  # type: ignore[arg-type]
+    if len(shape) >= 4:
+        return images(shape)
+    roles: list[list[Role]] = [[], ["batch"], ["batch", "channel"], ["batch", "position", "channel"]]
+    return plain(shape, roles[len(shape)])
+
+
+def images(shape: Sequence[int]) -> Layout:
+    """Images, or what a convolution makes of other inputs: (batch, channel, places …)."""
+    roles: list[Role] = ["batch", "channel", *(["position"] * (len(shape) - 2))]  # type: ignore[list-item]
+    return plain(shape, roles)

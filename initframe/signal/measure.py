@@ -24,7 +24,19 @@ BOUNDS = {
 RECTIFIERS = {"relu", "relu6", "threshold"}
 """Operations whose zeros are dead units."""
 
-DENSE = {"matmul", "conv", "attention", "layer_norm", "rms_norm", "group_norm", "batch_norm", "add", "gelu", "tanh", "sigmoid"}
+DENSE = {
+    "matmul",
+    "conv",
+    "attention",
+    "layer_norm",
+    "rms_norm",
+    "group_norm",
+    "batch_norm",
+    "add",
+    "gelu",
+    "tanh",
+    "sigmoid",
+}
 """Operations without exact zeros, unless all that they get is zero."""
 SAMPLE = 1024
 """How many elements of a dense operation's result are looked at."""

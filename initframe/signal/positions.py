@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def class_of(length: int, position: int) -> int:
 def middle(length: int) -> list[int]:
     """A position that stands for each class."""
     cuts = edges(length)
-    return [(a + b - 1) // 2 for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(a + b - 1) // 2 for a, b in pairwise(cuts)]
 
 
 def shares(grid: Grid) -> Tensor:
@@ -60,7 +61,9 @@ def averaged(grid: Grid) -> Moments:
     w = shares(grid)
     pairs = w[:, None] * w[None, :]
     one = [(w * x).sum()[None] for x in (m.mean, m.square, m.same)]
-    return Moments(one[0], one[1], one[2], (pairs * m.near).sum()[None, None], (pairs * m.far).sum()[None, None], m.field)
+    return Moments(
+        one[0], one[1], one[2], (pairs * m.near).sum()[None, None], (pairs * m.far).sum()[None, None], m.field
+    )
 
 
 def mean_over(grid: Grid) -> Grid:

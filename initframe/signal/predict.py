@@ -20,11 +20,11 @@ from initframe.fills import Constant, Whole
 from initframe.model.layers import title
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, refusal, tensors
-from initframe.signal.grid import SIDE, Grid, Moments, gaussian, moments_of, constant
-from initframe.signal.layout import plain, usual
+from initframe.signal.fields import mean_products, on_torus, white
+from initframe.signal.grid import Grid, constant, gaussian, moments_of, reshaped
+from initframe.signal.layout import channels, usual
 from initframe.signal.positions import averaged
 from initframe.signal.rules import RULES
-from initframe.signal.rules_pooling import white
 from initframe.signal.signal import Row, Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
 from initframe.signal.watch import Call, storage
@@ -63,7 +63,10 @@ def predict(plan: Plan, batch: Any) -> Signal:
         prepared.run(walk)
     except Exception as error:
         raise failed(error, walk.where, batch, "predict") from error
-    gaps = [f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted." for op, where in walk.gaps.items()]
+    gaps = [
+        f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted."
+        for op, where in walk.gaps.items()
+    ]
     notes = tuple(filter(None, [_input_note(batch), *gaps]))
     return Signal(title(prepared.model), "predicted", tuple(rows), describe(batch), plan.recipe.name, None, notes)
 
@@ -199,7 +202,7 @@ def _model_states(
 
 def _state(tensor: Tensor, assignment: Any, is_parameter: bool, name: str) -> Any:
     """The state of a parameter or buffer: its fill, or the values that it keeps."""
-    layout = plain(tensor.shape, ["channel"] * tensor.ndim)
+    layout = channels(tensor.shape)
     fill = None if assignment is None else assignment.fill
     if fill is not None and not math.isnan(fill.std):
         if isinstance(fill, Constant) or fill.std == 0:
@@ -254,7 +257,9 @@ def observed(value: Tensor) -> Grid:
     mean, square = x.mean().item(), x.square().mean().item()
     inputs = x.shape[0]
     total = x.sum(0)
-    same = ((total.square().sum() - x.square().sum()) / max(x.numel() * (inputs - 1), 1)).item() if inputs > 1 else mean**2
+    same = (
+        ((total.square().sum() - x.square().sum()) / max(x.numel() * (inputs - 1), 1)).item() if inputs > 1 else mean**2
+    )
     places = x.reshape(inputs, x.shape[1], -1) if x.ndim >= 4 else x.reshape(inputs, -1, x.shape[-1]).transpose(1, 2)
     count = places.shape[-1]
     sums = places.sum(-1)
@@ -266,24 +271,11 @@ def observed(value: Tensor) -> Grid:
     field = _field_of(x, near) if x.ndim == 4 else None
     moments = moments_of(mean, square, same, near, far)._replace(field=field)
     like = gaussian(moments, layout)
-    from initframe.signal.grid import reshaped  # noqa: PLC0415
-
     flat = x.reshape(-1)[:: max(x.numel() // 65536, 1)]
     return reshaped(flat, torch.ones_like(flat), moments, like)
 
 
 def _field_of(x: Tensor, near: float) -> Tensor:
-    """Mean products of two places at each offset."""
-    height, width = x.shape[-2:]
-    size = (2 * height, 2 * width)
-    spectrum = torch.fft.rfft2(x, s=size).abs().square().mean((0, 1))
-    ones = torch.fft.rfft2(torch.ones(height, width, dtype=x.dtype), s=size).abs().square()
-    sums, counts = (torch.fft.irfft2(one, s=size) for one in (spectrum, ones))
-    pairs = sums / counts.round().clamp_min(1)
-    out = torch.full((SIDE, SIDE), near, dtype=torch.float64, device="cpu")
-    rows, columns = (torch.arange(-min(SIDE // 2 - 1, s - 1), min(SIDE // 2, s), device="cpu") for s in (height, width))
-    out[(rows % SIDE)[:, None], (columns % SIDE)[None, :]] = pairs[(rows % size[0])[:, None], (columns % size[1])[None, :]]
-    return out
-
-
-__all__ = ["Moments", "predict"]
+    """Mean products of two places at each offset, over all inputs and channels."""
+    products = mean_products(x).mean((0, 1))
+    return on_torus(products, near, [side - 1 for side in x.shape[-2:]])

@@ -76,7 +76,7 @@ def _arguments(batch: Any) -> tuple[Any, dict[str, Any]]:
     return (tuple(batch) if isinstance(batch, tuple | list) else (batch,)), {}
 
 
-class Measuring(Watch):
+class Measuring(Watch):  # type: ignore[no-untyped-call]
     """A watch that refuses what would change a weight."""
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -90,7 +90,9 @@ class Measuring(Watch):
                 written = argument.alias_info is not None and argument.alias_info.is_write
                 if written and isinstance(value, Tensor) and (name := self.weights.get(storage(value))):
                     fact = f"module {self.where!r} writes to it while running ({func})."
-                    raise InitframeError(Problem(f"parameter {name!r}", fact, "", "Measure a model whose weights rest."))
+                    raise InitframeError(
+                        Problem(f"parameter {name!r}", fact, "", "Measure a model whose weights rest.")
+                    )
         return func(*args, **kwargs)
 
 
@@ -109,10 +111,18 @@ class Rows:
         if numbers is None or ("/" in call.name and not math.isfinite(numbers.rms) and is_masked(tensor)):
             return
         index = len(self.rows)
-        row = Row(call.name, call.number, call.op, tuple(tensor.shape), depth=call.depth, weight=call.weight, **numbers._asdict())
+        row = Row(
+            call.name,
+            call.number,
+            call.op,
+            tuple(tensor.shape),
+            depth=call.depth,
+            weight=call.weight,
+            **numbers._asdict(),
+        )
         self.rows.append(row)
         if tensor.requires_grad:
-            tensor.register_hook(lambda gradient: self._arrived(index, gradient))
+            tensor.register_hook(lambda gradient: self._arrived(index, gradient))  # type: ignore[no-untyped-call]
 
     def _measure(self, tensor: Tensor, kind: str) -> Numbers | None:
         """Measure a tensor once, under however many names a module and its parents return it."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, Moments, constant, expanded, gaussian, total
+from initframe.signal.combine import expanded, total
+from initframe.signal.grid import Grid, Moments, gaussian
 from initframe.signal.layout import Factor, Layout
-from initframe.signal.positions import averaged, edges, middle, sizes
+from initframe.signal.positions import averaged, edges, middle
 from initframe.signal.walk import Operation, Rule, State
-
 
 CAUSAL = "causal"
 """The mask of ``is_causal``, which nobody needs to write out."""
@@ -34,13 +35,9 @@ def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Gri
     zero = torch.zeros_like(square)
     near = torch.diag(shared) if square.shape[0] > 1 else shared[:, None]
     moments = Moments(zero, square, zero, near, torch.zeros_like(near))
-    layout = Layout(queries.layout.dims[:-1] + (_keys(keys, shape),))
+    layout = Layout((*queries.layout.dims[:-1], (Factor("position", shape[-1]),)))
     why = queries.why or keys.why
     return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=why, terms=count)
-
-
-def _keys(keys: Grid, shape: tuple[int, ...]) -> tuple[Factor, ...]:
-    return (Factor("position", shape[-1]),)
 
 
 def softmax(op: Operation) -> State:
@@ -55,7 +52,9 @@ def softmax(op: Operation) -> State:
     z = torch.linspace(-8, 8, values.shape[1], dtype=torch.float64, device="cpu")
     w = torch.exp(-z.square() / 2)
     mean = (values * (w / w.sum())).sum(1, keepdim=True)
-    return replace(grid, values=values / (mean * op.shape[dim]), normal=False, why=grid.why or "softmax over few classes")
+    return replace(
+        grid, values=values / (mean * op.shape[dim]), normal=False, why=grid.why or "softmax over few classes"
+    )
 
 
 def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
@@ -79,8 +78,8 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
 def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
     """The mean of Σa² for softmax weights a of n scores.
 
-    A query's scores are normal; how large they are varies with the query's length, a mean of ``terms`` squares. The mean is
-    taken over samples; beyond their number of keys it falls as 1/n.
+    A query's scores are normal; how large they are varies with the query's length, a mean of ``terms`` squares. The
+    mean is taken over samples; beyond their number of keys it falls as 1/n.
 
     Args:
         count: n, by class of positions.
@@ -96,7 +95,9 @@ def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
     found = []
     for k in range(count.numel()):
         v = variance[k if variance.numel() > 1 else 0]
-        weights = (sample[:, : int(which[k]) + 1] * scale * v.sqrt()).exp() if v > 0 else torch.ones(1, int(which[k]) + 1)
+        weights = (
+            (sample[:, : int(which[k]) + 1] * scale * v.sqrt()).exp() if v > 0 else torch.ones(1, int(which[k]) + 1)
+        )
         found.append((weights.square().sum(1) / weights.sum(1).square()).mean().double())
     return torch.stack(found) * largest / count
 
@@ -140,18 +141,18 @@ def seen(allowed: Tensor | None, keys: int) -> tuple[Tensor, Tensor]:
         return numbers[:1], torch.ones(1, 1, dtype=torch.float64, device="cpu")
     rows = allowed[middle(allowed.shape[0])]
     columns = edges(allowed.shape[1])
-    sums = torch.stack([rows[:, a:b].sum(1) for a, b in zip(columns, columns[1:], strict=False)], 1)
+    sums = torch.stack([rows[:, a:b].sum(1) for a, b in pairwise(columns)], 1)
     count = rows.sum(1).clamp_min(1)
     cuts = edges(allowed.shape[0])
-    inner = torch.stack([numbers[a:b].reciprocal().mean().reciprocal() for a, b in zip(cuts, cuts[1:], strict=False)])
+    inner = torch.stack([numbers[a:b].reciprocal().mean().reciprocal() for a, b in pairwise(cuts)])
     return inner, sums / count[:, None]
 
 
 def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
     """The values, mixed by attention's weights."""
-    assert weights.keys is not None
-    assert isinstance(weights.mask, Tensor)
     squares, share = weights.keys, weights.mask
+    if squares is None or not isinstance(share, Tensor):
+        raise TypeError("these are not attention's weights")
     v = expanded(values.moments(), share.shape[1]) if share.shape[1] > 1 else averaged(values)
     n = (1 / weights.moments().mean).clamp_min(1)
     each, pairs = share @ v.square, ((share @ v.near) * share).sum(1)
@@ -178,7 +179,7 @@ def attention(op: Operation) -> tuple[State, ...]:
     q, k, v = op.grid("query"), op.grid("key"), op.grid("value")
     if q is None or k is None or v is None:
         return (None,)
-    queries, keys, width = op["query"].shape[-2], op["key"].shape[-2], op["query"].shape[-1]
+    keys, width = op["key"].shape[-2], op["query"].shape[-1]
     shape = (*op["query"].shape[:-1], keys)
     scored = scores(q, k, width, shape)
     scale = op.given.get("scale")
@@ -204,5 +205,3 @@ RULES: dict[str, Rule] = {
     "_safe_softmax": softmax,
     "attention": attention,
 }
-
-__all__ = ["RULES", "constant", "mixed", "scores", "sizes"]

@@ -8,29 +8,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
-from initframe.signal.grid import Grid, Moments, gaussian, product, total
-from initframe.signal.layout import Factor, Layout, plain
+from initframe.signal.combine import product, total
+from initframe.signal.fields import SIDE, mean_products, on_torus, strided
+from initframe.signal.grid import Grid, Moments, gaussian
+from initframe.signal.layout import Factor, Layout, channels, images
 from initframe.signal.positions import averaged
-from initframe.signal.grid import SIDE
 from initframe.signal.rules_attention import mixed, scores
 from initframe.signal.walk import Operation, Rule, State
 
 
 def summed(x: Moments, weight: Grid, count: float) -> Moments:
-    """Moments of a sum of ``count`` inputs, each times a weight: N·E w²·q, plus what weights that are not centred add."""
+    """Moments of a sum of ``count`` inputs, each times a weight: N·E w²·q, and what weights with a mean add."""
     w = weight.moments()
     mean, square = w.mean.mean().item(), w.square.mean().item()
     out = x.times(count * square)
-    if abs(mean) <= 1e-6 * math.sqrt(square) or weight.source is None and count <= 1:
+    if abs(mean) <= 1e-6 * math.sqrt(square) or (weight.source is None and count <= 1):
         return out
     shift, cross = mean * count, mean * mean * count * (count - 1)
     pairs = x.mean[:, None] * x.mean[None, :]
     field = None if out.field is None else out.field + cross * x.mean.square().mean()
     each = x.mean.square()
-    rest = (out.square + cross * each, out.same + cross * each, out.near + cross * pairs, out.far + cross * pairs)
-    return Moments(shift * x.mean, *rest, field)
+    one, two = cross * each, cross * pairs
+    return Moments(shift * x.mean, out.square + one, out.same + one, out.near + two, out.far + two, field)
 
 
 def biased(moments: Moments, bias: Grid | None) -> Moments:
@@ -43,7 +44,9 @@ def biased(moments: Moments, bias: Grid | None) -> Moments:
 
 def matmul(op: Operation) -> State:
     """A product of matrices: a linear layer, attention's scores, or attention's mixing."""
-    names = ("mat1", "mat2") if "mat1" in op.given else ("batch1", "batch2") if "batch1" in op.given else ("self", "mat2")
+    names = (
+        ("mat1", "mat2") if "mat1" in op.given else ("batch1", "batch2") if "batch1" in op.given else ("self", "mat2")
+    )
     a, b = op.grid(names[0]), op.grid(names[1])
     if a is None or b is None:
         return None
@@ -53,7 +56,7 @@ def matmul(op: Operation) -> State:
         out = linear(x, weight, count, op.shape, contracted=-1 if b.weight else -2)
     elif a.weight:
         m = summed(averaged(a), b, count)
-        out = gaussian(m, plain(op.shape, ["channel"] * len(op.shape)), weight=True)
+        out = gaussian(m, channels(op.shape), weight=True)
     else:
         found = _of_data(a, b, count, op)
         if found is None:
@@ -156,14 +159,14 @@ def convolution(op: Operation) -> State:
         field = strided(y.field, [int(s) for s in op["stride"]], y.near.mean().item() / max(apart, 1e-300))
         y = y._replace(field=field if offsets is None else field * offsets)
     profile = met / max(share, 1e-300)
-    layout = plain(op.shape, ("batch", "channel", *["position"] * (len(op.shape) - 2)))  # type: ignore[arg-type]
+    layout = images(op.shape)
     flat = bool(((profile - 1).abs() < 1e-6).all())
-    return gaussian(y, layout, profile=None if flat else profile, spread=x.spread_over_seeds(), channels=op.shape[1], why=x.why)
+    return gaussian(
+        y, layout, profile=None if flat else profile, spread=x.spread_over_seeds(), channels=op.shape[1], why=x.why
+    )
 
 
-def _overlaps(
-    op: Operation, kernel: tuple[int, ...], before: Tensor, share: float
-) -> tuple[float, Tensor | None]:
+def _overlaps(op: Operation, kernel: tuple[int, ...], before: Tensor, share: float) -> tuple[float, Tensor | None]:
     """How much of the taps that meet an input two places have in common, against one place with itself.
 
     A tap's weight is shared by all places; two places share the taps that both have inside of the padding.
@@ -172,11 +175,16 @@ def _overlaps(
         The mean over all pairs of places, and by offset for small images; 1 and nothing where nothing is cut.
     """
     numbers = [list(op[name]) for name in ("stride", "padding", "dilation")]
-    if len(kernel) != 2 or op["transposed"] or not any(numbers[1]) or before.numel() * math.prod(kernel) > LARGEST_UNFOLDED:
+    if (
+        len(kernel) != 2
+        or op["transposed"]
+        or not any(numbers[1])
+        or before.numel() * math.prod(kernel) > LARGEST_UNFOLDED
+    ):
         return 1.0, None
-    stride, padding, dilation = (n if len(n) == 2 else n * 2 for n in numbers)
+    stride, padding, dilation = (tuple(n if len(n) == 2 else n * 2) for n in numbers)
     roots = before.clamp_min(0).sqrt()
-    met = F.unfold(roots[None, None], kernel, dilation=dilation, padding=padding, stride=stride)[0]
+    met = functional.unfold(roots[None, None], kernel, dilation=dilation, padding=padding, stride=stride)[0]
     apart = (met.mean(1).square().sum() / roots.mean().square() / max(share, 1e-300)).item()
     height, width = (
         (side + 2 * p - d * (k - 1) - 1) // s + 1
@@ -184,24 +192,14 @@ def _overlaps(
     )
     if max(height, width) > SMALL_IMAGE:
         return apart, None
-    field = _mean_products(met.reshape(-1, height, width)).sum(0)
-    wide = _mean_products(roots[None])[0]
+    found = mean_products(met.reshape(-1, height, width)).sum(0)
+    inputs = mean_products(roots)
     reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
     dy, dx = (torch.arange(-r, r + 1, device="cpu") for r in reach)
-    found = field[(dy % (2 * height))[:, None], (dx % (2 * width))[None, :]]
-    inputs = wide[(dy * stride[0] % wide.shape[0])[:, None], (dx * stride[1] % wide.shape[1])[None, :]]
-    offsets = torch.full((SIDE, SIDE), apart, dtype=torch.float64, device="cpu")
-    offsets[(dy % SIDE)[:, None], (dx % SIDE)[None, :]] = found / inputs.clamp_min(1e-300) / max(share, 1e-300)
+    wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], (dx * stride[1] % inputs.shape[1])[None, :]]
+    offsets = on_torus(found, apart * share, reach) / max(share, 1e-300)
+    offsets[(dy % SIDE)[:, None], (dx % SIDE)[None, :]] /= wide.clamp_min(1e-300)
     return apart, offsets
-
-
-def _mean_products(x: Tensor) -> Tensor:
-    """Mean products of two places of a map by their offset, on a torus of twice the size."""
-    height, width = x.shape[-2:]
-    size = (2 * height, 2 * width)
-    ones = torch.fft.rfft2(torch.ones(height, width, dtype=x.dtype, device="cpu"), s=size).abs().square()
-    sums, counts = (torch.fft.irfft2(one, s=size) for one in (torch.fft.rfft2(x, s=size).abs().square(), ones))
-    return sums / counts.round().clamp_min(1)
 
 
 def _resized(profile: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -211,7 +209,7 @@ def _resized(profile: Tensor, shape: tuple[int, ...]) -> Tensor:
     if profile.ndim != len(shape):
         return torch.ones(shape, dtype=torch.float64, device="cpu")
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[profile.ndim]
-    resized = F.interpolate(profile[None, None], size=shape, mode=mode, align_corners=False)[0, 0]
+    resized = functional.interpolate(profile[None, None], size=shape, mode=mode, align_corners=False)[0, 0]
     return resized / resized.mean().clamp_min(1e-300)
 
 
@@ -220,25 +218,9 @@ def _taps(op: Operation, size: tuple[int, ...], kernel: tuple[int, ...], profile
     field = torch.ones(size, dtype=torch.float64, device="cpu") if profile is None else profile
     ones = torch.ones((1, 1, *kernel), dtype=torch.float64, device="cpu")
     numbers: list[Any] = [list(op[name]) for name in ("stride", "padding", "dilation")]
-    return torch.ops.aten.convolution.default(
+    return torch.ops.aten.convolution.default(  # type: ignore[no-any-return]
         field[None, None], ones, None, *numbers, bool(op["transposed"]), list(op["output_padding"]), 1
     )
-
-
-def strided(field: Tensor, stride: list[int], beyond: float) -> Tensor:
-    """The autocovariance behind a stride: every s-th offset, and its limit where none is known.
-
-    >>> strided(torch.eye(4), [2, 2], 0.0)[0].tolist()
-    [1.0, 0.0, 0.0, 0.0]
-    """
-    if len(stride) < 2 or all(s == 1 for s in stride):
-        return field
-    n = field.shape[0]
-    out = torch.full_like(field, beyond)
-    offsets = [[d for d in range(-(n // 2) + 1, n // 2) if abs(d * s) < n // 2] for s in stride[:2]]
-    rows, columns = (torch.tensor(one, device="cpu") for one in offsets)
-    out[(rows % n)[:, None], (columns % n)[None, :]] = field[(rows * stride[0] % n)[:, None], (columns * stride[1] % n)[None, :]]
-    return out
 
 
 LARGEST_UNFOLDED = 2**21

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, Moments, constant, gaussian, product, total
+from initframe.signal.combine import product, total
+from initframe.signal.grid import Grid, Moments, constant, gaussian
 from initframe.signal.layout import Layout
 from initframe.signal.positions import averaged, mean_over
 from initframe.signal.rules_pointwise import is_affine
@@ -123,7 +124,9 @@ def _over_batch(x: Grid, op: Operation, eps: float) -> Grid:
     scale = 1 / (variance + eps)
     field = None if m.field is None else (m.field - middle) * scale
     rest = ((m.same - middle) * scale, (m.near - middle) * scale, (m.far - middle) * scale)
-    return gaussian(Moments(0 * m.mean, variance * scale, *rest, field), x.layout, profile=x.profile, why=x.why, weight=x.weight)
+    return gaussian(
+        Moments(0 * m.mean, variance * scale, *rest, field), x.layout, profile=x.profile, why=x.why, weight=x.weight
+    )
 
 
 def _stored(x: Grid, op: Operation, eps: float) -> Grid | None:
@@ -174,15 +177,18 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
     """
     layout = grid.layout
     roles = {role for d in dims for role in layout.roles(d)}
-    kept = [() if d in dims else factors for d, factors in enumerate(layout.dims)] if keep else [
-        factors for d, factors in enumerate(layout.dims) if d not in dims
-    ]
+    kept = (
+        [() if d in dims else factors for d, factors in enumerate(layout.dims)]
+        if keep
+        else [factors for d, factors in enumerate(layout.dims) if d not in dims]
+    )
     left = Layout(tuple(kept)).fitted(shape)
     if "channel" in roles or not roles:
-        m = (averaged(grid) if "position" in roles else grid.moments()).mean
+        middle = (averaged(grid) if "position" in roles else grid.moments()).mean
         if not roles:
             return replace(grid, layout=left)
-        return replace(constant(0.0, left), values=m[:, None].expand(-1, grid.values.shape[1]).clone(), why=grid.why)
+        values = middle[:, None].expand(-1, grid.values.shape[1]).clone()
+        return replace(constant(0.0, left), values=values, why=grid.why)
     m = averaged(grid)
     count = layout.count("position", dims)
     near = near_over(grid, m)

@@ -11,21 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from initframe.signal.grid import (
-    HERMITE,
-    K,
-    W,
-    Z,
-    Grid,
-    Moments,
-    aligned,
-    constant,
-    gaussian,
-    product,
-    reshaped,
-    series,
-    total,
-)
+from initframe.signal.combine import aligned, product, total
+from initframe.signal.grid import HERMITE, Grid, K, Moments, W, Z, constant, gaussian, reshaped, series
 from initframe.signal.layout import Layout
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
@@ -99,21 +86,19 @@ def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> 
     for name, grid in grids.items():
         values = grid.values if grid.classes in (1, classes) else grid.values.mean(0, keepdim=True)
         given[name] = values.expand(classes, K).clone()
-    values = _called(op, given)
-    if values is None or values.shape != (classes, K):
+    found = _called(op, given)
+    if found is None or found.shape != (classes, K) or not bool(found.isfinite().all()):
         return None
     lead = next((g for g in grids.values() if g.source is not None), next(iter(grids.values())))
     why = next((g.why for g in grids.values() if g.why), "")
-    if not bool(values.isfinite().all()):
-        return None
     profile = next((g.profile for g in grids.values() if g.profile is not None), None)
     return replace(
         lead,
-        values=values,
+        values=found,
         layout=layout,
         profile=profile,
         weight=all(grid.weight for grid in grids.values()),
-        normal=lead.source is not None and is_affine(values),
+        normal=lead.source is not None and is_affine(found),
         why=why,
         keys=lead.keys if op.name in ("mul", "div", "clone") else None,
     )
@@ -130,7 +115,14 @@ def _called(op: Operation, given: Mapping[str, Any]) -> Tensor | None:
     for argument in func._schema.arguments:  # noqa: SLF001
         value = given.get(argument.name)
         if argument.kwarg_only:
-            if argument.name in given and argument.name not in ("dtype", "device", "layout", "pin_memory", "memory_format", "out"):
+            if argument.name in given and argument.name not in (
+                "dtype",
+                "device",
+                "layout",
+                "pin_memory",
+                "memory_format",
+                "out",
+            ):
                 named[argument.name] = value
         else:
             positional.append(value)
@@ -146,14 +138,20 @@ def _functional(op: Operation) -> Any:
 
 
 def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
-    """Run the operation on all pairs of values; products of outputs follow from two-dimensional Hermite coefficients."""
+    """Run the operation on all pairs of values; what outputs share follows from Hermite coefficients."""
     order = [id(g.source) for g in grids.values() if g.source is not None]
     first = next(g for g in grids.values() if id(g.source) == order[0])
     second = next(g for g in grids.values() if g.source is not None and id(g.source) != order[0])
     given: dict[str, Any] = dict(op.given)
     for name, grid in grids.items():
         row = grid.values.mean(0)
-        axis = row[:, None] if grid.source is first.source else row[None, :] if grid.source is second.source else row[:1, None]
+        axis = (
+            row[:, None]
+            if grid.source is first.source
+            else row[None, :]
+            if grid.source is second.source
+            else row[:1, None]
+        )
         given[name] = axis.expand(K, K).clone()
     values = _called(op, given)
     if values is None or values.shape != (K, K) or not bool(values.isfinite().all()):
@@ -162,8 +160,6 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
     squares = (HERMITE @ values @ HERMITE.T).square()
     mean = (values * weights).sum()
     square = (values.square() * weights).sum()
-    assert first.source is not None
-    assert second.source is not None
 
     def pairs(x: Tensor, y: Tensor) -> Tensor:
         powers_x = torch.stack([x.mean() ** n for n in range(squares.shape[0])])
@@ -171,9 +167,13 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
         return powers_x @ squares @ powers_y
 
     a, b = first.source, second.source
+    if a is None or b is None:
+        return None
     same, near, far = pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far)
     moments = Moments(mean[None], square[None], same[None], near[None, None], far[None, None])
-    like = gaussian(moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why)
+    like = gaussian(
+        moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
+    )
     return reshaped(values.reshape(-1), weights.reshape(-1), moments, like)
 
 
@@ -264,7 +264,7 @@ def drawn(op: Operation) -> State:
         moments = Moments(p * one, p * one, p * p * one, p * p * one[None], p * p * one[None])
         return reshaped(values, weights.clamp_min(1e-12), moments, gaussian(moments, layout))
     if name.startswith("rand") or name == "uniform_":
-        values = (Z.clamp(-8, 8) * 0 + torch.special.ndtr(Z))
+        values = Z.clamp(-8, 8) * 0 + torch.special.ndtr(Z)
         third, quarter = one / 3, one / 4
         moments = Moments(one / 2, third, quarter, quarter[None], quarter[None])
         return reshaped(values, W, moments, gaussian(moments, layout))
@@ -286,8 +286,12 @@ RULES: dict[str, Rule] = {
     "pointwise": pointwise,
     "where": pointwise,
     "masked_fill": pointwise,
-    **dict.fromkeys(("softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu", "prelu"), pointwise),
-    **dict.fromkeys(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled),
+    **dict.fromkeys(
+        ("softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu", "prelu"), pointwise
+    ),
+    **dict.fromkeys(
+        ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled
+    ),
     **dict.fromkeys(("empty_like", "new_empty", "empty"), filled),
     "native_dropout": dropout,
     **dict.fromkeys(("randn", "randn_like", "normal", "rand", "rand_like", "uniform", "bernoulli"), drawn),

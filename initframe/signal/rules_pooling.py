@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
-from initframe.signal.grid import SIDE, Grid, Moments, at, gaussian, reshaped
-from initframe.signal.layout import plain
+from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
+from initframe.signal.grid import Moments, at, gaussian, reshaped
+from initframe.signal.layout import images
 from initframe.signal.positions import averaged
-from initframe.signal.rules_linear import strided
 from initframe.signal.rules_norms import pooled
 from initframe.signal.walk import Operation, Rule, State
 
@@ -20,13 +20,6 @@ PATCHES = 256
 """Patches that a maximum is taken over; each has SIDE² places."""
 LOCAL = 8
 """Up to which offset patches follow the autocovariance; farther places share a level."""
-
-
-def white(square: float, near: float) -> Tensor:
-    """The autocovariance of a field whose places share nothing but ``near``."""
-    field = torch.full((SIDE, SIDE), near, dtype=torch.float64, device="cpu")
-    field[0, 0] = square
-    return field
 
 
 def average(op: Operation) -> State:
@@ -47,7 +40,9 @@ def average(op: Operation) -> State:
         count = 1
         for k in kernel:
             count *= k
-        m = m._replace(square=(m.square + (count - 1) * m.near[0]) / count, same=(m.same + (count - 1) * m.far[0]) / count)
+        m = m._replace(
+            square=(m.square + (count - 1) * m.near[0]) / count, same=(m.same + (count - 1) * m.far[0]) / count
+        )
     else:
         field = _windowed(m.field, kernel)
         count = kernel[0] * kernel[1]
@@ -55,7 +50,11 @@ def average(op: Operation) -> State:
         m = m._replace(square=field[0, 0][None], same=same, field=strided(field, stride, m.near.mean().item()))
     profile = grid.profile
     if profile is not None:
-        profile = F.adaptive_avg_pool2d(profile[None, None], [after[d] for d in spatial])[0, 0] if profile.ndim == 2 else None
+        profile = (
+            functional.adaptive_avg_pool2d(profile[None, None], (after[-2], after[-1]))[0, 0]
+            if profile.ndim == 2
+            else None
+        )
     if all(k == 1 for k in kernel):
         return replace(grid, layout=grid.layout.fitted(op.shape), profile=profile)
     return gaussian(m, grid.layout.fitted(op.shape), profile=profile, **grid.kept)
@@ -105,16 +104,17 @@ def maximum(op: Operation) -> tuple[State, ...]:
     field = source.field if source.field is not None else white(1.0, source.near.mean().item())
     pairs = [source.same.mean().item(), source.near.mean().item(), source.far.mean().item()]
     one, others = _patches(field, pairs)
-    x, *ys = (F.max_pool2d(at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
+    x, *ys = (functional.max_pool2d(at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
     mean, square = _with_borders(op, at(grid, one), kernel, stride)
     same, near, far = ((x * y).mean().clamp_min(mean.square()) for y in ys)
-    offsets = strided_torus(_autocovariance(x), near.item())
+    reach = (x.shape[-1] - 1) // 2
+    offsets = on_torus(mean_products(x).mean(0), near.item(), (reach, reach))
     m = Moments(mean[None], square[None], same[None], near[None, None], far[None, None], offsets)
     profile = grid.profile
     if profile is not None:
-        roots = F.adaptive_avg_pool2d(profile.sqrt()[None, None], after)[0, 0].square()
+        roots = functional.adaptive_avg_pool2d(profile.sqrt()[None, None], (after[0], after[1]))[0, 0].square()
         profile = roots / roots.mean()
-    layout = plain(op.shape, ("batch", "channel", "position", "position")) if len(op.shape) == 4 else grid.layout.fitted(op.shape)
+    layout = images(op.shape) if len(op.shape) == 4 else grid.layout.fitted(op.shape)
     like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": grid.why or "maximum over simulated patches"})
     return (reshaped(x.reshape(-1)[::5], torch.ones_like(x.reshape(-1)[::5]), m, like), None)
 
@@ -126,11 +126,16 @@ def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list
     for side, k, s, p, n in zip(op["self"].shape[-2:], kernel, stride, padding, op.shape[-2:], strict=True):
         starts = torch.arange(n, device="cpu") * s - p
         lengths = (starts + k).clamp_max(side) - starts.clamp_min(0)
-        counts.append({int(length): int((lengths == length).sum()) / n for length in lengths.unique()})
+        counts.append(
+            {
+                int(length): int((lengths == length).sum()) / n
+                for length in lengths.unique()  # type: ignore[no-untyped-call]
+            }
+        )
     mean, square = torch.zeros(2, dtype=torch.float64, device="cpu")
     for height, rows in counts[0].items():
         for width, columns in counts[1].items():
-            x = F.max_pool2d(values[:, None], (height, width), stride)
+            x = functional.max_pool2d(values[:, None], (height, width), stride)
             mean, square = mean + rows * columns * x.mean(), square + rows * columns * x.square().mean()
     return mean, square
 
@@ -138,8 +143,8 @@ def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list
 def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
     """Normal fields on the torus, and for each of some correlations others that are so correlated with them.
 
-    A field is a level that all its places share, and a wave: what offsets up to ``LOCAL`` tell. A window that falls with
-    the offset keeps the wave's spectrum positive.
+    A field is a level that all its places share, and a wave: what offsets up to ``LOCAL`` tell. A window that falls
+    with the offset keeps the wave's spectrum positive.
     """
     generator = torch.Generator(device="cpu")
     generator.manual_seed(0)
@@ -154,7 +159,8 @@ def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
         return torch.cat([half, -half])
 
     def wave() -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(draw(SIDE, SIDE)) * power.sqrt(), s=(SIDE, SIDE))
+        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(draw(SIDE, SIDE)) * power.sqrt(), s=(SIDE, SIDE))
+        return filtered
 
     g, w = draw(1, 1), wave()
     scale = w.square().mean().sqrt().clamp_min(1e-150)
@@ -167,26 +173,6 @@ def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
         waves = b * w + (1 - b * b) ** 0.5 * wave()
         others.append(level**0.5 * levels + (1 - level) ** 0.5 * waves / scale)
     return one, others
-
-
-def _autocovariance(x: Tensor) -> Tensor:
-    """Mean products at each offset of samples that do not wrap around; offsets from −n/2 to n/2."""
-    n = x.shape[-1]
-    size = 2 * n
-    spectrum = torch.fft.rfft2(x, s=(size, size)).abs().square().mean(0)
-    ones = torch.fft.rfft2(torch.ones(n, n, dtype=x.dtype, device="cpu"), s=(size, size)).abs().square()
-    sums, counts = (torch.fft.irfft2(one, s=(size, size)) for one in (spectrum, ones))
-    return sums / counts.round().clamp_min(1)
-
-
-def strided_torus(pairs: Tensor, beyond: float) -> Tensor:
-    """Offsets of a small field on the torus of all fields; beyond them the limit."""
-    out = torch.full((SIDE, SIDE), beyond, dtype=torch.float64, device="cpu")
-    reach = min(pairs.shape[0] // 4, SIDE // 2 - 1)
-    offsets = torch.arange(-reach, reach + 1, device="cpu")
-    size = pairs.shape[0]
-    out[(offsets % SIDE)[:, None], (offsets % SIDE)[None, :]] = pairs[(offsets % size)[:, None], (offsets % size)[None, :]]
-    return out
 
 
 RULES: dict[str, Rule] = {"avg_pool": average, "max_pool": maximum}

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, Moments, Source, at, constant, gaussian, mixture, moments_of, reshaped, total
-from initframe.signal.layout import Factor, Layout, plain
+from initframe.signal.combine import mixture, total
+from initframe.signal.grid import Grid, Moments, at, constant, gaussian, moments_of, reshaped
+from initframe.signal.layout import Factor, Layout, channels, sequence
 from initframe.signal.positions import class_of, mean_over
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
@@ -91,7 +92,13 @@ def _at_positions(grid: Grid, op: Operation, length: int) -> Grid:
 
 def _one_class(grid: Grid, k: int) -> Grid:
     m = grid.moments()
-    one = Moments(m.mean[k : k + 1], m.square[k : k + 1], m.same[k : k + 1], m.near[k : k + 1, k : k + 1], m.far[k : k + 1, k : k + 1])
+    one = Moments(
+        m.mean[k : k + 1],
+        m.square[k : k + 1],
+        m.same[k : k + 1],
+        m.near[k : k + 1, k : k + 1],
+        m.far[k : k + 1, k : k + 1],
+    )
     return replace(gaussian(one, grid.layout), **grid.kept)
 
 
@@ -120,7 +127,7 @@ def cat(op: Operation) -> State:
     known = [g for _, g in pairs if g is not None]
     largest = max(known, key=lambda g: g.layout.shape)
     stacked = len(op.shape) > len(largest.layout.dims)
-    layout = plain(op.shape, ["channel"] * len(op.shape)) if stacked else largest.layout.fitted(op.shape)
+    layout = channels(op.shape) if stacked else largest.layout.fitted(op.shape)
     return mixture([(n / count, g) for n, g in pairs if g is not None], layout)
 
 
@@ -150,7 +157,10 @@ def pad(op: Operation) -> State:
     layout = grid.layout.fitted(op.shape)
     if inside >= 1.0:
         return replace(grid, layout=layout, profile=None)
-    return mixture([(inside, replace(grid, profile=None)), (1 - inside, constant(float(op.given.get("value") or 0), layout))], layout)
+    return mixture(
+        [(inside, replace(grid, profile=None)), (1 - inside, constant(float(op.given.get("value") or 0), layout))],
+        layout,
+    )
 
 
 def largest(op: Operation) -> tuple[State, ...]:
@@ -168,7 +178,9 @@ def largest(op: Operation) -> tuple[State, ...]:
     mean, square = top.mean().item(), top.square().mean().item()
     moments = moments_of(mean, square, mean**2, mean**2, mean**2)
     layout = grid.layout.fitted(op.shape)
-    found = reshaped(top[:65536], torch.ones_like(top[:65536]), moments, gaussian(moments, layout, why="largest of samples"))
+    found = reshaped(
+        top[:65536], torch.ones_like(top[:65536]), moments, gaussian(moments, layout, why="largest of samples")
+    )
     return (found, picked)
 
 
@@ -182,7 +194,9 @@ def added_rows(op: Operation) -> State:
     zero = constant(0.0, grid.layout)
     if share >= 1:
         return total(grid, replace(gaussian(m.times(share), grid.layout), why=source.why), grid.layout)
-    return total(grid, mixture([(share, replace(source, layout=grid.layout)), (1 - share, zero)], grid.layout), grid.layout)
+    return total(
+        grid, mixture([(share, replace(source, layout=grid.layout)), (1 - share, zero)], grid.layout), grid.layout
+    )
 
 
 def embedding(op: Operation) -> State:
@@ -216,17 +230,16 @@ def lookup(weight: Grid | None, indices: Tensor | None, shape: tuple[int, ...]) 
     """
     if weight is None:
         return None
-    roles = ["channel"] * len(shape)
-    for d in range(len(shape) - 1):
-        roles[d] = "position"
+    layout = sequence(shape)
     if len(shape) > 2 and (indices is None or (indices.ndim > 1 and indices.shape[0] > 1)):
-        roles[0] = "batch"
-    layout = plain(shape, roles)  # type: ignore[arg-type]
+        layout = layout.with_dim(0, (Factor("batch", shape[0]),))
     m = weight.moments()
     mean, square = m.mean.mean(), m.square.mean()
     shares = _coincidences(indices, weight.layout.shape[0] if weight.layout.dims else 1)
     pairs = [mean**2 + share * (square - mean**2) for share in shares]
-    return gaussian(Moments(mean[None], square[None], pairs[0][None], pairs[1][None, None], pairs[2][None, None]), layout)
+    return gaussian(
+        Moments(mean[None], square[None], pairs[0][None], pairs[1][None, None], pairs[2][None, None]), layout
+    )
 
 
 def _coincidences(indices: Tensor | None, rows: int) -> tuple[float, float, float]:
@@ -250,7 +263,9 @@ def _coincidences(indices: Tensor | None, rows: int) -> tuple[float, float, floa
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("clone", "detach", "_to_copy", "alias", "contiguous", "lift_fresh", "_conj", "resolve_conj"), same),
+    **dict.fromkeys(
+        ("clone", "detach", "_to_copy", "alias", "contiguous", "lift_fresh", "_conj", "resolve_conj"), same
+    ),
     **dict.fromkeys(("view", "_unsafe_view", "_reshape_alias", "reshape", "unsqueeze", "squeeze", "as_strided"), view),
     "permute": permute,
     **dict.fromkeys(("transpose", "t"), transpose),
@@ -259,13 +274,15 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "unsafe_chunk"), parts),
     **dict.fromkeys(("cat", "stack"), cat),
     "repeat": repeat,
-    **dict.fromkeys(("roll", "flip", "gather", "unfold", "im2col", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved),
-    **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa"), moved),
+    **dict.fromkeys(
+        ("roll", "flip", "gather", "unfold", "im2col", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved
+    ),
+    **dict.fromkeys(
+        ("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa"), moved
+    ),
     **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
     "embedding": embedding,
     **dict.fromkeys(("topk", "sort"), largest),
     "index_add": added_rows,
     "index": index,
 }
-
-__all__ = ["RULES", "Source", "fresh", "lookup"]

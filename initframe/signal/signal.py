@@ -188,7 +188,9 @@ class Signal:
         """
         recipe = f" × {self.recipe}" if self.recipe else ""
         about = "; ".join(filter(None, [self.batch, "" if self.loss is None else f"loss {self.loss:.4g}"]))
-        head = f"{self.title}{recipe}, {self.source}: {counted(len(self.rows), 'row')}" + (f"; {about}" if about else "")
+        head = f"{self.title}{recipe}, {self.source}: {counted(len(self.rows), 'row')}" + (
+            f"; {about}" if about else ""
+        )
         columns, rows = self.cells(limit)
         lines = [*self.verdicts, *(f"Note: {note}" for note in self.notes)]
         return "\n".join([wrapped(head, width), table(columns, rows, width), *(wrapped(line, width) for line in lines)])
@@ -235,9 +237,11 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> Any:
         InitframeError: pandas is not installed.
     """
     try:
-        import pandas as pd  # noqa: PLC0415  # an extra of the user's
+        import pandas as pd  # type: ignore[import-untyped]  # noqa: PLC0415  # an extra of the user's
     except ImportError:
-        raise InitframeError(Problem("to_frame", "pandas is not installed.", "", "Install it: pip install pandas.")) from None
+        raise InitframeError(
+            Problem("to_frame", "pandas is not installed.", "", "Install it: pip install pandas.")
+        ) from None
     return pd.DataFrame(list(rows))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -142,11 +143,13 @@ def _correlation(rows: Sequence[Row]) -> Iterator[Finding]:
     known = [row for row in _hidden(rows) if row.correlation is not None]
     if len(known) < LAYERS or (known[0].correlation or 0) >= ALIKE:
         return
-    for before, row in zip(known, known[1:], strict=False):
+    for before, row in pairwise(known):
         later = [other for other in known if (other.depth or 0) >= (row.depth or 0)]
         if all((other.correlation or 0) >= ALIKE for other in later):
             text = f"inputs become indistinguishable (correlation {row.correlation:.4g}) after {before.label}."
-            yield Finding("correlation", row.name, row.correlation or 0.0, True, text, "Use a gain at the edge of chaos.")
+            yield Finding(
+                "correlation", row.name, row.correlation or 0.0, True, text, "Use a gain at the edge of chaos."
+            )
             return
 
 

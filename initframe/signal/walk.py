@@ -1,6 +1,6 @@
-"""Walking a forward pass without its memory: fake tensors have shapes, and each has a state beside it.
+"""Walking a forward pass without its memory: fake tensors have shapes, and each has a state.
 
-A tensor's state is a :class:`~initframe.signal.grid.Grid`, or the tensor itself, computed for real, where neither weights
+A tensor's state is a :class:`~initframe.signal.grid.Grid`, or the tensor itself, computed for real, if neither weights
 nor inputs lead to it (masks, position tables), or nothing: then nothing that follows from it is predicted.
 """
 
@@ -23,8 +23,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
-from initframe.signal.grid import CDF, K, Grid, Moments, constant, mixture, moments_of, reshaped, gaussian
-from initframe.signal.layout import Layout, plain, usual
+from initframe.signal.combine import mixture
+from initframe.signal.grid import CDF, Grid, constant, gaussian, moments_of, reshaped
+from initframe.signal.layout import Layout, sequence
 from initframe.signal.watch import Call, Watch, op_name, storage
 
 LARGEST = 2**22
@@ -112,7 +113,7 @@ def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool =
     >>> round(distribution(torch.tensor([2.0, 2.0])).moments().square.item(), 6)
     4.0
     """
-    layout = layout or plain(values.shape, ["position" if i < values.ndim - 1 else "channel" for i in range(values.ndim)])
+    layout = layout or sequence(values.shape)
     flat = values.detach().reshape(-1).double().cpu()
     if flat.numel() > 65536:
         flat = flat[:: flat.numel() // 65536]
@@ -125,13 +126,13 @@ def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool =
 
 def angle(tensor: Tensor) -> Grid:
     """The sine or cosine of angles that nobody knows: any angle is as likely as another."""
-    layout = plain(tensor.shape, ["position"] * (tensor.ndim - 1) + ["channel"])
+    layout = sequence(tensor.shape)
     moments = moments_of(0.0, 0.5, 0.5)
     like = gaussian(moments, layout, why="angles without values")
     return reshaped(torch.cos(torch.pi * CDF), torch.ones_like(CDF), moments, like)
 
 
-class Walk(Watch):
+class Walk(Watch):  # type: ignore[no-untyped-call]
     """A watch that carries states along.
 
     Args:
@@ -219,7 +220,9 @@ class Walk(Watch):
         name = op_name(func)
         outs = _tensors(out)
         draws = torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable  # noqa: SLF001
-        if not draws and any(state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)):
+        if not draws and any(
+            state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)
+        ):
             with _disable_current_modes():
                 found: Any = angle(outs[0]) if name in ("cos", "sin") else None
         else:
@@ -273,4 +276,4 @@ def _named(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """An operation's arguments by name, defaults included."""
     arguments = func._schema.arguments  # noqa: SLF001  # there is no public way to an overload's schema
     named = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
-    return named | {a.name: value for a, value in zip(arguments, args, strict=False)} | kwargs
+    return {**named, **{a.name: value for a, value in zip(arguments, args, strict=False)}, **kwargs}

@@ -1,7 +1,7 @@
 """Following a forward pass: which module runs, which operations it calls, and what each of them gives.
 
-Hooks know names, a dispatch mode sees every operation, also inside compiled and nested functions: together they give one
-sequence of calls, the same one for a measured and a predicted pass.
+Hooks know names, a dispatch mode sees every operation, also inside nested functions: together they give one sequence of
+calls, the same one for a measured and a predicted pass.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
@@ -67,10 +66,11 @@ VIEWS = {"_unsafe_view", "_reshape_alias", "detach", "alias"}
 def op_name(func: Any) -> str:
     """The name of a dispatched operation, as people know it.
 
+    >>> import torch
     >>> op_name(torch.ops.aten.relu_.default), op_name(torch.ops.aten.addmm.default)
     ('relu', 'matmul')
     """
-    name = func.overloadpacket.__name__
+    name: str = func.overloadpacket.__name__
     return NAMES.get(name, name if name.startswith("__") else name.rstrip("_"))
 
 
@@ -95,7 +95,7 @@ class Call:
     weight: str | None = None
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follow the forward pass of a model; a context that removes every hook at its end.
 
     Args:
@@ -105,7 +105,7 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.model, self.seen, self.weights = model, seen, weights
         self.stack: list[str] = []
         self._calls: Counter[str] = Counter()
@@ -124,11 +124,11 @@ class Watch(TorchDispatchMode):
         for name, module in self.model.named_modules():
             self._handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
             self._handles.append(module.register_forward_hook(self._leave))
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *args: object) -> None:
-        super().__exit__(*args)
+        super().__exit__(*args)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 

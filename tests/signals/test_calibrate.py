@@ -145,7 +145,9 @@ def test_a_factor_multiplies_what_the_initializer_makes(init):
     torch.testing.assert_close(scaled.weight, 1.5 * plain.weight)
     plan = initframe.resolve({"rules": {"w": {**rule, "factor": 1.5}}}, scaled)
     if init != "keep":
-        assert plan["weight"].fill.std == pytest.approx(1.5 * initframe.resolve({"rules": {"w": rule}}, plain)["weight"].fill.std)
+        assert plan["weight"].fill.std == pytest.approx(
+            1.5 * initframe.resolve({"rules": {"w": rule}}, plain)["weight"].fill.std
+        )
 
 
 @pytest.mark.parametrize("factor", [0, -1, "1 / 0", "nonsense +", "inf"])

@@ -22,7 +22,10 @@ def build():
 @pytest.fixture
 def comparison():
     batch = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
-    recipes = {"small": {"rules": {"*.weight": {"init": "normal", "std": 0.01}}}, "xavier": {"rules": {"*.weight": "xavier_normal"}}}
+    recipes = {
+        "small": {"rules": {"*.weight": {"init": "normal", "std": 0.01}}},
+        "xavier": {"rules": {"*.weight": "xavier_normal"}},
+    }
     return compare(build, recipes, batch, seeds=(0, 1), loss=lambda out: out.square().mean())
 
 
@@ -43,7 +46,9 @@ def test_the_mean_square_is_averaged():
 def test_data_is_json(comparison):
     data = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert [one["recipe"] for one in data["recipes"]] == ["small", "xavier"]
-    assert {"name", "call", "op", "shape", "mean", "rms", "correlation", "zeros", "grad_rms"} <= data["recipes"][0]["rows"][0].keys()
+    assert {"name", "call", "op", "shape", "mean", "rms", "correlation", "zeros", "grad_rms"} <= data["recipes"][0][
+        "rows"
+    ][0].keys()
 
 
 def test_text_and_tables(comparison):
@@ -101,7 +106,10 @@ def test_verdicts(given, kind):
 
 
 def test_gradients_and_correlation_are_judged():
-    grown = [Row(f"l{i}", 0, "Linear", (8, 4), 0.0, 1.0, depth=i + 1, grad_rms=10.0 ** (2 - i), correlation=c) for i, c in enumerate((0.1, 0.995, 0.999))]
+    grown = [
+        Row(f"l{i}", 0, "Linear", (8, 4), 0.0, 1.0, depth=i + 1, grad_rms=10.0 ** (2 - i), correlation=c)
+        for i, c in enumerate((0.1, 0.995, 0.999))
+    ]
     assert [one.kind for one in judge(grown) if one.bad] == ["gradients", "correlation"]
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 import initframe
 from initframe.signal.predict import predict
@@ -13,7 +13,10 @@ from initframe.signal.propagate import propagate
 from tests.nets import bits, same_bits
 from tests.refusals import refused
 
-KAIMING = {"rules": {"weights": {"match": "*.weight", "where": "ndim > 1", "init": "kaiming_normal"}, "*.bias": "zeros"}, "unused": "warn"}
+KAIMING = {
+    "rules": {"weights": {"match": "*.weight", "where": "ndim > 1", "init": "kaiming_normal"}, "*.bias": "zeros"},
+    "unused": "warn",
+}
 
 
 def both(model, batch, recipe=KAIMING, seeds=24):
@@ -48,23 +51,47 @@ class Block(nn.Module):
 
     def forward(self, x):
         q, k, v = (t.unflatten(-1, (4, -1)).transpose(1, 2) for t in self.qkv(self.norm(x)).chunk(3, -1))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         y = self.norm(x)
-        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return x + self.down(functional.silu(self.gate(y)) * self.up(y))
 
 
 MODELS = {
-    "mlp": (lambda: nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, 10)), (8, 128)),
-    "convolutions": (lambda: nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, stride=2, padding=1)), (4, 3, 12, 12)),
-    "max pooling": (lambda: nn.Sequential(nn.Conv2d(3, 48, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)), (4, 3, 24, 24)),
-    "mean pooling": (lambda: nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 8)), (4, 3, 16, 16)),
-    "grouped": (lambda: nn.Sequential(nn.Conv2d(8, 32, 3, groups=4), nn.GELU(), nn.ConvTranspose2d(32, 8, 2, 2)), (4, 8, 12, 12)),
-    "batch norm": (lambda: nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.Hardswish(), nn.Conv2d(32, 16, 1)), (8, 3, 12, 12)),
-    "group norm": (lambda: nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(4, 32), nn.SiLU(), nn.Conv2d(32, 16, 1)), (8, 3, 12, 12)),
+    "mlp": (
+        lambda: nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, 10)),
+        (8, 128),
+    ),
+    "convolutions": (
+        lambda: nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, stride=2, padding=1)),
+        (4, 3, 12, 12),
+    ),
+    "max pooling": (
+        lambda: nn.Sequential(nn.Conv2d(3, 48, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        (4, 3, 24, 24),
+    ),
+    "mean pooling": (
+        lambda: nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 8)),
+        (4, 3, 16, 16),
+    ),
+    "grouped": (
+        lambda: nn.Sequential(nn.Conv2d(8, 32, 3, groups=4), nn.GELU(), nn.ConvTranspose2d(32, 8, 2, 2)),
+        (4, 8, 12, 12),
+    ),
+    "batch norm": (
+        lambda: nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.Hardswish(), nn.Conv2d(32, 16, 1)),
+        (8, 3, 12, 12),
+    ),
+    "group norm": (
+        lambda: nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(4, 32), nn.SiLU(), nn.Conv2d(32, 16, 1)),
+        (8, 3, 12, 12),
+    ),
     "attention": (lambda: nn.Sequential(Block(64, False), Block(64, False)), (4, 32, 64)),
     "causal attention": (lambda: nn.Sequential(Block(64, True), Block(64, True)), (4, 32, 64)),
-    "one dimension": (lambda: nn.Sequential(nn.Conv1d(4, 32, 5, padding=2), nn.ELU(), nn.Conv1d(32, 32, 3)), (4, 4, 40)),
+    "one dimension": (
+        lambda: nn.Sequential(nn.Conv1d(4, 32, 5, padding=2), nn.ELU(), nn.Conv1d(32, 32, 3)),
+        (4, 4, 40),
+    ),
 }
 
 
@@ -99,7 +126,12 @@ def test_a_meta_model_is_predicted_like_a_real_one():
     make, shape = MODELS["causal attention"]
     with torch.device("meta"):
         absent = make()
-    recipe = {"rules": {"*": {"match": "*.weight", "where": "ndim > 1", "init": "kaiming_normal"}, "norms": {"match": "*norm.*", "init": "torch_default"}}}
+    recipe = {
+        "rules": {
+            "*": {"match": "*.weight", "where": "ndim > 1", "init": "kaiming_normal"},
+            "norms": {"match": "*norm.*", "init": "torch_default"},
+        }
+    }
     one, other = (predict(initframe.resolve(recipe, m), torch.empty(shape, device="meta")) for m in (absent, make()))
     assert [(row.name, row.rms) for row in one.rows] == [(row.name, row.rms) for row in other.rows]
 

@@ -29,7 +29,12 @@ class Residual(nn.Module):
 
 
 def state(model):
-    return bits(model), [m.training for m in model.modules()], torch.get_rng_state(), [p.grad for p in model.parameters()]
+    return (
+        bits(model),
+        [m.training for m in model.modules()],
+        torch.get_rng_state(),
+        [p.grad for p in model.parameters()],
+    )
 
 
 def assert_as_before(model, before):
@@ -95,7 +100,12 @@ def test_gradients_are_those_of_autograd():
 def test_shared_modules_are_told_by_call():
     layer = nn.Linear(4, 4)
     model = nn.Sequential(layer, nn.ReLU(), layer)
-    assert [(row.name, row.call) for row in propagate(model, torch.randn(3, 4)).rows] == [("0", 0), ("1", 0), ("0", 1), ("", 0)]
+    assert [(row.name, row.call) for row in propagate(model, torch.randn(3, 4)).rows] == [
+        ("0", 0),
+        ("1", 0),
+        ("0", 1),
+        ("", 0),
+    ]
 
 
 def test_checkpointed_blocks_have_their_rows_once():
