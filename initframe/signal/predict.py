@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from initframe.errors import InitframeError, Problem
@@ -21,7 +20,7 @@ from initframe.model.layers import title
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
-from initframe.signal.grid import Grid, constant, gaussian, moments_of, reshaped
+from initframe.signal.grid import Grid, W, constant, gaussian, moments_of, reshaped
 from initframe.signal.layout import channels, usual
 from initframe.signal.positions import averaged
 from initframe.signal.rules import RULES
@@ -52,11 +51,19 @@ def predict(plan: Plan, batch: Any) -> Signal:
     """
     prepared = prepare(plan, batch)
     rows: list[Row] = []
+    facts: dict[int, tuple[Grid | None, dict[str, Any]]] = {}  # a module and its parents return the same grid
 
     def seen(call: Call, tensor: Tensor) -> None:
-        row = _row(call, tensor, prepared.states)
-        if row is not None:
-            rows.append(row)
+        grid = prepared.states.grid(tensor)
+        if grid is not None and grid.mask is not None and grid.keys is None:
+            return  # masked scores are no signal
+        if id(grid) not in facts:
+            facts[id(grid)] = (grid, _facts(grid))
+        found = facts[id(grid)][1]
+        shape = tuple(tensor.shape)
+        if len(shape) < 2 or shape[0] == 1:
+            found = {**found, "correlation": None}
+        rows.append(Row(call.name, call.number, call.op, shape, depth=call.depth, weight=call.weight, **found))
 
     walk = Walk(prepared.model, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
     try:
@@ -141,38 +148,20 @@ def _composed() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _row(call: Call, tensor: Tensor, states: States) -> Row | None:
-    """The row of a call, from the state of its output; masked scores have none."""
-    with _disable_current_modes():
-        grid = states.grid(tensor)
-        if grid is not None and grid.mask is not None and grid.keys is None:
-            return None
-        facts = _facts(grid, tuple(tensor.shape))
-    return Row(call.name, call.number, call.op, tuple(tensor.shape), depth=call.depth, weight=call.weight, **facts)
-
-
-def _facts(grid: Grid | None, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The numbers of a row."""
+def _facts(grid: Grid | None) -> dict[str, Any]:
+    """The numbers of a row, from the state of its output."""
     if grid is None:
         return {"mean": None, "rms": None, "approximate": "an operation without a rule leads here"}
     m = averaged(grid)
     square, same = m.square.item(), m.same.item()
-    several = square > 0 and len(shape) > 1 and shape[0] > 1
     return {
         "mean": m.mean.item(),
         "rms": math.sqrt(max(square, 0.0)),
-        "correlation": same / square if several else None,
-        "zeros": _zeros(grid),
+        "correlation": same / square if square > 0 else None,
+        "zeros": float(((grid.values == 0).double().mean(0) * W).sum()),
         "spread": math.sqrt(max(grid.spread_over_seeds(), 0.0)),
         "approximate": grid.why,
     }
-
-
-def _zeros(grid: Grid) -> float:
-    """The share of exact zeros."""
-    z = torch.linspace(-8, 8, grid.values.shape[1], dtype=torch.float64, device="cpu")
-    w = torch.exp(-z.square() / 2)
-    return float(((grid.values == 0).double().mean(0) * (w / w.sum())).sum())
 
 
 def _model_states(
