@@ -20,7 +20,7 @@ from initframe.model.layers import title
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
-from initframe.signal.grid import Grid, W, constant, gaussian, moments_of, reshaped
+from initframe.signal.grid import CDF, Grid, constant, gaussian, moments_of, reshaped
 from initframe.signal.layout import channels, usual
 from initframe.signal.positions import averaged
 from initframe.signal.rules import RULES
@@ -158,10 +158,16 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
         "mean": m.mean.item(),
         "rms": math.sqrt(max(square, 0.0)),
         "correlation": same / square if square > 0 else None,
-        "zeros": float(((grid.values == 0).double().mean(0) * W).sum()),
+        "zeros": _zeros(grid),
         "spread": math.sqrt(max(grid.spread_over_seeds(), 0.0)),
         "approximate": grid.why,
     }
+
+
+def _zeros(grid: Grid) -> float:
+    """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
+    zero = grid.values == 0
+    return float(((zero[:, 1:] & zero[:, :-1]).double().mean(0) * CDF.diff()).sum())
 
 
 def _model_states(

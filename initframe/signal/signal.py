@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from initframe.errors import InitframeError, Problem, closest
 from initframe.plan.text import WIDTH, counted, table, wrapped
+from initframe.signal.stability import Stability, of_rows
 from initframe.signal.verdicts import Finding, judge
 
 ROWS = 100
@@ -126,6 +127,11 @@ class Signal:
         """What stands out, as sentences with the number and the layer."""
         return tuple(finding.text for finding in self.findings)
 
+    @cached_property
+    def stability(self) -> tuple[Stability, ...]:
+        """Where each activation between two weighted layers leads over many layers: χ and fixed points."""
+        return of_rows(self.rows)
+
     def check(self) -> None:
         """Raise if a verdict is bad, for tests and CI.
 
@@ -149,6 +155,7 @@ class Signal:
             "rows": [row.to_dict() for row in self.rows],
             "findings": [{key: _plain(value) for key, value in asdict(one).items()} for one in self.findings],
             "verdicts": list(self.verdicts),
+            "stability": [{key: _plain(value) for key, value in asdict(one).items()} for one in self.stability],
             "notes": list(self.notes),
         }
 
@@ -192,7 +199,7 @@ class Signal:
             f"; {about}" if about else ""
         )
         columns, rows = self.cells(limit)
-        lines = [*self.verdicts, *(f"Note: {note}" for note in self.notes)]
+        lines = [*self.verdicts, *map(str, self.stability), *(f"Note: {note}" for note in self.notes)]
         return "\n".join([wrapped(head, width), table(columns, rows, width), *(wrapped(line, width) for line in lines)])
 
     def cells(self, limit: int = ROWS) -> tuple[list[str], list[list[str]]]:
