@@ -144,8 +144,9 @@ def calibration(
     method: Literal["measure", "predict"] = "measure",
     seed: int = 0,
     attention: bool = False,
+    rule: str | None = None,
 ) -> Calibration:
-    """As :func:`calibrate`, with a row for each weight.
+    """As :func:`calibrate`, with a row for each weight; ``rule`` restricts it to the weights that one rule wins.
 
     >>> model = nn.Sequential(nn.Linear(8, 8, bias=False))
     >>> found = calibration(model, {"rules": {"*.weight": "xavier_normal"}}, torch.randn(4, 8), target=2.0)
@@ -155,7 +156,7 @@ def calibration(
     if problems := [*refusal(model, batch), *_wrong(target, method)]:
         raise InitframeError(*problems)
     plan = resolve(recipe, model)
-    able = {a.slot.name: a for a in plan.assignments if a.slot.kind == "parameter" and a.slot.ndim > 1}
+    able = {a.slot.name: a for a in plan.assignments if _is_weight(a, rule)}
     left = {name: reason for name, a in able.items() if (reason := _why_not(a, attention))}
     tuner = Tuner({name: a for name, a in able.items() if name not in left}, left, target)
     if method == "measure":
@@ -165,6 +166,11 @@ def calibration(
     rows = tuple(tuner.rows.values())
     unused = tuple(name for name in tuner.able if name not in tuner.rows)
     return Calibration(with_factors(plan, {row.name: row.factor for row in rows}), rows, target, unused)
+
+
+def _is_weight(assignment: Assignment, rule: str | None) -> bool:
+    slot = assignment.slot
+    return slot.kind == "parameter" and slot.ndim > 1 and rule in (None, assignment.rule.name)
 
 
 def _wrong(target: Any, method: Any) -> Iterator[Problem]:

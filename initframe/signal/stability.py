@@ -1,9 +1,9 @@
 """Stability over depth: where an activation's recursions of size and correlation lead, and over how many layers.
 
-A layer with weight variance σ_w² (times its inputs), bias variance σ_b² and activation f maps the pre-activations' mean
-square q to σ_w²·E f(√q z)² + σ_b², and the correlation of two inputs likewise. At the fixed point q*,
-χ = σ_w²·E f'(√q* z)² says what becomes of small differences and of gradients: they shrink by χ in each layer if χ < 1, and grow if χ > 1
-(Poole et al. 2016; Schoenholz et al. 2017).
+A layer with weight variance σ_w² (times its inputs), bias variance σ_b² and activation f maps the mean square q of the
+pre-activations to σ_w²·E f(√q z)² + σ_b², and the correlation of two inputs likewise. At the fixed point q*, the number
+χ = σ_w²·E f'(√q* z)² says what becomes of small differences and of gradients: they shrink by χ in each layer if χ < 1,
+and grow if χ > 1 (Poole et al. 2016; Schoenholz et al. 2017).
 """
 
 from __future__ import annotations
