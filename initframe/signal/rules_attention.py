@@ -163,7 +163,7 @@ def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
     across = common * (first @ v.same) + (1 - common) * (share @ v.far @ share.T)
     moments = Moments(
         share @ v.mean,
-        squares * each + (1 - squares) * pairs,
+        squares * each + (1 - squares).clamp_min(0) * pairs,
         same / n + (1 - 1 / n) * far,
         near,
         across,

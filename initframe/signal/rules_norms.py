@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import product, total
-from initframe.signal.grid import Grid, Moments, constant, gaussian
+from initframe.signal.grid import Grid, Moments, constant, gaussian, moments_of
 from initframe.signal.layout import Layout
 from initframe.signal.positions import averaged, mean_over
 from initframe.signal.rules_pointwise import is_affine
@@ -249,7 +249,18 @@ def vector_norm(op: Operation) -> State:
     return replace(out, values=root[:, None].expand(-1, grid.values.shape[1]).clone(), source=None)
 
 
+def weight_norm(op: Operation) -> tuple[State, ...]:
+    """A weight whose rows have the lengths g: the mean square is g² over the elements of a row."""
+    v, g = op.grid("v"), op.grid("g")
+    if v is None or g is None:
+        return (None, None)
+    each = op["v"].numel() / max(op["v"].shape[op.given.get("dim", 0)], 1)
+    square = g.moments().square.mean().item() / max(each, 1)
+    return (gaussian(moments_of(0.0, square), v.layout, weight=True), g)
+
+
 RULES: dict[str, Rule] = {
+    "_weight_norm_interface": weight_norm,
     "layer_norm": layer_norm,
     "group_norm": group_norm,
     "rms_norm": rms_norm,

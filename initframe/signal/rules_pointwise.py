@@ -37,7 +37,7 @@ def pointwise(op: Operation) -> State:
         other = _scaled(grids["other"], alpha)
         return _kept_mask(total(grids["self"], other, layout, 1.0 if op.name == "add" else -1.0), grids)
     if op.name == "mul" and len(grids) == 2:
-        return _kept_mask(product(grids["self"], grids["other"], layout), grids)
+        return _kept_keys(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
     if op.name == "div" and len(grids) == 2 and bool((grids["other"].values > 0).all()):
         inverse = replace(grids["other"], values=1 / grids["other"].values, normal=False)
         return product(grids["self"], inverse, layout)
@@ -71,6 +71,15 @@ def _scaled(grid: Grid, factor: float) -> Grid:
 def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     mask = next((g.mask for g in grids.values() if g.mask is not None), None)
     return replace(grid, mask=mask)
+
+
+def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
+    """Attention's weights after dropout are attention's weights, each larger or gone."""
+    for one, other in (("self", "other"), ("other", "self")):
+        keys = grids[one].keys
+        if keys is not None:
+            return replace(grid, keys=keys * grids[other].moments().square.mean(), mask=grids[one].mask)
+    return grid
 
 
 def is_affine(values: Tensor) -> bool:
@@ -228,7 +237,10 @@ def dropout(op: Operation) -> tuple[State, ...]:
     """Dropout: elements are zero with probability p, and the others larger."""
     grid = op.grid("input")
     p = float(op["p"]) if op.given.get("train") is not False else 0.0
-    return (None if grid is None else dropped(grid, p), None)
+    if grid is None:
+        return (None, None)
+    keys = None if grid.keys is None else grid.keys / max(1 - p, 1e-12)
+    return (replace(dropped(grid, p), keys=keys, mask=grid.mask), None)
 
 
 def dropped(grid: Grid, p: float) -> Grid:

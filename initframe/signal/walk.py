@@ -243,8 +243,18 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             rule = self.rules["pointwise"]
         if not any(t.is_floating_point() for t in _tensors(operation.out)) and rule is None:
             return None
-        found = rule(operation) if rule else None
-        if found is None and any(t.is_floating_point() for t in _tensors(operation.out)):
+        try:
+            found = rule(operation) if rule else None
+        except (
+            ArithmeticError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # a form that the rule does not know
+            found = None
+        first = found[0] if isinstance(found, tuple) and found else found
+        if first is None and any(t.is_floating_point() for t in _tensors(operation.out)):
             self.gaps.setdefault(operation.name, self.where)
         return found
 

@@ -216,3 +216,26 @@ def test_the_spread_over_seeds_is_told():
     row = predicted.rows[-1]
     measured = torch.tensor(squares[row.name, row.call]).sqrt()
     assert row.spread == pytest.approx((measured.std() / measured.mean()).item(), rel=0.5)
+
+
+def test_dropout_in_attention_and_elsewhere():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.3, batch_first=True, norm_first=True)
+    predicted, squares = both(layer.train(), torch.randn(4, 16, 64))
+    assert not predicted.notes
+    assert_near(predicted, squares, 0.05)
+
+
+def test_weight_norm():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(128, 64, bias=False))
+    signal = predict(initframe.resolve({"rules": {"weight": "kaiming_normal"}}, layer), torch.randn(8, 128))
+    with torch.no_grad():
+        expected = layer.weight.norm(dim=1).square().mean().sqrt().item()
+    assert signal[""].rms == pytest.approx(expected, rel=0.1)
+
+
+def test_pooling_without_a_rule_is_told():
+    model = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.MaxPool3d(2))
+    signal = predict(initframe.resolve(KAIMING, model), torch.randn(2, 2, 6, 6, 6))
+    assert signal["1"].rms is None
+    assert any("max_pool" in note for note in signal.notes)
