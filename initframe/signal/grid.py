@@ -268,8 +268,7 @@ def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
 
 def at(grid: Grid, z: Tensor) -> Tensor:
     """The grid's function at normal samples."""
-    place = ((z - Z[0]) / (Z[1] - Z[0])).clamp(0, K - 1.001)
+    place = ((z - Z[0].item()) / (Z[1] - Z[0]).item()).clamp(0, K - 1.001)
     left = place.long()
-    share = place - left
-    f = grid.values[0]
-    return f[left] * (1 - share) + f[left + 1] * share
+    f = grid.values[0].to(z.dtype)
+    return f[left] + (place - left) * f.diff()[left]

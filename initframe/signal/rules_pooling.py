@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -106,9 +107,9 @@ def maximum(op: Operation) -> tuple[State, ...]:
     one, others = _patches(field, pairs)
     x, *ys = (functional.max_pool2d(at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
     mean, square = _with_borders(op, at(grid, one), kernel, stride)
-    same, near, far = ((x * y).mean().clamp_min(mean.square()) for y in ys)
+    same, near, far = ((x * y).mean(dtype=torch.float64).clamp_min(mean.square()) for y in ys)
     reach = (x.shape[-1] - 1) // 2
-    offsets = on_torus(mean_products(x).mean(0), near.item(), (reach, reach))
+    offsets = on_torus(mean_products(x).mean(0).double(), near.item(), (reach, reach))
     m = Moments(mean[None], square[None], same[None], near[None, None], far[None, None], offsets)
     profile = grid.profile
     if profile is not None:
@@ -116,7 +117,7 @@ def maximum(op: Operation) -> tuple[State, ...]:
         profile = roots / roots.mean()
     layout = images(op.shape) if len(op.shape) == 4 else grid.layout.fitted(op.shape)
     like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": grid.why or "maximum over simulated patches"})
-    return (reshaped(x.reshape(-1)[::5], torch.ones_like(x.reshape(-1)[::5]), m, like), None)
+    return (reshaped(x.reshape(-1)[::5].double(), torch.ones_like(x.reshape(-1)[::5]).double(), m, like), None)
 
 
 def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[Tensor, Tensor]:
@@ -136,8 +137,22 @@ def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list
     for height, rows in counts[0].items():
         for width, columns in counts[1].items():
             x = functional.max_pool2d(values[:, None], (height, width), stride)
-            mean, square = mean + rows * columns * x.mean(), square + rows * columns * x.square().mean()
+            share = rows * columns
+            mean, square = mean + share * x.mean().double(), square + share * x.square().mean().double()
     return mean, square
+
+
+@lru_cache(maxsize=1)
+def _noise() -> tuple[list[Tensor], list[Tensor]]:
+    """Normal levels, and the spectra of normal fields: the same at every call, each with its negative."""
+    generator = torch.Generator(device="cpu")
+    generator.manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        half = torch.randn(PATCHES // 2, *shape, generator=generator, device="cpu")
+        return torch.cat([half, -half])
+
+    return [draw(1, 1) for _ in range(4)], [torch.fft.rfft2(draw(SIDE, SIDE)) for _ in range(4)]
 
 
 def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
@@ -146,32 +161,24 @@ def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
     A field is a level that all its places share, and a wave: what offsets up to ``LOCAL`` tell. A window that falls
     with the offset keeps the wave's spectrum positive.
     """
-    generator = torch.Generator(device="cpu")
-    generator.manual_seed(0)
     level = min(max(field[LOCAL, 0].item(), field[0, LOCAL].item(), pairs[-1], 0.0), 1.0 - 1e-9)
     offsets = torch.arange(SIDE, device="cpu")
     offsets = torch.minimum(offsets, SIDE - offsets).double()
     window = torch.exp(-(offsets[:, None].square() + offsets[None, :].square()) / (2 * LOCAL**2))
     power = torch.fft.rfft2(((field - level) / (1 - level)).clamp(-1, 1) * window).real.clamp_min(0)
 
-    def draw(*shape: int) -> Tensor:
-        half = torch.randn(PATCHES // 2, *shape, dtype=torch.float64, generator=generator, device="cpu")
-        return torch.cat([half, -half])
-
-    def wave() -> Tensor:
-        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(draw(SIDE, SIDE)) * power.sqrt(), s=(SIDE, SIDE))
-        return filtered
-
-    g, w = draw(1, 1), wave()
-    scale = w.square().mean().sqrt().clamp_min(1e-150)
+    levels, spectra = _noise()
+    filtering = power.sqrt().float()
+    waves: list[Tensor] = [torch.fft.irfft2(one * filtering, s=(SIDE, SIDE)) for one in spectra]
+    g, w = levels[0], waves[0]
+    scale = w.square().mean().sqrt().clamp_min(1e-30)
     one = level**0.5 * g + (1 - level) ** 0.5 * w / scale
     others = []
-    for c in pairs:
+    for c, own_level, own_wave in zip(pairs, levels[1:], waves[1:], strict=True):
         a = min(max(c / level, 0.0), 1.0) if level > 0 else 0.0
         b = min(max((c - level) / (1 - level), 0.0), 1.0)
-        levels = a * g + (1 - a * a) ** 0.5 * draw(1, 1)
-        waves = b * w + (1 - b * b) ** 0.5 * wave()
-        others.append(level**0.5 * levels + (1 - level) ** 0.5 * waves / scale)
+        shared = level**0.5 * (a * g + (1 - a * a) ** 0.5 * own_level)
+        others.append(shared + (1 - level) ** 0.5 * (b * w + (1 - b * b) ** 0.5 * own_wave) / scale)
     return one, others
 
 
