@@ -84,7 +84,10 @@ class Calibration:
     def left(self) -> tuple[str, ...]:
         """What was not calibrated or is off the target, as sentences."""
         missed = [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
-        return (*missed, *(f"{name}: the forward pass does not use it." for name in self.unused))
+        return (
+            *missed,
+            *(f"{name}: no linear layer, convolution or lookup of the forward pass uses it." for name in self.unused),
+        )
 
 
 def calibrate(
