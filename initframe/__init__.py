@@ -7,6 +7,8 @@
 ('bias',)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from initframe.applying.apply import apply as apply
 from initframe.applying.apply import fill_ as fill_
 from initframe.applying.apply import reinit as reinit
@@ -55,3 +57,28 @@ from initframe.recipe.recipe import Rule as Rule
 from initframe.recipe.recipe import load_recipe as load_recipe
 from initframe.resolver.resolve import resolve as resolve
 from initframe.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from initframe.signal.calibrate import CalibrationWarning as CalibrationWarning
+    from initframe.signal.calibrate import calibrate as calibrate
+    from initframe.signal.compare import Comparison as Comparison
+    from initframe.signal.compare import compare as compare
+    from initframe.signal.predict import predict as predict
+    from initframe.signal.propagate import propagate as propagate
+    from initframe.signal.signal import Signal as Signal
+
+_LATER = {"CalibrationWarning", "Comparison", "Signal", "calibrate", "compare", "predict", "propagate"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what follows signals through a model when it is first asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'initframe' has no attribute {name!r}")
+    from initframe.signal import calibrate, compare, predict, propagate, signal  # noqa: PLC0415  # not before it is needed
+
+    return next(getattr(home, name) for home in (calibrate, compare, predict, propagate, signal) if hasattr(home, name))
+
+
+def __dir__() -> list[str]:
+    """Name what is there already, and what is loaded later."""
+    return sorted({*globals(), *_LATER})

@@ -41,6 +41,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(p for folder in ("initframe", "scripts") for p in (ROOT / folder).rglob("*.py"))
 SOURCES = [p for p in FILES if p != PACKAGE / "__init__.py"]
 HEAVY = {
+    "pandas",
     "hydra",
     "omegaconf",
     "torchvision",

@@ -27,6 +27,7 @@ from initframe.plan import Plan
 from initframe.plan.manifest import manifest
 from initframe.plan.report import Report
 from initframe.resolver.resolve import resolve
+from initframe.signal.auto import explained, is_auto
 
 FILES = ("model.safetensors", "plan.txt", "manifest.json")
 """What a run writes, in this order: a folder with a manifest is complete."""
@@ -106,9 +107,22 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
         plan = resolve(job["init"], build())
     else:
         plan = resolve_deferred(job["init"], build, only_read=job["dry_run"])
+    if is_auto(plan.recipe) and isinstance(plan.model, nn.Module):
+        plan = _found(plan, plan.model)
     if job["generator"] == "torch" and (problems := torch_init.refusals((a, a.slot) for a in plan.assignments)):
         raise ResolveError(*problems)
     return replace(plan, recipe=replace(plan.recipe, name=name))
+
+
+def _found(plan: Plan, model: nn.Module) -> Plan:
+    """Find the factors that ``init=auto`` leaves open, print them, and resolve again."""
+    found = explained(model, plan.recipe)
+    lines = [
+        f"  {row.name}: factor {row.factor:.4g}, output rms {row.before:.3g} → {row.after:.3g}" for row in found.rows
+    ]
+    left = [f"  left: {reason}" for reason in found.left]
+    say("\n".join(["init=auto, by prediction:", *lines, *left]))
+    return resolve(found.recipe, model)
 
 
 def write(report: Report, source: Mapping[str, Any], text: Path, record: Path) -> None:

@@ -37,13 +37,14 @@ def requested_gain(init: str, arguments: Mapping[str, Any]) -> Any:
     return gains if isinstance(slope, tuple) else gains[0]
 
 
-def requested_std(init: str, arguments: Mapping[str, Any], fill: Fill) -> float | None:
+def requested_std(init: str, arguments: Mapping[str, Any], fill: Fill, factor: float = 1.0) -> float | None:
     """Return the std that a rule requested: the argument ``std``, or what fans and gain make of it.
 
     Args:
         init: the initializer's name.
         arguments: those that it was called with.
-        fill: what it returned.
+        fill: what it returned, times the factor.
+        factor: what the rule multiplies all values with.
 
     Returns:
         One number; ``None`` if the fill's std is not known, or blocks have their own.
@@ -54,9 +55,9 @@ def requested_std(init: str, arguments: Mapping[str, Any], fill: Fill) -> float 
     """
     while isinstance(fill, Masked):
         fill = fill.fill
-    std = _called(init, arguments).get("std", fill.std)
+    std = _called(init, arguments).get("std", fill.std / factor)
     known = isinstance(std, int | float) and math.isfinite(std) and math.isfinite(fill.std)
-    return float(std) if known else None
+    return float(std) * factor if known else None
 
 
 def _called(init: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Assignment:
         companions: param-group multipliers, and factors of the forward pass, that the rule needs.
         origin: the line of the constructor that writes the tensor, if the fill was read there.
         evidence: how sure the fill is, in a sentence, if it was read from values.
+        factor: what the rule multiplies all values with; the fill has it in it.
     """
 
     slot: Slot
@@ -40,6 +41,7 @@ class Assignment:
     companions: Mapping[str, float] = field(default_factory=dict)
     origin: Origin | None = None
     evidence: str = ""
+    factor: float = 1.0
 
     @property
     def overwritten(self) -> int:
@@ -54,7 +56,7 @@ class Assignment:
     @property
     def asked_std(self) -> float | None:
         """The requested std; the fill's own is less if a distribution is truncated or a row stays zero."""
-        return requested_std(self.rule.init, self.arguments, self.fill)
+        return requested_std(self.rule.init, self.arguments, self.fill, self.factor)
 
     def explain(self, fans: str = "torch") -> str:
         """Say in a few sentences what happens to the tensor, and why.
@@ -88,6 +90,7 @@ class Assignment:
             "shadowed": list(self.shadowed),
             "declined": dict(self.declined),
             "companions": dict(self.companions),
+            **({"factor": self.factor} if self.factor != 1 else {}),
             "fan_in": slot.fan_in,
             "fan_out": slot.fan_out,
             "effective_fan_in": slot.effective_fan_in,

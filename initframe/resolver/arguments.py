@@ -18,6 +18,9 @@ from initframe.recipe.rule import RULE_KEYS, Rule
 
 Arguments = dict[str, Any]
 
+FACTOR = "factor"
+"""The key of a rule that multiplies all values; calibration writes it."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -29,6 +32,8 @@ class Call:
         arguments: the rule's arguments, expressions parsed.
         numbers: those of them that are numbers or expressions.
         lists: those of the numbers that are one per block.
+        factor: what the rule multiplies all values with, a number or an expression; ``None`` if nothing. An initializer
+            that has an argument of this name gets it instead.
     """
 
     rule: Rule
@@ -36,6 +41,7 @@ class Call:
     arguments: Arguments
     numbers: Mapping[str, Any]
     lists: Mapping[str, Sequence[Any]]
+    factor: Any = None
 
     @cached_property
     def settled(self) -> Arguments | None:
@@ -69,9 +75,16 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
     except RecipeError as error:
         return None, [problem.on(rule.describe()) for problem in error.problems]
     known = signature(function)
-    problems = [problem.on(rule.init) for problem in check(function, rule.arguments, partial(_meant, rule))]
+    given = {name: value for name, value in rule.arguments.items() if name != FACTOR or name in known}
+    problems = [problem.on(rule.init) for problem in check(function, given, partial(_meant, rule))]
+    factor = rule.arguments.get(FACTOR) if FACTOR not in known else None
+    if factor is not None:
+        try:
+            factor = _parsed_one(factor)
+        except ExpressionError as error:
+            problems += [problem.on(FACTOR) for problem in error.problems]
     numbers = {}
-    for name, value in rule.arguments.items():
+    for name, value in given.items():
         if name in known and known[name].numeric:
             try:
                 numbers[name] = _parsed(known[name], value)
@@ -80,7 +93,7 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
     if problems:
         return None, [problem.on(rule.describe()) for problem in problems]
     lists = {k: v for k, v in numbers.items() if isinstance(v, list) and not known[k].many}
-    return Call(rule, function, {**rule.arguments, **numbers}, numbers, lists), []
+    return Call(rule, function, {**given, **numbers}, numbers, lists, factor), []
 
 
 def _parsed(parameter: Parameter, value: Any) -> Any:

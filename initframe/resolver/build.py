@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from initframe.errors import InitframeError, Problem, ResolveError, shown
 from initframe.fills import Blocks, Fill, Keep, Masked, Scale
 from initframe.fills.composed import padded
 from initframe.fills.pretrained import Stored
+from initframe.fills.scaled import scaled
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, bind
 from initframe.model.slot import Slot
@@ -38,6 +40,8 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
         raise ResolveError  # the rule is broken, which was reported
     make = _fill if match.rule.split is None else _blocks
     fill, arguments = make(match.call, match.captures, slot, scope)
+    if match.call.factor is not None:
+        fill = scaled(fill, factor_of(match, slot, scope))
     if match.rule.init == "constructor":
         fill = padded(fill, slot.padding_row)
     elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
@@ -45,6 +49,21 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)
     return fill, arguments
+
+
+def factor_of(match: Match, slot: Slot, scope: Scope) -> float:
+    """Evaluate what a rule multiplies all values of a slot with; 1 if nothing.
+
+    Raises:
+        ResolveError: it is not a positive number.
+    """
+    if match.call is None or match.call.factor is None:
+        return 1.0
+    facts = scope.facts(slot, match.captures, match.call.numbers)
+    value = float(_number(match.call.factor, facts))
+    if not 0 < value < math.inf:
+        raise ResolveError(Problem("factor", f"it is {value:g}.", fix="Give a positive number."))
+    return value
 
 
 def _keeps_rows(fill: Fill) -> bool:

@@ -18,7 +18,7 @@ from initframe.plan import Assignment, Plan
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.arguments import Call, prepare
-from initframe.resolver.build import build, companions
+from initframe.resolver.build import build, companions, factor_of
 from initframe.resolver.constructed import in_order, unmatched_by_constructor
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
@@ -163,7 +163,8 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             return _refused(slot)
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
-        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, companions(winner, slot, scope))
+        asked, factor = companions(winner, slot, scope), factor_of(winner, slot, scope)
+        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor)
     return None
 
 

@@ -1,0 +1,1 @@
+"""What an initialization does to activations and gradients: measured, predicted, calibrated, compared."""

@@ -1,0 +1,141 @@
+"""What goes into a model: calling it with a batch, describing the batch, and what a failed call says."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from initframe.errors import InitframeError, Problem
+
+
+def call(model: nn.Module, batch: Any) -> Any:
+    """Call a model with a batch.
+
+    Args:
+        model: any module.
+        batch: a tensor, or a tuple or list of positional arguments, or a mapping of keyword arguments.
+
+    Returns:
+        Whatever the model returns.
+
+    >>> call(nn.Identity(), (torch.ones(2),)).tolist()
+    [1.0, 1.0]
+    """
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple | list) else model(batch)
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Give the tensors inside tuples, lists, mappings and output objects, in order.
+
+    >>> [t.shape[0] for t in tensors({"a": torch.ones(2), "b": [torch.ones(3), None]})]
+    [2, 3]
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (tensor for item in value.values() for tensor in tensors(item))
+    elif isinstance(value, tuple | list):
+        yield from (tensor for item in value for tensor in tensors(item))
+
+
+def main_output(value: Any) -> Tensor | None:
+    """The first floating-point tensor of a module's output, if it has one.
+
+    >>> main_output({"ids": torch.tensor([1]), "logits": torch.ones(2)}).tolist()
+    [1.0, 1.0]
+    """
+    return next((t for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)
+
+
+def size(batch: Any) -> int | None:
+    """The number of inputs in a batch: the first dimension of its first tensor that has one."""
+    return next((t.shape[0] for t in tensors(batch) if t.ndim), None)
+
+
+def describe(batch: Any) -> str:
+    """A batch in words.
+
+    >>> describe({"x": torch.ones(2, 3)})
+    'x: 2×3 float32'
+    """
+    named = batch.items() if isinstance(batch, Mapping) else [("", item) for item in tensors(batch)]
+    shown = []
+    for name, item in named:
+        for tensor in tensors(item):
+            shape = "×".join(map(str, tensor.shape)) or "scalar"
+            prefix = f"{name}: " if name else ""
+            shown.append(f"{prefix}{shape} {str(tensor.dtype).removeprefix('torch.')}")
+    return ", ".join(shown)
+
+
+def refusal(model: Any, batch: Any) -> list[Problem]:
+    """What speaks against running a model at all, before it is run."""
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        return [Problem("model", f"it is {kind}, which has no forward pass.", "", "Give an nn.Module.")]
+    problems = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            fact = "it is scripted, so the calls inside it cannot be followed."
+            problems.append(Problem(f"module {name!r}", fact, "", "Give the Python module that was scripted."))
+            break
+    lazy = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if is_lazy(tensor)]
+    if lazy:
+        fact = "it has no shape before the first forward pass, which would change the model."
+        problems.append(Problem(f"tensor {lazy[0]!r}", fact, "", "Run the model once, then initialize it."))
+    if not any(True for _ in tensors(batch)):
+        fact = f"it holds no tensor: {type(batch).__name__}."
+        fix = "Give a tensor, a tuple of positional arguments, or a mapping of keyword arguments."
+        problems.append(Problem("batch", fact, "", fix))
+    elif size(batch) == 0:
+        problems.append(Problem("batch", "it has no inputs.", "", "Give at least one; two for a correlation."))
+    return problems
+
+
+def failed(error: Exception, where: str, batch: Any, what: str) -> InitframeError:
+    """The error of a call that failed: in which module, with which batch, and what to do.
+
+    Args:
+        error: what the model raised.
+        where: the module that was running.
+        batch: what went in.
+        what: the call, ``"propagate"`` say.
+    """
+    if isinstance(error, InitframeError):
+        return error
+    place = f"module {where!r}" if where else "the model"
+    fact = f"{place} raised {type(error).__name__}: {str(error).strip()[:400]}"
+    fix = f"The batch was {describe(batch)}. Give what the model's forward takes, in its shapes, on its device."
+    if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
+        fix = "Use a smaller batch, or initframe.predict, which needs no memory for activations."
+    return InitframeError(Problem(what, fact, "", fix))
+
+
+@contextmanager
+def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Give clones of a model's buffers to run with, and put RNG states and modes back, whatever happens.
+
+    Args:
+        model: the module that will run.
+
+    Yields:
+        Buffers for ``torch.func.functional_call``: what a forward pass updates are the clones.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    python = random.getstate()
+    devices = sorted({t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    finally:
+        random.setstate(python)
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,111 @@
+"""A batch for a model, made from what the model says of its inputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from initframe.errors import InitframeError, Problem
+
+TOKENS = 64
+"""The length of generated sequences."""
+
+
+def example(model: nn.Module, size: int = 4, seed: int = 0, device: str = "cpu") -> tuple[Any, str]:
+    """Make a batch from a model's own specification: image size, vocabulary, number of features.
+
+    Args:
+        model: any module; nothing of it is run.
+        size: how many inputs.
+        seed: of the numbers: N(0, 1), or uniform tokens.
+        device: ``"meta"`` for shapes alone.
+
+    Returns:
+        The batch, and in words what it was made from.
+
+    Raises:
+        InitframeError: the model says nothing of its inputs.
+
+    >>> example(nn.Sequential(nn.Linear(5, 3)))[1]
+    '4 × 5 numbers from N(0, 1), as the first layer (0) has inputs'
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    config = getattr(model, "config", None)
+    for found in (_transformers(model, config, size), _timm(model, size), _first_layer(model, size)):
+        if found is not None:
+            shapes, words = found
+            return {name: _made(shape, generator, device) for name, shape in shapes.items()} if shapes.keys() != {
+                ""
+            } else _made(shapes[""], generator, device), words
+    fact = (
+        "it says nothing of its inputs: no config, no pretrained_cfg, no layer that takes images, features or tokens."
+    )
+    raise InitframeError(Problem(f"model {type(model).__name__}", fact, "", "Give a batch."))
+
+
+Shape = tuple[tuple[int, ...], int]
+"""A shape, and the number of tokens to draw from; 0 for N(0, 1)."""
+
+
+def _made(spec: Shape, generator: torch.Generator, device: str) -> Tensor:
+    shape, tokens = spec
+    if device == "meta":
+        return torch.empty(shape, dtype=torch.int64 if tokens else torch.float32, device="meta")
+    if tokens:
+        return torch.randint(0, tokens, shape, generator=generator, device="cpu")
+    return torch.randn(shape, generator=generator, device="cpu")
+
+
+def _transformers(model: nn.Module, config: Any, size: int) -> tuple[dict[str, Shape], str] | None:
+    """From a config of the transformers library."""
+    if config is None or isinstance(config, Mapping) or not hasattr(config, "to_dict"):
+        return None
+    names = set(inspect.signature(model.forward).parameters)
+    vocabulary = getattr(config, "vocab_size", None)
+    side = getattr(config, "image_size", None)
+    shapes: dict[str, Shape] = {}
+    words = []
+    if "pixel_values" in names and side is not None:
+        height, width = side if isinstance(side, tuple | list) else (side, side)
+        channels = getattr(config, "num_channels", 3)
+        shapes["pixel_values"] = ((size, channels, height, width), 0)
+        words.append(f"{size} images {channels}×{height}×{width} from N(0, 1), as config.image_size says")
+    if "input_ids" in names and isinstance(vocabulary, int):
+        length = min(TOKENS, getattr(config, "max_position_embeddings", None) or TOKENS)
+        shapes["input_ids"] = ((size, length), vocabulary)
+        words.append(f"{size} × {length} tokens, uniform over the {vocabulary} of config.vocab_size")
+        if getattr(config, "is_encoder_decoder", False):
+            shapes["decoder_input_ids"] = ((size, length), vocabulary)
+    return (shapes, "; ".join(words)) if shapes else None
+
+
+def _timm(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | None:
+    """From timm's pretrained_cfg."""
+    spec = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    shape = spec.get("input_size") if isinstance(spec, Mapping) else getattr(spec, "input_size", None)
+    if not shape:
+        return None
+    shown = "×".join(map(str, shape))
+    return {"": ((size, *shape), 0)}, f"{size} images {shown} from N(0, 1), as pretrained_cfg says"
+
+
+def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | None:
+    """From the first layer that takes images, features or tokens."""
+    side = getattr(model, "image_size", 224)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            shape = (size, module.in_channels, side, side)
+            return {
+                "": (shape, 0)
+            }, f"{size} images {shape[1]}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
+        if isinstance(module, nn.Linear):
+            words = f"{size} × {module.in_features} numbers from N(0, 1), as the first layer ({name}) has inputs"
+            return {"": ((size, module.in_features), 0)}, words
+        if isinstance(module, nn.Embedding):
+            words = f"{size} × {TOKENS} tokens, uniform over the {module.num_embeddings} of the first layer ({name})"
+            return {"": ((size, TOKENS), module.num_embeddings)}, words
+    return None

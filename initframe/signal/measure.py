@@ -1,0 +1,145 @@
+"""The numbers of one tensor: mean, rms, zeros, saturation, and how alike the inputs of a batch are."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SMALL = 32
+"""Up to which batch size all pairs of inputs are multiplied; beyond, the sum of the unit vectors is enough."""
+FLAT = 0.01
+"""How near to its limits a sigmoid, tanh or softmax counts as saturated."""
+
+BOUNDS = {
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+}
+"""Operations that saturate, and between which limits."""
+RECTIFIERS = {"relu", "relu6", "threshold"}
+"""Operations whose zeros are dead units."""
+
+DENSE = {
+    "matmul",
+    "conv",
+    "attention",
+    "layer_norm",
+    "rms_norm",
+    "group_norm",
+    "batch_norm",
+    "add",
+    "gelu",
+    "tanh",
+    "sigmoid",
+}
+"""Operations without exact zeros, unless all that they get is zero."""
+SAMPLE = 1024
+"""How many elements of a dense operation's result are looked at."""
+
+
+class Numbers(NamedTuple):
+    """What is measured of a tensor; the fields are those of :class:`initframe.signal.signal.Row`."""
+
+    mean: float
+    rms: float
+    correlation: float | None
+    zeros: float
+    saturated: float | None
+    dead: float | None
+
+
+def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
+    """Measure a tensor.
+
+    Args:
+        tensor: floating point, on any device but meta.
+        inputs: the batch size; a tensor whose first dimension is another has no correlation.
+        op: the operation that made it, for saturation and dead units.
+
+    Returns:
+        The numbers; ``None`` for a tensor without elements or memory.
+
+    >>> measure(torch.tensor([[3.0, 0.0], [0.0, -4.0]]), inputs=2)
+    Numbers(mean=-0.25, rms=2.5, correlation=0.0, zeros=0.5, saturated=None, dead=None)
+    """
+    if not tensor.numel() or tensor.is_meta or tensor.layout != torch.strided:
+        return None
+    x = tensor.detach()
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    several = inputs is not None and inputs > 1 and x.ndim > 0 and x.shape[0] == inputs
+    flat = x.reshape(x.shape[0] if several else 1, -1)
+    squares, correlation = _pairs(flat)
+    finite = math.isfinite(squares)
+    if not finite and bool(x.isfinite().all()):  # float32 overflows at 10¹⁹, squared
+        squares, correlation = _pairs(flat.double())
+        finite = True
+    return Numbers(
+        mean=x.sum().item() / x.numel() if finite else math.nan,
+        rms=math.sqrt(squares / x.numel()) if finite else math.inf,
+        correlation=correlation if several else None,
+        zeros=_zeros(x, op),
+        saturated=saturation(x, op),
+        dead=_dead(x) if op in RECTIFIERS and several else None,
+    )
+
+
+def _zeros(x: Tensor, op: str) -> float:
+    """The share of zeros; operations whose result is zero by chance alone are counted only if a sample has one."""
+    if op in DENSE:
+        sample = x.reshape(-1)[:: max(x.numel() // SAMPLE, 1)]
+        if torch.count_nonzero(sample).item() == sample.numel():
+            return 0.0
+    return 1 - torch.count_nonzero(x).item() / x.numel()
+
+
+def _dead(x: Tensor) -> float:
+    """The share of units that are zero for every input and at every place: channels of images, features of the rest."""
+    units = 1 if x.ndim >= 4 else x.ndim - 1
+    others = [d for d in range(x.ndim) if d != units]
+    return (x.amax(others) <= 0).double().mean().item()
+
+
+def is_masked(tensor: Tensor) -> bool:
+    """Whether a tensor holds −∞ next to finite numbers, as masked scores do; that is no signal."""
+    if math.isfinite(tensor.detach().amin().item()) or tensor.isnan().any():
+        return False
+    return bool((tensor == -math.inf).any()) and not bool((tensor == math.inf).any())
+
+
+def _pairs(flat: Tensor) -> tuple[float, float | None]:
+    """The sum of squares of all rows, and the mean cosine between two different ones."""
+    rows = flat.shape[0]
+    if rows == 1:
+        return torch.linalg.vector_norm(flat).item() ** 2, None
+    if rows > SMALL:
+        norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+        total = (flat / norms.clamp_min(torch.finfo(flat.dtype).tiny)).sum(0).square().sum().item()
+        return norms.double().square().sum().item(), (total - rows) / (rows * (rows - 1))
+    gram: list[list[float]] = (flat @ flat.T).tolist()
+    norms_of = [math.sqrt(max(gram[i][i], 0.0)) for i in range(rows)]
+    cosines = [
+        gram[i][j] / (norms_of[i] * norms_of[j]) if norms_of[i] * norms_of[j] > 0 else 0.0
+        for i in range(rows)
+        for j in range(i)
+    ]
+    return math.fsum(gram[i][i] for i in range(rows)), math.fsum(cosines) / len(cosines)
+
+
+def saturation(x: Tensor, op: str) -> float | None:
+    """The share of elements at the flat ends of an operation; ``None`` for one that has none.
+
+    >>> saturation(torch.tensor([0.999, 0.5]), "sigmoid")
+    0.5
+    """
+    if op == "softmax":
+        return (x > 1 - FLAT).any(-1).double().mean().item() if x.ndim else None
+    if op not in BOUNDS:
+        return None
+    low, high = BOUNDS[op]
+    margin = FLAT * (high - low)
+    return ((x < low + margin) | (x > high - margin)).double().mean().item()

@@ -1,0 +1,276 @@
+"""Predict the signal from a plan: the forward pass is walked with shapes and moments, without its memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from initframe.errors import InitframeError, Problem
+from initframe.fills import Constant, Whole
+from initframe.model.layers import title
+from initframe.plan import Plan
+from initframe.signal.batch import as_before, describe, failed, refusal, tensors
+from initframe.signal.fields import mean_products, on_torus, white
+from initframe.signal.grid import CDF, Grid, constant, gaussian, moments_of, reshaped
+from initframe.signal.layout import channels, usual
+from initframe.signal.positions import averaged
+from initframe.signal.rules import RULES
+from initframe.signal.signal import Row, Signal
+from initframe.signal.walk import Rule, States, Walk, distribution
+from initframe.signal.watch import Call, storage
+
+
+def predict(plan: Plan, batch: Any) -> Signal:
+    """Compute from a plan what :func:`initframe.propagate` would measure, without running the model in memory.
+
+    Args:
+        plan: from :func:`initframe.resolve`; its model may be on the meta device, in training or evaluation mode.
+        batch: as for :func:`initframe.propagate`. A real one gives its moments and correlation; one on the meta device
+            stands for independent N(0, 1), or uniform tokens.
+
+    Returns:
+        The signal. Its rows say what is approximated, and the spread to expect over seeds; what follows from an
+        operation without a rule has no numbers.
+
+    Raises:
+        InitframeError: the model cannot run on the batch, or decides by values.
+
+    >>> from initframe import resolve
+    >>> plan = resolve({"rules": {"*.weight": "kaiming_normal", "*.bias": "zeros"}}, nn.Sequential(nn.Linear(64, 64)))
+    >>> round(predict(plan, torch.empty(2, 64, device="meta"))["0"].rms, 2)
+    1.41
+    """
+    prepared = prepare(plan, batch)
+    rows: list[Row] = []
+    facts: dict[int, tuple[Grid | None, dict[str, Any]]] = {}  # a module and its parents return the same grid
+
+    def seen(call: Call, tensor: Tensor) -> None:
+        grid = prepared.states.grid(tensor)
+        if grid is not None and grid.mask is not None and grid.keys is None:
+            return  # masked scores are no signal
+        if id(grid) not in facts:
+            facts[id(grid)] = (grid, _facts(grid))
+        found = facts[id(grid)][1]
+        shape = tuple(tensor.shape)
+        if len(shape) < 2 or shape[0] == 1:
+            found = {**found, "correlation": None}
+        rows.append(Row(call.name, call.number, call.op, shape, depth=call.depth, weight=call.weight, **found))
+
+    walk = Walk(prepared.model, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
+    try:
+        prepared.run(walk)
+    except Exception as error:
+        raise failed(error, walk.where, batch, "predict") from error
+    gaps = [
+        f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted."
+        for op, where in walk.gaps.items()
+    ]
+    notes = tuple(filter(None, [_input_note(batch), *gaps]))
+    return Signal(title(prepared.model), "predicted", tuple(rows), describe(batch), plan.recipe.name, None, notes)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model without memory, and what is known of its tensors.
+
+    Attributes:
+        model: the plan's.
+        state: fake parameters and buffers by name.
+        parameters: the fake parameters by their canonical names.
+        names: canonical names of parameters by storage.
+        states: of all of them, and of the batch.
+        fake: the mode that they belong to.
+        rules: by operation.
+        positional: the batch's arguments, fake.
+        keywords: likewise.
+    """
+
+    model: nn.Module
+    state: Mapping[str, Tensor]
+    parameters: Mapping[str, Tensor]
+    names: Mapping[int, str]
+    states: States
+    fake: FakeTensorMode
+    rules: Mapping[str, Rule]
+    positional: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+    def run(self, walk: Walk) -> None:
+        """Call the model under a walk."""
+        with as_before(self.model), torch.no_grad(), _composed(), self.fake, walk:
+            functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
+            walk.flush()
+
+
+def prepare(plan: Plan, batch: Any) -> Prepared:
+    """Make fake parameters, buffers and inputs of a plan's model, each with its state.
+
+    Raises:
+        InitframeError: there is no model to run, or no batch to run it on.
+    """
+    model = plan.model
+    if not isinstance(model, nn.Module):
+        fact = "it was resolved against a state_dict, which has no forward pass."
+        raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
+    if problems := refusal(model, batch):
+        raise InitframeError(*problems)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    states = States()
+    state, names = _model_states(plan, model, fake, states)
+    positional, keywords = _faked_batch(batch, fake, states)
+    parameters = {name: state[name] for name, _ in model.named_parameters()}
+    return Prepared(model, state, parameters, names, states, fake, RULES, positional, keywords)
+
+
+def _input_note(batch: Any) -> str:
+    if any(t.is_meta for t in tensors(batch)):
+        return "the batch is on the meta device: independent N(0, 1) numbers, or uniform tokens, are assumed."
+    return ""
+
+
+@contextmanager
+def _composed() -> Iterator[None]:
+    """Have torch run encoder layers by their parts, not by one fused operation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _facts(grid: Grid | None) -> dict[str, Any]:
+    """The numbers of a row, from the state of its output."""
+    if grid is None:
+        return {"mean": None, "rms": None, "approximate": "an operation without a rule leads here"}
+    m = averaged(grid)
+    square, same = m.square.item(), m.same.item()
+    return {
+        "mean": m.mean.item(),
+        "rms": math.sqrt(max(square, 0.0)),
+        "correlation": same / square if square > 0 else None,
+        "zeros": _zeros(grid),
+        "spread": math.sqrt(max(grid.spread_over_seeds(), 0.0)),
+        "approximate": grid.why,
+    }
+
+
+def _zeros(grid: Grid) -> float:
+    """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
+    zero = grid.values == 0
+    return float(((zero[:, 1:] & zero[:, :-1]).double().mean(0) * CDF.diff()).sum())
+
+
+def _model_states(
+    plan: Plan, model: nn.Module, fake: FakeTensorMode, states: States
+) -> tuple[dict[str, Tensor], dict[int, str]]:
+    """Fake parameters and buffers by name, their states, and the names of parameters by storage."""
+    planned = {name: a for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
+    made: dict[int, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, tensor in [*parameters.items(), *model.named_buffers(remove_duplicate=False)]:
+        if id(tensor) in made:
+            state[name] = made[id(tensor)]
+            continue
+        with fake:
+            stand_in = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+        made[id(tensor)] = state[name] = stand_in
+        is_parameter = name in parameters
+        found = _state(tensor, planned.get(name), is_parameter, name)
+        if found is not None:
+            states.put(stand_in, found)
+        if is_parameter:
+            names[storage(stand_in)] = name
+    return state, names
+
+
+def _state(tensor: Tensor, assignment: Any, is_parameter: bool, name: str) -> Any:
+    """The state of a parameter or buffer: its fill, or the values that it keeps."""
+    layout = channels(tensor.shape)
+    fill = None if assignment is None else assignment.fill
+    if fill is not None and not math.isnan(fill.std):
+        if isinstance(fill, Constant) or fill.std == 0:
+            return constant(fill.mean, layout, weight=True)
+        mean = 0.0 if isinstance(fill, Whole) else fill.mean
+        square = fill.std**2 + fill.mean**2
+        return gaussian(moments_of(mean, square, mean**2, mean**2, mean**2), layout, weight=True)
+    if tensor.is_meta:
+        if is_parameter:
+            return None
+        last = name.rpartition(".")[2]  # statistics of a model that has seen nothing
+        return constant(1.0 if last == "running_var" else 0.0, layout) if last.startswith("running_") else None
+    if not is_parameter:
+        return tensor.detach().clone()
+    values = tensor.detach().double()
+    mean, square = values.mean().item(), values.square().mean().item()
+    if square == mean**2 or float(values.std(correction=0) if values.numel() > 1 else 0) == 0:
+        return constant(mean, layout, weight=True)
+    return gaussian(moments_of(mean, square, mean**2, mean**2, mean**2), layout, weight=True)
+
+
+def _faked_batch(batch: Any, fake: FakeTensorMode, states: States) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The batch as fake tensors with their states."""
+
+    def stand_in(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        with fake:
+            tensor = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
+        if value.is_floating_point():
+            states.put(tensor, _assumed(value) if value.is_meta else observed(value))
+        elif not value.is_meta:
+            states.put(tensor, value.detach().cpu().clone())
+        return tensor
+
+    whole = tree_map(stand_in, batch if isinstance(batch, Mapping | tuple | list) else (batch,))
+    return ((), dict(whole)) if isinstance(whole, Mapping) else (tuple(whole), {})
+
+
+def _assumed(value: Tensor) -> Grid:
+    """Independent N(0, 1) numbers."""
+    moments = moments_of(0.0, 1.0)
+    return gaussian(moments._replace(field=white(1.0, 0.0)) if value.ndim == 4 else moments, usual(value.shape))
+
+
+def observed(value: Tensor) -> Grid:
+    """The grid of a real input: its distribution, and how alike its inputs and places are."""
+    layout = usual(value.shape)
+    x = value.detach().double().cpu()
+    if x.ndim < 2 or not x.numel():
+        return distribution(x, layout)
+    mean, square = x.mean().item(), x.square().mean().item()
+    inputs = x.shape[0]
+    total = x.sum(0)
+    same = (
+        ((total.square().sum() - x.square().sum()) / max(x.numel() * (inputs - 1), 1)).item() if inputs > 1 else mean**2
+    )
+    places = x.reshape(inputs, x.shape[1], -1) if x.ndim >= 4 else x.reshape(inputs, -1, x.shape[-1]).transpose(1, 2)
+    count = places.shape[-1]
+    sums = places.sum(-1)
+    near = ((sums.square().sum() - x.square().sum()) / max(x.numel() * (count - 1), 1)).item() if count > 1 else mean**2
+    every = sums.sum(0)
+    pairs = x.shape[0] * (inputs - 1) * sums.shape[1] * count * max(count - 1, 1)
+    across = every.square().sum() - sums.square().sum() - same * x.shape[0] * (inputs - 1) * sums.shape[1] * count
+    far = (across / pairs).item() if inputs > 1 and count > 1 else mean**2
+    field = _field_of(x, near) if x.ndim == 4 else None
+    moments = moments_of(mean, square, same, near, far)._replace(field=field)
+    like = gaussian(moments, layout)
+    flat = x.reshape(-1)[:: max(x.numel() // 65536, 1)]
+    return reshaped(flat, torch.ones_like(flat), moments, like)
+
+
+def _field_of(x: Tensor, near: float) -> Tensor:
+    """Mean products of two places at each offset, over all inputs and channels."""
+    products = mean_products(x).mean((0, 1))
+    return on_torus(products, near, [side - 1 for side in x.shape[-2:]])

@@ -1,0 +1,164 @@
+"""Measure the signal: one forward pass, and a backward pass where a loss is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from initframe.errors import InitframeError, Problem
+from initframe.model.layers import title
+from initframe.signal.batch import as_before, describe, failed, refusal, size
+from initframe.signal.measure import Numbers, is_masked, measure
+from initframe.signal.signal import Row, Signal
+from initframe.signal.watch import Call, Watch, storage
+
+
+def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | None = None, recipe: str = "") -> Signal:
+    """Measure what each call of a forward pass produces, and the gradients that reach it.
+
+    The pass starts from the current state of the random number generators. They, modes, buffers (BatchNorm's
+    statistics), gradients and weights are afterwards as before, also after an error.
+
+    Args:
+        model: any module, in training or evaluation mode as it is.
+        batch: a tensor, a tuple of positional arguments, or a mapping of keyword arguments.
+        loss: a function of the model's output that returns a scalar; with it, gradients are measured.
+        recipe: a name to show.
+
+    Returns:
+        The signal: a row per call of a module, and of each operation inside it that matters.
+
+    Raises:
+        InitframeError: the model cannot run on the batch, has no gradient path, or changes its weights while running.
+
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    >>> [row.name for row in propagate(model, torch.randn(3, 4)).rows]
+    ['0', '1', '']
+    """
+    if problems := refusal(model, batch):
+        raise InitframeError(*problems)
+    rows = Rows(size(batch))
+    names = {storage(p): name for name, p in model.named_parameters()}
+    watch = Measuring(model, rows.add, names)
+    value: Tensor | None = None
+    try:
+        with as_before(model) as buffers:
+            with torch.set_grad_enabled(loss is not None), watch:
+                output = functional_call(model, buffers, *_arguments(batch))
+                watch.flush()
+            if loss is not None:
+                value = _backward(model, loss, output)
+    except Exception as error:
+        raise failed(error, watch.where, batch, "propagate") from error
+    if not rows.rows:
+        fact = "no module and no operation returned a floating-point tensor."
+        raise InitframeError(Problem("propagate", fact, "", "Give a model whose forward computes with tensors."))
+    return Signal(
+        title=title(model),
+        source="measured",
+        rows=rows.finished(),
+        batch=describe(batch),
+        recipe=recipe,
+        loss=None if value is None else float(value.detach()),
+    )
+
+
+def _arguments(batch: Any) -> tuple[Any, dict[str, Any]]:
+    """Positional and keyword arguments, as ``functional_call`` takes them."""
+    if isinstance(batch, dict) or hasattr(batch, "keys"):
+        return (), dict(batch)
+    return (tuple(batch) if isinstance(batch, tuple | list) else (batch,)), {}
+
+
+class Measuring(Watch):  # type: ignore[no-untyped-call]
+    """A watch that refuses what would change a weight."""
+
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation that writes to no parameter.
+
+        Raises:
+            InitframeError: it would write to one.
+        """
+        if func._schema.is_mutable:  # noqa: SLF001  # the only way to know it beforehand
+            for argument, value in zip(func._schema.arguments, args, strict=False):  # noqa: SLF001
+                written = argument.alias_info is not None and argument.alias_info.is_write
+                if written and isinstance(value, Tensor) and (name := self.weights.get(storage(value))):
+                    fact = f"module {self.where!r} writes to it while running ({func})."
+                    raise InitframeError(
+                        Problem(f"parameter {name!r}", fact, "", "Measure a model whose weights rest.")
+                    )
+        return func(*args, **kwargs)
+
+
+class Rows:
+    """The rows of a measured pass, and the gradients that arrive later."""
+
+    def __init__(self, inputs: int | None) -> None:
+        self.inputs = inputs
+        self.rows: list[Row] = []
+        self.gradients: dict[int, float] = {}
+        self._last: tuple[tuple[Any, ...], Tensor, Numbers] | None = None
+
+    def add(self, call: Call, tensor: Tensor) -> None:
+        """Measure the output of a call, and wait for its gradient."""
+        numbers = self._measure(tensor, call.kind)
+        if numbers is None or ("/" in call.name and not math.isfinite(numbers.rms) and is_masked(tensor)):
+            return
+        index = len(self.rows)
+        row = Row(
+            call.name,
+            call.number,
+            call.op,
+            tuple(tensor.shape),
+            depth=call.depth,
+            weight=call.weight,
+            **numbers._asdict(),
+        )
+        self.rows.append(row)
+        if tensor.requires_grad:
+            tensor.register_hook(lambda gradient: self._arrived(index, gradient))  # type: ignore[no-untyped-call]
+
+    def _measure(self, tensor: Tensor, kind: str) -> Numbers | None:
+        """Measure a tensor once, under however many names a module and its parents return it."""
+        key = (storage(tensor), tensor.shape, tensor._version if not tensor.is_inference() else 0)  # noqa: SLF001
+        if self._last and self._last[0] == key:
+            return self._last[2]
+        with torch.no_grad():
+            numbers = measure(tensor, self.inputs, kind)
+        if numbers is not None:
+            self._last = (key, tensor.detach(), numbers)  # kept, so that no other tensor gets its address
+        return numbers
+
+    def _arrived(self, index: int, gradient: Tensor) -> None:
+        numbers = measure(gradient, None)
+        if numbers is not None:
+            self.gradients[index] = numbers.rms
+
+    def finished(self) -> tuple[Row, ...]:
+        """The rows with their gradients."""
+        return tuple(replace(row, grad_rms=self.gradients.get(i)) for i, row in enumerate(self.rows))
+
+
+def _backward(model: nn.Module, loss: Callable[[Any], Tensor], output: Any) -> Tensor:
+    """Compute the loss and send its gradient back; ``.grad`` of no parameter is touched.
+
+    Raises:
+        InitframeError: the loss is no scalar, or nothing that is trained leads to it.
+    """
+    value = loss(output)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        shown = f"of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InitframeError(Problem("loss", f"it returned {shown}.", "", "Return a scalar tensor."))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not value.requires_grad or not trained:
+        fact = "no gradient path leads from it to a trained parameter."
+        fix = "Compute it from the output without detaching, and leave some parameter requires_grad."
+        raise InitframeError(Problem("loss", fact, "", fix))
+    torch.autograd.grad(value, trained, allow_unused=True)
+    return value

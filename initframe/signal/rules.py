@@ -1,0 +1,13 @@
+"""All rules of predicted operations, by the operation's name."""
+
+from initframe.signal import rules_attention, rules_linear, rules_norms, rules_pointwise, rules_pooling, rules_views
+
+RULES = {
+    **rules_pointwise.RULES,
+    **rules_views.RULES,
+    **rules_linear.RULES,
+    **rules_attention.RULES,
+    **rules_norms.RULES,
+    **rules_pooling.RULES,
+}
+"""What is not here and not elementwise ends the prediction of all that follows from it."""

@@ -1,0 +1,207 @@
+"""Rules of attention: scores, their softmax over keys, and the mixing of values, by classes of positions.
+
+A query's weights over T keys are lognormal: with scores of variance v between keys, Σa² = 1/(1 + (T − 1)e^(−v)). Mixing
+then gives Σa²·q + (1 − Σa²)·(mean product of two keys' values). Under a causal mask T is the query's own position.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from initframe.signal.combine import expanded, total
+from initframe.signal.grid import Grid, Moments, gaussian
+from initframe.signal.layout import Factor, Layout
+from initframe.signal.positions import averaged, edges, middle
+from initframe.signal.walk import Operation, Rule, State
+
+CAUSAL = "causal"
+"""The mask of ``is_causal``, which nobody needs to write out."""
+
+
+def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Grid:
+    """The products of queries and keys, both made by weights of their own.
+
+    ``near`` of the result is the mean product of one query's scores with two keys; what they share, softmax removes.
+    """
+    q, k = queries.moments(), averaged(keys)
+    square = count * q.square * k.square
+    shared = count * q.square * k.near.mean()
+    zero = torch.zeros_like(square)
+    near = torch.diag(shared) if square.shape[0] > 1 else shared[:, None]
+    moments = Moments(zero, square, zero, near, torch.zeros_like(near))
+    layout = Layout((*queries.layout.dims[:-1], (Factor("position", shape[-1]),)))
+    why = queries.why or keys.why
+    return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=why, terms=count)
+
+
+def softmax(op: Operation) -> State:
+    """A softmax: over keys it gives attention weights, over channels it is an elementwise function and a constant."""
+    grid = op.grid("self")
+    if grid is None:
+        return None
+    dim = op["dim"] % len(op.shape)
+    if "position" in grid.layout.roles(dim) or grid.mask is not None:
+        return attention_weights(grid, op.shape)
+    values = (grid.values - grid.values.amax(1, keepdim=True)).exp()
+    z = torch.linspace(-8, 8, values.shape[1], dtype=torch.float64, device="cpu")
+    w = torch.exp(-z.square() / 2)
+    mean = (values * (w / w.sum())).sum(1, keepdim=True)
+    return replace(
+        grid, values=values / (mean * op.shape[dim]), normal=False, why=grid.why or "softmax over few classes"
+    )
+
+
+def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
+    """The weights of a softmax over keys, as how many keys they spread over."""
+    m = scored.moments()
+    variance = (m.square - m.near.diagonal()).clamp_min(0)
+    if isinstance(scored.mask, str):
+        count, sums = causal(shape[-2], shape[-1])
+    else:
+        count, sums = seen(visible(scored.mask, shape[-2], shape[-1]), shape[-1])
+    if variance.shape[0] not in (1, count.shape[0]):
+        variance = variance.mean()[None]
+    squares = concentration(count, variance, scored.terms)
+    mean = 1 / count
+    square = squares / count
+    zero = mean[:, None] * mean[None, :]
+    grid = gaussian(Moments(mean, square, mean.square(), zero, zero), scored.layout.fitted(shape), why=scored.why)
+    return replace(grid, keys=squares, mask=sums)
+
+
+def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
+    """The mean of Σa² for softmax weights a of n scores.
+
+    A query's scores are normal; how large they are varies with the query's length, a mean of ``terms`` squares. The
+    mean is taken over samples; beyond their number of keys it falls as 1/n.
+
+    Args:
+        count: n, by class of positions.
+        variance: of a query's scores over keys, by class or one for all.
+        terms: the number of products that a score sums; 0 if it is large.
+
+    >>> concentration(torch.tensor([1.0, 4.0]), torch.tensor([0.0]), 0).tolist()
+    [1.0, 0.25]
+    """
+    sample, scale = _samples(terms)
+    largest = count.clamp_max(sample.shape[1])
+    which = (largest.round().long() - 1).clamp_min(0)
+    found = []
+    for k in range(count.numel()):
+        v = variance[k if variance.numel() > 1 else 0]
+        weights = (
+            (sample[:, : int(which[k]) + 1] * scale * v.sqrt()).exp() if v > 0 else torch.ones(1, int(which[k]) + 1)
+        )
+        found.append((weights.square().sum(1) / weights.sum(1).square()).mean().double())
+    return torch.stack(found) * largest / count
+
+
+@lru_cache(maxsize=8)
+def _samples(terms: int) -> tuple[Tensor, Tensor]:
+    """Normal scores of 128 queries with 512 keys, and each query's length."""
+    generator = torch.Generator(device="cpu")
+    generator.manual_seed(0)
+    z = torch.randn(128, 512, generator=generator, device="cpu")
+    if not terms:
+        return z, torch.ones(128, 1, device="cpu")
+    lengths = torch.randn(128, min(terms, 256), generator=generator, device="cpu").square().mean(1, keepdim=True).sqrt()
+    return z, lengths
+
+
+def visible(mask: object, queries: int, keys: int) -> Tensor | None:
+    """Which share of the keys each query sees, (queries, keys); ``None`` if all see all."""
+    if not isinstance(mask, Tensor):
+        return None
+    table = mask.double()
+    while table.ndim > 2:
+        table = table.mean(0)
+    table = table.expand(queries, keys) if table.ndim else table.expand(1, 1)
+    return None if bool((table == 1).all()) else table
+
+
+@lru_cache(maxsize=16)
+def causal(queries: int, keys: int) -> tuple[Tensor, Tensor]:
+    """What is seen under ``is_causal``: the keys up to a query's own position."""
+    return seen(torch.ones(queries, keys, dtype=torch.bool, device="cpu").tril().double(), keys)
+
+
+def seen(allowed: Tensor | None, keys: int) -> tuple[Tensor, Tensor]:
+    """How many keys a query of each class sees, and which share of its sight each class of keys has."""
+    if allowed is None:
+        count = torch.tensor([float(keys)], dtype=torch.float64, device="cpu")
+        return count, torch.ones(1, 1, dtype=torch.float64, device="cpu")
+    numbers = allowed.sum(1).clamp_min(1)
+    if bool((numbers == numbers[0]).all()):
+        return numbers[:1], torch.ones(1, 1, dtype=torch.float64, device="cpu")
+    rows = allowed[middle(allowed.shape[0])]
+    columns = edges(allowed.shape[1])
+    sums = torch.stack([rows[:, a:b].sum(1) for a, b in pairwise(columns)], 1)
+    count = rows.sum(1).clamp_min(1)
+    cuts = edges(allowed.shape[0])
+    inner = torch.stack([numbers[a:b].reciprocal().mean().reciprocal() for a, b in pairwise(cuts)])
+    return inner, sums / count[:, None]
+
+
+def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
+    """The values, mixed by attention's weights."""
+    squares, share = weights.keys, weights.mask
+    if squares is None or not isinstance(share, Tensor):
+        raise TypeError("these are not attention's weights")
+    v = expanded(values.moments(), share.shape[1]) if share.shape[1] > 1 else averaged(values)
+    n = (1 / weights.moments().mean).clamp_min(1)
+    each, pairs = share @ v.square, ((share @ v.near) * share).sum(1)
+    same, far = share @ v.same, ((share @ v.far) * share).sum(1)
+    common = 1 / torch.maximum(n[:, None], n[None, :])
+    first = torch.where((n[:, None] <= n[None, :])[..., None], share[:, None, :], share[None, :, :])
+    near = common * (first @ v.square) + (1 - common) * (share @ v.near @ share.T)
+    across = common * (first @ v.same) + (1 - common) * (share @ v.far @ share.T)
+    moments = Moments(
+        share @ v.mean,
+        squares * each + (1 - squares).clamp_min(0) * pairs,
+        same / n + (1 - 1 / n) * far,
+        near,
+        across,
+    )
+    layout = values.layout.fitted(shape)
+    dims = list(layout.dims)
+    dims[-2] = weights.layout.fitted(shape).dims[-2] if len(dims) > 1 else dims[-2]
+    return gaussian(moments, Layout(tuple(dims)).fitted(shape), **{**values.kept, "why": weights.why or values.why})
+
+
+def attention(op: Operation) -> tuple[State, ...]:
+    """Scaled dot-product attention in one operation."""
+    q, k, v = op.grid("query"), op.grid("key"), op.grid("value")
+    if q is None or k is None or v is None:
+        return (None,)
+    keys, width = op["key"].shape[-2], op["query"].shape[-1]
+    shape = (*op["query"].shape[:-1], keys)
+    scored = scores(q, k, width, shape)
+    scale = op.given.get("scale")
+    scale = 1 / math.sqrt(width) if scale is None else float(scale)
+    scored = replace(scored, values=scored.values * scale)
+    bias = op.given.get("attn_mask", op.given.get("attn_bias"))
+    mask: Tensor | str | None = CAUSAL if op.given.get("is_causal") else None
+    if isinstance(bias, Tensor):
+        state = op.states.get(bias)
+        if isinstance(state, Tensor):
+            mask = state.bool() if state.dtype == torch.bool else state > -30
+        elif isinstance(state, Grid):
+            scored = total(scored, state, scored.layout)
+            mask = state.mask if isinstance(state.mask, Tensor) else None
+        else:
+            scored = replace(scored, why="its mask depends on the data")
+    scored = replace(scored, mask=mask)
+    return (mixed(attention_weights(scored, shape), v, op.shape), None)
+
+
+RULES: dict[str, Rule] = {
+    "softmax": softmax,
+    "_safe_softmax": softmax,
+    "attention": attention,
+}

@@ -1,0 +1,233 @@
+"""Rules of layers that sum over inputs: linear layers, convolutions, products of two matrices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from initframe.signal.combine import product, total
+from initframe.signal.fields import SIDE, mean_products, on_torus, strided
+from initframe.signal.grid import Grid, Moments, gaussian
+from initframe.signal.layout import Factor, Layout, channels, images
+from initframe.signal.positions import averaged
+from initframe.signal.rules_attention import mixed, scores
+from initframe.signal.walk import Operation, Rule, State
+
+
+def summed(x: Moments, weight: Grid, count: float) -> Moments:
+    """Moments of a sum of ``count`` inputs, each times a weight: N·E w²·q, and what weights with a mean add."""
+    w = weight.moments()
+    mean, square = w.mean.mean().item(), w.square.mean().item()
+    out = x.times(count * square)
+    if abs(mean) <= 1e-6 * math.sqrt(square) or (weight.source is None and count <= 1):
+        return out
+    shift, cross = mean * count, mean * mean * count * (count - 1)
+    pairs = x.mean[:, None] * x.mean[None, :]
+    field = None if out.field is None else out.field + cross * x.mean.square().mean()
+    each = x.mean.square()
+    one, two = cross * each, cross * pairs
+    return Moments(shift * x.mean, out.square + one, out.same + one, out.near + two, out.far + two, field)
+
+
+def biased(moments: Moments, bias: Grid | None) -> Moments:
+    """Moments after a bias was added: one number per channel."""
+    if bias is None:
+        return moments
+    m = bias.moments()
+    return moments.plus(m.mean.mean().item(), m.square.mean().item())
+
+
+def matmul(op: Operation) -> State:
+    """A product of matrices: a linear layer, attention's scores, or attention's mixing."""
+    names = (
+        ("mat1", "mat2") if "mat1" in op.given else ("batch1", "batch2") if "batch1" in op.given else ("self", "mat2")
+    )
+    a, b = op.grid(names[0]), op.grid(names[1])
+    if a is None or b is None:
+        return None
+    count = op[names[0]].shape[-1]
+    if a.weight != b.weight:
+        x, weight = (a, b) if b.weight else (b, a)
+        out = linear(x, weight, count, op.shape, contracted=-1 if b.weight else -2)
+    elif a.weight:
+        m = summed(averaged(a), b, count)
+        out = gaussian(m, channels(op.shape), weight=True)
+    else:
+        found = _of_data(a, b, count, op)
+        if found is None:
+            return None
+        out = found
+    if op.func.overloadpacket.__name__ in ("addmm", "baddbmm"):
+        return _added(op, out)
+    return out
+
+
+def grouped(op: Operation) -> State:
+    """A product with one of several matrices for each row: two rows agree only if they meet the same one."""
+    out = matmul(op)
+    if not isinstance(out, Grid) or len(op["mat2"].shape) != 3:
+        return out
+    m, share = out.moments(), 1 / op["mat2"].shape[0]
+    apart = m._replace(same=m.same * share, near=m.near * share, far=m.far * share)
+    return replace(gaussian(apart, out.layout), **out.kept)
+
+
+def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
+    """The product of two tensors that both depend on the input."""
+    if a.keys is not None:
+        return mixed(a, b, op.shape)
+    if b.keys is not None:
+        return mixed(b, a, op.shape)
+    inner = len(a.layout.dims) - 1
+    if "position" in a.layout.roles(inner) and a.source is not None and b.source is not None:
+        return None
+    return scores(a, b, count, op.shape)
+
+
+def _added(op: Operation, out: Grid) -> Grid | None:
+    """The first argument of addmm: a bias, or a tensor."""
+    alpha, beta = float(op.given.get("alpha", 1)), float(op.given.get("beta", 1))
+    if alpha != 1:
+        out = replace(out, values=out.values * alpha)
+    bias = op.grid("self")
+    if beta == 0:
+        return out
+    if bias is None:
+        return None
+    if bias.weight and len(bias.layout.dims) <= 1:
+        return with_bias(out, bias)
+    return total(out, replace(bias, values=bias.values * beta), out.layout)
+
+
+def with_bias(out: Grid, bias: Grid | None) -> Grid:
+    """A grid plus a bias per channel."""
+    if bias is None or (bias.source is None and not bool(bias.values.any())):
+        return out
+    moments = biased(out.moments(), bias)
+    return replace(gaussian(moments, out.layout), profile=out.profile, **out.kept, weight=out.weight)
+
+
+def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted: int) -> Grid:
+    """A layer that sums over one dimension of its input.
+
+    Args:
+        x: the input.
+        weight: the weights.
+        count: how many inputs are summed.
+        shape: of the output.
+        contracted: which dimension of the input is summed over.
+    """
+    dim = contracted % len(x.layout.dims)
+    over_positions = "position" in x.layout.roles(dim)
+    m = averaged(x) if over_positions else x.moments()
+    if over_positions and m.field is not None:
+        m = m._replace(field=None)
+    y = summed(m, weight, count)
+    dims = list(x.layout.dims)
+    outer = -1 if contracted == -1 else -2
+    outputs = shape[outer]
+    dims[dim] = (Factor("channel", outputs),)
+    layout = Layout(tuple(dims))
+    layout = layout if layout.shape == shape else layout.fitted(shape)
+    profile = None if over_positions else x.profile
+    return gaussian(y, layout, profile=profile, spread=x.spread_over_seeds(), channels=outputs, why=x.why)
+
+
+def convolution(op: Operation) -> State:
+    """A convolution; what its padding takes from the sum is counted place by place."""
+    x, weight = op.grid("input"), op.grid("weight")
+    bias = op.grid("bias") if isinstance(op.given.get("bias"), Tensor) else None
+    if x is None or weight is None:
+        return None
+    shape, kernel = op["input"].shape, op["weight"].shape
+    transposed, groups = bool(op["transposed"]), int(op["groups"])
+    inputs = kernel[0] // groups if transposed else kernel[1]
+    size = tuple(shape[2:])
+    before = torch.ones(size, dtype=torch.float64, device="cpu") if x.profile is None else _resized(x.profile, size)
+    met = _taps(op, size, tuple(kernel[2:]), before)[0, 0]
+    share = met.mean().item()
+    y = summed(averaged(x), weight, inputs * share)
+    apart, offsets = _overlaps(op, tuple(kernel[2:]), before, share)
+    y = y._replace(near=y.near * apart, far=y.far * apart)
+    y = biased(y, bias)
+    if y.field is not None:
+        field = strided(y.field, [int(s) for s in op["stride"]], y.near.mean().item() / max(apart, 1e-300))
+        y = y._replace(field=field if offsets is None else field * offsets)
+    profile = met / max(share, 1e-300)
+    layout = images(op.shape)
+    flat = bool(((profile - 1).abs() < 1e-6).all())
+    return gaussian(
+        y, layout, profile=None if flat else profile, spread=x.spread_over_seeds(), channels=op.shape[1], why=x.why
+    )
+
+
+def _overlaps(op: Operation, kernel: tuple[int, ...], before: Tensor, share: float) -> tuple[float, Tensor | None]:
+    """How much of the taps that meet an input two places have in common, against one place with itself.
+
+    A tap's weight is shared by all places; two places share the taps that both have inside of the padding.
+
+    Returns:
+        The mean over all pairs of places, and by offset for small images; 1 and nothing where nothing is cut.
+    """
+    numbers = [list(op[name]) for name in ("stride", "padding", "dilation")]
+    if (
+        len(kernel) != 2
+        or op["transposed"]
+        or not any(numbers[1])
+        or before.numel() * math.prod(kernel) > LARGEST_UNFOLDED
+    ):
+        return 1.0, None
+    stride, padding, dilation = (tuple(n if len(n) == 2 else n * 2) for n in numbers)
+    roots = before.clamp_min(0).sqrt()
+    met = functional.unfold(roots[None, None], kernel, dilation=dilation, padding=padding, stride=stride)[0]
+    apart = (met.mean(1).square().sum() / roots.mean().square() / max(share, 1e-300)).item()
+    height, width = (
+        (side + 2 * p - d * (k - 1) - 1) // s + 1
+        for side, p, d, k, s in zip(before.shape, padding, dilation, kernel, stride, strict=True)
+    )
+    if max(height, width) > SMALL_IMAGE:
+        return apart, None
+    found = mean_products(met.reshape(-1, height, width)).sum(0)
+    inputs = mean_products(roots)
+    reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
+    dy, dx = (torch.arange(-r, r + 1, device="cpu") for r in reach)
+    wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], (dx * stride[1] % inputs.shape[1])[None, :]]
+    offsets = on_torus(found, apart * share, reach) / max(share, 1e-300)
+    offsets[(dy % SIDE)[:, None], (dx % SIDE)[None, :]] /= wide.clamp_min(1e-300)
+    return apart, offsets
+
+
+def _resized(profile: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A profile over another number of places."""
+    if tuple(profile.shape) == shape:
+        return profile
+    if profile.ndim != len(shape):
+        return torch.ones(shape, dtype=torch.float64, device="cpu")
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[profile.ndim]
+    resized = functional.interpolate(profile[None, None], size=shape, mode=mode, align_corners=False)[0, 0]
+    return resized / resized.mean().clamp_min(1e-300)
+
+
+def _taps(op: Operation, size: tuple[int, ...], kernel: tuple[int, ...], profile: Tensor | None = None) -> Tensor:
+    """How many taps of the kernel meet an input at each place, weighted by the input's profile."""
+    field = torch.ones(size, dtype=torch.float64, device="cpu") if profile is None else profile
+    ones = torch.ones((1, 1, *kernel), dtype=torch.float64, device="cpu")
+    numbers: list[Any] = [list(op[name]) for name in ("stride", "padding", "dilation")]
+    return torch.ops.aten.convolution.default(  # type: ignore[no-any-return]
+        field[None, None], ones, None, *numbers, bool(op["transposed"]), list(op["output_padding"]), 1
+    )
+
+
+LARGEST_UNFOLDED = 2**21
+"""Up to how many taps of all places are looked at one by one."""
+SMALL_IMAGE = 64
+"""Up to which side borders matter to the autocovariance."""
+
+RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": grouped, "conv": convolution}
+
+__all__ = ["RULES", "linear", "product", "summed", "with_bias"]

@@ -1,0 +1,272 @@
+"""Rules of norms and of sums over dimensions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from initframe.signal.combine import product, total
+from initframe.signal.grid import Grid, Moments, constant, gaussian, moments_of
+from initframe.signal.layout import Layout
+from initframe.signal.positions import averaged, mean_over
+from initframe.signal.rules_pointwise import is_affine
+from initframe.signal.walk import Operation, Rule, State
+
+
+def affine(grid: Grid, op: Operation) -> Grid | None:
+    """A norm's own factor and shift per channel."""
+    for name, join in (("weight", product), ("bias", total)):
+        if not isinstance(op.given.get(name), Tensor):
+            continue
+        own = op.grid(name)
+        if own is None:
+            return None
+        own = replace(own, weight=False)
+        if own.source is None:
+            value = own.values[:, :1]
+            values = grid.values * value if name == "weight" else grid.values + value
+            grid = replace(grid, values=values)
+        else:
+            grid = join(grid, own, grid.layout)
+    return grid
+
+
+def layer_norm(op: Operation) -> tuple[State, ...]:
+    """LayerNorm: over channels of each position, or over all that an input has."""
+    x = op.grid("input")
+    if x is None:
+        return (None,)
+    dims = range(len(op.shape) - len(op["normalized_shape"]), len(op.shape))
+    over_positions = any("position" in x.layout.roles(d) for d in dims)
+    channels = x.layout.count("channel", list(dims))
+    positions = x.layout.count("position", list(dims)) if over_positions else 1
+    return (affine(normalized(x, channels, positions, float(op["eps"])), op), None, None)
+
+
+def group_norm(op: Operation) -> tuple[State, ...]:
+    """GroupNorm: over some channels and all positions."""
+    x = op.grid("input")
+    if x is None:
+        return (None,)
+    return (affine(normalized(x, int(op["C"]) // int(op["group"]), int(op["HxW"]), float(op["eps"])), op), None, None)
+
+
+def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: bool = True) -> Grid:
+    """A grid without the mean over a group of elements, over their standard deviation.
+
+    Args:
+        x: any grid.
+        channels: how many channels a group has.
+        positions: how many positions.
+        eps: added to the variance.
+        centred: whether the mean is taken away.
+    """
+    if positions > 1:
+        x = mean_over(x)
+    m = x.moments()
+    inside = m.near.diagonal() if positions > 1 else m.square
+    shared = (inside + (m.square - inside) / positions - m.mean.square()) / max(channels, 1)
+    middle = (m.mean.square() + shared) if centred else torch.zeros_like(m.mean)
+    variance = (m.square - middle).clamp_min(0)
+    scale = (variance + eps).rsqrt()
+    if x.source is None:
+        values = (x.values - (x.values if centred else 0)) * scale[:, None]
+        return replace(x, values=values, profile=None, spread=0.0, channels=0)
+    if channels < 16 and centred:
+        far = m.mean.square().mean() + (m.far.mean() - m.mean.square().mean()) / channels
+        pairs = scale[:, None] * scale[None, :]
+        field = None if m.field is None else (m.field - middle.mean()) * pairs.mean()
+        near = (m.near - middle.mean()) * pairs
+        rest = Moments(0 * m.mean, variance * scale**2, (m.same - far) * scale**2, near, (m.far - far) * pairs, field)
+        return gaussian(rest, x.layout, why=x.why)
+    taken = m.mean[:, None] if centred else 0.0
+    correction = (variance / (m.square - (m.mean.square() if centred else 0)).clamp_min(1e-300)).sqrt()
+    values = (x.values - taken) * (scale * correction)[:, None]
+    return replace(x, values=values, profile=None, spread=0.0, channels=0, normal=is_affine(values))
+
+
+def rms_norm(op: Operation) -> tuple[State, ...]:
+    """RMSNorm over channels."""
+    x = op.grid("input")
+    if x is None:
+        return (None,)
+    eps = op.given.get("eps")
+    return (affine(normalized(x, 1, 1, 1e-7 if eps is None else float(eps), centred=False), op), None)
+
+
+def batch_norm(op: Operation) -> tuple[State, ...]:
+    """BatchNorm: the batch's own statistics in training, the stored ones in evaluation."""
+    x = op.grid("input")
+    if x is None:
+        return (None,)
+    name = op.func.overloadpacket.__name__
+    training = bool(op.given.get("training", "no_training" not in name and "no_update" not in name))
+    eps = float(op.given.get("eps", op.given.get("epsilon", 1e-5)))
+    y = _over_batch(x, op, eps) if training else _stored(x, op, eps)
+    return (None if y is None else affine(y, op), None, None, None)
+
+
+def _over_batch(x: Grid, op: Operation, eps: float) -> Grid:
+    """Every channel without its own mean over inputs and positions."""
+    inputs = op.shape[0]
+    positions = math.prod(op.shape[2:])
+    x = mean_over(x)
+    m = x.moments()
+    across = m.same + (positions - 1) * m.far[0]
+    middle = (m.square + (positions - 1) * m.near[0] + (inputs - 1) * across) / (inputs * positions)
+    if x.weight:  # standardized weights: every filter by its own statistics
+        middle = m.mean.square()
+    variance = (m.square - middle).clamp_min(0)
+    scale = 1 / (variance + eps)
+    field = None if m.field is None else (m.field - middle) * scale
+    rest = ((m.same - middle) * scale, (m.near - middle) * scale, (m.far - middle) * scale)
+    return gaussian(
+        Moments(0 * m.mean, variance * scale, *rest, field), x.layout, profile=x.profile, why=x.why, weight=x.weight
+    )
+
+
+def _stored(x: Grid, op: Operation, eps: float) -> Grid | None:
+    """Minus the running mean, over the root of the running variance."""
+    mean, var = op.grid("running_mean"), op.grid("running_var")
+    if mean is None or var is None:
+        return None
+    w = torch.exp(-torch.linspace(-8, 8, var.values.shape[1], dtype=torch.float64, device="cpu").square() / 2)
+    inverse = ((1 / (var.values.clamp_min(0) + eps)) * (w / w.sum())).sum().item()
+    shift = mean.moments()
+    if mean.source is not None:
+        x = total(x, replace(mean, layout=x.layout), x.layout, -1.0)
+    elif shift.mean.item():
+        x = replace(x, values=x.values - shift.mean.item())
+    return replace(x, values=x.values * math.sqrt(inverse))
+
+
+def mean(op: Operation) -> State:
+    """A mean over channels, positions, inputs, or several of them."""
+    grid, dims = op.grid("self"), _dims(op)
+    if grid is None:
+        return None
+    return pooled(grid, dims, op.shape, bool(op.given.get("keepdim")))
+
+
+def total_over(op: Operation) -> State:
+    """A sum over dimensions: the mean, times their number."""
+    grid, dims = op.grid("self"), _dims(op)
+    if grid is None:
+        return None
+    count = math.prod(grid.layout.shape[d] for d in dims)
+    out = pooled(grid, dims, op.shape, bool(op.given.get("keepdim")))
+    return replace(out, values=out.values * count)
+
+
+def _dims(op: Operation) -> list[int]:
+    grid = op.grid("self")
+    n = len(grid.layout.dims) if grid else 0
+    given = op.given.get("dim")
+    every: Sequence[int] = range(n) if given is None or given == [] else [given] if isinstance(given, int) else given
+    return [d % n for d in every]
+
+
+def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) -> Grid:
+    """The mean of a grid over dimensions.
+
+    Over positions, the parts that two of them share remain: q/T + (1 − 1/T)·near. Over channels, the mean remains.
+    """
+    layout = grid.layout
+    roles = {role for d in dims for role in layout.roles(d)}
+    kept = (
+        [() if d in dims else factors for d, factors in enumerate(layout.dims)]
+        if keep
+        else [factors for d, factors in enumerate(layout.dims) if d not in dims]
+    )
+    left = Layout(tuple(kept)).fitted(shape)
+    if "channel" in roles or not roles:
+        middle = (averaged(grid) if "position" in roles else grid.moments()).mean
+        if not roles:
+            return replace(grid, layout=left)
+        values = middle[:, None].expand(-1, grid.values.shape[1]).clone()
+        return replace(constant(0.0, left), values=values, why=grid.why)
+    m = averaged(grid)
+    count = layout.count("position", dims)
+    near = near_over(grid, m)
+    square = (m.square + (count - 1) * near) / count
+    same = (m.same + (count - 1) * m.far[0]) / count
+    if "batch" in roles:
+        inputs = layout.count("batch", dims)
+        square = (square + (inputs - 1) * same) / inputs
+        same = square
+    return gaussian(Moments(m.mean, square, same, square[None], same[None]), left, **grid.kept)
+
+
+def near_over(grid: Grid, m: Moments) -> Tensor:
+    """The mean product of two positions of an input: from the field where there is one, with its shape."""
+    sides = [f.size for dim in grid.layout.dims for f in dim if f.role == "position"]
+    if m.field is None or len(sides) != 2:
+        return m.near[0]
+    n, far = m.field.shape[0], m.near[0]
+    height, width = sides
+    dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
+    window = m.field[(dy % n)[:, None], (dx % n)[None, :]]
+    counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
+    pairs = (height * width) ** 2
+    inside = (window * counts).sum() - m.field[0, 0] * height * width
+    outside = far * (pairs - counts.sum())
+    return (inside + outside) / max(pairs - height * width, 1)
+
+
+def variance(op: Operation) -> State | tuple[State, ...]:
+    """A variance or standard deviation over channels, with the mean where it is asked for."""
+    grid = op.grid("self")
+    if grid is None:
+        return None
+    middle = pooled(grid, _dims(op), _first_shape(op), bool(op.given.get("keepdim")))
+    m = grid.moments()
+    values = (m.square - m.mean.square()).clamp_min(0)
+    if op.func.overloadpacket.__name__.startswith("std"):
+        values = values.sqrt()
+    spread = replace(middle, values=values[:, None].expand(-1, grid.values.shape[1]).clone(), source=None)
+    return (spread, middle) if isinstance(op.out, tuple | list) else spread
+
+
+def _first_shape(op: Operation) -> tuple[int, ...]:
+    return op.shape
+
+
+def vector_norm(op: Operation) -> State:
+    """The Euclidean norm over channels: √(N·q)."""
+    grid = op.grid("self")
+    order = op.given.get("ord", op.given.get("p", 2))
+    if grid is None or (order is not None and float(order) != 2):
+        return None
+    dims = _dims(op)
+    count = math.prod(grid.layout.shape[d] for d in dims)
+    squares = replace(grid, values=grid.values.square())
+    out = pooled(squares, dims, op.shape, bool(op.given.get("keepdim")))
+    root = (out.moments().mean * count).clamp_min(0).sqrt()
+    return replace(out, values=root[:, None].expand(-1, grid.values.shape[1]).clone(), source=None)
+
+
+def weight_norm(op: Operation) -> tuple[State, ...]:
+    """A weight whose rows have the lengths g: the mean square is g² over the elements of a row."""
+    v, g = op.grid("v"), op.grid("g")
+    if v is None or g is None:
+        return (None, None)
+    each = op["v"].numel() / max(op["v"].shape[op.given.get("dim", 0)], 1)
+    square = g.moments().square.mean().item() / max(each, 1)
+    return (gaussian(moments_of(0.0, square), v.layout, weight=True), g)
+
+
+RULES: dict[str, Rule] = {
+    "_weight_norm_interface": weight_norm,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "rms_norm": rms_norm,
+    "batch_norm": batch_norm,
+    "mean": mean,
+    "sum": total_over,
+    **dict.fromkeys(("var", "var_mean", "std", "std_mean"), variance),
+    **dict.fromkeys(("linalg_vector_norm", "norm"), vector_norm),
+}

@@ -1,0 +1,313 @@
+"""Rules of elementwise operations: the operation itself runs on the grid, whatever it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from initframe.signal.combine import aligned, product, total
+from initframe.signal.grid import HERMITE, Grid, K, Moments, W, Z, constant, gaussian, reshaped, series
+from initframe.signal.layout import Layout
+from initframe.signal.walk import LARGEST, Operation, Rule, State
+
+MASKED = -30.0
+"""What is smaller than this masks a score."""
+
+
+def pointwise(op: Operation) -> State:
+    """Any elementwise operation, of one source, of constants, or of two sources."""
+    if (masked := mask_of(op)) is not None:
+        return masked
+    tensors = _tensor_arguments(op)
+    grids = {name: grid for name, tensor in tensors.items() if (grid := op.states.grid(tensor)) is not None}
+    if len(grids) < len(tensors):
+        return None
+    layout = _layout(op.shape, list(grids.values()))
+    sources = {id(grid.source): grid for grid in grids.values() if grid.source is not None}
+    if len(sources) <= 1:
+        return _on_one_source(op, grids, layout)
+    if op.name in ("add", "sub") and len(grids) == 2:
+        alpha = float(op.given.get("alpha") or 1)
+        other = _scaled(grids["other"], alpha)
+        return _kept_mask(total(grids["self"], other, layout, 1.0 if op.name == "add" else -1.0), grids)
+    if op.name == "mul" and len(grids) == 2:
+        return _kept_keys(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
+    if op.name == "div" and len(grids) == 2 and bool((grids["other"].values > 0).all()):
+        inverse = replace(grids["other"], values=1 / grids["other"].values, normal=False)
+        return product(grids["self"], inverse, layout)
+    if op.name in ("addcmul", "addcdiv") and len(grids) == 3:
+        return _addcmul(op, grids, layout)
+    return _on_two_sources(op, grids, layout) if len(sources) == 2 else None
+
+
+def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:
+    second = grids["tensor2"]
+    if op.name == "addcdiv":
+        second = replace(second, values=1 / second.values, normal=False)
+    term = product(grids["tensor1"], second, layout)
+    return total(grids["self"], _scaled(term, float(op.given.get("value") or 1)), layout)
+
+
+def _tensor_arguments(op: Operation) -> dict[str, Tensor]:
+    return {name: value for name, value in op.given.items() if isinstance(value, Tensor)}
+
+
+def _layout(shape: tuple[int, ...], grids: list[Grid]) -> Layout:
+    """The layout of the operand that has the most of the output's dimensions."""
+    best = max(grids, key=lambda g: (not g.weight, math.prod(g.layout.shape) if g.layout.dims else 0))
+    return best.layout if best.layout.shape == shape else best.layout.fitted(shape)
+
+
+def _scaled(grid: Grid, factor: float) -> Grid:
+    return grid if factor == 1 else replace(grid, values=grid.values * factor)
+
+
+def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
+    mask = next((g.mask for g in grids.values() if g.mask is not None), None)
+    return replace(grid, mask=mask)
+
+
+def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
+    """Attention's weights after dropout are attention's weights, each larger or gone."""
+    for one, other in (("self", "other"), ("other", "self")):
+        keys = grids[one].keys
+        if keys is not None:
+            return replace(grid, keys=keys * grids[other].moments().square.mean(), mask=grids[one].mask)
+    return grid
+
+
+def is_affine(values: Tensor) -> bool:
+    """Whether a grid is affine in z."""
+    bend = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs().amax()
+    return bool(bend <= 1e-9 * values.abs().amax().clamp_min(1e-300))
+
+
+def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
+    """Run the operation on the values."""
+    classes = max(grid.classes for grid in grids.values())
+    given = dict(op.given)
+    for name, grid in grids.items():
+        values = grid.values if grid.classes in (1, classes) else grid.values.mean(0, keepdim=True)
+        given[name] = values.expand(classes, K).clone()
+    found = _called(op, given)
+    if found is None or found.shape != (classes, K) or not bool(found.isfinite().all()):
+        return None
+    lead = next((g for g in grids.values() if g.source is not None), next(iter(grids.values())))
+    why = next((g.why for g in grids.values() if g.why), "")
+    profile = next((g.profile for g in grids.values() if g.profile is not None), None)
+    return replace(
+        lead,
+        values=found,
+        layout=layout,
+        profile=profile,
+        weight=all(grid.weight for grid in grids.values()),
+        normal=lead.source is not None and is_affine(found),
+        why=why,
+        keys=lead.keys if op.name in ("mul", "div", "clone") else None,
+    )
+
+
+def _called(op: Operation, given: Mapping[str, Any]) -> Tensor | None:
+    """Call an overload by its schema's names; in float64, on the CPU."""
+    func = op.func
+    if func._schema.is_mutable:  # noqa: SLF001
+        func = _functional(op)
+        if func is None:
+            return None
+    positional, named = [], {}
+    for argument in func._schema.arguments:  # noqa: SLF001
+        value = given.get(argument.name)
+        if argument.kwarg_only:
+            if argument.name in given and argument.name not in (
+                "dtype",
+                "device",
+                "layout",
+                "pin_memory",
+                "memory_format",
+                "out",
+            ):
+                named[argument.name] = value
+        else:
+            positional.append(value)
+    result = func(*positional, **named)
+    return result.double() if isinstance(result, Tensor) else None
+
+
+def _functional(op: Operation) -> Any:
+    """The overload of the same name that writes to nothing."""
+    packet = getattr(torch.ops.aten, op.func.overloadpacket.__name__.rstrip("_"), None)
+    overload = op.func._overloadname  # noqa: SLF001
+    return getattr(packet, overload, None) or getattr(packet, "default", None)
+
+
+def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
+    """Run the operation on all pairs of values; what outputs share follows from Hermite coefficients."""
+    order = [id(g.source) for g in grids.values() if g.source is not None]
+    first = next(g for g in grids.values() if id(g.source) == order[0])
+    second = next(g for g in grids.values() if g.source is not None and id(g.source) != order[0])
+    given: dict[str, Any] = dict(op.given)
+    for name, grid in grids.items():
+        row = grid.values.mean(0)
+        axis = (
+            row[:, None]
+            if grid.source is first.source
+            else row[None, :]
+            if grid.source is second.source
+            else row[:1, None]
+        )
+        given[name] = axis.expand(K, K).clone()
+    values = _called(op, given)
+    if values is None or values.shape != (K, K) or not bool(values.isfinite().all()):
+        return None
+    weights = W[:, None] * W[None, :]
+    squares = (HERMITE @ values @ HERMITE.T).square()
+    mean = (values * weights).sum()
+    square = (values.square() * weights).sum()
+
+    def pairs(x: Tensor, y: Tensor) -> Tensor:
+        powers_x = torch.stack([x.mean() ** n for n in range(squares.shape[0])])
+        powers_y = torch.stack([y.mean() ** n for n in range(squares.shape[1])])
+        return powers_x @ squares @ powers_y
+
+    a, b = first.source, second.source
+    if a is None or b is None:
+        return None
+    same, near, far = pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far)
+    moments = Moments(mean[None], square[None], same[None], near[None, None], far[None, None])
+    like = gaussian(
+        moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
+    )
+    return reshaped(values.reshape(-1), weights.reshape(-1), moments, like)
+
+
+def mask_of(op: Operation) -> State:
+    """Scores with a mask, if the operation masks scores: what was hidden is noted, not computed."""
+    if op.name in ("masked_fill", "where"):
+        value = op.given.get("value", op.given.get("other"))
+        number = _plain_number(op, value)
+        if number is None or number > MASKED:
+            return None
+        grid = op.grid("self")
+        hidden = op.known("mask" if op.name == "masked_fill" else "condition")
+        if grid is None or not isinstance(op.states.get(op["self"]), Grid):
+            return None
+        if hidden is None:
+            return replace(grid, why="its mask depends on the data")
+        seen = ~hidden.bool() if op.name == "masked_fill" else hidden.bool()
+        return replace(grid, mask=_and(grid.mask, seen), layout=grid.layout.fitted(op.shape))
+    if op.name == "add":
+        for known, other in (("other", "self"), ("self", "other")):
+            table, grid = op.known(known), op.grid(other)
+            if table is not None and table.numel() and grid is not None and float(table.min()) <= MASKED:
+                return replace(grid, mask=_and(grid.mask, table > MASKED), layout=grid.layout.fitted(op.shape))
+    return None
+
+
+def _plain_number(op: Operation, value: Any) -> float | None:
+    if isinstance(value, int | float):
+        return float(value)
+    state = op.states.get(value) if isinstance(value, Tensor) else None
+    return float(state) if isinstance(state, Tensor) and state.numel() == 1 else None
+
+
+def _and(one: Any, other: Tensor) -> Tensor:
+    return one & other if isinstance(one, Tensor) else other
+
+
+def filled(op: Operation) -> State:
+    """A tensor of one number, made with another's shape or dtype: it is computed for real where it is small."""
+    name = op.func.overloadpacket.__name__
+    value = 0.0 if "zero" in name or "empty" in name else 1.0 if "ones" in name else None
+    if value is None:
+        value = _plain_number(op, op.given.get("fill_value", op.given.get("value", 0.0)))
+    if value is None:
+        return None
+    if math.prod(op.shape) <= LARGEST and not op.func._schema.is_mutable:  # noqa: SLF001
+        return torch.full(op.shape, value, dtype=op.out.dtype, device="cpu")
+    return constant(value, Layout(()).view(op.shape))
+
+
+def dropout(op: Operation) -> tuple[State, ...]:
+    """Dropout: elements are zero with probability p, and the others larger."""
+    grid = op.grid("input")
+    p = float(op["p"]) if op.given.get("train") is not False else 0.0
+    if grid is None:
+        return (None, None)
+    keys = None if grid.keys is None else grid.keys / max(1 - p, 1e-12)
+    return (replace(dropped(grid, p), keys=keys, mask=grid.mask), None)
+
+
+def dropped(grid: Grid, p: float) -> Grid:
+    """A grid after dropout: the mean square grows by 1/(1 − p), what two elements share does not."""
+    if p <= 0:
+        return grid
+    m = grid.moments()
+    square = m.square / max(1 - p, 1e-12)
+    field = m.field
+    if field is not None:
+        field = field.clone()
+        field[0, 0] = square.mean()
+    like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, **grid.kept)
+    if grid.classes > 1:
+        return like
+    values = torch.cat([grid.values[0] / (1 - p), torch.zeros(1, dtype=torch.float64, device="cpu")])
+    weights = torch.cat([W * (1 - p), torch.tensor([p], dtype=torch.float64, device="cpu")])
+    return reshaped(values, weights, m._replace(square=square, field=field), like)
+
+
+def drawn(op: Operation) -> State:
+    """New random numbers."""
+    layout = Layout(()).view(op.shape)
+    name = op.func.overloadpacket.__name__
+    one = torch.ones(1, dtype=torch.float64, device="cpu")
+    if name.startswith("randn") or name == "normal_":
+        return gaussian(Moments(0 * one, one, 0 * one, 0 * one[None], 0 * one[None]), layout)
+    if name.startswith("bernoulli"):
+        p = op.given.get("p", 0.5)
+        if not isinstance(p, int | float):
+            return None
+        values, weights = torch.tensor([[0.0, 1.0], [1 - p, p]], dtype=torch.float64, device="cpu")
+        moments = Moments(p * one, p * one, p * p * one, p * p * one[None], p * p * one[None])
+        return reshaped(values, weights.clamp_min(1e-12), moments, gaussian(moments, layout))
+    if name.startswith("rand") or name == "uniform_":
+        values = Z.clamp(-8, 8) * 0 + torch.special.ndtr(Z)
+        third, quarter = one / 3, one / 4
+        moments = Moments(one / 2, third, quarter, quarter[None], quarter[None])
+        return reshaped(values, W, moments, gaussian(moments, layout))
+    return None
+
+
+def copied(op: Operation) -> State:
+    """The values of another tensor."""
+    known = op.known("src")
+    if known is not None and known.shape == op.shape:
+        return known
+    grid = op.grid("src")
+    return grid and replace(grid, layout=grid.layout.fitted(op.shape))
+
+
+Maker = Callable[[Operation], State]
+
+RULES: dict[str, Rule] = {
+    "pointwise": pointwise,
+    "where": pointwise,
+    "masked_fill": pointwise,
+    **dict.fromkeys(
+        ("softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu", "prelu"), pointwise
+    ),
+    **dict.fromkeys(
+        ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled
+    ),
+    **dict.fromkeys(("empty_like", "new_empty", "empty"), filled),
+    "native_dropout": dropout,
+    **dict.fromkeys(("randn", "randn_like", "normal", "rand", "rand_like", "uniform", "bernoulli"), drawn),
+    "copy": copied,
+}
+
+__all__ = ["RULES", "Z", "aligned", "is_affine", "series", "tree_map"]

@@ -1,0 +1,289 @@
+"""The signal: one row per call of a forward pass, as data that prints, plots and judges itself."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from initframe.errors import InitframeError, Problem, closest
+from initframe.plan.text import WIDTH, counted, table, wrapped
+from initframe.signal.stability import Stability, of_rows
+from initframe.signal.verdicts import Finding, judge
+
+ROWS = 100
+"""Rows that a printed signal shows; of more, the first and the last."""
+HTML_ROWS = 300
+"""Rows that a notebook shows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one call produced: a module's output, or an operation's inside a module.
+
+    Attributes:
+        name: the module's name, ``""`` for the model itself; an operation inside it is ``<module>/<op>``.
+        call: which call of that name, from 0.
+        op: the module's class, or the operation.
+        shape: the output's shape.
+        mean: of all elements; ``None`` if nothing is known, as ``rms`` is then.
+        rms: the root of the mean square.
+        correlation: the mean cosine between the outputs of two different inputs of the batch; ``None`` for one input.
+        zeros: the share of elements that are exactly zero.
+        saturated: the share of elements at the flat ends of a sigmoid, tanh or softmax; ``None`` for other operations.
+        dead: the share of a rectifier's units that are zero for every input; ``None`` for other operations.
+        grad_rms: the rms of the loss's gradient with respect to the output; ``None`` without a loss.
+        depth: the number of weighted layers so far, for the call of a weighted layer; else ``None``.
+        weight: the name of the weight that a weighted layer used.
+        spread: the relative standard deviation of ``rms`` to expect over seeds; ``None`` if it is not known.
+        approximate: why the numbers are approximations, or why there are none; empty if they are neither.
+    """
+
+    name: str
+    call: int
+    op: str
+    shape: tuple[int, ...]
+    mean: float | None
+    rms: float | None
+    correlation: float | None = None
+    zeros: float | None = None
+    saturated: float | None = None
+    dead: float | None = None
+    grad_rms: float | None = None
+    depth: int | None = None
+    weight: str | None = None
+    spread: float | None = None
+    approximate: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name with the call's number, if it is not the first.
+
+        >>> Row("fc", 1, "Linear", (2, 3), 0.0, 1.0).label
+        'fc #1'
+        """
+        name = self.name or "(model)"
+        return f"{name} #{self.call}" if self.call else name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data; a number that is not finite is ``None``, and ``finite`` says so."""
+        values = {key: _plain(value) for key, value in asdict(self).items()}
+        return {**values, "finite": self.rms is None or math.isfinite(self.rms)}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The rows of one forward pass, in execution order.
+
+    ``print(signal)`` shows a table and the verdicts, ``signal.plot()`` a figure, ``signal.to_dict()`` plain data.
+
+    Attributes:
+        title: the model's class name.
+        source: ``"measured"`` or ``"predicted"``.
+        rows: one per call.
+        batch: what went in, in words.
+        recipe: the recipe's name, if one is known.
+        loss: the loss of the pass, if one was computed.
+        notes: what the reader should know (an operation without a rule, how the input was made).
+
+    >>> signal = Signal("Net", "measured", (Row("fc", 0, "Linear", (2, 3), 0.0, 1.5),))
+    >>> signal["fc"].rms
+    1.5
+    """
+
+    title: str
+    source: Literal["measured", "predicted"]
+    rows: tuple[Row, ...]
+    batch: str = ""
+    recipe: str = ""
+    loss: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> Row:
+        """The first row of a name.
+
+        Raises:
+            InitframeError: there is none.
+        """
+        if name not in self._first:
+            options = closest(name, self._first)
+            raise InitframeError(Problem("signal", f"it has no row {name!r}.", options, "Take a name of signal.rows."))
+        return self._first[name]
+
+    @cached_property
+    def _first(self) -> Mapping[str, Row]:
+        return {row.name: row for row in reversed(self.rows)}
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What stands out, as data."""
+        return judge(self.rows)
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What stands out, as sentences with the number and the layer."""
+        return tuple(finding.text for finding in self.findings)
+
+    @cached_property
+    def stability(self) -> tuple[Stability, ...]:
+        """Where each activation between two weighted layers leads over many layers: χ and fixed points."""
+        return of_rows(self.rows)
+
+    def check(self) -> None:
+        """Raise if a verdict is bad, for tests and CI.
+
+        Raises:
+            InitframeError: with one problem per bad verdict.
+
+        >>> Signal("Net", "measured", (Row("fc", 0, "Linear", (2, 3), 0.0, 1.5),)).check()
+        """
+        bad = [Problem(one.name, one.text, "", one.fix) for one in self.findings if one.bad]
+        if bad:
+            raise InitframeError(*bad)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The signal as plain data, ready for JSON."""
+        return {
+            "model": self.title,
+            "source": self.source,
+            "recipe": self.recipe,
+            "batch": self.batch,
+            "loss": _plain(self.loss),
+            "rows": [row.to_dict() for row in self.rows],
+            "findings": [{key: _plain(value) for key, value in asdict(one).items()} for one in self.findings],
+            "verdicts": list(self.verdicts),
+            "stability": [{key: _plain(value) for key, value in asdict(one).items()} for one in self.stability],
+            "notes": list(self.notes),
+        }
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas DataFrame.
+
+        Raises:
+            InitframeError: pandas is not installed.
+        """
+        return frame(asdict(row) for row in self.rows)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw rms, correlation and, where they are known, gradients by depth; needs matplotlib.
+
+        Args:
+            axes: an array of axes to draw into, one per panel; by default a new figure's.
+
+        Returns:
+            The axes, as an array.
+        """
+        from initframe.signal.plot import plot  # noqa: PLC0415  # matplotlib is for people who look
+
+        return plot({self.recipe or self.source: self}, axes)
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def __repr__(self) -> str:
+        return f"<Signal of {self.title}, {self.source}: {counted(len(self.rows), 'row')}>"
+
+    def render(self, width: int = WIDTH, limit: int = ROWS) -> str:
+        """The signal as text: a table, the verdicts, the notes.
+
+        Args:
+            width: columns to use at most.
+            limit: rows to show at most.
+        """
+        recipe = f" × {self.recipe}" if self.recipe else ""
+        about = "; ".join(filter(None, [self.batch, "" if self.loss is None else f"loss {self.loss:.4g}"]))
+        head = f"{self.title}{recipe}, {self.source}: {counted(len(self.rows), 'row')}" + (
+            f"; {about}" if about else ""
+        )
+        columns, rows = self.cells(limit)
+        lines = [*self.verdicts, *map(str, self.stability), *(f"Note: {note}" for note in self.notes)]
+        return "\n".join([wrapped(head, width), table(columns, rows, width), *(wrapped(line, width) for line in lines)])
+
+    def cells(self, limit: int = ROWS) -> tuple[list[str], list[list[str]]]:
+        """The table's columns and cells as text; columns that are empty everywhere are left out.
+
+        Args:
+            limit: rows at most; of more, the first and the last, and one that counts the others.
+        """
+        written = [_cells(row) for row in self.rows]
+        used = [column for column in _COLUMNS if column in _ALWAYS or any(row[column] for row in written)]
+        lines = [[row[column] for column in used] for row in written]
+        if len(lines) > limit:
+            half = limit // 2
+            between = [f"… {len(lines) - 2 * half} more …", *[""] * (len(used) - 1)]
+            lines = [*lines[:half], between, *lines[-half:]]
+        return used, lines
+
+    def _repr_html_(self) -> str:
+        columns, rows = self.cells(HTML_ROWS)
+        return html_table(f"{self.title} {self.recipe}, {self.source}", columns, rows, [*self.verdicts, *self.notes])
+
+
+def html_table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]], lines: Iterable[str] = ()) -> str:
+    """A table for a notebook; every text is escaped, and cut after 100 characters.
+
+    >>> html_table("a<b", ["x"], [["1"]])
+    '<table><caption>a&lt;b</caption><tr><th>x</th></tr><tr><td>1</td></tr></table>'
+    """
+
+    def cells(tag: str, texts: Iterable[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(text[:100])}</{tag}>" for text in texts) + "</tr>"
+
+    body = "".join([cells("th", columns), *(cells("td", row) for row in rows)])
+    below = "".join(f"<p>{html.escape(line[:500])}</p>" for line in list(lines)[:40])
+    return f"<table><caption>{html.escape(caption)}</caption>{body}</table>{below}"
+
+
+def frame(rows: Iterable[Mapping[str, Any]]) -> Any:
+    """Rows as a pandas DataFrame.
+
+    Raises:
+        InitframeError: pandas is not installed.
+    """
+    try:
+        import pandas as pd  # type: ignore[import-untyped]  # noqa: PLC0415  # an extra of the user's
+    except ImportError:
+        raise InitframeError(
+            Problem("to_frame", "pandas is not installed.", "", "Install it: pip install pandas.")
+        ) from None
+    return pd.DataFrame(list(rows))
+
+
+_ALWAYS = ("name", "op", "shape", "rms")
+_COLUMNS = (*_ALWAYS, "mean", "correlation", "zeros", "saturated", "gradient rms", "±", "approximate")
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """A row's cells as text, by column."""
+    return {
+        "name": row.label,
+        "op": row.op,
+        "shape": "×".join(map(str, row.shape)) or "scalar",
+        "rms": _number(row.rms) or "?",
+        "mean": _number(row.mean),
+        "correlation": "" if row.correlation is None else f"{row.correlation:.3f}",
+        "zeros": _share(row.zeros),
+        "saturated": _share(row.saturated),
+        "gradient rms": _number(row.grad_rms),
+        "±": _share(row.spread),
+        "approximate": row.approximate,
+    }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    """A share in percent; none at all is not worth a cell."""
+    return f"{100 * value:.0f} %" if value else ""
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON takes it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,289 @@
+"""Walking a forward pass without its memory: fake tensors have shapes, and each has a state.
+
+A tensor's state is a :class:`~initframe.signal.grid.Grid`, or the tensor itself, computed for real, if neither weights
+nor inputs lead to it (masks, position tables), or nothing: then nothing that follows from it is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from initframe.errors import InitframeError, Problem
+from initframe.signal.combine import mixture
+from initframe.signal.grid import CDF, Grid, constant, gaussian, moments_of, reshaped
+from initframe.signal.layout import Layout, sequence
+from initframe.signal.watch import Call, Watch, op_name, storage
+
+LARGEST = 2**22
+"""Up to how many elements a tensor that depends on nothing is computed for real."""
+
+State = Grid | Tensor | None
+Rule = Callable[["Operation"], "State | tuple[State, ...]"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a predicted pass.
+
+    Attributes:
+        name: as people know it.
+        func: the ATen overload.
+        given: its arguments by name.
+        out: what it returned, fake.
+        states: the states of all tensors so far.
+    """
+
+    name: str
+    func: Any
+    given: Mapping[str, Any]
+    out: Any
+    states: States
+
+    def __getitem__(self, argument: str) -> Any:
+        return self.given[argument]
+
+    def grid(self, argument: str) -> Grid | None:
+        """The grid of an argument; of what was computed for real, its distribution."""
+        value = self.given.get(argument)
+        return self.states.grid(value) if isinstance(value, Tensor) else None
+
+    def known(self, argument: str) -> Tensor | None:
+        """The real tensor of an argument, if it was computed for real."""
+        value = self.given.get(argument)
+        state = self.states.get(value) if isinstance(value, Tensor) else None
+        return state if isinstance(state, Tensor) else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the output, or of the first of several."""
+        first = self.out if isinstance(self.out, Tensor) else self.out[0]
+        return tuple(first.shape)
+
+
+class States:
+    """The state of every tensor, found by the tensor."""
+
+    def __init__(self) -> None:
+        self._states = WeakIdKeyDictionary()
+        self._bases: dict[int, Any] = {}
+        self._distributions = WeakIdKeyDictionary()
+
+    def get(self, tensor: Tensor) -> State:
+        """The state of a tensor; a plain real tensor that nobody told of is itself."""
+        if tensor in self._states:
+            return self._states[tensor]  # type: ignore[no-any-return]
+        if isinstance(tensor, FakeTensor) or tensor.is_meta:
+            return None
+        with _disable_current_modes():
+            self._states[tensor] = tensor.detach().clone()
+        return self._states[tensor]  # type: ignore[no-any-return]
+
+    def put(self, tensor: Tensor, state: State) -> None:
+        """Note a tensor's state."""
+        self._states[tensor] = state
+
+    def grid(self, tensor: Tensor) -> Grid | None:
+        """The state as a grid."""
+        state = self.get(tensor)
+        if not isinstance(state, Tensor):
+            return state
+        if state not in self._distributions:
+            with _disable_current_modes():
+                self._distributions[state] = distribution(state)
+        return self._distributions[state]  # type: ignore[no-any-return]
+
+
+def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool = False) -> Grid:
+    """The grid of a real tensor that is the same for every input.
+
+    >>> round(distribution(torch.tensor([2.0, 2.0])).moments().square.item(), 6)
+    4.0
+    """
+    layout = layout or sequence(values.shape)
+    flat = values.detach().reshape(-1).double().cpu()
+    if flat.numel() > 65536:
+        flat = flat[:: flat.numel() // 65536]
+    if not flat.numel() or bool((flat == flat[0]).all()) or not bool(flat.isfinite().all()):
+        return constant(flat[0].item() if flat.numel() else 0.0, layout, weight=weight)
+    mean, square = flat.mean().item(), flat.square().mean().item()
+    like = gaussian(moments_of(mean, square, square, mean**2, mean**2), layout, weight=weight)
+    return reshaped(flat, torch.ones_like(flat), moments_of(mean, square, square, mean**2, mean**2), like)
+
+
+def angle(tensor: Tensor) -> Grid:
+    """The sine or cosine of angles that nobody knows: any angle is as likely as another."""
+    layout = sequence(tensor.shape)
+    moments = moments_of(0.0, 0.5, 0.5)
+    like = gaussian(moments, layout, why="angles without values")
+    return reshaped(torch.cos(torch.pi * CDF), torch.ones_like(CDF), moments, like)
+
+
+class Walk(Watch):  # type: ignore[no-untyped-call]
+    """A watch that carries states along.
+
+    Args:
+        model: what runs, with fake parameters.
+        seen: told each call that has a row, with its fake output.
+        weights: names of parameters by storage.
+        states: of parameters, buffers and inputs.
+        fake: the mode that makes the shapes.
+        rules: by the operation's name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        seen: Callable[[Call, Tensor], None],
+        weights: Mapping[int, str],
+        states: States,
+        fake: FakeTensorMode,
+        rules: Mapping[str, Rule],
+    ) -> None:
+        super().__init__(model, seen, weights)
+        self.states, self.fake, self.rules = states, fake, rules
+        self.gaps: dict[str, str] = {}
+        self._first: dict[int, Tensor] = {}
+
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation on fake tensors, and on the states beside them."""
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        states = [self.states.get(tensor) for tensor in inputs]
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        real = not random and all(isinstance(state, Tensor) for state in states)
+        try:
+            out = self._run(func, args, kwargs)
+        except (DynamicOutputShapeException, DataDependentOutputException) as error:
+            if not real or func.overloadpacket.__name__ == "item":
+                raise self._depends(func) from error
+            return self._measured(func, args, kwargs)
+        if not func.is_view:
+            for one in _tensors(out):
+                self._first.setdefault(storage(one), one)
+        if real and all(t.numel() <= LARGEST for t in [*inputs, *_tensors(out)]):
+            self._compute(func, args, kwargs, out)
+        elif isinstance(out, Tensor | tuple | list):
+            self._settle(func, args, kwargs, out, inputs, states)
+        return out
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation on fake tensors; torch knows no float32 shapes of grouped products."""
+        if func.overloadpacket.__name__ == "_grouped_mm":
+            return args[0].new_empty(*args[0].shape[:-1], args[1].shape[-1])
+        return func(*args, **kwargs)
+
+    def _depends(self, func: Any) -> InitframeError:
+        fact = f"module {self.where!r} decides by values ({func}), which are not there."
+        fix = "Measure it with initframe.propagate, or predict a part of the model without that decision."
+        return InitframeError(Problem("predict", fact, "", fix))
+
+    def _measured(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation whose output's shape or value depends on values that are there."""
+        result = self._really(func, args, kwargs)
+        return tree_map(lambda one: self._faked(one) if isinstance(one, Tensor) else one, result)
+
+    def _faked(self, real: Tensor) -> Tensor:
+        with _disable_current_modes():
+            copy = real.clone()
+        out = self.fake.from_tensor(copy)
+        self.states.put(out, real)
+        return out
+
+    def _really(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation on the real tensors; every device is the CPU."""
+        with _disable_current_modes(), torch.no_grad():
+            real = tree_map(lambda one: self.states.get(one) if isinstance(one, Tensor) else one, (args, kwargs))
+            here = {**real[1], **({"device": torch.device("cpu")} if real[1].get("device") is not None else {})}
+            return func(*real[0], **here)
+
+    def _compute(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Give the output of an operation on real tensors its values."""
+        result = self._really(func, args, kwargs)
+        for one, value in zip(_tensors(out), _tensors(result), strict=False):
+            self.states.put(one, value)
+
+    def _settle(self, func: Any, args: Any, kwargs: Any, out: Any, inputs: Any, states: Any) -> None:
+        """Find the rule of an operation, and give its outputs their states."""
+        name = op_name(func)
+        outs = _tensors(out)
+        draws = torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable  # noqa: SLF001
+        if not draws and any(
+            state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)
+        ):
+            with _disable_current_modes():
+                found: Any = angle(outs[0]) if name in ("cos", "sin") else None
+        else:
+            operation = Operation(name, func, _named(func, args, kwargs), out, self.states)
+            with _disable_current_modes(), torch.no_grad():
+                found = self.applied(operation, args)
+        if isinstance(found, tuple):
+            for one, state in zip(outs, found, strict=False):
+                self._give(one, state, func)
+        else:
+            for one in outs:
+                self._give(one, found, func)
+
+    def applied(self, operation: Operation, args: Any) -> Any:  # noqa: ARG002  # for those who do more
+        """Apply the rule of an operation: a state, one per output, or nothing."""
+        rule = self.rules.get(operation.name)
+        if rule is None and torch.Tag.pointwise in operation.func.tags:
+            rule = self.rules["pointwise"]
+        if not any(t.is_floating_point() for t in _tensors(operation.out)) and rule is None:
+            return None
+        try:
+            found = rule(operation) if rule else None
+        except (
+            ArithmeticError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # a form that the rule does not know
+            found = None
+        first = found[0] if isinstance(found, tuple) and found else found
+        if first is None and any(t.is_floating_point() for t in _tensors(operation.out)):
+            self.gaps.setdefault(operation.name, self.where)
+        return found
+
+    def _give(self, tensor: Tensor, state: State, func: Any) -> None:
+        """Note a state; what is written into a part of a tensor changes the whole."""
+        if isinstance(state, Grid) and state.layout.shape != tuple(tensor.shape):
+            state = replace(state, layout=state.layout.fitted(tensor.shape))
+        self.states.put(tensor, state)
+        key = storage(tensor)
+        base = self._first.get(key)
+        if func.is_view and base is not None:
+            return
+        if base is None or not func._schema.is_mutable or base is tensor or base.numel() <= tensor.numel():  # noqa: SLF001
+            return
+        share = tensor.numel() / base.numel()
+        before = self.states.grid(base)
+        if isinstance(state, Grid) and before is not None:
+            layout = state.layout.fitted(base.shape)
+            self.states.put(base, mixture([(1 - share, replace(before, layout=layout)), (share, state)], layout))
+        elif state is None:
+            self.states.put(base, None)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _named(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """An operation's arguments by name, defaults included."""
+    arguments = func._schema.arguments  # noqa: SLF001  # there is no public way to an overload's schema
+    named = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
+    return {**named, **{a.name: value for a, value in zip(arguments, args, strict=False)}, **kwargs}

@@ -1,0 +1,222 @@
+"""Following a forward pass: which module runs, which operations it calls, and what each of them gives.
+
+Hooks know names, a dispatch mode sees every operation, also inside nested functions: together they give one sequence of
+calls, the same one for a measured and a predicted pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from initframe.signal.batch import main_output
+
+NAMES = {
+    "_softmax": "softmax",
+    "_log_softmax": "log_softmax",
+    "convolution": "conv",
+    "_convolution": "conv",
+    "addmm": "matmul",
+    "mm": "matmul",
+    "bmm": "matmul",
+    "baddbmm": "matmul",
+    "native_layer_norm": "layer_norm",
+    "native_group_norm": "group_norm",
+    "native_batch_norm": "batch_norm",
+    "_native_batch_norm_legit": "batch_norm",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "_batch_norm_with_update": "batch_norm",
+    "_batch_norm_no_update": "batch_norm",
+    "cudnn_batch_norm": "batch_norm",
+    "_fused_rms_norm": "rms_norm",
+    "max_pool2d_with_indices": "max_pool",
+    "max_pool3d_with_indices": "max_pool",
+    "avg_pool2d": "avg_pool",
+    "avg_pool3d": "avg_pool",
+    "_adaptive_avg_pool2d": "avg_pool",
+    "_adaptive_avg_pool3d": "avg_pool",
+    "adaptive_max_pool2d": "max_pool",
+    "mkldnn_max_pool2d": "max_pool",
+    "_scaled_dot_product_flash_attention_for_cpu": "attention",
+    "_scaled_dot_product_flash_attention": "attention",
+    "_scaled_dot_product_efficient_attention": "attention",
+    "_scaled_dot_product_cudnn_attention": "attention",
+    "_scaled_dot_product_attention_math": "attention",
+    "_prelu_kernel": "prelu",
+}
+"""What people call an operation of ATen."""
+
+SHOWN = {
+    *NAMES.values(),
+    *("relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "hardsigmoid"),
+    *("sigmoid", "tanh", "hardtanh", "softplus", "threshold", "glu", "clamp", "clamp_min"),
+    *("add", "mul", "cat", "mean", "embedding", "upsample_nearest2d", "upsample_bilinear2d"),
+}
+"""Operations that have a row of their own."""
+
+VIEWS = {"_unsafe_view", "_reshape_alias", "detach", "alias"}
+"""Operations that share memory and are not marked as views."""
+
+
+def op_name(func: Any) -> str:
+    """The name of a dispatched operation, as people know it.
+
+    >>> import torch
+    >>> op_name(torch.ops.aten.relu_.default), op_name(torch.ops.aten.addmm.default)
+    ('relu', 'matmul')
+    """
+    name: str = func.overloadpacket.__name__
+    return NAMES.get(name, name if name.startswith("__") else name.rstrip("_"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module, or of an operation inside a module, that has a row.
+
+    Attributes:
+        name: the row's name.
+        number: which call of that name.
+        op: the module's class, or the operation.
+        kind: the operation that made the values, for saturation and the like.
+        depth: the number of weighted layers so far, if the call is one.
+        weight: the name of the weight that it used.
+    """
+
+    name: str
+    number: int
+    op: str
+    kind: str
+    depth: int | None = None
+    weight: str | None = None
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follow the forward pass of a model; a context that removes every hook at its end.
+
+    Args:
+        model: what will run.
+        seen: told each call that has a row, with its output, when both are final.
+        weights: names of parameters by the address of what holds their memory (:func:`storage`).
+    """
+
+    def __init__(self, model: nn.Module, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.model, self.seen, self.weights = model, seen, weights
+        self.stack: list[str] = []
+        self._calls: Counter[str] = Counter()
+        self._depth = 0
+        self._pending: tuple[str, str, Tensor] | None = None
+        self._made: tuple[int, str] | None = None
+        self._weight: list[str | None] = []
+        self._handles: list[Any] = []
+
+    @property
+    def where(self) -> str:
+        """The name of the module that is running, or that failed."""
+        return self.stack[-1] if self.stack else ""
+
+    def __enter__(self) -> Watch:
+        for name, module in self.model.named_modules():
+            self._handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
+            self._handles.append(module.register_forward_hook(self._leave))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        super().__exit__(*args)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation, between telling the last one's result and noting its own."""
+        kwargs = kwargs or {}
+        if func.namespace == "prim":  # what a fake tensor is asked for its device with
+            return func(*args, **kwargs)
+        moves = func.is_view or func.overloadpacket.__name__ in VIEWS
+        if not moves:
+            self.flush()
+        self._note_weight(func, args)
+        out = self.operate(func, args, kwargs)
+        name = op_name(func)
+        result = main_output(out)
+        if moves and self._pending and result is not None and args and args[0] is self._pending[2]:
+            self._pending = (*self._pending[:2], result)  # of a fake tensor some views have storage of their own
+            self._made = (storage(result), self._pending[1])
+        if result is not None and not moves:
+            self._made = (storage(result), name)
+            if name in SHOWN and result.ndim > 1 and _matters(name, args):
+                self._pending = (self.where, name, result)
+        return out
+
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation; the place to do more than that."""
+        return func(*args, **kwargs)
+
+    def flush(self) -> None:
+        """Tell the last operation's result, now that nothing can be its module's output any more."""
+        if self._pending is None:
+            return
+        module, op, tensor = self._pending
+        self._pending = None
+        self._tell(f"{module}/{op}", op, op, tensor)
+
+    def _enter(self, name: str) -> None:
+        self.flush()
+        self.stack.append(name)
+        self._weight.append(None)
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG002
+        name, weight = self.stack.pop(), self._weight.pop()
+        result = main_output(output)
+        if self._pending and result is not None and storage(self._pending[2]) == storage(result):
+            self._pending = None  # the module's own row says it
+        self.flush()
+        if result is None:
+            return
+        kind = self._made[1] if self._made and self._made[0] == storage(result) else ""
+        cls = next((base.__name__ for base in type(module).__mro__ if not _injected(base)), "Module")
+        leaf = not any(True for _ in module.children())
+        self._tell(name, cls, kind, result, weight if leaf or kind in ("matmul", "conv") else None)
+
+    def _note_weight(self, func: Any, args: Any) -> None:
+        """Remember which weight the running module multiplies with."""
+        if not self._weight or op_name(func) not in ("matmul", "conv"):
+            return
+        for tensor in args:
+            if isinstance(tensor, Tensor) and tensor.ndim > 1 and (name := self.weights.get(storage(tensor))):
+                self._weight[-1] = name
+
+    def _tell(self, name: str, op: str, kind: str, tensor: Tensor, weight: str | None = None) -> None:
+        number = self._calls[name]
+        self._calls[name] += 1
+        depth = None
+        if weight is not None:
+            self._depth += 1
+            depth = self._depth
+        with _disable_current_modes():  # nothing that is done to tell of a call is a call
+            self.seen(Call(name, number, op, kind, depth, weight), tensor)
+
+
+def storage(tensor: Tensor) -> int:
+    """The address of what holds a tensor's memory: views share it, fake and meta tensors have one, too."""
+    try:
+        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  # data_ptr is 0 for all that have no memory
+    except (NotImplementedError, RuntimeError):  # sparse and opaque tensors
+        return id(tensor)
+
+
+def _matters(name: str, args: Any) -> bool:
+    """Whether an operation says something about the signal: a sum or product with a number does not."""
+    if name not in ("add", "mul"):
+        return True
+    return len(args) > 1 and all(isinstance(a, Tensor) and a.ndim > 1 and a.is_floating_point() for a in args[:2])
+
+
+def _injected(cls: type) -> bool:
+    """Tell the classes that parametrizations and fully_shard put in front of a module's own."""
+    return cls.__module__ == "torch.nn.utils.parametrize" or cls.__module__.startswith("torch.distributed.")
