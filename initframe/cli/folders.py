@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from initframe.cli.errors import leave, problems
 from initframe.errors import InitframeError, Problem, SourceError
 
-FILES = ("manifest.json", "results.json", "model.safetensors", "plan.txt")
+FILES = ("manifest.json", "results.json", "model.safetensors", "plan.txt", "page.html")
 """What the jobs write. A folder with one of the first two holds a finished run."""
 DATA = ("model", "init", "starts")
 """Parts of a config that name files to read."""
