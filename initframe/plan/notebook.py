@@ -52,7 +52,7 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> Any:
         InitframeError: pandas is not installed.
     """
     try:
-        import pandas as pd  # noqa: PLC0415  # the user's own
+        import pandas as pd  # type: ignore[import-untyped]  # noqa: PLC0415  # the user's own
     except ImportError:
         problem = Problem("to_frame", "pandas cannot be imported.", "", "Install it: pip install pandas.")
         raise InitframeError(problem) from None
