@@ -20,7 +20,7 @@ from torchvision import models
 import initframe
 import initframe.experiments.gap  # registers its law in the real table, not in the copy of one test
 from initframe.cli import reinit
-from initframe.experiments import train
+from initframe.experiments import compare, train
 from initframe.initializers import table as initializer_table
 from initframe.initializers.table import parameters
 from initframe.recipe.presets import presets
@@ -35,6 +35,8 @@ COMMANDS = {
     "initframe-reinit": reinit.main,
     "python scripts/train.py": train.main,
     "initframe-train": train.main,
+    "python scripts/compare.py": compare.main,
+    "initframe-compare": compare.main,
 }
 ELSEWHERE = (
     "python3 -m venv",  # .ci/run
