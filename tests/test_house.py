@@ -49,7 +49,6 @@ HEAVY = {
     "rich",
     "matplotlib",
     "jinja2",
-    "pandas",
     "llvmlite",
     "yaml",
     "triton",

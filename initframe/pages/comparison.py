@@ -66,7 +66,10 @@ def picture(comparison: Mapping[str, Any]) -> str:
         about=about(comparison),
         width=width,
         height=round(below + 24 * len(verdicts)),
-        recipes=[one | {"y": round(below + 24 * i)} for i, one in enumerate(verdicts)],
+        recipes=[
+            one | {"y": round(below + 24 * i), "text": next(texts(signals[one["name"]]), one["text"])}
+            for i, one in enumerate(verdicts)
+        ],
         panels=[_placed(str(one["svg"]), gap + i * (wide + gap), wide) for i, one in enumerate(drawn)],
     )
 

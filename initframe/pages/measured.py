@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,10 +70,11 @@ def deviation(result: Result) -> Deviation | None:
         return None
     fill, found = result.assignment.fill, result.after.moments
     errors = standard_errors(fill, result.assignment.slot.numel)
-    far = (
-        None if errors is None else max(abs(found.mean - fill.mean) / errors[0], abs(found.std - fill.std) / errors[1])
-    )
-    return Deviation(result, found.std / fill.std if fill.std > 0 else None, far)
+    ratio = found.std / fill.std if fill.std > 0 else None
+    if errors is None:
+        return Deviation(result, ratio, None)
+    far = (abs(found.mean - fill.mean) / errors[0], abs(found.std - fill.std) / errors[1])
+    return Deviation(result, ratio, max(one if math.isfinite(one) else math.inf for one in far))
 
 
 @torch.no_grad()
