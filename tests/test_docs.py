@@ -100,7 +100,7 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = expanded(line.removeprefix(command))
     if COMMANDS[command] is train.main:
         arguments += ["images=100", "epochs=1"]
-    elif "hydra.run.dir" not in line and "--help" not in line:
+    elif COMMANDS[command] is reinit.main and "hydra.run.dir" not in line and "--help" not in line:
         arguments += ["dry_run=true"]
     monkeypatch.setattr(sys, "argv", [command.split()[-1], *arguments])
     with contextlib.suppress(SystemExit) if "--help" in line else contextlib.nullcontext():
