@@ -20,7 +20,7 @@ from torchvision import models
 import initframe
 import initframe.experiments.gap  # registers its law in the real table, not in the copy of one test
 from initframe.cli import reinit, trace
-from initframe.experiments import train
+from initframe.experiments import compare, train
 from initframe.initializers import table as initializer_table
 from initframe.initializers.table import parameters
 from initframe.recipe.presets import presets
@@ -37,6 +37,8 @@ COMMANDS = {
     "initframe-trace": trace.main,
     "python scripts/train.py": train.main,
     "initframe-train": train.main,
+    "python scripts/compare.py": compare.main,
+    "initframe-compare": compare.main,
 }
 ELSEWHERE = (
     "python3 -m venv",  # .ci/run
@@ -100,7 +102,7 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = expanded(line.removeprefix(command))
     if COMMANDS[command] is train.main:
         arguments += ["images=100", "epochs=1"]
-    elif "hydra.run.dir" not in line and "--help" not in line:
+    elif COMMANDS[command] is reinit.main and "hydra.run.dir" not in line and "--help" not in line:
         arguments += ["dry_run=true"]
     monkeypatch.setattr(sys, "argv", [command.split()[-1], *arguments])
     with contextlib.suppress(SystemExit) if "--help" in line else contextlib.nullcontext():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initframe import models
+from initframe import models, pages
 from initframe.applying import torch_init
 from initframe.cli.console import filling, remind, say, unwarned, width
 from initframe.cli.folders import clear, output_directory
@@ -30,7 +30,7 @@ from initframe.resolver.resolve import resolve
 from initframe.signal.auto import explained, is_auto
 
 FILES = ("model.safetensors", "plan.txt", "manifest.json")
-"""What a run writes, in this order: a folder with a manifest is complete."""
+"""What every run writes, in this order: a folder with a manifest is complete."""
 WANTED = {
     "model": DATA,
     "init": RECIPE,
@@ -38,6 +38,7 @@ WANTED = {
     "generator": GENERATOR,
     "dry_run": FLAG,
     "overwrite": FLAG,
+    "page": FLAG,
     "plugins": NAMES,
 }
 
@@ -57,16 +58,30 @@ def run(config: Any) -> float:
     model: Any = plan.model
     models.check_memory(plan.title, sum(tensor.nbytes for tensor in model.parameters() if tensor.is_meta))
     folder = output_directory()
-    with replacing(*(folder / name for name in FILES)) as (tensors, *texts):
+    names = files(job)
+    with replacing(*(folder / name for name in names)) as paths:
+        drafts = dict(zip(names, paths, strict=True))
         with unwarned(), filling(plan) as advance:
             report = materialize(
                 model, plan, job["seed"], generator=job["generator"], measure=True, on_progress=advance
             )
-        save_tensors(model, tensors)
-        write(report, job["model"], *texts)
+        save_tensors(model, drafts["model.safetensors"])
+        write(report, job["model"], drafts)
         clear(folder)
-    tell_report(report, folder)
+    tell_report(report, folder, names)
     return 0.0
+
+
+def files(job: Mapping[str, Any]) -> list[str]:
+    """Name what a run writes, in this order: a folder with a manifest is complete.
+
+    Raises:
+        InitframeError: a page is asked for, and a library that it needs is not installed.
+    """
+    if not job["page"]:
+        return [*FILES]
+    pages.need_libraries()
+    return ["page.html", *FILES]
 
 
 def tell_plan(plan: Plan) -> None:
@@ -74,12 +89,13 @@ def tell_plan(plan: Plan) -> None:
     say(f"{plan}\nA dry run: nothing was written but Hydra's own files.")
 
 
-def tell_report(report: Report, folder: Path) -> None:
+def tell_report(report: Report, folder: Path, names: Sequence[str]) -> None:
     """Print what a run did, and where its files are."""
     say(report.render(width()))
     where = "manifest.json has its companions, for optimizer and model; +init.companions=heeded turns this line off."
     remind(report.plan, f"Recipe {report.plan.recipe.name}", where)
-    say(f"Files in {os.path.relpath(folder)}: model.safetensors, manifest.json, plan.txt")
+    order = ("model.safetensors", "manifest.json", "plan.txt", "page.html")
+    say(f"Files in {os.path.relpath(folder)}: {', '.join(name for name in order if name in names)}")
 
 
 def planned(job: Mapping[str, Any], name: str) -> Plan:
@@ -125,11 +141,13 @@ def _found(plan: Plan, model: nn.Module) -> Plan:
     return resolve(found.recipe, model)
 
 
-def write(report: Report, source: Mapping[str, Any], text: Path, record: Path) -> None:
-    """Write the plan with what came of it, and the manifest."""
-    text.write_text(f"{report.plan}\n\n{report}\n", encoding="utf-8")
+def write(report: Report, source: Mapping[str, Any], drafts: Mapping[str, Path]) -> None:
+    """Write the plan with what came of it, the page if it is asked for, and the manifest."""
+    drafts["plan.txt"].write_text(f"{report.plan}\n\n{report}\n", encoding="utf-8")
+    if page := drafts.get("page.html"):
+        page.write_text(pages.run_page(report), encoding="utf-8")
     told = {**manifest(report), "job": {"model": source, "overrides": written()}}
-    record.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    drafts["manifest.json"].write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:

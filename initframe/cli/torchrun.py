@@ -17,7 +17,7 @@ from initframe.cli.console import unwarned
 from initframe.cli.folders import clear, output_directory
 from initframe.cli.groups import chosen
 from initframe.cli.job import hydra_job, import_plugins
-from initframe.cli.reinit import FILES, WANTED, planned, tell_plan, tell_report, write
+from initframe.cli.reinit import WANTED, files, planned, tell_plan, tell_report, write
 from initframe.cli.settings import settings
 from initframe.construction.deferred import materialize
 from initframe.errors import InitframeError, Problem
@@ -47,16 +47,17 @@ def _lead(config: Any, device: str) -> float:
         raise InitframeError(Problem("hydra.launcher", "it starts processes that torchrun does not know.", fix=fix))
     job = {**settings(config, **WANTED), "recipe": chosen("init")}
     folder = output_directory()
-    places = [] if job["dry_run"] else [folder / name for name in FILES]
-    with replacing(*places) as drafts:
-        report, plan = _work(_tell(job), device, *drafts[:1])
+    names = [] if job["dry_run"] else files(job)
+    with replacing(*(folder / name for name in names)) as paths:
+        drafts = dict(zip(names, paths, strict=True))
+        report, plan = _work(_tell(job), device, drafts.get("model.safetensors"))
         if report is not None:
-            write(report, job["model"], *drafts[1:])
+            write(report, job["model"], drafts)
             clear(folder)
     if report is None:
         tell_plan(plan)
     else:
-        tell_report(report, folder)
+        tell_report(report, folder, names)
     return 0.0
 
 

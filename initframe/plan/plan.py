@@ -15,10 +15,12 @@ from initframe.errors import Problem, ResolveError, closest
 from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment, fan_difference
+from initframe.plan.notebook import frame, html_table
 from initframe.plan.text import WIDTH, Template, counted, fold, moments, shape, table, template, wrapped
 from initframe.recipe.recipe import Recipe
 
 Row = tuple[str, str, str, str, str]
+_COLUMNS = ("tensor", "shape", "rule", "fill", "mean ± std")
 
 ROWS = 100
 """Tensors that a printed plan shows one by one; of more, those with numbered names are folded."""
@@ -127,8 +129,31 @@ class Plan:
             raise ResolveError(Problem("plan", f"it has no tensor {name!r}.", closest(name, known)))
         return self[name].explain(self.recipe.fans)
 
+    def to_frame(self) -> Any:
+        """The assignments as a pandas DataFrame, one row per tensor.
+
+        Raises:
+            InitframeError: pandas is not installed.
+        """
+        return frame(a.to_dict() | {"fill": str(a.fill)} for a in self.assignments)
+
     def __str__(self) -> str:
         return self.render()
+
+    def __repr__(self) -> str:
+        return f"<Plan of {self._head():.1000}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._head(), _COLUMNS, self._rows(), list(lines(self)))
+
+    def _head(self) -> str:
+        count = counted(len(self.assignments), "tensor")
+        return f"{self.title} × {self.recipe.name}: {count}, {self.elements:,} elements"
+
+    def _rows(self, *, folded: bool | None = None) -> list[Row]:
+        """The cells of the table as text."""
+        rows = [(a.slot.name, shape(a.slot), a.rule.name, str(a.fill), moments(a.fill)) for a in self.assignments]
+        return _folded(rows) if (len(rows) > ROWS if folded is None else folded) else rows
 
     def render(self, width: int = WIDTH, *, folded: bool | None = None) -> str:
         """The plan as text: a table, then what is untouched, shadowed, skipped, tied or frozen, and fans that differ.
@@ -138,12 +163,8 @@ class Plan:
             folded: whether tensors of one rule and shape whose names differ in whole numbers share a row; by default
                 if the plan has more than 100.
         """
-        rows = [(a.slot.name, shape(a.slot), a.rule.name, str(a.fill), moments(a.fill)) for a in self.assignments]
-        head = f"{self.title} × {self.recipe.name}: {counted(len(rows), 'tensor')}, {self.elements:,} elements"
-        if len(rows) > ROWS if folded is None else folded:
-            rows = _folded(rows)
-        columns = ("tensor", "shape", "rule", "fill", "mean ± std")
-        return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self, width)])
+        rows = table(_COLUMNS, self._rows(folded=folded), width)
+        return "\n".join([wrapped(self._head(), width), rows, *leftovers(self, width)])
 
 
 def _folded(rows: Sequence[Row]) -> list[Row]:
@@ -171,10 +192,11 @@ def leftovers(plan: Plan, width: int = WIDTH) -> list[str]:
         plan: any.
         width: columns to use at most.
     """
-    return [wrapped(line, width) for line in _lines(plan)]
+    return [wrapped(line, width) for line in lines(plan)]
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def lines(plan: Plan) -> Iterator[str]:
+    """The same lines, as long as they are."""
     some = plan.assignments
     if plan.untouched:
         yield f"Untouched ({len(plan.untouched)}): {', '.join(fold(plan.untouched))}"

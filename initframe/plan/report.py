@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest
 from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
+from initframe.plan.notebook import frame, html_table
+from initframe.plan.plan import lines
 
 
 class Moments(NamedTuple):
@@ -146,8 +148,39 @@ class Report:
             ],
         }
 
+    def to_frame(self) -> Any:
+        """The results as a pandas DataFrame, one row per tensor.
+
+        Raises:
+            InitframeError: pandas is not installed.
+        """
+        return frame(_flat(result) for result in self.results)
+
     def __str__(self) -> str:
         return self.render()
+
+    def __repr__(self) -> str:
+        return f"<Report of {self._head():.1000}>"
+
+    def _repr_html_(self) -> str:
+        columns, rows = self._cells()
+        heads = [column.replace("\n", ", ") for column in columns]
+        return html_table(self._head(), heads, rows, [*lines(self.plan), *self._aftermath()])
+
+    def _head(self) -> str:
+        elements = sum(r.assignment.slot.numel for r in self.results)
+        about = f"{self.plan.title} × {self.plan.recipe.name}, seed {self.seed}"
+        return f"{about}: {counted(len(self.results), 'tensor')}, {elements:,} elements"
+
+    def _cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """The table's columns and cells as text."""
+        # New memory had no values before; then the planned moments are compared with the measured ones.
+        from_plan = not any(result.before for result in self.results)
+        measured = any(result.after for result in self.results)
+        change = "planned → measured" if from_plan else "before → after"
+        numbers = (f"mean\n{change}", f"std\n{change}") if measured else ("mean ± std",)
+        rows = [_row(result, from_plan, measured) for result in self.results]
+        return ("tensor", "shape", "rule", "fill", *numbers), rows
 
     def render(self, width: int = WIDTH) -> str:
         """The report as text: a table, then what is untouched, shadowed or skipped.
@@ -155,20 +188,9 @@ class Report:
         Args:
             width: columns to use at most.
         """
-        elements = sum(r.assignment.slot.numel for r in self.results)
-        head = (
-            f"{self.plan.title} × {self.plan.recipe.name}, seed {self.seed}: "
-            f"{counted(len(self.results), 'tensor')}, {elements:,} elements"
-        )
-        # New memory had no values before; then the planned moments are compared with the measured ones.
-        from_plan = not any(result.before for result in self.results)
-        measured = any(result.after for result in self.results)
-        rows = [_row(result, from_plan, measured) for result in self.results]
-        change = "planned → measured" if from_plan else "before → after"
-        numbers = (f"mean\n{change}", f"std\n{change}") if measured else ("mean ± std",)
-        columns = ("tensor", "shape", "rule", "fill", *numbers)
         after = [wrapped(line, width) for line in self._aftermath()]
-        return "\n".join([wrapped(head, width), table(columns, rows, width), *leftovers(self.plan, width), *after])
+        rows = table(*self._cells(), width)
+        return "\n".join([wrapped(self._head(), width), rows, *leftovers(self.plan, width), *after])
 
     def _aftermath(self) -> Iterator[str]:
         """Lines about optimizer state and stale copies."""
@@ -176,6 +198,16 @@ class Report:
             state = f"forgot its state of {counted(self.forgotten, 'parameter')}" if self.forgotten else "had no state"
             yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
         yield from (f"Stale: {name} is an averaged copy; it still holds weights from before." for name in self.stale)
+
+
+def _flat(result: Result) -> dict[str, Any]:
+    """A result as one row of numbers and texts."""
+    a = result.assignment
+    planned = {"planned_mean": a.fill.mean, "planned_std": a.fill.std}
+    before, after = (one.moments if one else Moments(math.nan, math.nan) for one in (result.before, result.after))
+    found = {"before_mean": before.mean, "before_std": before.std, "mean": after.mean, "std": after.std}
+    facts = {"name": result.name, "shape": list(a.slot.shape), "elements": a.slot.numel}
+    return {**facts, "rule": a.rule.name, "fill": str(a.fill), **planned, **found, "digest": result.digest}
 
 
 def _row(result: Result, from_plan: bool, measured: bool) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = WI
         column.overflow = "fold"
     for row in rows:
         grid.add_row(*map(Text, row))
-    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
+    # In Jupyter, rich would show the table itself and leave the text empty.
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, force_jupyter=False)
     console.print(grid)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())

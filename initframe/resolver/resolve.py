@@ -164,7 +164,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
         asked, factor = companions(winner, slot, scope), factor_of(winner, slot, scope)
-        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor)
+        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor=factor)
     return None
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -93,6 +94,22 @@ class Comparison:
         from initframe.signal.plot import plot  # noqa: PLC0415  # matplotlib is for people who look
 
         return plot(self.signals, axes)
+
+    def page(self, path: str | PathLike[str]) -> Path:
+        """Write the comparison as one HTML file that needs nothing else: figures, tables and verdicts.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The file.
+
+        Raises:
+            InitframeError: jinja2 or matplotlib is not installed.
+        """
+        from initframe.pages import comparison_page, save  # noqa: PLC0415  # jinja2 is for people who look
+
+        return save(comparison_page(self.to_dict()), path)
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """The table's columns and cells as text."""
