@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from initframe.applying.apply import apply
 from initframe.errors import InitframeError, Problem
+from initframe.plan.notebook import frame, html_table
 from initframe.plan.text import WIDTH, counted, table, wrapped
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
 from initframe.signal.predict import predict
 from initframe.signal.propagate import propagate
-from initframe.signal.signal import Row, Signal, frame, html_table
+from initframe.signal.signal import Row, Signal
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from initframe.errors import InitframeError, Problem, closest
+from initframe.plan.notebook import frame, html_table
 from initframe.plan.text import WIDTH, counted, table, wrapped
 from initframe.signal.stability import Stability, of_rows
 from initframe.signal.verdicts import Finding, judge
@@ -220,36 +220,6 @@ class Signal:
     def _repr_html_(self) -> str:
         columns, rows = self.cells(HTML_ROWS)
         return html_table(f"{self.title} {self.recipe}, {self.source}", columns, rows, [*self.verdicts, *self.notes])
-
-
-def html_table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]], lines: Iterable[str] = ()) -> str:
-    """A table for a notebook; every text is escaped, and cut after 100 characters.
-
-    >>> html_table("a<b", ["x"], [["1"]])
-    '<table><caption>a&lt;b</caption><tr><th>x</th></tr><tr><td>1</td></tr></table>'
-    """
-
-    def cells(tag: str, texts: Iterable[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(text[:100])}</{tag}>" for text in texts) + "</tr>"
-
-    body = "".join([cells("th", columns), *(cells("td", row) for row in rows)])
-    below = "".join(f"<p>{html.escape(line[:500])}</p>" for line in list(lines)[:40])
-    return f"<table><caption>{html.escape(caption)}</caption>{body}</table>{below}"
-
-
-def frame(rows: Iterable[Mapping[str, Any]]) -> Any:
-    """Rows as a pandas DataFrame.
-
-    Raises:
-        InitframeError: pandas is not installed.
-    """
-    try:
-        import pandas as pd  # type: ignore[import-untyped]  # noqa: PLC0415  # an extra of the user's
-    except ImportError:
-        raise InitframeError(
-            Problem("to_frame", "pandas is not installed.", "", "Install it: pip install pandas.")
-        ) from None
-    return pd.DataFrame(list(rows))
 
 
 _ALWAYS = ("name", "op", "shape", "rms")
