@@ -149,6 +149,7 @@ def _slot(
         lazy=lazy,
         resettable=not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER),
         part_of=part_of,
+        set_by=layer.set_by(attribute),
     )
 
 

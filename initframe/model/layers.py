@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from initframe.model.fans import Fans, layer_fans
+from initframe.model.own_init import set_by
 
 
 class Layer(NamedTuple):
@@ -24,6 +25,7 @@ class Layer(NamedTuple):
         shape_law: the layer as which its weights are read: ``name``, or ``"Conv1D"`` of transformers.
         groups: of a convolution.
         stride: of a convolution, one number per dimension.
+        cls: the module's class.
     """
 
     types: tuple[str, ...] = ()
@@ -32,6 +34,11 @@ class Layer(NamedTuple):
     shape_law: str | None = None
     groups: int = 1
     stride: tuple[int, ...] = ()
+    cls: type | None = None
+
+    def set_by(self, attribute: str) -> str | None:
+        """Name the class, not torch's, whose own code sets one of its tensors."""
+        return set_by(self.cls, attribute) if self.cls and self.name else None
 
     def fans(self, attribute: str, shape: tuple[int, ...]) -> Fans | None:
         """Count the fans of one of its weights."""
@@ -68,6 +75,7 @@ def read_layer(module: nn.Module) -> Layer:
         shape_law=shape_law,
         groups=max(int(settings.get("groups", 1)), 1),
         stride=_read_stride(attributes.get("stride")),
+        cls=cls,
     )
 
 

@@ -47,6 +47,7 @@ class Slot:
         exact: whether a parametrized tensor comes out as it is filled, up to rounding; true of all others.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
         remedy: what to do about a tensor that is blocked, as a sentence.
+        set_by: the class, not torch's, whose own code sets this tensor of a torch layer; ``None`` if torch's does.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Slot:
     part_of: str | None = None
     exact: bool = True
     remedy: str = ""
+    set_by: str | None = None
 
     @property
     def problem(self) -> Problem | None:

@@ -187,15 +187,15 @@ def _unknown_keys(data: Mapping[Any, Any]) -> list[Problem]:
 
 
 def _read_entries(data: object) -> tuple[dict[str, Any], list[Problem]]:
-    """Read what stands under ``rules``; ``null`` deletes a rule."""
+    """Read what stands under ``rules``, which may be empty; ``null`` deletes a rule."""
     if data is not None and not isinstance(data, Mapping):
         fix = "Give each rule a name: rules: {biases: …}."
         return {}, [Problem("", f"rules is {shown(data)}, not a mapping.", fix=fix)]
     given = data or {}
     found = list(strangers(dict.fromkeys(given), "rules"))
     entries = {key: value for key, value in given.items() if isinstance(key, str) and value is not None}
-    if not entries and not found:
-        found.append(Problem("", "it has no rules.", fix="Write rules: and a rule under it."))
+    if data is None:
+        found.append(Problem("", "it has no rules.", fix="Write rules: and a rule under it, or rules: {}."))
     return entries, found
 
 

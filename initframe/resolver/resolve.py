@@ -92,6 +92,8 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         problems.model.append(_uncovered(untouched))
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
+    if not warnings and not assignments and not skipped:
+        warnings = (_nothing(seen),)
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
     return Plan(recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(seen))
 
@@ -229,6 +231,12 @@ def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]
             reason = "it is a buffer, and no rule of kind: buffer matches it."
         kept |= {slot.name: reason, **dict.fromkeys(slot.aliases, f"it is {slot.name}, and {reason}")}
     return kept
+
+
+def _nothing(seen: Survey) -> str:
+    """Say that a plan fills nothing, though no rule had to match."""
+    why = "no rule matches one of its tensors." if seen.every else "it has no parameters and no buffers."
+    return f"nothing of {seen.title} is filled: {why}"
 
 
 def _uncovered(untouched: tuple[str, ...]) -> Problem:
