@@ -281,6 +281,10 @@ def _unknown_to_torch(writes: Sequence[Write], seed: int | None) -> list[Problem
     if seed is None and any(map(is_sharded, writes)):
         fact = "without a seed, every process of a sharded model draws other numbers."
         problems.append(Problem("generator: torch", fact, fix="Give a seed."))
+    for write in writes:
+        if not write.kept and write.slot.views:
+            fact = f"{write.slot.views[0]} shows it in another form, in which torch.nn.init would draw it once more."
+            problems.append(Problem(write.slot.name, fact, fix="Use generator: stream."))
     return problems
 
 

@@ -18,7 +18,7 @@ from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.write import Generator
 from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.model.memory import footprint, is_distributed
+from initframe.model.memory import elements, footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.survey import survey
 from initframe.plan import Plan
@@ -249,10 +249,12 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
     def with_memory(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
             return tensor if device is None or is_distributed(tensor) else tensor.to(device)
-        where = footprint(tensor)
+        where = elements(footprint(tensor))
         if where not in memory:
             memory[where] = torch.empty_like(tensor, device=device or _home(tensor))
-        return memory[where]
+        if is_distributed(tensor) or tensor.stride() == memory[where].stride():
+            return memory[where]
+        return memory[where].as_strided(tensor.shape, tensor.stride())  # a view of the same elements
 
     apply_to: Any = model._apply  # noqa: SLF001 - what to_empty calls, but for tensors that are real
     apply_to(with_memory, recurse=recurse)

@@ -62,7 +62,7 @@ def unused(
         elif rule.name not in used:
             fact, options = _why_unused(matcher, seen)
             yield Problem(said, fact, options, _fix("Fix the rule", in_rule, elsewhere))
-        elif rule.exclude and not any(matcher.excludes(name) for names in matcher.hits.values() for name in names):
+        elif rule.exclude and not matcher.takes_away((*seen.slots, *seen.raw)):
             fact = f"exclude {', '.join(p.text for p in rule.exclude)} takes nothing away."
             fix = _fix("Fix the pattern", in_rule, elsewhere)
             yield Problem(said, fact, _neighbours(rule.exclude, seen), fix)
@@ -98,7 +98,7 @@ def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
     if not inside:
         types = ", ".join(dict.fromkeys(t[0] for s in of_module[:2] for t in seen.around(s.name) if t)) or "not known"
         return f"inside {', '.join(rule.inside)} leaves nothing.", f"{named(of_module)} are inside {types}."
-    left = [slot for slot in inside if any(not matcher.excludes(name) for name in matcher.names_inside(slot, seen))]
+    left = [slot for slot in inside if matcher.names_left(slot, seen)]
     if not left:
         return f"exclude leaves nothing of {named(inside)}.", ""
     return f"where {shown(rule.where and rule.where.text)} is false for {named(left)}.", ""

@@ -115,11 +115,12 @@ def _assign(
     assignments: list[Assignment] = []
     skipped: dict[str, str] = {}
     declines: Declines = {}
+    kept = {name for name, several in matches.items() if several[-1].rule.init == "keep"}
     for slot in (*scope.seen.slots, *scope.seen.raw):
         several: list[Match] = matches.get(slot.name, [])
         declined: dict[str, str] = {}
         try:
-            settled = _settle(slot, several, scope, declined)
+            settled = _settle(_unblocked(slot, kept), several, scope, declined)
         except InitframeError as error:
             problems.on(several[-1].rule, slot, error.problems)
             continue
@@ -139,7 +140,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
     Each rule builds its fill for the slot at most once.
     """
     while several:
-        *lost, winner = several
+        *lost, winner = _keeps_first(several) if slot.aliases else several
         if winner.call is None:
             return None
         blocked = slot.blocked is not None and winner.rule.init != "keep"
@@ -151,7 +152,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             fill, arguments = build(winner, slot, scope)
         except Declined as reason:
             declined[winner.rule.name] = str(reason)
-            several.pop()
+            several.remove(winner)
             continue
         except InitframeError:
             if blocked:
@@ -163,6 +164,23 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
         return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, companions(winner, slot, scope))
     return None
+
+
+def _unblocked(slot: Slot, kept: Set[str]) -> Slot:
+    """Free a slot that shares part of its memory, if a rule keeps all others that do."""
+    if not slot.shares or not kept.issuperset(slot.shares):
+        return slot
+    note = f"shares part of its memory with {', '.join(slot.shares)}, kept: what they share is filled"
+    return replace(slot, blocked=None, remedy="", notes=(*slot.notes, note))
+
+
+def _keeps_first(several: list[Match]) -> list[Match]:
+    """Move a ``keep`` of one name of a tied tensor before the rules that know the tensor by other names only."""
+    *lost, last = several
+    others = [match for match in lost if match.rule.init != "keep" and match.rule is not _DEFAULT]
+    if last.rule.init == "keep" and not all(match.names & last.names for match in others):
+        return [last, *_keeps_first(lost)]
+    return several
 
 
 def _refused(slot: Slot) -> str:
@@ -191,7 +209,7 @@ def _overlaps(assignments: list[Assignment]) -> Iterator[Problem]:
 def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope: Scope) -> None:
     """Refuse a tied tensor that two rules know by different names and would fill differently: nobody intends that."""
     for other in lost if slot.aliases else []:
-        if other.names & winner.names or other.rule is _DEFAULT or other.call is None:
+        if other.names & winner.names or other.rule is _DEFAULT or other.call is None or other.rule.init == "keep":
             continue
         try:
             same = build(other, slot, scope)[0] == fill
