@@ -35,7 +35,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = WI
         column.overflow = "fold"
     for row in rows:
         grid.add_row(*map(Text, row))
-    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, force_jupyter=False)
     console.print(grid)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())

@@ -68,6 +68,26 @@ def unused(
             yield Problem(said, fact, _neighbours(rule.exclude, seen), fix)
 
 
+def without_growth(matchers: Iterable[Matcher], matches: Mapping[str, list[Match]], seen: Survey) -> Iterator[Problem]:
+    """Say of optional rules that compare with the recipe's base, and match nothing, that nothing grows.
+
+    Args:
+        matchers: of all rules.
+        matches: from :func:`match_all`.
+        seen: the model's survey.
+
+    Yields:
+        One note per rule.
+    """
+    used = {found.rule.name for several in matches.values() for found in several}
+    for matcher in matchers:
+        rule = matcher.rule
+        compares = rule.where is not None and any(name.startswith("base_") for name in rule.where.names)
+        if rule.optional and compares and matcher.hits and rule.name not in used:
+            fact, options = _why_unused(matcher, seen)
+            yield Problem(rule.describe(), fact, options, "If a tensor is meant, give it a rule by its name.")
+
+
 def _fix(change: str, *settings: str) -> str:
     """Say what to change, or what to set instead."""
     given = [setting for setting in settings if setting]

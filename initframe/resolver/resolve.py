@@ -19,7 +19,7 @@ from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.arguments import Call, prepare
 from initframe.resolver.build import build, companions
-from initframe.resolver.diagnose import Declines, unused
+from initframe.resolver.diagnose import Declines, unused, without_growth
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
@@ -92,6 +92,7 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         problems.model.append(_uncovered(untouched))
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
+    warnings += tuple(map(str, without_growth(matchers, matches, seen)))
     if not warnings and not assignments and not skipped:
         warnings = (_nothing(seen),)
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
