@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -135,6 +135,27 @@ def read_config(model: nn.Module) -> dict[str, float]:
     if isinstance(synonyms, Mapping):
         facts |= {word: facts[meant] for word, meant in synonyms.items() if meant in facts}
     return facts
+
+
+def read_configs(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, Mapping[str, float]]:
+    """Collect the numbers of the configs of a model: those of the outermost modules that have one.
+
+    Args:
+        modules: a model's modules, each with its prefix, before those inside of it.
+
+    Returns:
+        By prefix: the numbers, as of :func:`read_config`.
+
+    >>> class Model(nn.Module):
+    ...     config = {"d_model": 512}
+    >>> read_configs([("", nn.Module()), ("net.", Model()), ("net.inner.", Model())])
+    {'net.': {'d_model': 512}}
+    """
+    found: dict[str, Mapping[str, float]] = {}
+    for prefix, module in modules:
+        if not any(prefix.startswith(outer) for outer in found) and (config := read_config(module)):
+            found[prefix] = config
+    return found
 
 
 def numbers(attributes: Mapping[Any, Any]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import class_names, read_config, read_layer, title
+from initframe.model.layers import class_names, read_configs, read_layer, title
 from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local, sharing
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
@@ -31,7 +31,8 @@ class Survey:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
         slots: every tensor once, in state_dict order; a parametrized one under its logical name.
         places: where each slot's tensor lives at this moment, by canonical name.
-        config: the numbers of ``model.config``, if there is one.
+        config: the numbers of ``model.config``, if there is one; or of the config of the outermost module that has one.
+        configs: the same by what that module's names begin with, where several have one.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
@@ -46,6 +47,7 @@ class Survey:
     slots: tuple[Slot, ...]
     places: Mapping[str, Place] = field(repr=False, compare=False)
     config: Mapping[str, float] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -53,6 +55,10 @@ class Survey:
     names: tuple[str, ...] = field(default=(), repr=False)
     snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def config_of(self, name: str) -> Mapping[str, float]:
+        """Give the numbers of the config that counts for a tensor: that of a module around it, or the only one."""
+        return next((config for prefix, config in self.configs.items() if name.startswith(prefix)), self.config)
 
     @property
     def every(self) -> tuple[Slot, ...]:
@@ -155,9 +161,11 @@ def _survey_module(model: nn.Module) -> Survey:
     bare = unwrap(model)
     modules = list(walk(model))
     found = collect_module(modules, flattened_shapes(model))
-    seen = _merge(title(bare), found, read_config(bare), _extra_keys(modules))
+    configs = read_configs(modules)
+    config = next(iter(configs.values())) if len(configs) == 1 else {}
+    seen = _merge(title(bare), found, config, _extra_keys(modules))
     names = {prefix: class_names(module) for prefix, module in modules}
-    return replace(seen, settings=read_layer(bare).settings, modules=names)
+    return replace(seen, settings=read_layer(bare).settings, modules=names, configs=configs)
 
 
 def _no_model(model: object) -> Problem | None:
