@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from initframe.applying.placements import unplaced
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Constant, Fill, Keep
+from initframe.model.elsewhere import OFFLOADED
 from initframe.model.memory import memoryless
 from initframe.model.place import Place
 from initframe.model.slot import Slot
@@ -232,6 +233,8 @@ def _is_set(part: Place, whole: Place | None) -> bool:
 
 def _left_without(slot: Slot, *, has_rule: bool) -> Problem:
     """Say what is wrong with a tensor that has neither memory nor values to come."""
+    if slot.blocked == OFFLOADED.fact:
+        return OFFLOADED.on(slot.name)  # it has values, and memory would hide them
     if has_rule:
         fact = "it has no memory, and its rule starts from current values."
         return Problem(slot.name, fact, fix="Give it an initializer that needs none.")

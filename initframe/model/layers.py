@@ -13,6 +13,7 @@ from torch import nn
 
 from initframe.model.fans import Fans, layer_fans
 from initframe.model.own_init import set_by
+from initframe.model.scripted import attributes, python_class
 
 
 class Layer(NamedTuple):
@@ -64,17 +65,17 @@ def read_layer(module: nn.Module) -> Layer:
     >>> read_layer(nn.Conv2d(4, 8, 3, groups=2)).settings["groups"]
     2
     """
-    attributes = vars(module)
-    cls: type = type(module)
+    own = attributes(module)
+    cls = python_class(module)
     types, name, shape_law = _read_class(cls)
-    settings = numbers(attributes)
+    settings = numbers(own)
     return Layer(
         types=types,
         name=name,
         settings=settings,
         shape_law=shape_law,
         groups=max(int(settings.get("groups", 1)), 1),
-        stride=_read_stride(attributes.get("stride")),
+        stride=_read_stride(own.get("stride")),
         cls=cls,
     )
 
@@ -101,8 +102,7 @@ def class_names(module: nn.Module) -> tuple[str, ...]:
     >>> class_names(nn.Linear(2, 3))
     ('Linear', 'Module')
     """
-    cls: type = type(module)
-    return _read_class(cls)[0]
+    return _read_class(python_class(module))[0]
 
 
 def title(module: nn.Module) -> str:
@@ -158,14 +158,14 @@ def read_configs(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, Mapping[
     return found
 
 
-def numbers(attributes: Mapping[Any, Any]) -> dict[str, float]:
+def numbers(given: Mapping[Any, Any]) -> dict[str, float]:
     """Keep the finite ints and floats with public names.
 
     >>> numbers({"eps": 1e-5, "bias": True, "_version": 1, "limit": float("inf")})
     {'eps': 1e-05}
     """
     found: dict[str, float] = {}
-    for name, value in attributes.items():
+    for name, value in given.items():
         cls: type = type(value)
         if (plain := _plain(cls)) and _is_fact(name, value):
             found[name] = plain(value)

@@ -27,6 +27,7 @@ _WRAPPERS = {
     ("timm.utils.model_ema", "ModelEmaV3"): "module",
     ("lightning.fabric.wrappers", "_FabricModule"): "_original_module",
     ("lightning_fabric.wrappers", "_FabricModule"): "_original_module",
+    ("deepspeed.runtime.engine", "DeepSpeedEngine"): "module",
     ("peft.peft_model", "PeftModel"): "base_model",
     ("peft.mixed_model", "PeftMixedModel"): "base_model",
     ("peft.tuners.tuners_utils", "BaseTuner"): "model",
