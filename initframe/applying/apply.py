@@ -18,6 +18,7 @@ from initframe.applying.optimizer_state import check_optimizer, clear_state, sta
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
+from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator, is_sharded, not_invertible, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill
@@ -31,6 +32,7 @@ from initframe.recipe.recipe import Recipe
 from initframe.resolver.resolve import resolve, resolve_surveyed
 
 
+@uncompiled
 def apply(
     plan: Plan,
     seed: int | None = None,
@@ -154,6 +156,7 @@ def apply_surveyed(
     return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
 
 
+@uncompiled
 def reinit(
     model: Model, recipe: Recipe | Mapping[str, Any] | str | PathLike[str], seed: int | None = None, **options: Any
 ) -> Report:
@@ -183,6 +186,7 @@ def reinit(
     return apply_surveyed(resolve_surveyed(recipe, seen, model), seen, model, seed, **options)
 
 
+@uncompiled
 def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Region | None = None) -> Tensor:
     """Fill one tensor in place, no model and no recipe: the numbers of a slot of that name.
 

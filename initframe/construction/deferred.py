@@ -16,6 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from initframe.applying.apply import apply, apply_surveyed, checked_seed, prepared, reshard
 from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
+from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.model.memory import elements, footprint, is_distributed
@@ -82,6 +83,7 @@ def deferred() -> Iterator[None]:
         hook.remove()
 
 
+@uncompiled
 def materialize(
     model: nn.Module,
     recipe: Written | Plan,
