@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from initframe.applying import torch_init
 from initframe.applying.draw import Piece, Progress, paint
+from initframe.applying.exclusive import exclusive
 from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
 from initframe.applying.optimizer_state import check_optimizer, clear_state, stale_copies
@@ -143,11 +144,12 @@ def apply_surveyed(
         if problems := problems or not_invertible(writes, number):
             raise ResolveError(*problems)
         before = _samples(writes) if measure is True else []
-        write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
+        touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
+        with exclusive(touched):
+            write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
         after = combine(_samples(writes)) if measure or verify_replicas else []
     if verify_replicas:
         _demand_agreement(original, model, seen, writes, after)
-    touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
     forgotten = None if optimizer is None else clear_state(optimizer, touched)
     results = _results(writes, combine(before), after if measure else [])
     if plan.recipe.companions == "warn" and plan.asks:

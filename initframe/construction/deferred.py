@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -53,8 +54,8 @@ def deferred() -> Iterator[None]:
 
     A parameter goes to the meta device when it is registered, and what a constructor writes to it after that costs
     nothing: :func:`materialize` brings the values. Parameters that share memory go on to share it. A constructor that
-    needs a parameter's values fails, or makes a buffer of it that has no values either; docs/scale.md tells more. The
-    switch is the process's: build in one thread.
+    needs a parameter's values fails, or makes a buffer of it that has no values either; docs/scale.md tells more. What
+    other threads build at the same time keeps its memory.
 
     >>> with deferred():
     ...     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
@@ -63,8 +64,11 @@ def deferred() -> Iterator[None]:
     """
     known: Any = WeakIdKeyDictionary()
     memory: dict[StorageWeakRef, Tensor] = {}
+    here = get_ident()
 
     def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
+        if get_ident() != here:  # the hook is the process's
+            return None
         if parameter is None or parameter.is_meta or is_lazy(parameter) or nn.Parameter not in type(parameter).__mro__:
             return None
         if parameter not in known:  # who registers one object twice means a tie
