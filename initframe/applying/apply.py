@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying import torch_init
+from initframe.applying.backup import restored_on_failure, told_on_failure
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.exclusive import exclusive
 from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
@@ -44,6 +46,7 @@ def apply(
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
     on_progress: Progress | None = None,
+    restore: bool = False,
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
 
@@ -93,6 +96,7 @@ def apply(
         verify_replicas=verify_replicas,
         optimizer=optimizer,
         on_progress=on_progress,
+        restore=restore,
     )
 
 
@@ -107,6 +111,7 @@ def apply_surveyed(
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
     on_progress: Progress | None = None,
+    restore: bool = False,
 ) -> Report:
     """Write a plan into the tensors of a model that was surveyed already.
 
@@ -120,6 +125,7 @@ def apply_surveyed(
         verify_replicas: likewise.
         optimizer: likewise.
         on_progress: likewise.
+        restore: likewise.
 
     Returns:
         What happened.
@@ -134,28 +140,33 @@ def apply_surveyed(
     >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
     ['bias']
     """
-    if optimizer is not None:
-        check_optimizer(optimizer)
-    original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
-    writes, problems = prepared(plan, model, seen, seed, generator)
-    problems += without_memory(writes)
-    number = 0 if seed is None else seed
-    with torch.no_grad():
-        if problems := problems or not_invertible(writes, number):
-            raise ResolveError(*problems)
-        before = _samples(writes) if measure is True else []
+    with restored_on_failure(wanted=restore) as backup:
+        if optimizer is not None:
+            check_optimizer(optimizer)
+        original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
+        writes, problems = prepared(plan, model, seen, seed, generator)
+        problems += without_memory(writes)
+        number = 0 if seed is None else seed
         touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
-        with exclusive(touched):
-            write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
-        after = combine(_samples(writes)) if measure or verify_replicas else []
-    if verify_replicas:
-        _demand_agreement(original, model, seen, writes, after)
-    forgotten = None if optimizer is None else clear_state(optimizer, touched)
-    results = _results(writes, combine(before), after if measure else [])
-    if plan.recipe.companions == "warn" and plan.asks:
-        warn(unheeded(plan.asks, plan.recipe.name))
-    stale = stale_copies(model, touched)
-    return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
+        with torch.no_grad():
+            if problems := problems or not_invertible(writes, number):
+                raise ResolveError(*problems)
+            before = _samples(writes) if measure is True else []
+            done: list[Write] = []
+            with exclusive(touched), nullcontext() if restore else told_on_failure(writes, done):
+                if restore:
+                    backup.take(writes, optimizer)
+                own = seed if generator == "torch" else number
+                write_all(writes, own, generator, on_progress or (lambda _: None), done)
+            after = combine(_samples(writes)) if measure or verify_replicas else []
+        if verify_replicas:
+            _demand_agreement(original, model, seen, writes, after)
+        forgotten = None if optimizer is None else clear_state(optimizer, touched)
+        results = _results(writes, combine(before), after if measure else [])
+        if plan.recipe.companions == "warn" and plan.asks:
+            warn(unheeded(plan.asks, plan.recipe.name))
+        stale = stale_copies(model, touched)
+        return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
 
 
 @uncompiled

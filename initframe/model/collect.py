@@ -68,7 +68,7 @@ def _collect_own(
     computed: Mapping[str, Parametrization],
     whole: Mapping[int, tuple[int, ...]],
     serves: str | None,
-    offloaded: bool,  # noqa: FBT001
+    offloaded: bool,
 ) -> Iterator[Named]:
     """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
     away = {id(tensor): elsewhere(module, tensor, placed=offloaded) for tensor in held.values()}

@@ -169,7 +169,7 @@ class _OwnGenerator(TorchFunctionMode):
         super().__init__()
         self.generators: dict[torch.device, torch.Generator] = {}
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: D105
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         given = dict(kwargs or {})
         if getattr(func, "__name__", "") in _DRAWING and given.get("generator") is None:

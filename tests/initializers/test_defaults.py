@@ -294,6 +294,6 @@ def test_frozen_sinusoids_are_refused(family):
     assert tables
     assert all(any(table in p.subject for p in problems) for table in tables)
     assert changed(model, before) == set()
-    kept = {"rules": {name: "keep" for name in tables}, "unmatched": "default"}
+    kept = {"rules": dict.fromkeys(tables, "keep"), "unmatched": "default"}
     initframe.reinit(model, kept)
     assert changed(model, before).isdisjoint(tables)
