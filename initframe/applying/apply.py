@@ -67,6 +67,9 @@ def apply(
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
             optimizers that it wraps.
         on_progress: told how many elements were filled here since it was last told.
+        restore: whether to put everything back that was touched, the optimizer's state included, whatever is raised.
+            Costs one copy of it. With several processes, all wait for each other, and all put back if one fails.
+            Without it, the error has a note that says which tensors were written.
 
     Returns:
         What happened.

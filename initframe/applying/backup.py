@@ -39,9 +39,9 @@ class Backup:
         with torch.no_grad():
             for held, before in self._values:
                 held.copy_(before)
-        for state, before in self._states:
+        for state, entries in self._states:
             state.clear()
-            state.update(before)
+            state.update(entries)
 
 
 def _touched(write: Write) -> Iterator[Tensor]:

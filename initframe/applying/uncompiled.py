@@ -36,5 +36,5 @@ def _disabled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a function once by torch.compiler.disable."""
     import torch.compiler  # noqa: PLC0415  # it is loaded
 
-    disabled: Callable[..., Any] = torch.compiler.disable(function)
+    disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return disabled

@@ -56,7 +56,7 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
             yield from _collect_flat(held.pop(FLAT_NAME), modules)
         if held or computed:
             offloaded = any(prefix.startswith(outer) for outer in placed)
-            yield from _collect_own(prefix, module, held, computed, whole, serves, offloaded)
+            yield from _collect_own(prefix, module, held, computed, whole, serves, offloaded=offloaded)
         if is_packed(module):
             yield from _collect_packed(prefix, module)
 
@@ -68,6 +68,7 @@ def _collect_own(
     computed: Mapping[str, Parametrization],
     whole: Mapping[int, tuple[int, ...]],
     serves: str | None,
+    *,
     offloaded: bool,
 ) -> Iterator[Named]:
     """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""

@@ -100,8 +100,8 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
     Yields:
         Each module with what its tensors' names begin with, dot included; a shared module once under each name. What
-        PEFT adds to a module follows that module. A wrapper comes before what it wraps if it holds tensors of its own (a parameter of a subclass, FSDP's flat one)
-        that are not its bookkeeping (``AveragedModel.n_averaged``).
+        PEFT adds to a module follows that module. A wrapper comes before what it wraps if it holds tensors of its own
+        (a parameter of a subclass, FSDP's flat one) that are not its bookkeeping (``AveragedModel.n_averaged``).
 
     Raises:
         ResolveError: a module contains itself.
@@ -118,7 +118,10 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         *wrappers, module = layers = list(_layers(module))
         yield from ((prefix, wrapper) for wrapper in wrappers if _holds_tensors(wrapper))
         inside = frozenset(map(id, layers))
-        for wrapper in filter(lambda wrapper: _is_adapter(type(wrapper)), wrappers):
+        for wrapper in wrappers:
+            cls: type = type(wrapper)
+            if not _is_adapter(cls):
+                continue
             added = wrapper._modules.items()  # noqa: SLF001
             waiting += [(f"{prefix}{name}.", child, above, visited | inside) for name, child in reversed(added)]
         if id(module) in above:

@@ -169,7 +169,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
 
 def _unblocked(slot: Slot, kept: Set[str]) -> Slot:
     """Free a slot that shares part of its memory, if a rule keeps all others that do."""
-    if not slot.shares or not kept.issuperset(slot.shares):
+    if not slot.shares or not kept >= set(slot.shares):
         return slot
     note = f"shares part of its memory with {', '.join(slot.shares)}, kept: what they share is filled"
     return replace(slot, blocked=None, remedy="", notes=(*slot.notes, note))

@@ -273,21 +273,17 @@ def test_the_table_of_an_embedding_that_is_not_trained_is_refused():
     initframe.resolve({"rules": {}, "unmatched": "default"}, ready)
 
 
-SINUSOIDS = {
-    "Marian": ("MarianModel", dict(d_model=16, encoder_attention_heads=2, decoder_attention_heads=2)),
-    "Pegasus": ("PegasusModel", dict(d_model=16, encoder_attention_heads=2, decoder_attention_heads=2)),
-    "Whisper": ("WhisperModel", dict(d_model=16, encoder_attention_heads=2, decoder_attention_heads=2, pad_token_id=0)),
-    "RoFormer": ("RoFormerModel", dict(hidden_size=16, num_attention_heads=2, embedding_size=16, intermediate_size=8)),
-}
+TWO_STACKS = {"d_model": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "pad_token_id": 0}
+ONE_STACK = {"hidden_size": 16, "num_attention_heads": 2, "embedding_size": 16, "intermediate_size": 8}
+LAYERS = {"num_hidden_layers": 1, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+SINUSOIDS = {"Marian": TWO_STACKS, "Pegasus": TWO_STACKS, "Whisper": TWO_STACKS, "RoFormer": ONE_STACK}
 
 
 @pytest.mark.parametrize("family", SINUSOIDS)
 def test_frozen_sinusoids_are_refused(family):
     transformers = pytest.importorskip("transformers")
-    name, sizes = SINUSOIDS[family]
-    layers = dict(num_hidden_layers=1, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8, decoder_ffn_dim=8)
-    config = getattr(transformers, f"{family}Config")(vocab_size=20, **{**layers, **sizes})
-    model = getattr(transformers, name)(config)
+    config = getattr(transformers, f"{family}Config")(vocab_size=20, **{**LAYERS, **SINUSOIDS[family]})
+    model = getattr(transformers, f"{family}Model")(config)
     tables = {name for name, p in model.named_parameters() if "position" in name and not p.requires_grad}
     before = bits(model)
     problems = refused(initframe.reinit, model, {"rules": {}, "unmatched": "default"})
