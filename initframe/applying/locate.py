@@ -163,7 +163,9 @@ def _problem(write: Write, seen: Survey) -> Problem | None:
     if slot.name in planned.views:
         fact = f"it is a tensor of its own in {seen.title}, and a view of {planned.name} in the plan."
         return Problem(slot.name, fact, fix="Resolve again.")
-    freed = slot.shares == planned.shares and not planned.blocked  # the plan keeps all that it shares memory with
+    freed = (
+        slot.shares and slot.shares == planned.shares and not planned.blocked
+    )  # the plan keeps all that it shares memory with
     if slot.blocked and not freed and not (slot.resettable and fill == Constant(0.0)):
         return slot.problem
     if problem := next(filter(None, map(unplaced, write.place.held)), None):
