@@ -171,6 +171,14 @@ def test_head_small_finds_timms_heads(name):
     assert found == {name for name, parameter in net.named_parameters() if id(parameter) in own}
 
 
+def test_head_small_finds_the_head_of_a_model_inside_another():
+    task = nn.Module()
+    with torch.device("meta"):
+        task.model = models.alexnet()
+    plan = initframe.resolve("head_small", task)
+    assert {a.slot.name for a in plan.assignments} == {"model.classifier.6.weight", "model.classifier.6.bias"}
+
+
 def test_head_small_says_when_it_knows_no_head():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     [problem] = refused(initframe.resolve, "head_small", net, kind=initframe.ResolveError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from typing import Any, Literal
 
@@ -11,13 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying import torch_init
+from initframe.applying.backup import restored_on_failure, told_on_failure
 from initframe.applying.draw import Piece, Progress, paint
+from initframe.applying.exclusive import exclusive
 from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
 from initframe.applying.optimizer_state import check_optimizer, clear_state, stale_copies
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
+from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator, is_sharded, not_invertible, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill
@@ -31,6 +35,7 @@ from initframe.recipe.recipe import Recipe
 from initframe.resolver.resolve import resolve, resolve_surveyed
 
 
+@uncompiled
 def apply(
     plan: Plan,
     seed: int | None = None,
@@ -41,6 +46,7 @@ def apply(
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
     on_progress: Progress | None = None,
+    restore: bool = False,
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
 
@@ -61,6 +67,9 @@ def apply(
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
             optimizers that it wraps.
         on_progress: told how many elements were filled here since it was last told.
+        restore: whether to put everything back that was touched, the optimizer's state included, whatever is raised.
+            Costs one copy of it. With several processes, all wait for each other, and all put back if one fails.
+            Without it, the error has a note that says which tensors were written.
 
     Returns:
         What happened.
@@ -90,6 +99,7 @@ def apply(
         verify_replicas=verify_replicas,
         optimizer=optimizer,
         on_progress=on_progress,
+        restore=restore,
     )
 
 
@@ -104,6 +114,7 @@ def apply_surveyed(
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
     on_progress: Progress | None = None,
+    restore: bool = False,
 ) -> Report:
     """Write a plan into the tensors of a model that was surveyed already.
 
@@ -117,6 +128,7 @@ def apply_surveyed(
         verify_replicas: likewise.
         optimizer: likewise.
         on_progress: likewise.
+        restore: likewise.
 
     Returns:
         What happened.
@@ -131,29 +143,36 @@ def apply_surveyed(
     >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
     ['bias']
     """
-    if optimizer is not None:
-        check_optimizer(optimizer)
-    original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
-    writes, problems = prepared(plan, model, seen, seed, generator)
-    problems += without_memory(writes)
-    number = 0 if seed is None else seed
-    with torch.no_grad():
-        if problems := problems or not_invertible(writes, number):
-            raise ResolveError(*problems)
-        before = _samples(writes) if measure is True else []
-        write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
-        after = combine(_samples(writes)) if measure or verify_replicas else []
-    if verify_replicas:
-        _demand_agreement(original, model, seen, writes, after)
-    touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
-    forgotten = None if optimizer is None else clear_state(optimizer, touched)
-    results = _results(writes, combine(before), after if measure else [])
-    if plan.recipe.companions == "warn" and plan.asks:
-        warn(unheeded(plan.asks, plan.recipe.name))
-    stale = stale_copies(model, touched)
-    return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
+    with restored_on_failure(wanted=restore) as backup:
+        if optimizer is not None:
+            check_optimizer(optimizer)
+        original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
+        writes, problems = prepared(plan, model, seen, seed, generator)
+        problems += without_memory(writes)
+        number = 0 if seed is None else seed
+        touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
+        with torch.no_grad():
+            if problems := problems or not_invertible(writes, number):
+                raise ResolveError(*problems)
+            before = _samples(writes) if measure is True else []
+            done: list[Write] = []
+            with exclusive(touched), nullcontext() if restore else told_on_failure(writes, done):
+                if restore:
+                    backup.take(writes, optimizer)
+                own = seed if generator == "torch" else number
+                write_all(writes, own, generator, on_progress or (lambda _: None), done)
+            after = combine(_samples(writes)) if measure or verify_replicas else []
+        if verify_replicas:
+            _demand_agreement(original, model, seen, writes, after)
+        forgotten = None if optimizer is None else clear_state(optimizer, touched)
+        results = _results(writes, combine(before), after if measure else [])
+        if plan.recipe.companions == "warn" and plan.asks:
+            warn(unheeded(plan.asks, plan.recipe.name))
+        stale = stale_copies(model, touched)
+        return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
 
 
+@uncompiled
 def reinit(
     model: Model, recipe: Recipe | Mapping[str, Any] | str | PathLike[str], seed: int | None = None, **options: Any
 ) -> Report:
@@ -183,6 +202,7 @@ def reinit(
     return apply_surveyed(resolve_surveyed(recipe, seen, model), seen, model, seed, **options)
 
 
+@uncompiled
 def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Region | None = None) -> Tensor:
     """Fill one tensor in place, no model and no recipe: the numbers of a slot of that name.
 
@@ -281,6 +301,10 @@ def _unknown_to_torch(writes: Sequence[Write], seed: int | None) -> list[Problem
     if seed is None and any(map(is_sharded, writes)):
         fact = "without a seed, every process of a sharded model draws other numbers."
         problems.append(Problem("generator: torch", fact, fix="Give a seed."))
+    for write in writes:
+        if not write.kept and write.slot.views:
+            fact = f"{write.slot.views[0]} shows it in another form, in which torch.nn.init would draw it once more."
+            problems.append(Problem(write.slot.name, fact, fix="Use generator: stream."))
     return problems
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from initframe.applying.placements import unplaced
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Constant, Fill, Keep
+from initframe.model.elsewhere import OFFLOADED
 from initframe.model.memory import memoryless
 from initframe.model.place import Place
 from initframe.model.slot import Slot
@@ -159,7 +160,13 @@ def _problem(write: Write, seen: Survey) -> Problem | None:
         return Problem(slot.name, fact, fix="Resolve again.")
     if write.kept:
         return None
-    if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
+    if slot.name in planned.views:
+        fact = f"it is a tensor of its own in {seen.title}, and a view of {planned.name} in the plan."
+        return Problem(slot.name, fact, fix="Resolve again.")
+    freed = (
+        slot.shares and slot.shares == planned.shares and not planned.blocked
+    )  # the plan keeps all that it shares memory with
+    if slot.blocked and not freed and not (slot.resettable and fill == Constant(0.0)):
         return slot.problem
     if problem := next(filter(None, map(unplaced, write.place.held)), None):
         return problem.on(slot.name)
@@ -228,6 +235,8 @@ def _is_set(part: Place, whole: Place | None) -> bool:
 
 def _left_without(slot: Slot, *, has_rule: bool) -> Problem:
     """Say what is wrong with a tensor that has neither memory nor values to come."""
+    if slot.blocked == OFFLOADED.fact:
+        return OFFLOADED.on(slot.name)  # it has values, and memory would hide them
     if has_rule:
         fact = "it has no memory, and its rule starts from current values."
         return Problem(slot.name, fact, fix="Give it an initializer that needs none.")

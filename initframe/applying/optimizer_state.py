@@ -49,7 +49,7 @@ def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> 
     """
     written = set(map(footprint, touched))
     forgotten: dict[int, Tensor] = {}
-    for inner in _with_wrapped(optimizer):
+    for inner in with_wrapped(optimizer):
         mine = [tensor for tensor, state in inner.state.items() if state and footprint(tensor) in written]
         for tensor in mine:
             del inner.state[tensor]
@@ -60,7 +60,7 @@ def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> 
     return len(forgotten)
 
 
-def _with_wrapped(optimizer: torch.optim.Optimizer) -> Iterator[torch.optim.Optimizer]:
+def with_wrapped(optimizer: torch.optim.Optimizer) -> Iterator[torch.optim.Optimizer]:
     """Give an optimizer and those that it wraps, however deep."""
     waiting, seen = [optimizer], {id(optimizer)}
     while waiting:

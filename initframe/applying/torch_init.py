@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from threading import RLock
 from typing import Any
 
 import torch
@@ -21,19 +22,26 @@ DTYPES = {"orthogonal_": (torch.float32, torch.float64)}
 """The dtypes of functions of torch.nn.init that do not take them all."""
 
 
+_ONE_THREAD = RLock()
+"""Held while numbers come from torch's generators, which are the process's."""
+
+
 @contextmanager
 def seeded(seed: int | None, devices: Iterable[torch.device] = ()) -> Iterator[None]:
     """Draw as after ``torch.manual_seed(seed)``, then put torch's generators back; without a seed, just draw on.
+
+    One thread at a time: others wait. A thread that draws from torch's generators by itself does not.
 
     Args:
         seed: what a script would give to ``torch.manual_seed``, or ``None``.
         devices: where numbers are drawn besides the CPU. Generators of other devices are not touched:
             ``torch.manual_seed`` would start, or leave a note for, every GPU there is.
     """
-    if seed is None:
-        yield
-        return
     with ExitStack() as stack:
+        stack.enter_context(_ONE_THREAD)
+        if seed is None:
+            yield
+            return
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.default_generator.manual_seed(seed)
         for device in devices:

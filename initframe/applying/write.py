@@ -21,7 +21,9 @@ BATCH = 1 << 26
 Generator = Literal["stream", "torch"]
 
 
-def write_all(writes: Sequence[Write], seed: int | None, generator: Generator, tell: Progress) -> None:
+def write_all(
+    writes: Sequence[Write], seed: int | None, generator: Generator, tell: Progress, done: list[Write] | None = None
+) -> None:
     """Carry out all writes, those of a batch together; parametrized ones last, as they set other tensors.
 
     Args:
@@ -29,15 +31,19 @@ def write_all(writes: Sequence[Write], seed: int | None, generator: Generator, t
         seed: of the generator; ``None`` continues torch's from its current state.
         generator: ``"stream"`` or ``"torch"``.
         tell: told how many elements were filled since it was last told.
+        done: takes the writes that are carried out, one after another.
     """
+    done = [] if done is None else done
     if generator == "stream":
         for batch in _batches(sorted(writes, key=_is_computed)):
             _paint_batch(batch, seed or 0, tell)
+            done += batch
     else:
         with torch_init.seeded(seed, {write.place.held[0].device for write in writes}):
             drawn = list(_drawn_in_turn(writes, tell))
         for write, logical in drawn:
             _settle(write, logical)
+        done += writes
 
 
 def _drawn_in_turn(writes: Sequence[Write], tell: Progress) -> Iterator[tuple[Write, Tensor]]:

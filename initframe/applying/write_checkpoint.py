@@ -129,7 +129,7 @@ def _contents(plan: Plan, dtype: torch.dtype | None) -> list[Item]:
     seen = current_survey(plan, plan.model)
     fills = {a.slot.name: a.fill for a in plan.assignments}
     items = [item for slot in seen.every for item in _items(slot, seen, fills, dtype)]
-    problems = [*locate(plan, plan.model, seen)[1], *uncovered(plan, seen), *_computed(plan, seen)]
+    problems = [*locate(plan, plan.model, seen)[1], *uncovered(plan, seen), *_computed(plan, seen), *_views(seen)]
     if problems := problems + [problem for item in items if (problem := _problem(item))]:
         raise ResolveError(*problems)
     return items
@@ -142,6 +142,8 @@ def _items(slot: Slot, seen: Survey, fills: Mapping[str, Fill], dtype: torch.dty
         return
     own = dtype if dtype and slot.dtype.is_floating_point else slot.dtype
     for name in (slot.name, *slot.aliases):
+        if name in slot.views:
+            continue  # refused by _views
         yield Item(name, slot.shape, own, slot.name, fills.get(slot.name, Keep()), place.direct)
 
 
@@ -152,6 +154,14 @@ def _computed(plan: Plan, seen: Survey) -> Iterator[Problem]:
         if place is not None and place.computed is not None and not isinstance(a.fill, Keep):
             fix = "Materialize the model and save it, or remove the parametrization."
             yield Problem(a.slot.name, "its layer computes it from others, and no layer is run here.", fix=fix)
+
+
+def _views(seen: Survey) -> Iterator[Problem]:
+    """Tell tensors that a state_dict would hold in two forms."""
+    for slot in seen.slots:
+        for name in slot.views:
+            fact = f"it is a view of {slot.name} in another form, and no view is made here."
+            yield Problem(name, fact, fix="Materialize the model and save its state_dict.")
 
 
 def _problem(item: Item) -> Problem | None:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from initframe.applying.apply import apply, apply_surveyed, checked_seed, prepared, reshard
 from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
+from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
 from initframe.construction.record import Twins, recorded
 from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.model.memory import footprint, is_distributed
+from initframe.model.memory import elements, footprint, is_distributed
 from initframe.model.names import walk
-from initframe.model.survey import survey
+from initframe.model.scripted import is_scripted
+from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.report import Report
 from initframe.recipe.recipe import Recipe
@@ -48,8 +50,8 @@ def deferred() -> Iterator[None]:
 
     A parameter goes to the meta device when it is registered, and what a constructor writes to it after that costs
     nothing: :func:`materialize` brings the values. Parameters that share memory go on to share it. A constructor that
-    needs a parameter's values fails, or makes a buffer of it that has no values either; docs/scale.md tells more. The
-    switch is the process's: build in one thread.
+    needs a parameter's values fails, or makes a buffer of it that has no values either; docs/scale.md tells more. What
+    other threads build at the same time keeps its memory.
 
     >>> with deferred():
     ...     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
@@ -60,6 +62,7 @@ def deferred() -> Iterator[None]:
         yield
 
 
+@uncompiled
 def materialize(
     model: nn.Module,
     recipe: Written | Plan | None = None,
@@ -116,7 +119,8 @@ def materialize(
         seen = survey(model)
         plan = resolve_surveyed(CONSTRUCTOR if recipe is None else recipe, seen, model)
     _demand_device(device)
-    if problems := [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
+    scripted = _scripted_without_memory(seen)
+    if problems := scripted or [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
         raise ResolveError(*problems)
     if measure and any(tensor.is_meta for tensor in model.parameters()):
         measure = "after"
@@ -160,7 +164,8 @@ def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_re
         seen = survey(model)
     except Exception:  # noqa: BLE001  # a constructor may read values that are not there; built for real, it may work
         return resolve(recipe, build())
-    if any(slot.blocked and seen.places[slot.name].computed for slot in seen.slots):  # it may need values to be read
+    needs_values = any(slot.blocked and seen.places[slot.name].computed for slot in seen.slots)  # to be read
+    if needs_values or (not only_read and _scripted_without_memory(seen)):
         return resolve(recipe, build())
     plan = resolve_surveyed(recipe, seen, model)
     return resolve(recipe, build()) if not only_read and uncovered(plan, seen) else plan
@@ -228,16 +233,24 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
         so_far: what was allocated before, where calls belong together.
     """
     modules = model.modules() if recurse else [model]
-    owners = [(m, name, p, vars(p).copy()) for m in modules for name, p in m._parameters.items() if p is not None]  # noqa: SLF001
+    owners = [
+        (module, name, parameter, vars(parameter).copy())
+        for module in modules
+        if not is_scripted(module)
+        for name, parameter in module._parameters.items()  # noqa: SLF001
+        if parameter is not None
+    ]
     memory, replaced = so_far or Allocated({}, {})
 
     def with_memory(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
             return tensor if device is None or is_distributed(tensor) else tensor.to(device)
-        where = footprint(tensor)
+        where = elements(footprint(tensor))
         if where not in memory:
             memory[where] = torch.empty_like(tensor, device=device or _home(tensor))
-        return memory[where]
+        if is_distributed(tensor) or tensor.stride() == memory[where].stride():
+            return memory[where]
+        return memory[where].as_strided(tensor.shape, tensor.stride())  # a view of the same elements
 
     apply_to: Any = model._apply  # noqa: SLF001 - what to_empty calls, but for tensors that are real
     apply_to(with_memory, recurse=recurse)
@@ -245,6 +258,14 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
         _, new = replaced.setdefault(id(old), (old, _of_class(type(old), module._parameters[name])))  # noqa: SLF001
         module._parameters[name] = new  # noqa: SLF001
         new.__dict__.update(attributes)
+
+
+def _scripted_without_memory(seen: Survey) -> list[Problem]:
+    """Refuse tensors without memory in modules of TorchScript, which keep the tensors that they have."""
+    fact, fix = "it has no memory, and a scripted module keeps its tensors.", "Materialize the model, then script it."
+    owners = {name: [o for o, _ in place.owners if isinstance(o, nn.Module)] for name, place in seen.places.items()}
+    lacking = (name for name, own in owners.items() if any(tensor.is_meta for tensor in seen.places[name].held))
+    return [Problem(name, fact, fix=fix) for name in lacking if any(map(is_scripted, owners[name]))]
 
 
 def _home(tensor: Any) -> torch.device | str:
@@ -275,7 +296,8 @@ def _demand_device(device: Device) -> None:
 @contextmanager
 def _back_on_failure(model: nn.Module) -> Iterator[None]:
     """Remove a model's new memory if it was not filled: what is left in it would pass for values."""
-    before = [(module, module._parameters.copy(), module._buffers.copy()) for module in model.modules()]  # noqa: SLF001
+    modules = [module for module in model.modules() if not is_scripted(module)]
+    before = [(module, module._parameters.copy(), module._buffers.copy()) for module in modules]  # noqa: SLF001
     empty = {id(tensor) for tensor in model.parameters() if tensor.is_meta}
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -95,9 +96,12 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
         What is noted. Hooks and modes come off again, whatever is raised.
     """
     recorder = Recorder(None if twins is None else HUGE)
+    here = get_ident()  # the hooks are the process's, the recording is this thread's
     built: dict[int, ref[nn.Module]] = {}
 
     def parameter_comes(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
+        if get_ident() != here:
+            return None
         built[id(module)] = ref(module)
         with torch._C.DisableTorchFunction():  # noqa: SLF001
             if twins is None or not _can_be_deferred(parameter):
@@ -105,7 +109,8 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
             return twins.of(parameter, recorder)  # type: ignore[arg-type]
 
     def module_comes(module: nn.Module, name: str, child: nn.Module | None) -> None:  # noqa: ARG001
-        built[id(module)] = ref(module)
+        if get_ident() == here:
+            built[id(module)] = ref(module)
 
     hooks = [
         register_module_parameter_registration_hook(parameter_comes),  # type: ignore[arg-type]  # may return one

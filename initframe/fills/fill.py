@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from initframe import stream
-from initframe.errors import Problem
+from initframe.errors import Problem, shown
 
 Shape = tuple[int, ...]
 
@@ -158,7 +158,10 @@ class Fill:
         for name in _float_fields(kind):
             value = getattr(self, name)
             if type(value) is not float and not _is_number(value):
-                return Problem(self.kind, f"{name} is {value!r}.", fix="Give a real number.")
+                return Problem(self.kind, f"{name} is {shown(value)}.", fix="Give a real number.")
+            if type(value) is int and not -(2**63) <= value < 2**63:
+                fact = f"{name} is {shown(value)}, an integer that torch has no type for."
+                return Problem(self.kind, fact, fix="Write it as a float.")
         return None
 
     def _overflow(self, dtype: torch.dtype) -> Problem | None:

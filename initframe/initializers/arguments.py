@@ -13,6 +13,8 @@ from initframe.errors import InitframeError, Problem, closest, shown
 from initframe.initializers.table import Initializer, parameters
 
 Evaluate = Callable[[Any], float]
+LARGEST = 2**63
+"""The first integer that torch has no type for."""
 
 
 class ArgumentError(InitframeError):
@@ -147,9 +149,11 @@ def _one(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
     if parameter.numeric:
         number = evaluate(value)
         if parameter.type == "number":
-            return number
+            return _bounded(number)
         if number != int(number):
             raise ArgumentError(f"an integer is needed, got {number:g}.")
+        if abs(number) >= LARGEST:
+            raise ArgumentError(f"an integer below 2**63 is needed, got {shown(value)}.")
         return int(number)
     if parameter.type == "choice" and value not in parameter.options:
         options = f"Options: {', '.join(map(str, parameter.options))}."
@@ -159,6 +163,16 @@ def _one(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
     if parameter.type == "flag" and not isinstance(value, bool):
         raise ArgumentError(Problem("", f"got {shown(value)}.", "Options: true, false."))
     return value
+
+
+def _bounded(number: float) -> float:
+    """Return an integer that torch has no type for as a float."""
+    if type(number) is not int or abs(number) < LARGEST:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        raise ArgumentError(f"a number below 1.8e308 is needed, got {shown(number)}.") from None
 
 
 def _parameter(raw: inspect.Parameter) -> Parameter:

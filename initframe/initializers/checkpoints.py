@@ -158,7 +158,7 @@ def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str,
         raise refuse(f"keys maps beginnings of names, the model's to the file's; got {keys!r}.")
     archive = open_archive(path)
     held = archive.entries
-    wanted = [prefix + _renamed(name, keys or {}) for name in (slot.name, *slot.aliases)]
+    wanted = [prefix + _renamed(name, keys or {}) for name in (slot.name, *slot.aliases) if name not in slot.views]
     key = next((name for name in wanted if name in held), None)
     if key is None:
         near = archive.nearest(wanted[0])

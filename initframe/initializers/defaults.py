@@ -49,9 +49,14 @@ def _xavier(distribution: str) -> Default:
     return lambda slot: scaled(slot, 1.0, "fan_avg", distribution)
 
 
+def _table(_: Slot) -> Fill:
+    """N(0, 1): the table of an embedding."""
+    return Normal(0.0, 1.0)
+
+
 _PROJECTION: dict[str, Default] = {"weight": _fan_in, "bias": _fan_in_bias}
 _RECURRENT: dict[str, Default] = {"*": _hidden}
-_EMBEDDING: dict[str, Default] = {"weight": lambda _: Normal(0.0, 1.0)}
+_EMBEDDING: dict[str, Default] = {"weight": _table}
 _NORM: dict[str, Default] = {
     "weight": _constant(1.0),
     "bias": _constant(0.0),
@@ -59,6 +64,8 @@ _NORM: dict[str, Default] = {
     "running_var": _constant(1.0),
     "num_batches_tracked": _constant(0.0),
 }
+
+_ITS_OWN = "Use init: constructor, which does what its constructor does; or give it a rule of its own, or keep."
 
 _ATTENTION_OUTPUT = "NonDynamicallyQuantizableLinear"
 """The class of MultiheadAttention's out_proj, a Linear that torch.nn does not show."""
@@ -87,7 +94,9 @@ _DEFAULTS: dict[str, dict[str, Default]] = {
 def torch_default(slot: Slot) -> Fill:
     """What the owning torch layer does by itself in ``reset_parameters`` (torch/nn/modules/*.py).
 
-    Use it to get torch's own initialization, with numbers that are the same on every machine.
+    Use it to get torch's own initialization, with numbers that are the same on every machine. A class that derives from
+    a torch layer and sets a tensor by its own code is refused, and so is an embedding that is not trained: its table
+    (sinusoids, ready-made vectors) was computed by somebody else.
 
     Linear and convolutions U(±1/√fan_in), weights and biases alike; recurrent layers U(±1/√hidden_size); embeddings
     N(0, 1); norms 1 and 0; attention xavier_uniform on its input projections and 0 on its biases.
@@ -99,7 +108,8 @@ def torch_default(slot: Slot) -> Fill:
         The layer's own fill.
 
     Raises:
-        ResolveError: the layer is no torch layer, or does not set this tensor.
+        ResolveError: the layer is no torch layer, does not set this tensor, or is derived and sets it by its own code;
+            or the tensor is the table of an embedding that is not trained.
 
     >>> str(torch_default(Slot("w.weight", (2, 4), layer="Linear", fan_in=4, fan_out=2)))
     'uniform(±0.5)'
@@ -114,4 +124,8 @@ def torch_default(slot: Slot) -> Fill:
             "tensor.",
             "Give it a rule of its own, or keep.",
         )
+    if slot.set_by:
+        raise refuse(f"{slot.set_by} sets {slot.attribute!r} by its own code, not by torch.nn.{layer}'s.", _ITS_OWN)
+    if default is _table and not slot.requires_grad:
+        raise refuse("it is an embedding that is not trained: its table was computed, not drawn.", _ITS_OWN)
     return default(slot)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
+from initframe.model.elsewhere import elsewhere, is_partitioned, places_all_inside
 from initframe.model.fans import PLAIN, Fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
@@ -42,7 +43,10 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
     ['0.weight', '0.bias']
     """
     around, logical = "", ""  # the last parametrization met, and the name of what it computes
+    placed: tuple[str, ...] = ()  # of the modules whose insides are offloaded as one
     for prefix, module in modules:
+        if places_all_inside(module):
+            placed += (prefix,)
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         held = {name: tensor for name, tensor in own if tensor is not None}
         computed = parametrizations(module)
@@ -52,7 +56,8 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
         if is_flat(held.get(FLAT_NAME)):
             yield from _collect_flat(held.pop(FLAT_NAME), modules)
         if held or computed:
-            yield from _collect_own(prefix, module, held, computed, whole, serves)
+            offloaded = any(prefix.startswith(outer) for outer in placed)
+            yield from _collect_own(prefix, module, held, computed, whole, serves, offloaded=offloaded)
         if is_packed(module):
             yield from _collect_packed(prefix, module)
 
@@ -64,8 +69,11 @@ def _collect_own(
     computed: Mapping[str, Parametrization],
     whole: Mapping[int, tuple[int, ...]],
     serves: str | None,
+    *,
+    offloaded: bool,
 ) -> Iterator[Named]:
     """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
+    away = {id(tensor): elsewhere(module, tensor, placed=offloaded) for tensor in held.values()}
     layer = read_layer(module)
     shapes = {name: whole[id(t)] if id(t) in whole else _shape(t) for name, t in held.items()}
     shapes |= {name: how.shape or () for name, how in computed.items()}
@@ -86,7 +94,7 @@ def _collect_own(
             trained=tensor.requires_grad,
             persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
             lazy=is_shapeless(tensor),
-            blocked=FLATTENED if id(tensor) in whole else obstacle(tensor),
+            blocked=FLATTENED if id(tensor) in whole else away[id(tensor)] or obstacle(tensor),
             part_of=raw.get(name),
             constructed=constructed.get(name),
         )
@@ -155,6 +163,7 @@ def _slot(
         resettable=not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER),
         part_of=part_of,
         constructed=constructed,
+        set_by=layer.set_by(attribute),
     )
 
 
@@ -246,4 +255,6 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
     """Give the global shape; an empty one for a tensor without one shape."""
+    if is_partitioned(tensor):
+        return tuple(vars(tensor)["ds_shape"])
     return () if is_shapeless(tensor) else tuple(tensor.shape)

@@ -56,8 +56,10 @@ def own_tensor(module: nn.Module, name: str) -> Tensor | None:
     >>> own_tensor(nn.Linear(2, 3), "weight_orig") is None
     True
     """
-    tensor = module._parameters.get(name)  # noqa: SLF001
-    return module._buffers.get(name) if tensor is None else tensor  # noqa: SLF001
+    for held in (module._parameters, module._buffers):  # noqa: SLF001
+        if name in held and held[name] is not None:  # a scripted module's have no get
+            return held[name]
+    return None
 
 
 def itself_computed(names: Iterable[str]) -> Obstacle:

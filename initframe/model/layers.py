@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from initframe.model.fans import Fans, layer_fans
+from initframe.model.own_init import set_by
+from initframe.model.scripted import attributes, python_class
 
 
 class Layer(NamedTuple):
@@ -24,6 +26,7 @@ class Layer(NamedTuple):
         shape_law: the layer as which its weights are read: ``name``, or ``"Conv1D"`` of transformers.
         groups: of a convolution.
         stride: of a convolution, one number per dimension.
+        cls: the module's class.
     """
 
     types: tuple[str, ...] = ()
@@ -32,6 +35,11 @@ class Layer(NamedTuple):
     shape_law: str | None = None
     groups: int = 1
     stride: tuple[int, ...] = ()
+    cls: type | None = None
+
+    def set_by(self, attribute: str) -> str | None:
+        """Name the class, not torch's, whose own code sets one of its tensors."""
+        return set_by(self.cls, attribute) if self.cls and self.name else None
 
     def fans(self, attribute: str, shape: tuple[int, ...]) -> Fans | None:
         """Count the fans of one of its weights."""
@@ -57,17 +65,18 @@ def read_layer(module: nn.Module) -> Layer:
     >>> read_layer(nn.Conv2d(4, 8, 3, groups=2)).settings["groups"]
     2
     """
-    attributes = vars(module)
-    cls: type = type(module)
+    own = attributes(module)
+    cls = python_class(module)
     types, name, shape_law = _read_class(cls)
-    settings = numbers(attributes)
+    settings = numbers(own)
     return Layer(
         types=types,
         name=name,
         settings=settings,
         shape_law=shape_law,
         groups=max(int(settings.get("groups", 1)), 1),
-        stride=_read_stride(attributes.get("stride")),
+        stride=_read_stride(own.get("stride")),
+        cls=cls,
     )
 
 
@@ -93,8 +102,7 @@ def class_names(module: nn.Module) -> tuple[str, ...]:
     >>> class_names(nn.Linear(2, 3))
     ('Linear', 'Module')
     """
-    cls: type = type(module)
-    return _read_class(cls)[0]
+    return _read_class(python_class(module))[0]
 
 
 def title(module: nn.Module) -> str:
@@ -129,14 +137,35 @@ def read_config(model: nn.Module) -> dict[str, float]:
     return facts
 
 
-def numbers(attributes: Mapping[Any, Any]) -> dict[str, float]:
+def read_configs(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, Mapping[str, float]]:
+    """Collect the numbers of the configs of a model: those of the outermost modules that have one.
+
+    Args:
+        modules: a model's modules, each with its prefix, before those inside of it.
+
+    Returns:
+        By prefix: the numbers, as of :func:`read_config`.
+
+    >>> class Model(nn.Module):
+    ...     config = {"d_model": 512}
+    >>> read_configs([("", nn.Module()), ("net.", Model()), ("net.inner.", Model())])
+    {'net.': {'d_model': 512}}
+    """
+    found: dict[str, Mapping[str, float]] = {}
+    for prefix, module in modules:
+        if not any(prefix.startswith(outer) for outer in found) and (config := read_config(module)):
+            found[prefix] = config
+    return found
+
+
+def numbers(given: Mapping[Any, Any]) -> dict[str, float]:
     """Keep the finite ints and floats with public names.
 
     >>> numbers({"eps": 1e-5, "bias": True, "_version": 1, "limit": float("inf")})
     {'eps': 1e-05}
     """
     found: dict[str, float] = {}
-    for name, value in attributes.items():
+    for name, value in given.items():
         cls: type = type(value)
         if (plain := _plain(cls)) and _is_fact(name, value):
             found[name] = plain(value)

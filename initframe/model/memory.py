@@ -141,6 +141,23 @@ def footprint(tensor: Tensor) -> Footprint | int:
     return Footprint(space, start, start + length * held.itemsize, held.dtype, shape, stride)
 
 
+def elements(where: Footprint | int) -> Footprint | int:
+    """Give one footprint to all dense views of the same elements: a transposed or reshaped one is the flat one's.
+
+    >>> weight = torch.zeros(2, 3)
+    >>> elements(footprint(weight)) == elements(footprint(weight.t())) == footprint(weight.view(-1))
+    True
+    """
+    if isinstance(where, int) or not where.is_dense:
+        return where
+    reach = 0
+    for step, size in sorted((step, size) for step, size in zip(where.stride, where.shape, strict=True) if size > 1):
+        if step <= reach:
+            return where  # it overlaps itself
+        reach += step * (size - 1)
+    return where._replace(shape=(math.prod(where.shape),), stride=(1,))
+
+
 def _address(tensor: Tensor) -> tuple[Hashable, int]:
     """Say where a tensor begins: on its device, or in its storage if there is no data."""
     if tensor.is_meta:
@@ -183,17 +200,26 @@ def overlaps(groups: Sequence[Sequence[Footprint]]) -> dict[int, int]:
     >>> overlaps([[footprint(part)] for part in (flat[:6], flat[6:], flat[4:8])])
     {0: 2, 2: 0, 1: 2}
     """
+    found: dict[int, int] = {}
+    for one, other in sharing(groups):
+        found.setdefault(one, other)
+        found.setdefault(other, one)
+    return found
+
+
+def sharing(groups: Sequence[Sequence[Footprint]]) -> Iterator[tuple[int, int]]:
+    """Pair the groups that share memory; not all such pairs are given, but enough to reach each group from another.
+
+    >>> flat = torch.zeros(10)
+    >>> list(sharing([[footprint(part)] for part in (flat[:6], flat[6:], flat[4:8])]))
+    [(0, 2), (2, 1)]
+    """
     spaces: dict[Hashable, list[_Claim]] = {}
     for group, parts in enumerate(groups):
         for where in parts:
             spaces.setdefault(where.space, []).append((where, group))
-    found: dict[int, int] = {}
     for cluster in chain.from_iterable(map(_clusters, spaces.values())):
-        for one, other in _shared(cluster):
-            if one != other:
-                found.setdefault(one, other)
-                found.setdefault(other, one)
-    return found
+        yield from ((one, other) for one, other in _shared(cluster) if one != other)
 
 
 _Claim = tuple[Footprint, int]

@@ -25,6 +25,14 @@ _WRAPPERS = {
     ("torch.optim.swa_utils", "AveragedModel"): "module",
     ("timm.utils.model_ema", "ModelEmaV2"): "module",
     ("timm.utils.model_ema", "ModelEmaV3"): "module",
+    ("lightning.fabric.wrappers", "_FabricModule"): "_original_module",
+    ("lightning_fabric.wrappers", "_FabricModule"): "_original_module",
+    ("deepspeed.runtime.engine", "DeepSpeedEngine"): "module",
+    ("peft.peft_model", "PeftModel"): "base_model",
+    ("peft.mixed_model", "PeftMixedModel"): "base_model",
+    ("peft.tuners.tuners_utils", "BaseTuner"): "model",
+    ("peft.tuners.tuners_utils", "BaseTunerLayer"): "base_layer",
+    ("peft.utils.other", "AuxiliaryTrainingWrapper"): "original_module",
 }
 _COUNTING = ("AveragedModel", "ModelEmaV2", "ModelEmaV3")
 """The classes of wrappers whose own tensors are bookkeeping."""
@@ -54,9 +62,24 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
     yield module
     cls: type = type(module)
     while (child := _wrapped_child(cls)) is not None:
-        module = module.get_submodule(child)
+        module = _copy_in_use(module) or module.get_submodule(child)
         yield module
         cls = type(module)
+
+
+def _copy_in_use(wrapper: nn.Module) -> nn.Module | None:
+    """Give the copy that PEFT trains and runs in the place of a module (``modules_to_save``), if there is one."""
+    copies, active = wrapper._modules.get("modules_to_save"), getattr(wrapper, "active_adapter", None)  # noqa: SLF001
+    if not isinstance(copies, nn.ModuleDict) or getattr(wrapper, "disable_adapters", False):
+        return None
+    name = active[-1] if isinstance(active, list) and active else active
+    return copies[name] if isinstance(name, str) and name in copies else None
+
+
+@lru_cache(maxsize=512)
+def _is_adapter(cls: type) -> bool:
+    """Whether a wrapper has modules of its own that belong to the model: PEFT's, next to what they adapt."""
+    return any(base.__module__.startswith("peft.") for base in cls.__mro__)
 
 
 @lru_cache(maxsize=512)
@@ -76,9 +99,9 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         model: where to begin.
 
     Yields:
-        Each module with what its tensors' names begin with, dot included; a shared module once under each name. A
-        wrapper comes before what it wraps if it holds tensors of its own (a parameter of a subclass, FSDP's flat one)
-        that are not its bookkeeping (``AveragedModel.n_averaged``).
+        Each module with what its tensors' names begin with, dot included; a shared module once under each name. What
+        PEFT adds to a module follows that module. A wrapper comes before what it wraps if it holds tensors of its own
+        (a parameter of a subclass, FSDP's flat one) that are not its bookkeeping (``AveragedModel.n_averaged``).
 
     Raises:
         ResolveError: a module contains itself.
@@ -86,13 +109,21 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     >>> [prefix for prefix, _ in walk(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))]
     ['', '0.', '1.']
     """
-    waiting: list[tuple[str, nn.Module | None, frozenset[int]]] = [("", model, frozenset())]
+    none: frozenset[int] = frozenset()
+    waiting: list[tuple[str, nn.Module | None, frozenset[int], frozenset[int]]] = [("", model, none, none)]
     while waiting:
-        prefix, module, above = waiting.pop()
-        if module is None:
+        prefix, module, above, visited = waiting.pop()
+        if module is None or id(module) in visited:
             continue
-        *wrappers, module = _layers(module)
+        *wrappers, module = layers = list(_layers(module))
         yield from ((prefix, wrapper) for wrapper in wrappers if _holds_tensors(wrapper))
+        inside = frozenset(map(id, layers))
+        for wrapper in wrappers:
+            cls: type = type(wrapper)
+            if not _is_adapter(cls):
+                continue
+            added = wrapper._modules.items()  # noqa: SLF001
+            waiting += [(f"{prefix}{name}.", child, above, visited | inside) for name, child in reversed(added)]
         if id(module) in above:
             fact = "it contains itself, so its tensors have no names."
             raise ResolveError(Problem(f"module {prefix[:-1]!r}", fact, fix="Break the cycle."))
@@ -100,7 +131,7 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         children = module._modules  # noqa: SLF001 - named_children() hides shared children
         if children:
             above |= {id(module)}
-            waiting += [(f"{prefix}{name}.", child, above) for name, child in reversed(children.items())]
+            waiting += [(f"{prefix}{name}.", child, above, visited) for name, child in reversed(children.items())]
 
 
 def _holds_tensors(wrapper: nn.Module) -> bool:

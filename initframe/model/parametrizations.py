@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm, _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.overrides import TorchFunctionMode
 
 from initframe.model.computed import (
     LENGTH,
@@ -143,7 +144,7 @@ def _through_right_inverse(steps: nn.ModuleList, originals: Sequence[Tensor], va
     """Run a chain backwards on a copy; what changed there is what is to be written here."""
     twin = _twin(steps)
     news: Tensor | Sequence[Tensor] = value
-    with _own_generator(value.device):
+    with _OwnGenerator():
         for step in reversed(twin):
             news = step.right_inverse(news)  # type: ignore[operator]
             if isinstance(step, _SpectralNorm) and isinstance(news, Tensor) and news.ndim > 1:
@@ -158,17 +159,36 @@ def _through_right_inverse(steps: nn.ModuleList, originals: Sequence[Tensor], va
     return (*pairs, *_changed(steps, twin))
 
 
-@contextmanager
-def _own_generator(device: torch.device) -> Iterator[None]:
-    """Give a right_inverse that draws (orthogonal completes bases) the same numbers always, and torch its own back."""
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
-            yield
-    else:
-        with torch.random.fork_rng(devices=[device], device_type=device.type):
-            torch.get_device_module(device).manual_seed(0)
-            yield
+class _OwnGenerator(TorchFunctionMode):
+    """Give a right_inverse that draws (orthogonal completes bases) the same numbers always, in this thread only.
+
+    They are those of torch's generator after ``torch.manual_seed(0)``, which itself is neither read nor changed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        given = dict(kwargs or {})
+        if getattr(func, "__name__", "") in _DRAWING and given.get("generator") is None:
+            tensors = [value for value in (*args, *given.values()) if isinstance(value, Tensor)]
+            device = tensors[0].device if tensors else given.get("device") or torch.get_default_device()
+            given["generator"] = self._of(torch.device(device))
+        return func(*args, **given)
+
+    def _of(self, device: torch.device) -> torch.Generator:
+        """Give the generator of a device, seeded at its first use."""
+        if device not in self.generators:
+            self.generators[device] = torch.Generator(device).manual_seed(0)
+        return self.generators[device]
+
+
+_IN_PLACE = ("normal_", "uniform_", "bernoulli_", "exponential_", "random_", "cauchy_", "log_normal_", "geometric_")
+_LIKE = ("rand_like", "randn_like", "randint_like")
+_DRAWING = {*_IN_PLACE, *_LIKE, "rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial"}
+"""The functions of torch that draw numbers, from a generator if one is given."""
 
 
 def _demand_same_form(pairs: Copies) -> None:

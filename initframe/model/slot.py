@@ -48,6 +48,10 @@ class Slot:
         notes: what a reader of the plan should know (a parametrization that rescales, say).
         constructed: what the constructor did to it, if that was recorded (initframe.model.remembered); not compared.
         remedy: what to do about a tensor that is blocked, as a sentence.
+        set_by: the class, not torch's, whose own code sets this tensor of a torch layer; ``None`` if torch's does.
+        views: those of the aliases that show the same elements in another form, as a transposed weight does.
+        shares: the tensors that share part of its memory, directly or through one another: it is blocked for this
+            reason, and may be filled if all of them are kept.
     """
 
     name: str
@@ -76,6 +80,9 @@ class Slot:
     exact: bool = True
     remedy: str = ""
     constructed: Any = field(default=None, compare=False, repr=False)
+    set_by: str | None = None
+    views: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
 
     @property
     def problem(self) -> Problem | None:

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import class_names, read_config, read_layer, title
-from initframe.model.memory import Footprint, footprint, overlaps
+from initframe.model.layers import class_names, read_configs, read_layer, title
+from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local, sharing
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
 from initframe.model.place import Place
@@ -30,7 +31,8 @@ class Survey:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
         slots: every tensor once, in state_dict order; a parametrized one under its logical name.
         places: where each slot's tensor lives at this moment, by canonical name.
-        config: the numbers of ``model.config``, if there is one.
+        config: the numbers of ``model.config``, if there is one; or of the config of the outermost module that has one.
+        configs: the same by what that module's names begin with, where several have one.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
@@ -45,6 +47,7 @@ class Survey:
     slots: tuple[Slot, ...]
     places: Mapping[str, Place] = field(repr=False, compare=False)
     config: Mapping[str, float] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -52,6 +55,10 @@ class Survey:
     names: tuple[str, ...] = field(default=(), repr=False)
     snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def config_of(self, name: str) -> Mapping[str, float]:
+        """Give the numbers of the config that counts for a tensor: that of a module around it, or the only one."""
+        return next((config for prefix, config in self.configs.items() if name.startswith(prefix)), self.config)
 
     @property
     def every(self) -> tuple[Slot, ...]:
@@ -154,9 +161,11 @@ def _survey_module(model: nn.Module) -> Survey:
     bare = unwrap(model)
     modules = list(walk(model))
     found = collect_module(modules, flattened_shapes(model))
-    seen = _merge(title(bare), found, read_config(bare), _extra_keys(modules))
+    configs = read_configs(modules)
+    config = next(iter(configs.values())) if len(configs) == 1 else {}
+    seen = _merge(title(bare), found, config, _extra_keys(modules))
     names = {prefix: class_names(module) for prefix, module in modules}
-    return replace(seen, settings=read_layer(bare).settings, modules=names)
+    return replace(seen, settings=read_layer(bare).settings, modules=names, configs=configs)
 
 
 def _no_model(model: object) -> Problem | None:
@@ -201,11 +210,11 @@ def _merge(title: str, found: Iterable[Named], config: Mapping[str, float], extr
     for slot, place in found:
         names.append(slot.name)
         owner = place.computed and id(place.computed.owner)
-        key = (owner, slot.part_of is None, *map(footprint, place.held))
+        key = (owner, slot.part_of is None, *(elements(footprint(tensor)) for tensor in place.held))
         tied.setdefault(key, []).append((slot, place))
-    groups = list(map(_parameters_first, tied.values()))
+    groups = list(map(_speaker_first, tied.values()))
     places = {group[0][0].name: _joined([place for _, place in group]) for group in groups}
-    slots = [group[0][0] if len(group) == 1 else _tied(*(slot for slot, _ in group)) for group in groups]
+    slots = [group[0][0] if len(group) == 1 else _tied(*group) for group in groups]
     slots = _without_sharing(slots, list(tied))
     return Survey(
         title=title,
@@ -218,9 +227,21 @@ def _merge(title: str, found: Iterable[Named], config: Mapping[str, float], extr
     )
 
 
-def _parameters_first(group: list[Named]) -> list[Named]:
-    """Let a parameter speak for a tensor that is a buffer, too."""
-    return group if len(group) == 1 else sorted(group, key=lambda named: named[0].kind == "buffer")
+def _speaker_first(group: list[Named]) -> list[Named]:
+    """Let a parameter speak for a tensor that is a buffer, too; of several forms, the one that has a row of padding."""
+    if len(group) == 1:
+        return group
+    padded = len({_form(place) for _, place in group}) > 1
+    return sorted(group, key=lambda named: (named[0].kind == "buffer", padded and named[0].padding_row is None))
+
+
+def _form(place: Place) -> tuple[tuple[int, ...], ...]:
+    """Give the shape and strides of what a place holds; there are none where a layer computes the tensor."""
+    (tensor, *others) = place.held
+    held = local(tensor)
+    if place.computed or others or is_shapeless(held) or held.layout != torch.strided:
+        return ()
+    return tuple(held.shape), held.stride()
 
 
 def _joined(places: Sequence[Place]) -> Place:
@@ -234,35 +255,45 @@ def _joined(places: Sequence[Place]) -> Place:
 def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
     """Block the slots that share part of their memory with another one, and the originals they are computed from."""
     whole = [() if slot.part_of else _footprints(key) for slot, key in zip(slots, keys, strict=True)]
-    sharing = {slots[one].name: slots[other].name for one, other in overlaps(whole).items()}
-    if not sharing:
-        return list(slots)
-    others = [sharing.get(slot.part_of or slot.name) for slot in slots]
-    return [
-        replace(slot, blocked=_sharing(other), remedy=_CLONE) if other and not slot.blocked else slot
-        for slot, other in zip(slots, others, strict=True)
-    ]
+    together: dict[str, list[str]] = {}
+    for one, other in sharing(whole):
+        mine, others = (together.get(slots[i].name, [slots[i].name]) for i in (one, other))
+        joined = mine if mine is others else mine + others
+        together |= dict.fromkeys(joined, joined)
+    return [_sharing(slot, together) if together and not slot.blocked else slot for slot in slots]
 
 
 def _footprints(key: tuple[Hashable, ...]) -> list[Footprint]:
     return [part for part in key if isinstance(part, Footprint)]
 
 
-def _sharing(other: str) -> str:
-    return f"shares part of its memory with {other!r}: filling one changes the other."
+def _sharing(slot: Slot, together: Mapping[str, Sequence[str]]) -> Slot:
+    """Block a slot that shares part of its memory with others."""
+    whole = slot.part_of or slot.name
+    others = tuple(name for name in together.get(whole, ()) if name != whole)
+    if not others:
+        return slot
+    fact = f"shares part of its memory with {', '.join(map(repr, others))}: filling one changes the other."
+    return replace(slot, blocked=fact, remedy=_KEEP, shares=others)
 
 
-_CLONE = "Give one of them memory of its own (clone it), or tie them whole."
+_KEEP = "Keep all but one of them (init: keep), clone one, or tie them whole."
 
 
-def _tied(first: Slot, *others: Slot) -> Slot:
+def _tied(*group: Named) -> Slot:
     """Put the facts of a tensor's names together; those of its canonical name speak for it."""
-    every = (first, *others)
+    every = [slot for slot, _ in group]
+    (first, place), *rest = group
+    others = every[1:]
+    views = tuple(slot.name for slot, own in rest if _form(own) != _form(place))
+    shown = "it shows the same elements in another form, and its values follow"
     return replace(
         first,
+        views=views,
+        notes=(*first.notes, *(f"{name} is a view of it: {shown}" for name in views)),
         aliases=tuple(slot.name for slot in others),
         alias_types=tuple(slot.module_types for slot in others),
-        padding_row=next((slot.padding_row for slot in every if slot.padding_row is not None), None),
+        padding_row=next((s.padding_row for s in every if s.padding_row is not None and s.name not in views), None),
         requires_grad=any(slot.requires_grad for slot in every),
         persistent=any(slot.persistent for slot in every),
         blocked=next((slot.blocked for slot in every if slot.blocked), None),

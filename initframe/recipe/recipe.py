@@ -202,7 +202,7 @@ def _unknown_keys(data: Mapping[Any, Any]) -> list[Problem]:
 
 
 def _read_entries(data: object) -> tuple[dict[str, Any], list[Problem]]:
-    """Read what stands under ``rules``; ``null`` deletes a rule."""
+    """Read what stands under ``rules``, which may be empty; ``null`` deletes a rule."""
     if data is not None and not isinstance(data, Mapping):
         fix = "Give each rule a name: rules: {biases: …}."
         return {}, [Problem("", f"rules is {shown(data)}, not a mapping.", fix=fix)]
@@ -210,7 +210,7 @@ def _read_entries(data: object) -> tuple[dict[str, Any], list[Problem]]:
     found = list(strangers(dict.fromkeys(given), "rules"))
     entries = {key: value for key, value in given.items() if isinstance(key, str) and value is not None}
     if data is None and not found:
-        found.append(Problem("", "it has no rules.", fix="Write rules: and a rule under it."))
+        found.append(Problem("", "it has no rules.", fix="Write rules: and a rule under it, or rules: {}."))
     return entries, found
 
 

@@ -62,10 +62,30 @@ def unused(
         elif rule.name not in used:
             fact, options = _why_unused(matcher, seen)
             yield Problem(said, fact, options, _fix("Fix the rule", in_rule, elsewhere))
-        elif rule.exclude and not any(matcher.excludes(name) for names in matcher.hits.values() for name in names):
+        elif rule.exclude and not matcher.takes_away((*seen.slots, *seen.raw)):
             fact = f"exclude {', '.join(p.text for p in rule.exclude)} takes nothing away."
             fix = _fix("Fix the pattern", in_rule, elsewhere)
             yield Problem(said, fact, _neighbours(rule.exclude, seen), fix)
+
+
+def without_growth(matchers: Iterable[Matcher], matches: Mapping[str, list[Match]], seen: Survey) -> Iterator[Problem]:
+    """Say of optional rules that compare with the recipe's base, and match nothing, that nothing grows.
+
+    Args:
+        matchers: of all rules.
+        matches: from :func:`match_all`.
+        seen: the model's survey.
+
+    Yields:
+        One note per rule.
+    """
+    used = {found.rule.name for several in matches.values() for found in several}
+    for matcher in matchers:
+        rule = matcher.rule
+        compares = rule.where is not None and any(name.startswith("base_") for name in rule.where.names)
+        if rule.optional and compares and matcher.hits and rule.name not in used:
+            fact, options = _why_unused(matcher, seen)
+            yield Problem(rule.describe(), fact, options, "If a tensor is meant, give it a rule by its name.")
 
 
 def _fix(change: str, *settings: str) -> str:
@@ -98,7 +118,7 @@ def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
     if not inside:
         types = ", ".join(dict.fromkeys(t[0] for s in of_module[:2] for t in seen.around(s.name) if t)) or "not known"
         return f"inside {', '.join(rule.inside)} leaves nothing.", f"{named(of_module)} are inside {types}."
-    left = [slot for slot in inside if any(not matcher.excludes(name) for name in matcher.names_inside(slot, seen))]
+    left = [slot for slot in inside if matcher.names_left(slot, seen)]
     if not left:
         return f"exclude leaves nothing of {named(inside)}.", ""
     return f"where {shown(rule.where and rule.where.text)} is false for {named(left)}.", ""

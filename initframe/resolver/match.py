@@ -71,9 +71,7 @@ class Matcher:
         rule = self.rule
         if rule.kind not in (slot.kind, "any") or not self.fits_module(slot):
             return None
-        found = self.names_inside(slot, scope.seen)
-        if rule.exclude:
-            found = [name for name in found if not self.excludes(name)]
+        found = self.names_left(slot, scope.seen)
         if not found:
             return None
         captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
@@ -84,6 +82,22 @@ class Matcher:
     def excludes(self, name: str) -> bool:
         """Whether the rule's ``exclude`` takes a name away."""
         return any(pattern.regex.match(name) for pattern in self.rule.exclude)
+
+    def names_left(self, slot: Slot, seen: Survey) -> list[str]:
+        """Return those of the slot's names that ``match`` and ``inside`` give and ``exclude`` does not take away.
+
+        A tied tensor is taken away as a whole by a name that ``match`` does not match.
+        """
+        found = self.names_inside(slot, seen)
+        if not self.rule.exclude:
+            return found
+        others = (name for name in (slot.name, *slot.aliases) if name not in self.hits[slot.name])
+        return [] if any(map(self.excludes, others)) else [name for name in found if not self.excludes(name)]
+
+    def takes_away(self, slots: Iterable[Slot]) -> bool:
+        """Whether the rule's ``exclude`` takes anything away from the tensors of a model."""
+        hit = [slot for slot in slots if slot.name in self.hits]
+        return any(self.excludes(name) for slot in hit for name in (slot.name, *slot.aliases))
 
     def names_inside(self, slot: Slot, seen: Survey) -> list[str]:
         """Return those of the slot's names hit that are inside of a module of the classes in the rule's ``inside``."""

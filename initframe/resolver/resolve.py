@@ -20,7 +20,7 @@ from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.arguments import Call, prepare
 from initframe.resolver.build import build, companions, factor_of
 from initframe.resolver.constructed import in_order, unmatched_by_constructor
-from initframe.resolver.diagnose import Declines, unused
+from initframe.resolver.diagnose import Declines, unused, without_growth
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
@@ -96,6 +96,9 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         problems.model.append(_uncovered(untouched))
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
+    warnings += tuple(map(str, without_growth(matchers, matches, seen)))
+    if not warnings and not assignments and not skipped:
+        warnings = (_nothing(seen),)
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
     return Plan(recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(seen))
 
@@ -117,11 +120,12 @@ def _assign(
     assignments: list[Assignment] = []
     skipped: dict[str, str] = {}
     declines: Declines = {}
+    kept = {name for name, several in matches.items() if several[-1].rule.init == "keep"}
     for slot in (*scope.seen.slots, *scope.seen.raw):
         several: list[Match] = matches.get(slot.name, [])
         declined: dict[str, str] = {}
         try:
-            settled = _settle(slot, several, scope, declined)
+            settled = _settle(_unblocked(slot, kept), several, scope, declined)
         except InitframeError as error:
             problems.on(several[-1].rule, slot, error.problems)
             continue
@@ -141,7 +145,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
     Each rule builds its fill for the slot at most once.
     """
     while several:
-        *lost, winner = several
+        *lost, winner = _keeps_first(several) if slot.aliases else several
         if winner.call is None:
             return None
         blocked = slot.blocked is not None and winner.rule.init != "keep"
@@ -153,7 +157,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             fill, arguments = build(winner, slot, scope)
         except Declined as reason:
             declined[winner.rule.name] = str(reason)
-            several.pop()
+            several.remove(winner)
             continue
         except InitframeError:
             if blocked:
@@ -166,6 +170,23 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         asked, factor = companions(winner, slot, scope), factor_of(winner, slot, scope)
         return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor=factor)
     return None
+
+
+def _unblocked(slot: Slot, kept: Set[str]) -> Slot:
+    """Free a slot that shares part of its memory, if a rule keeps all others that do."""
+    if not slot.shares or not kept >= set(slot.shares):
+        return slot
+    note = f"shares part of its memory with {', '.join(slot.shares)}, kept: what they share is filled"
+    return replace(slot, blocked=None, remedy="", notes=(*slot.notes, note))
+
+
+def _keeps_first(several: list[Match]) -> list[Match]:
+    """Move a ``keep`` of one name of a tied tensor before the rules that know the tensor by other names only."""
+    *lost, last = several
+    others = [match for match in lost if match.rule.init != "keep" and match.rule is not _DEFAULT]
+    if last.rule.init == "keep" and not all(match.names & last.names for match in others):
+        return [last, *_keeps_first(lost)]
+    return several
 
 
 def _refused(slot: Slot) -> str:
@@ -194,7 +215,7 @@ def _overlaps(assignments: list[Assignment]) -> Iterator[Problem]:
 def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope: Scope) -> None:
     """Refuse a tied tensor that two rules know by different names and would fill differently: nobody intends that."""
     for other in lost if slot.aliases else []:
-        if other.names & winner.names or other.rule is _DEFAULT or other.call is None:
+        if other.names & winner.names or other.rule is _DEFAULT or other.call is None or other.rule.init == "keep":
             continue
         try:
             same = build(other, slot, scope)[0] == fill
@@ -234,6 +255,12 @@ def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]
             reason = "it is a buffer, and no rule of kind: buffer matches it."
         kept |= {slot.name: reason, **dict.fromkeys(slot.aliases, f"it is {slot.name}, and {reason}")}
     return kept
+
+
+def _nothing(seen: Survey) -> str:
+    """Say that a plan fills nothing, though no rule had to match."""
+    why = "no rule matches one of its tensors." if seen.every else "it has no parameters and no buffers."
+    return f"nothing of {seen.title} is filled: {why}"
 
 
 def _uncovered(untouched: tuple[str, ...]) -> Problem:

@@ -63,7 +63,7 @@ class Scope:
         counted = self.counted(slot)
         own = _own_facts(counted.shape, counted.fan_in, counted.fan_out)
         base = self._base_facts(slot) if self.recipe.base else {}
-        given = (self.seen.config, slot.settings, self.seen.settings, _WORDS)
+        given = (self.seen.config_of(slot.name), slot.settings, self.seen.settings, _WORDS)
         return Facts((own, base, captures), arguments or {}, self.recipe.vars, given)
 
     @cached_property

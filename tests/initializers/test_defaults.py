@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from nets import Tower, changed, convnet, rules, same_bits
+from nets import Tower, bits, changed, convnet, rules, same_bits
+from refusals import refused
 from samples import assert_moments
 from torch import nn
 
@@ -163,3 +164,132 @@ def test_unmatched_default_gives_the_rest_its_layers_law():
     assert [a.fill for a in plan.assignments[1:]] == [a.fill for a in own.assignments[1:]]
     assert plan["0.weight"].fill == Constant(0.0)
     assert plan["0.weight"].shadowed == ()
+
+
+class OwnReset(nn.Linear):
+    def reset_parameters(self):
+        nn.init.normal_(self.weight, std=0.01)
+        nn.init.zeros_(self.bias)
+
+
+class OwnResetOfAttention(nn.MultiheadAttention):
+    def _reset_parameters(self):
+        nn.init.eye_(self.in_proj_weight)
+
+
+class OwnConstructor(nn.Linear):
+    def __init__(self, *args):
+        super().__init__(*args)
+        nn.init.zeros_(self.weight)
+
+
+class OwnMethod(nn.Conv2d):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.shrink()
+
+    def shrink(self):
+        self.weight.data *= 0.1
+
+
+class OwnParameter(nn.Embedding):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.weight = nn.Parameter(torch.arange(12.0).reshape(4, 3))
+
+
+class OwnElements(nn.LayerNorm):
+    def __init__(self, *args):
+        super().__init__(*args)
+        with torch.no_grad():
+            self.weight[0] = 0
+
+
+class AllOfThem(nn.Linear):
+    def __init__(self, *args):
+        super().__init__(*args)
+        for tensor in self.parameters():
+            tensor.data.uniform_()
+
+
+class Below(OwnReset):
+    """Derived once more."""
+
+
+class Adds(nn.Conv2d):
+    """Has a parameter of its own; the weights are torch's."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.size = self.weight[0].numel()
+        self.gain = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        if hasattr(self, "gain"):
+            nn.init.ones_(self.gain)
+        super().reset_parameters()
+
+
+@pytest.mark.parametrize(
+    ("layer", "theirs"),
+    [
+        (OwnReset(4, 3), {"weight", "bias"}),
+        (Below(4, 3), {"weight", "bias"}),
+        (OwnResetOfAttention(4, 1), {"in_proj_weight", "in_proj_bias"}),
+        (OwnConstructor(4, 3), {"weight"}),
+        (OwnMethod(2, 3, 3), {"weight"}),
+        (OwnParameter(4, 3), {"weight"}),
+        (OwnElements(3), {"weight"}),
+        (AllOfThem(4, 3), {"weight", "bias"}),
+        (Adds(2, 3, 3), set()),
+        (Mine(4, 3), set()),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+@pytest.mark.parametrize("recipe", [EVERYTHING, {"rules": {}, "unmatched": "default"}], ids=["rule", "unmatched"])
+def test_what_a_class_sets_itself_is_refused_by_name(layer, theirs, recipe):
+    """Each attribute that is refused is one that the class's own code sets; the others get torch's."""
+    model = nn.Sequential(layer)
+    before = bits(model)
+    recipe = {**recipe, "rules": {**recipe["rules"], "0.gain": {"init": "keep", "optional": True}}}
+    if not theirs:
+        initframe.resolve(recipe, model)
+        return
+    problems = refused(initframe.reinit, model, recipe)
+    refusals = {name for name in before if any(f"{name} " in p.subject for p in problems)}
+    assert refusals == {f"0.{name}" for name in theirs}
+    assert all("constructor" in p.fix and "keep" in p.fix for p in problems)
+    assert changed(model, before) == set()
+
+
+def test_the_table_of_an_embedding_that_is_not_trained_is_refused():
+    ready = nn.Sequential(nn.Embedding.from_pretrained(torch.ones(4, 3)), nn.Linear(3, 2))
+    (problem,) = refused(initframe.reinit, ready, {"rules": {}, "unmatched": "default"})
+    assert "0.weight [4, 3]" in problem.subject
+    plan = initframe.resolve(rules({"0.weight": "keep"}, unmatched="default"), ready)
+    assert [a.slot.name for a in plan.assignments if a.rule.init != "keep"] == ["1.weight", "1.bias"]
+    ready[0].weight.requires_grad_(True)
+    initframe.resolve({"rules": {}, "unmatched": "default"}, ready)
+
+
+TWO_STACKS = {"d_model": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "pad_token_id": 0}
+ONE_STACK = {"hidden_size": 16, "num_attention_heads": 2, "embedding_size": 16, "intermediate_size": 8}
+LAYERS = {"num_hidden_layers": 1, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+SINUSOIDS = {"Marian": TWO_STACKS, "Pegasus": TWO_STACKS, "Whisper": TWO_STACKS, "RoFormer": ONE_STACK}
+
+
+@pytest.mark.parametrize("family", SINUSOIDS)
+def test_frozen_sinusoids_are_refused(family):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{family}Config")(vocab_size=20, **{**LAYERS, **SINUSOIDS[family]})
+    model = getattr(transformers, f"{family}Model")(config)
+    tables = {name for name, p in model.named_parameters() if "position" in name and not p.requires_grad}
+    before = bits(model)
+    problems = refused(initframe.reinit, model, {"rules": {}, "unmatched": "default"})
+    assert tables
+    assert all(any(table in p.subject for p in problems) for table in tables)
+    assert changed(model, before) == set()
+    kept = {"rules": dict.fromkeys(tables, "keep"), "unmatched": "default"}
+    initframe.reinit(model, kept)
+    assert changed(model, before).isdisjoint(tables)

@@ -13,6 +13,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+import initframe
 from initframe.errors import ResolveError
 from initframe.model.names import unwrap, walk
 from initframe.model.survey import survey
@@ -171,3 +172,79 @@ def test_a_parameter_may_be_called_as_fsdp_calls_its_own():
     model = nn.Linear(2, 3)
     model._flat_param = nn.Parameter(torch.ones(3))
     assert [slot.name for slot in survey(model).slots] == ["weight", "bias", "_flat_param"]
+
+
+def net():
+    """A stack with a layer to adapt and a head to train."""
+    model = nn.Module()
+    model.body = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Embedding(5, 4))
+    model.head = nn.Linear(4, 2)
+    model.forward = lambda x: model.head(model.body[1](model.body[0](x)))
+    return model
+
+
+def peft_model(**options):
+    peft = pytest.importorskip("peft")
+    return peft.get_peft_model(net(), peft.LoraConfig(target_modules=["body.0", "body.2"], **options))
+
+
+def fabric_model(**options):
+    from lightning.fabric import Fabric
+
+    return Fabric(accelerator="cpu", devices=1).setup(net(), **options)
+
+
+RECIPE = {"rules": {"*.weight": {"init": "normal", "where": "ndim > 1"}, "*.bias": "zeros"}}
+
+
+@pytest.mark.parametrize("build", [peft_model, lambda: peft_model(modules_to_save=["head"])])
+def test_peft_changes_no_name_and_no_number(build):
+    plain, wrapped = net(), build()
+    initframe.reinit(plain, RECIPE, seed=5)
+    report = initframe.reinit(wrapped, RECIPE, seed=5)
+    named = {name: slot for slot in survey(wrapped).slots for name in (slot.name, *slot.aliases)}
+    own = dict(plain.named_parameters())
+    assert own.keys() <= named.keys()
+    assert list(own) == [name for name in named if name in own]
+    inside = {name: place.direct for name, place in survey(wrapped).places.items()}
+    assert all(torch.equal(inside[name], tensor) for name, tensor in own.items())
+    assert report.plan["body.0.weight"].slot.layer == "Linear"
+    added = {"body.0.lora_A.default.weight", "body.2.lora_embedding_A.default"}
+    assert {name for name in named if "_A." in name} == added
+    every = [id(tensor) for tensor in (*wrapped.parameters(), *wrapped.buffers())]
+    assert sorted(every) == sorted(id(place.direct) for place in survey(wrapped).places.values())
+
+
+def test_of_what_peft_copies_the_copy_that_runs_has_the_name():
+    wrapped = peft_model(modules_to_save=["head"])
+    copies = wrapped.base_model.model.head
+    places = survey(wrapped).places
+    assert places["head.weight"].direct is copies.modules_to_save["default"].weight
+    assert places["head.original_module.weight"].direct is copies.original_module.weight
+    with wrapped.disable_adapter():
+        assert survey(wrapped).places["head.weight"].direct is copies.original_module.weight
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_prompts_of_peft_are_seen():
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    small = {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 11, "n_positions": 8}
+    config = transformers.GPT2Config(**small, bos_token_id=1, eos_token_id=2)
+    wrapped = peft.get_peft_model(
+        transformers.GPT2LMHeadModel(config), peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    )
+    names = {slot.name for slot in survey(wrapped).slots}
+    assert "prompt_encoder.default.embedding.weight" in names
+    assert "transformer.wte.weight" in names
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fabric_changes_no_name_and_no_number():
+    pytest.importorskip("lightning")
+    plain, wrapped = net(), fabric_model()
+    initframe.reinit(plain, RECIPE, seed=5)
+    initframe.reinit(wrapped, RECIPE, seed=5)
+    assert [slot.name for slot in survey(wrapped).slots] == [slot.name for slot in survey(plain).slots]
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), wrapped.parameters(), strict=True))
+    assert survey(wrapped).title == survey(plain).title

@@ -185,10 +185,40 @@ def test_views_side_by_side_are_no_matter():
     assert [slot.blocked for slot in survey(model).slots] == [None, None, None]
 
 
-def test_the_transposed_weight_of_another_layer_is_refused():
-    model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 3, bias=False))
-    model[1].weight = nn.Parameter(model[0].weight.data.T)
-    assert ["memory" in slot.blocked for slot in survey(model).slots] == [True, True]
+VIEWS = {
+    "transposed": lambda w: w.t(),
+    "flat": lambda w: w.reshape(-1),
+    "with one more dimension": lambda w: w.unsqueeze(1),
+    "permuted": lambda w: w.view(2, 2, 3).permute(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_view_of_all_elements_is_a_tie(view, device):
+    model = nn.Sequential(nn.Linear(3, 4, bias=False, device=device), nn.Linear(4, 3, bias=False))
+    model[1].weight = nn.Parameter(VIEWS[view](model[0].weight.data))
+    (slot,) = survey(model).slots
+    assert (slot.name, slot.shape, slot.aliases, slot.views) == ("0.weight", (4, 3), ("1.weight",), ("1.weight",))
+    assert slot.blocked is None
+    assert slot.notes
+
+
+def test_the_view_with_a_row_of_padding_speaks_for_the_tensor():
+    model = nn.Sequential(nn.Linear(5, 3, bias=False), nn.Embedding(5, 3, padding_idx=1))
+    model[1].weight = nn.Parameter(model[0].weight.data.t())
+    (slot,) = survey(model).slots
+    assert (slot.name, slot.shape, slot.padding_row) == ("1.weight", (5, 3), 1)
+
+
+def test_a_view_of_part_of_the_elements_shares_memory():
+    model = nn.Module()
+    whole = torch.zeros(4, 6)
+    model.left, model.wide = nn.Parameter(whole[:, :4]), nn.Parameter(whole[:, 3:].t())
+    left, wide = survey(model).slots
+    assert (left.shares, wide.shares) == (("wide",), ("left",))
+    assert left.blocked
+    assert wide.blocked
 
 
 # --- a state_dict ------------------------------------------------------------

@@ -45,6 +45,47 @@ def test_mup_changes_outputs_alike_at_every_width_and_the_standard_does_not():
     assert coordinate_slope(standard, WIDTHS) > 0.1
 
 
+class Tiny(nn.Module):
+    """A language model with the names of a family."""
+
+    def __init__(self, embedding, head, tied):
+        super().__init__()
+        for path, module in ((embedding, nn.Embedding(11, 8)), (head, nn.Linear(8, 11, bias=False))):
+            *around, last = path.split(".")
+            parent = self
+            for name in around:
+                if not hasattr(parent, name):
+                    parent.add_module(name, nn.Module())
+                parent = getattr(parent, name)
+            parent.add_module(last, module)
+        if tied:
+            self.get_submodule(head).weight = self.get_submodule(embedding).weight
+
+
+@pytest.mark.parametrize(
+    ("name", "embedding", "head", "law", "untied"),
+    [
+        ("llama3", "tok_embeddings", "output", "head", ("embedding", "head")),
+        ("mamba", "backbone.embeddings", "lm_head", "embedding", ("embedding", "head")),
+        ("t5", "shared", "lm_head", "embedding", ("embedding", "embedding")),
+        ("complete_p", "wte", "lm_head", "readout", ("embeddings", "readout")),
+        ("gpt2", "transformer.wte", "lm_head", "weights", ("weights", "weights")),
+        ("llama", "model.embed_tokens", "lm_head", "weights", ("weights", "weights")),
+        ("bert", "bert.word_embeddings", "decoder", "weights", ("weights", "weights")),
+        ("olmo_mitchell", "wte", "ff_out", "weights", ("weights", "weights")),
+        ("lstm_lm", "encoder", "decoder", "vocabulary", ("vocabulary", "vocabulary")),
+    ],
+)
+@pytest.mark.parametrize("tied", [True, False])
+def test_presets_of_language_models_serve_tied_and_untied_ones(name, embedding, head, law, untied, tied):
+    model = Tiny(embedding, head, tied)
+    model.config = {"d_model": 8, "initializer_range": 0.02, "initializer_factor": 1, "n_embd": 8, "n_layer": 1}
+    model.config |= {"d_kv": 4, "d_ff": 16, "num_heads": 2}
+    plan = initframe.resolve(preset(name, unused="warn"), model)
+    found = tuple(plan[f"{path}.weight"].rule.name for path in (embedding, head))
+    assert found == ((law, law) if tied else untied)
+
+
 def test_mups_readout_starts_at_zero_and_learns():
     model = perceptron(64)
     report = initframe.reinit(model, mup(model), seed=0)
@@ -54,8 +95,15 @@ def test_mups_readout_starts_at_zero_and_learns():
 
 
 def test_mup_at_the_base_cannot_tell_readouts_and_says_so():
-    with pytest.raises(initframe.ResolveError, match=r"rule 'readouts'.*fan_in != base_fan_in.* is true for none"):
-        initframe.resolve(mup(None, 64), perceptron(64))
+    model = perceptron(64)
+    plan = initframe.resolve(mup(None, 64), model)
+    (note,) = plan.warnings
+    assert "rule 'readouts'" in note
+    assert plan["6.weight"].rule.name == "weights"
+    named = mup(None, 64)
+    named["rules"] = {**named["rules"], "readout": {"match": "6.weight", "init": "zeros"}}
+    initframe.reinit(model, named)
+    assert not model[6].weight.any()
 
 
 def test_mup_at_the_base_is_a_plain_law_that_asks_for_nothing():
@@ -151,7 +199,7 @@ def test_mups_readouts_are_no_keys_and_values_of_grouped_queries():
 
 
 def test_mup_without_base_shapes_says_what_is_missing():
-    with pytest.raises(initframe.ResolveError, match=r"base shapes give no base_fan_in for it; write base:") as caught:
+    with pytest.raises(initframe.ResolveError, match=r"base shapes give no base_fan_in for it. Write base:") as caught:
         initframe.resolve("mup", perceptron(64))
     assert len(caught.value.problems) <= 2  # told once, not for every tensor
 
