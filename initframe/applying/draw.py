@@ -11,8 +11,21 @@ from torch import Tensor
 from initframe import stream
 from initframe.applying.regions import Region
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Sampler, Scattered, Whole
+from initframe.fills import (
+    Blocks,
+    Constant,
+    Fill,
+    Keep,
+    Mapped,
+    Masked,
+    OnCurrent,
+    Sampler,
+    Scattered,
+    Stacked,
+    Whole,
+)
 from initframe.fills.elementwise import wrong_values
+from initframe.fills.stacked import values_of
 
 Progress = Callable[[int], None]
 
@@ -103,6 +116,8 @@ def _ask(piece: Piece, work: _Work) -> None:
             work.after.append(lambda: _on_current(fill, piece, work.seed))
         case Whole():
             _write_whole(fill, piece, work.seed)
+        case Stacked():
+            _write_stacked(fill, piece, work.seed)
         case Blocks(fills, sizes, dim):
             start = region.extent[dim][0]
             for part, size in zip(fills, sizes, strict=True):
@@ -168,6 +183,46 @@ def _write_whole(fill: Whole, piece: Piece, seed: int) -> None:
     if held := piece.region.pick_at(*fill.elements(draw)):
         index, values = held
         piece.out[index] = values.to(piece.out)
+
+
+def _write_stacked(fill: Stacked, piece: Piece, seed: int) -> None:
+    """Write the held part of every member: each is drawn at its own elements of the whole tensor."""
+    for place in fill.places(fill.shape):
+        out, region = piece.out, piece.region
+        for dim, index in place:
+            start = piece.region.extent[dim][0] + index
+            region, here = region.block(dim, start, start + 1)
+            out = out[(slice(None),) * dim + (here,)]
+        if out.numel():
+            values = _member_values(fill, Piece(fill.fill, out, region, piece.name), place, seed)
+            out.copy_(region.pick(values.to(out.device)))
+
+
+def _member_values(fill: Stacked, piece: Piece, place: tuple[tuple[int, int], ...], seed: int) -> Tensor:
+    """Compute one member for its whole extent, in the layout of the tensor that it is part of."""
+    extent = piece.region.everything()
+    shape = extent.local_shape
+    own = _sampler(piece, seed)
+
+    def draw(
+        distribution: str,
+        args: Sequence[float],
+        purpose: str = "",
+        *,
+        name: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        if shape is None:
+            return fill.to_member(own(distribution, args, purpose, name=name))
+        if name is not None:  # what tensors share under a name, members do not
+            purpose = " ".join([purpose, *(f"{index}" for _, index in place)])
+        return own(distribution, args, purpose, name=name, shape=shape)
+
+    member = fill.inner_shapes(shape)[0]
+    values = values_of(fill.fill, member, draw)
+    if found := wrong_values(fill.fill, values, member, "Return one value for each element."):
+        raise ResolveError(found)
+    return fill.from_member(values, shape)
 
 
 def _on_current(fill: OnCurrent, piece: Piece, seed: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Blocks, Fill, Fixed, Keep, Mapped, Masked, OnCurrent
+from initframe.fills import Blocks, Fill, Fixed, Keep, Mapped, Masked, OnCurrent, Stacked
 from initframe.fills.fill import TORCH_FUNCTIONS
 from initframe.model.slot import Slot
 from initframe.plan import Assignment, Plan
@@ -93,7 +93,7 @@ def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
     """
     for part in fill.parts():
         if part.torch_init is None:
-            if not isinstance(part, Keep | OnCurrent | Mapped | Fixed | Blocks | Masked):
+            if not isinstance(part, Keep | OnCurrent | Mapped | Fixed | Blocks | Masked | Stacked):
                 return Problem("", f"torch.nn.init has no {part.kind}.", fix="Use generator: stream.")
         elif dtype not in DTYPES.get(part.torch_init[0], (dtype,)):
             fact = f"torch.nn.init.{part.torch_init[0]} does not take {dtype}."
@@ -127,6 +127,14 @@ def write(fill: Fill, tensor: Tensor) -> None:
         case Blocks(fills, sizes, dim):
             for part, block in zip(fills, torch.split(tensor, list(sizes), dim), strict=True):
                 write(part, block)
+        case Stacked():
+            for place in fill.places(tensor.shape):
+                part = tensor
+                for dim, index in place:
+                    part = part.narrow(dim, index, 1)
+                member = torch.empty(fill.inner_shapes(part.shape)[0], dtype=tensor.dtype, device=tensor.device)
+                write(fill.fill, member)
+                part.copy_(fill.from_member(member, tuple(part.shape)))
         case Masked(inner, index=index, value=value):
             write(inner, tensor)
             tensor[index] = value

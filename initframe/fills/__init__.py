@@ -11,6 +11,7 @@ from initframe.fills.composed import Blocks, Masked
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
+from initframe.fills.stacked import Stacked
 from initframe.fills.structured import Dirac, Identity, Orthogonal, Sparse
 from initframe.fills.whole import Fixed, Sampler, Scattered, Whole
 
@@ -34,6 +35,7 @@ __all__ = [
     "Shift",
     "ShrinkPerturb",
     "Sparse",
+    "Stacked",
     "TruncatedNormal",
     "Uniform",
     "Whole",

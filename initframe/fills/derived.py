@@ -55,6 +55,7 @@ class BilinearKernel(Fixed):
     [[[0.25, 0.75, 0.75, 0.25]]]
     """
 
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 
     @property
@@ -119,6 +120,7 @@ class Repeated(Whole):
 
     fill: Fill
     times: int
+    layout: ClassVar[bool] = True
 
     @property
     def mean(self) -> float:

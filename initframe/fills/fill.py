@@ -56,6 +56,8 @@ class Fill:
     """
 
     distribution: ClassVar[str | None] = None
+    layout: ClassVar[bool] = False
+    """Whether the values depend on which dimensions are outputs, inputs and kernel."""
 
     if TYPE_CHECKING:  # declared for the type checker only: a field of the same name must not inherit a default
 

@@ -61,6 +61,7 @@ class Dirac(Scattered):
     """
 
     groups: int = 1
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 
     def misshapen(self, shape: Shape) -> str | None:
@@ -108,6 +109,7 @@ class Orthogonal(Whole):
     """
 
     gain: float = 1.0
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = range(2, 65)
 
     @property
@@ -149,6 +151,7 @@ class DeltaOrthogonal(Scattered):
 
     gain: float = 1.0
     groups: int = field(default=1, repr=False)
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 
     def misshapen(self, shape: Shape) -> str | None:
@@ -241,6 +244,7 @@ class PartialHadamard(Scattered, Fixed):
 
     groups: int = field(default=1, repr=False)
     transposed: bool = field(default=False, repr=False)
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (2, 3, 4, 5)
 
     def misshapen(self, shape: Shape) -> str | None:

@@ -47,6 +47,7 @@ class Slot:
         exact: whether a parametrized tensor comes out as it is filled, up to rounding; true of all others.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
         remedy: what to do about a tensor that is blocked, as a sentence.
+        axes: what each dimension means, if the rule at hand says it: ``out``, ``in``, ``kernel``, ``batch``.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Slot:
     part_of: str | None = None
     exact: bool = True
     remedy: str = ""
+    axes: tuple[str, ...] = ()
 
     @property
     def problem(self) -> Problem | None:
@@ -92,8 +94,8 @@ class Slot:
 
     @property
     def output_dim(self) -> int:
-        """The axis of the layer's weights along which its outputs are counted: 1 where they are transposed, else 0."""
-        return int(self.meaning.transposed)
+        """The axis along which outputs are counted: where ``axes`` says, else 1 if the layer's weights are transposed."""
+        return self.axes.index("out") if "out" in self.axes else int(self.meaning.transposed)
 
     @property
     def attribute(self) -> str:

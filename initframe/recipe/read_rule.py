@@ -9,7 +9,7 @@ from initframe.errors import Problem, RecipeError, shown
 from initframe.recipe.expressions import Expression, ExpressionError, is_taken, parse
 from initframe.recipe.patterns import Pattern, compile_pattern, is_plain_name, plural, refusal
 from initframe.recipe.plain import plain_copy, strangers
-from initframe.recipe.rule import KINDS, PADDINGS, RULE_KEYS, Kind, Padding, ReadOnly, Rule, label
+from initframe.recipe.rule import AXES, KINDS, PADDINGS, RULE_KEYS, Axis, Kind, Padding, ReadOnly, Rule, label
 
 Problems = tuple[Problem, ...]
 _Option = TypeVar("_Option", bound=str)
@@ -159,6 +159,13 @@ def _read_split(key: str, value: object) -> int | tuple[Expression, ...]:
     raise _wrong(fact)
 
 
+def _read_axes(key: str, value: object) -> tuple[Axis, ...]:
+    if isinstance(value, list | tuple) and value:
+        return tuple(read_option(f"{key}[{i}]", word, AXES) for i, word in enumerate(value))
+    fact = f"{key} takes a list with one word per dimension, not {shown(value)}."
+    raise _wrong(fact, f"Options: {', '.join(AXES)}.", "Write it as in [batch, out, in].")
+
+
 def _read_kind(key: str, value: object) -> Kind:
     return read_option(key, value, KINDS)
 
@@ -195,6 +202,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "inside": _read_texts,
     "where": _read_where,
     "kind": _read_kind,
+    "axes": _read_axes,
     "split": _read_split,
     "padding": _read_padding,
     "init": _read_init,

@@ -16,6 +16,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Padding = Literal["zero", "fill"]
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
+Axis = Literal["out", "in", "kernel", "batch"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+
 
 class ReadOnly(Mapping[str, Any]):
     """A mapping that cannot be changed: copied on the way in, compared by content, ready to be pickled.
@@ -52,6 +55,7 @@ class Rule:
         inside: one of these, if any, matches the class of a module around it, however deep, or a base of it,
         where: this condition, if any, holds for it,
         kind: and it is of this kind.
+        axes: what each of its dimensions means, one word per dimension; empty: as its layer reads it.
         split: the number of equal blocks along the output axis, or the blocks' sizes; ``None``: one block.
         padding: whether an embedding's row of padding stays zero, or is filled like the others.
         init: the initializer's name.
@@ -70,6 +74,7 @@ class Rule:
     inside: tuple[str, ...] = ()
     where: Expression | None = None
     kind: Kind = "parameter"
+    axes: tuple[Axis, ...] = ()
     split: int | tuple[Expression, ...] | None = None
     padding: Padding = "zero"
     init: str
@@ -111,6 +116,7 @@ class Rule:
             "inside": _one_or_list(list(self.inside)),
             "where": self.where.source if self.where else None,
             "kind": self.kind if self.kind != "parameter" else None,
+            "axes": list(self.axes),
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
             "padding": self.padding if self.padding != "zero" else None,
             "optional": self.optional or None,

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import repeat
 from typing import NamedTuple
 
-from initframe.errors import shown
+from initframe.errors import ResolveError, shown
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.expressions import ExpressionError, truth
@@ -77,7 +77,7 @@ class Matcher:
         if not found:
             return None
         captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
-        if rule.where and not slot.lazy and not truth(rule.where, scope.facts(slot, captures)):
+        if rule.where and not slot.lazy and not truth(rule.where, scope.facts(_read(slot, rule, scope), captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(rule, frozenset(found), captures, self.call)
 
@@ -105,6 +105,14 @@ class Matcher:
         return self._fitting[owners]
 
 
+def _read(slot: Slot, rule: Rule, scope: Scope) -> Slot:
+    """Read a slot by the rule's axes; one that they do not fit may be what the rule's ``where`` leaves out."""
+    try:
+        return scope.read(slot, rule.axes)
+    except ResolveError:
+        return slot
+
+
 def _matching(pattern: Pattern, names: Collection[str]) -> list[str]:
     """Select the names that a pattern matches."""
     if pattern.is_literal:
@@ -129,18 +137,20 @@ def _asks_for(rule: Rule, slot: Slot) -> bool:
     return any(p.text == slot.name or p.text.endswith(f".{slot.attribute}") for p in rule.match)
 
 
-def match_all(matchers: Iterable[Matcher], scope: Scope, problems: Problems) -> dict[str, list[Match]]:
+def match_all(matchers: Sequence[Matcher], scope: Scope, problems: Problems) -> dict[str, list[Match]]:
     """Find the rules that match each slot, in the recipe's order.
 
     Args:
         matchers: of all rules.
-        scope: recipe and model.
+        scope: recipe and model; its axes are set to those of the winning rules.
         problems: where conditions without a value are noted.
 
     Returns:
         Matches by slot name, for slots that have any.
     """
     slots = {slot.name: slot for slot in (*scope.seen.slots, *scope.seen.raw)}
+    for matcher in matchers:  # a condition may name the fans of a bias, which are its weight's
+        scope.axes.update({name: a for name in matcher.hits if len(a := matcher.rule.axes) == slots[name].ndim})
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
@@ -153,6 +163,8 @@ def match_all(matchers: Iterable[Matcher], scope: Scope, problems: Problems) -> 
             else:
                 if found:
                     matches[name].append(found)
+    scope.axes.clear()
+    scope.axes.update({name: axes for name, several in matches.items() if (axes := several[-1].rule.axes)})
     return dict(matches)
 
 

@@ -18,7 +18,7 @@ from initframe.plan import Assignment, Plan
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.arguments import Call, prepare
-from initframe.resolver.build import build, companions
+from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, reads_unread
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems
@@ -159,8 +159,16 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             return _refused(slot)
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
+        slot = _as_read(winner, slot, scope, fill)
         return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, companions(winner, slot, scope))
     return None
+
+
+def _as_read(winner: Match, slot: Slot, scope: Scope, fill: Fill) -> Slot:
+    """Return the slot as its rule reads it, with a note if nobody says what its dimensions mean."""
+    if reads_unread(winner, slot, scope, fill):
+        return replace(slot, notes=(*slot.notes, READ_AS_CONVOLUTION))
+    return scope.read(slot, winner.rule.axes)
 
 
 def _refused(slot: Slot) -> str:

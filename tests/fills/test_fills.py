@@ -35,6 +35,7 @@ from initframe.fills import (
     Shift,
     ShrinkPerturb,
     Sparse,
+    Stacked,
     TruncatedNormal,
     Uniform,
     Whole,
@@ -62,7 +63,11 @@ WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4,
 ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
 LINKED = [DeltaOrthogonal((4, 2, 3)), Repeated((8, 3), Normal(), 4), Chrono((8,), 100.0), Mimetic((4, 4), "q", 2, "a")]
 FIXED = [Rows((2, 3), (0.1, 0.2, 0.3)), PartialHadamard((6, 2)), BilinearKernel((2, 2, 3, 4)), SineCosine((1, 5, 8), 1)]
-COMPOSED = [Masked(Normal(), (2, 2), (0, 1), 3.0), Blocks((Normal(), Uniform()), (1, 1))]
+COMPOSED = [
+    Masked(Normal(), (2, 2), (0, 1), 3.0),
+    Blocks((Normal(), Uniform()), (1, 1)),
+    Stacked(Orthogonal((3, 2)), (2, 3, 2), ("batch", "out", "in")),
+]
 
 
 def written(fill, shape, seed=0, **options):
