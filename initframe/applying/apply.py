@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying import torch_init
+from initframe.applying.averages import find_copies, find_outside, stale_copies
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
-from initframe.applying.optimizer_state import check_optimizer, clear_state, stale_copies
+from initframe.applying.optimizer_state import check_optimizer, clear_state, clear_units
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
 from initframe.applying.write import Generator, is_sharded, not_invertible, write_all
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Fill
+from initframe.fills import Fill, Partial
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
 from initframe.model.survey import Survey, survey
@@ -40,6 +41,7 @@ def apply(
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
+    averages: Sequence[Any] = (),
     on_progress: Progress | None = None,
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
@@ -59,7 +61,9 @@ def apply(
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
-            optimizers that it wraps.
+            optimizers that it wraps. If only some units are written, of those.
+        averages: copies of the model outside of it (averages, target networks), as modules or mappings of tensors: what
+            was written is written to them, too.
         on_progress: told how many elements were filled here since it was last told.
 
     Returns:
@@ -89,6 +93,7 @@ def apply(
         measure=measure,
         verify_replicas=verify_replicas,
         optimizer=optimizer,
+        averages=averages,
         on_progress=on_progress,
     )
 
@@ -103,6 +108,7 @@ def apply_surveyed(
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
+    averages: Sequence[Any] = (),
     on_progress: Progress | None = None,
 ) -> Report:
     """Write a plan into the tensors of a model that was surveyed already.
@@ -116,6 +122,7 @@ def apply_surveyed(
         measure: likewise.
         verify_replicas: likewise.
         optimizer: likewise.
+        averages: likewise.
         on_progress: likewise.
 
     Returns:
@@ -136,21 +143,26 @@ def apply_surveyed(
     original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
     writes, problems = prepared(plan, model, seen, seed, generator)
     problems += without_memory(writes)
+    outside, wrong = find_outside(averages, writes) if averages else ([], [])
+    problems += wrong
     number = 0 if seed is None else seed
     with torch.no_grad():
         if problems := problems or not_invertible(writes, number):
             raise ResolveError(*problems)
         before = _samples(writes) if measure is True else []
+        copies = find_copies(model)
         write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
+        for mine, source in outside:
+            mine.copy_(source)
         after = combine(_samples(writes)) if measure or verify_replicas else []
     if verify_replicas:
         _demand_agreement(original, model, seen, writes, after)
-    touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
-    forgotten = None if optimizer is None else clear_state(optimizer, touched)
+    touched = [write for write in writes if not write.kept]
+    forgotten = None if optimizer is None else _forget(optimizer, touched)
     results = _results(writes, combine(before), after if measure else [])
     if plan.recipe.companions == "warn" and plan.asks:
         warn(unheeded(plan.asks, plan.recipe.name))
-    stale = stale_copies(model, touched)
+    stale = stale_copies(copies, {id(tensor) for write in touched for tensor in write.place.held})
     return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
 
 
@@ -291,6 +303,18 @@ def _samples(writes: Sequence[Write]) -> list[Sample | None]:
     """Take a sample per write; of what can only be kept (lazy, quantized, …) there is none."""
     blind = (write.kept and write.slot.blocked is not None for write in writes)
     return [None if b else sample(write.place.tensor()) for b, write in zip(blind, writes, strict=True)]
+
+
+def _forget(optimizer: torch.optim.Optimizer, writes: Sequence[Write]) -> int:
+    """Clear an optimizer's state of what was written; of tensors of which some units were, the units'."""
+    whole = [tensor for write in writes if not isinstance(write.fill, Partial) for tensor in write.place.held]
+    count = clear_state(optimizer, whole)
+    for write in writes:
+        if isinstance(write.fill, Partial):
+            dim, size = write.fill.dim, write.slot.shape[write.fill.dim]
+            own = [tensor for tensor in write.place.held if dict(enumerate(tensor.shape)).get(dim) == size]
+            count += sum(clear_units(optimizer, tensor, dim, write.fill.units) for tensor in own)
+    return count
 
 
 def _results(

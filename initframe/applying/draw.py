@@ -14,11 +14,13 @@ from initframe.errors import Problem, ResolveError
 from initframe.fills import (
     Blocks,
     Constant,
+    Copied,
     Fill,
     Keep,
     Mapped,
     Masked,
     OnCurrent,
+    Partial,
     Sampler,
     Scattered,
     Stacked,
@@ -101,7 +103,7 @@ def _ask(piece: Piece, work: _Work) -> None:
     if fill.distribution:
         work.draw(fill.distribution, fill.args, piece)
         return
-    if not isinstance(fill, Mapped | Blocks | Masked):
+    if not isinstance(fill, Mapped | Blocks | Masked | Copied | Partial):
         work.undrawn += out.numel()
     match fill:
         case Keep():
@@ -116,6 +118,10 @@ def _ask(piece: Piece, work: _Work) -> None:
             work.after.append(lambda: _on_current(fill, piece, work.seed))
         case Whole():
             _write_whole(fill, piece, work.seed)
+        case Copied(source, inner, from_memory=False):
+            _ask(Piece(inner, out, region, source), work)
+        case Partial(inner, units, dim):
+            _ask_units(Piece(inner, out, region, piece.name), units, dim, work)
         case Stacked():
             _write_stacked(fill, piece, work.seed)
         case Blocks(fills, sizes, dim):
@@ -131,6 +137,17 @@ def _ask(piece: Piece, work: _Work) -> None:
                 work.after.append(lambda: out[position].fill_(value))
         case _:
             raise ResolveError(Problem(str(fill), fill.undrawable() or "nothing writes it."))
+
+
+def _ask_units(piece: Piece, units: Sequence[int], dim: int, work: _Work) -> None:
+    """Fill some indices along a dimension: on other memory, which is then copied there."""
+    region, here = piece.region.units(dim, units)
+    if not here:
+        return
+    index = torch.tensor(here, device=piece.out.device)
+    beside = piece.out.index_select(dim, index)
+    _ask(Piece(piece.fill, beside, region, piece.name), work)
+    work.after.append(lambda: piece.out.index_copy_(dim, index, beside))
 
 
 def _beside(piece: Piece) -> Piece:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Blocks, Fill, Fixed, Keep, Mapped, Masked, OnCurrent, Stacked
+from initframe.fills import Blocks, Copied, Fill, Fixed, Keep, Mapped, Masked, OnCurrent, Partial, Stacked
 from initframe.fills.fill import TORCH_FUNCTIONS
 from initframe.model.slot import Slot
 from initframe.plan import Assignment, Plan
@@ -19,6 +19,9 @@ from initframe.resolver.problems import named
 
 DTYPES = {"orthogonal_": (torch.float32, torch.float64)}
 """The dtypes of functions of torch.nn.init that do not take them all."""
+
+_COMPOSED = (Keep, OnCurrent, Mapped, Fixed, Blocks, Masked, Stacked, Partial, Copied)
+"""What is written here without a function of torch.nn.init, or with those of its parts."""
 
 
 @contextmanager
@@ -93,7 +96,7 @@ def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
     """
     for part in fill.parts():
         if part.torch_init is None:
-            if not isinstance(part, Keep | OnCurrent | Mapped | Fixed | Blocks | Masked | Stacked):
+            if not isinstance(part, _COMPOSED):
                 return Problem("", f"torch.nn.init has no {part.kind}.", fix="Use generator: stream.")
         elif dtype not in DTYPES.get(part.torch_init[0], (dtype,)):
             fact = f"torch.nn.init.{part.torch_init[0]} does not take {dtype}."
@@ -127,6 +130,11 @@ def write(fill: Fill, tensor: Tensor) -> None:
         case Blocks(fills, sizes, dim):
             for part, block in zip(fills, torch.split(tensor, list(sizes), dim), strict=True):
                 write(part, block)
+        case Partial(inner, units, dim):
+            beside = tensor.clone()
+            write(inner, beside)
+            index = torch.tensor(units, device=tensor.device)
+            tensor.index_copy_(dim, index, beside.index_select(dim, index))
         case Stacked():
             for place in fill.places(tensor.shape):
                 part = tensor

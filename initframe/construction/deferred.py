@@ -181,7 +181,7 @@ def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_re
     return resolve(recipe, build()) if not only_read and uncovered(plan, seen) else plan
 
 
-def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], None]:
+def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], nn.Module]:
     """Make the function that FullyShardedDataParallel and others call on every module without memory.
 
     Args:
@@ -190,7 +190,7 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         device: where the parameters go; by default torch's default device.
 
     Returns:
-        A function that materializes a module's own parameters, those of its children excepted.
+        A function that materializes a module's own parameters, those of its children excepted, and returns the module.
 
     Raises:
         ResolveError: the plan leaves a tensor without values, or fills one that its layer computes from others; its
@@ -199,7 +199,8 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     >>> with deferred():
     ...     model = nn.Sequential(nn.Linear(2, 2))
     >>> init = param_init_fn(resolve({"rules": {"*.weight": "eye", "*.bias": "zeros"}}, model))
-    >>> init(model[0])
+    >>> init(model[0]) is model[0]
+    True
     >>> model[0].weight.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
@@ -214,12 +215,14 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     writes, problems = prepared(plan, model, seen, seed, "stream")
     fix = "Materialize the model before it is wrapped: initframe.materialize."
     problems += [Problem(w.name, PIECEMEAL, fix=fix) for w in writes if w.place.computed and not w.kept]
+    kept = [w for w in writes if w.copied and w.copied.from_memory]
+    problems += [Problem(w.name, "it is a copy of values that are kept elsewhere.", fix=fix) for w in kept]
     if problems := [*uncovered(plan, seen), *problems]:
         raise ResolveError(*problems)
     prefixes = {id(module): (module, prefix) for prefix, module in reversed(list(walk(model)))}
     so_far = Allocated({}, {})
 
-    def init(module: nn.Module) -> None:
+    def init(module: nn.Module) -> nn.Module:
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         new = [name for name, tensor in own if tensor is not None and tensor.is_meta]
         if new and id(module) not in prefixes:
@@ -229,6 +232,7 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         if new:
             prefix = prefixes[id(module)][1]
             apply(plan, seed, module={prefix + name: getattr(module, name) for name in new})
+        return module  # accelerate puts what it is given back in the module's place
 
     return init
 

@@ -8,9 +8,11 @@ a subclass (:class:`Fill`).
 """
 
 from initframe.fills.composed import Blocks, Masked
+from initframe.fills.copied import Copied
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
+from initframe.fills.partial import Partial
 from initframe.fills.stacked import Stacked
 from initframe.fills.structured import Dirac, Identity, Orthogonal, Sparse
 from initframe.fills.whole import Fixed, Sampler, Scattered, Whole
@@ -18,6 +20,7 @@ from initframe.fills.whole import Fixed, Sampler, Scattered, Whole
 __all__ = [
     "Blocks",
     "Constant",
+    "Copied",
     "Dirac",
     "Elementwise",
     "Fill",
@@ -29,6 +32,7 @@ __all__ = [
     "Normal",
     "OnCurrent",
     "Orthogonal",
+    "Partial",
     "Sampler",
     "Scale",
     "Scattered",

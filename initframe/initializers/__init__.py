@@ -5,6 +5,7 @@ from initframe.initializers import (  # noqa: F401  # they register themselves
     basic,
     checkpoints,
     convolution,
+    copy,
     defaults,
     identity,
     mean_field,

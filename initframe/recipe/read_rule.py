@@ -166,6 +166,15 @@ def _read_axes(key: str, value: object) -> tuple[Axis, ...]:
     raise _wrong(fact, f"Options: {', '.join(AXES)}.", "Write it as in [batch, out, in].")
 
 
+def _read_units(key: str, value: object) -> tuple[int, ...] | Expression:
+    if isinstance(value, str):
+        return read_expression(key, value)
+    if isinstance(value, list | tuple) and value and all(type(unit) is int and unit >= 0 for unit in value):
+        return tuple(sorted(set(value)))
+    fact = f"{key} takes a list of indices ([3, 17]) or a condition on unit (unit % 2 == 0), not {shown(value)}."
+    raise _wrong(fact)
+
+
 def _read_kind(key: str, value: object) -> Kind:
     return read_option(key, value, KINDS)
 
@@ -204,6 +213,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "kind": _read_kind,
     "axes": _read_axes,
     "split": _read_split,
+    "units": _read_units,
     "padding": _read_padding,
     "init": _read_init,
     "optional": _read_flag,

@@ -57,6 +57,7 @@ class Rule:
         kind: and it is of this kind.
         axes: what each of its dimensions means, one word per dimension; empty: as its layer reads it.
         split: the number of equal blocks along the output axis, or the blocks' sizes; ``None``: one block.
+        units: the only indices along the output axis that are written, or a condition on ``unit``; ``None``: all.
         padding: whether an embedding's row of padding stays zero, or is filled like the others.
         init: the initializer's name.
         arguments: the initializer's keyword arguments, as written.
@@ -76,6 +77,7 @@ class Rule:
     kind: Kind = "parameter"
     axes: tuple[Axis, ...] = ()
     split: int | tuple[Expression, ...] | None = None
+    units: tuple[int, ...] | Expression | None = None
     padding: Padding = "zero"
     init: str
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
@@ -118,6 +120,7 @@ class Rule:
             "kind": self.kind if self.kind != "parameter" else None,
             "axes": list(self.axes),
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
+            "units": list(self.units) if isinstance(self.units, tuple) else self.units and self.units.source,
             "padding": self.padding if self.padding != "zero" else None,
             "optional": self.optional or None,
             "companions": {name: value.source for name, value in self.companions.items()} or None,

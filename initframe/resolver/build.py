@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from initframe.errors import InitframeError, Problem, ResolveError, shown
-from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Scale, Stacked
+from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Partial, Scale, Stacked
 from initframe.fills.pretrained import Stored
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, bind
 from initframe.initializers.checkpoints import FROM_FILES
 from initframe.model.axes import axis_fans, is_unread, member, without_fans
 from initframe.model.slot import Slot
-from initframe.recipe.expressions import Expression, ExpressionError, number
+from initframe.recipe.expressions import Expression, ExpressionError, number, truth
 from initframe.resolver.arguments import Arguments, Call
+from initframe.resolver.copies import copied
 from initframe.resolver.match import Captures, Match
 from initframe.resolver.scope import Facts, Scope
 
@@ -37,17 +38,49 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     """
     if match.call is None:
         raise ResolveError  # the rule is broken, which was reported
+    if match.rule.init == "copy":
+        source = match.call.arguments["source"]
+        fill: Fill = copied(match.rule, match.names, source, slot, scope.slots)
+        return _of_units(fill, match, slot, scope), {"source": source}
     slot = scope.read(slot, match.rule.axes)
     make = _fill if match.rule.split is None else _blocks
     fill, arguments = make(match.call, match.captures, slot, scope)
     if slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
+    fill = _of_units(fill, match, slot, scope)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)
     if scope.recipe.fans == "effective" and reads_unread(match, slot, scope, fill):
         fact = f"no convolution owns this tensor of {slot.ndim} dimensions, so its fans are not known."
         raise ResolveError(Problem("", fact, fix="Say what they mean, as in axes: [batch, out, in]."))
     return fill, arguments
+
+
+def _of_units(fill: Fill, match: Match, slot: Slot, scope: Scope) -> Fill:
+    """Hold a fill to the rule's units, counted along the output axis of the whole tensor."""
+    units = match.rule.units
+    if units is None:
+        return fill
+    if slot.ndim == 0:
+        raise ResolveError("units needs a tensor of 1 or more dimensions.")
+    if not slot.exact:
+        fact = "units would change the others, too: a parametrization computes each from all."
+        raise ResolveError(Problem("", fact, fix="Remove the parametrization, or fill all of it."))
+    dim = output_dim(slot, "units")
+    if isinstance(units, Expression):
+        counted = range(slot.shape[dim])
+        units = tuple(unit for unit in counted if _is_meant(units, scope.facts(slot, match.captures, unit=unit)))
+        if not units:
+            fact = f"units {shown(match.rule.units.text)} is false for all {slot.shape[dim]}."  # type: ignore[union-attr]
+            raise ResolveError(Problem("", fact))
+    return Partial(fill, units, dim)
+
+
+def _is_meant(condition: Expression, facts: Facts) -> bool:
+    try:
+        return truth(condition, facts)
+    except ExpressionError as error:
+        raise ResolveError(*(problem.on(f"units {shown(condition.text)}") for problem in error.problems)) from None
 
 
 READ_AS_CONVOLUTION = (

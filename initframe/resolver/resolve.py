@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.fills import Constant, Fill, Keep
+from initframe.fills import Constant, Copied, Fill, Keep
 from initframe.initializers import Declined
 from initframe.model.slot import Slot
 from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
@@ -19,6 +19,7 @@ from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule, parse_recipe
 from initframe.resolver.arguments import Call, prepare
 from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, reads_unread
+from initframe.resolver.copies import follow
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems
@@ -110,7 +111,7 @@ def _assign(
 
     Matches whose initializers decline the slot are taken out of ``matches``, and returned by rule.
     """
-    assignments: list[Assignment] = []
+    found: list[Assignment] = []
     skipped: dict[str, str] = {}
     declines: Declines = {}
     for slot in (*scope.seen.slots, *scope.seen.raw):
@@ -126,9 +127,10 @@ def _assign(
         if isinstance(settled, str):
             skipped[slot.name] = settled
         elif settled:
-            assignments.append(settled)
+            found.append(settled)
+    assignments = follow(found, scope.slots, problems)
     problems.model += [*_overlaps(assignments), *map(str, unpartnered(assignments))]
-    return tuple(assignments), skipped, declines
+    return assignments, skipped, declines
 
 
 def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, str]) -> Assignment | str | None:
@@ -155,7 +157,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             if blocked:
                 return _refused(slot)
             raise
-        if blocked and fill != Constant(0.0):
+        if blocked and fill != Constant(0.0) and not isinstance(fill, Copied):
             return _refused(slot)
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
@@ -183,7 +185,7 @@ def _refused(slot: Slot) -> str:
     raise ResolveError(problem)
 
 
-def _overlaps(assignments: list[Assignment]) -> Iterator[Problem]:
+def _overlaps(assignments: Sequence[Assignment]) -> Iterator[Problem]:
     """Find tensors that are filled twice: as a parametrized whole, and as what it is computed from."""
     by_name = {a.slot.name: a for a in assignments}
     for raw in assignments:

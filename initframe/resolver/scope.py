@@ -50,7 +50,7 @@ class Scope:
         """
         if not axes and (slot.ndim > 1 or not self.axes):
             return slot
-        weight = next((self._slots[n] for n in weights_of_bias(slot.name) if n in self._slots and n != slot.name), None)
+        weight = next((self.slots[n] for n in weights_of_bias(slot.name) if n in self.slots and n != slot.name), None)
         if weight is not None and (own := self.axes.get(weight.name)):
             weight = with_axes(weight, own)
         elif not axes:
@@ -60,7 +60,8 @@ class Scope:
         return with_axes(slot, axes, weight)
 
     @cached_property
-    def _slots(self) -> dict[str, Slot]:
+    def slots(self) -> dict[str, Slot]:
+        """Every slot of the model by each of its names."""
         return {name: slot for slot in self.seen.every for name in (slot.name, *slot.aliases)}
 
     def counted(self, slot: Slot) -> Slot:
@@ -69,13 +70,20 @@ class Scope:
             return slot
         return replace(slot, fan_in=slot.effective_fan_in, fan_out=slot.effective_fan_out)
 
-    def facts(self, slot: Slot, captures: Mapping[str, int], arguments: Mapping[str, Any] | None = None) -> Facts:
+    def facts(
+        self,
+        slot: Slot,
+        captures: Mapping[str, int],
+        arguments: Mapping[str, Any] | None = None,
+        unit: int | None = None,
+    ) -> Facts:
         """Give the names that an expression on a slot may use; of several with one name, the first is meant.
 
         Args:
             slot: the tensor, or one block of it.
             captures: what the pattern's ``{…}`` stand for.
             arguments: the rule's other numbers, parsed.
+            unit: which unit is asked about, for the rule's ``units``.
 
         Returns:
             A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, the
@@ -88,7 +96,8 @@ class Scope:
         own = _own_facts(counted.shape, counted.fan_in, counted.fan_out)
         base = self._base_facts(slot) if self.recipe.base else {}
         given = (self.seen.config, slot.settings, self.seen.settings, _WORDS)
-        return Facts((own, base, captures), arguments or {}, self.recipe.vars, given)
+        asked = {} if unit is None else {"unit": unit}
+        return Facts((asked, own, base, captures), arguments or {}, self.recipe.vars, given)
 
     @cached_property
     def base(self) -> Mapping[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from initframe.files.archive import open_archive
 from initframe.fills import (
     Blocks,
     Constant,
+    Copied,
     Dirac,
     Elementwise,
     Fill,
@@ -30,6 +31,7 @@ from initframe.fills import (
     Normal,
     OnCurrent,
     Orthogonal,
+    Partial,
     Scale,
     Scattered,
     Shift,
@@ -67,6 +69,8 @@ COMPOSED = [
     Masked(Normal(), (2, 2), (0, 1), 3.0),
     Blocks((Normal(), Uniform()), (1, 1)),
     Stacked(Orthogonal((3, 2)), (2, 3, 2), ("batch", "out", "in")),
+    Copied("a", Normal()),
+    Partial(Normal(), (0,)),
 ]
 
 
