@@ -29,6 +29,7 @@ from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Measured, Report, Result
 from initframe.recipe.recipe import Recipe
+from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import resolve, resolve_surveyed
 
 
@@ -42,6 +43,7 @@ def apply(
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
     averages: Sequence[Any] = (),
+    only: Only = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
@@ -61,9 +63,10 @@ def apply(
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
-            optimizers that it wraps. If only some units are written, of those.
-        averages: copies of the model outside of it (averages, target networks), as modules or mappings of tensors: what
-            was written is written to them, too.
+            optimizers that it wraps. If a rule writes some units only, their moments are forgotten.
+        averages: copies of the model outside of it (averages, target networks), as modules or mappings of tensors:
+            what is written to the model is written to them, too.
+        only: names or patterns of the tensors that are meant, as for :func:`initframe.resolve`.
         on_progress: told how many elements were filled here since it was last told.
 
     Returns:
@@ -84,9 +87,10 @@ def apply(
     if model is None:
         raise ResolveError(NO_MODEL)
     reshard(model)
+    seen = current_survey(plan, model)
     return apply_surveyed(
-        plan,
-        current_survey(plan, model),
+        restricted(plan, out_of_sight(only, seen)),
+        seen,
         model,
         seed,
         generator=generator,
@@ -191,8 +195,8 @@ def reinit(
     if (module := options.pop("module", None)) is not None:
         return apply(resolve(recipe, model), seed, module=module, **options)
     reshard(model)
-    seen = survey(model)
-    return apply_surveyed(resolve_surveyed(recipe, seen, model), seen, model, seed, **options)
+    seen, only = survey(model), options.pop("only", None)
+    return apply_surveyed(resolve_surveyed(recipe, seen, model, only), seen, model, seed, **options)
 
 
 def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Region | None = None) -> Tensor:

@@ -97,7 +97,7 @@ class _Work:
 
 def _ask(piece: Piece, work: _Work) -> None:
     """Turn one fill into draws and steps after them."""
-    fill, out, region = piece.fill, piece.out, piece.region
+    fill, out = piece.fill, piece.out
     if not out.numel():
         return
     if fill.distribution:
@@ -118,6 +118,16 @@ def _ask(piece: Piece, work: _Work) -> None:
             work.after.append(lambda: _on_current(fill, piece, work.seed))
         case Whole():
             _write_whole(fill, piece, work.seed)
+        case Copied() | Partial() | Stacked() | Blocks() | Masked():
+            _ask_parts(piece, work)
+        case _:
+            raise ResolveError(Problem(str(fill), fill.undrawable() or "nothing writes it."))
+
+
+def _ask_parts(piece: Piece, work: _Work) -> None:
+    """Turn a fill that is made of others into their draws and steps."""
+    fill, out, region = piece.fill, piece.out, piece.region
+    match fill:
         case Copied(source, inner, from_memory=False):
             _ask(Piece(inner, out, region, source), work)
         case Partial(inner, units, dim):
@@ -135,8 +145,6 @@ def _ask(piece: Piece, work: _Work) -> None:
             position = region.position(index)
             if position is not None:
                 work.after.append(lambda: out[position].fill_(value))
-        case _:
-            raise ResolveError(Problem(str(fill), fill.undrawable() or "nothing writes it."))
 
 
 def _ask_units(piece: Piece, units: Sequence[int], dim: int, work: _Work) -> None:

@@ -199,11 +199,11 @@ def uncopiable(write: Write) -> Problem | None:
     if write.source is None:
         return Problem(write.slot.name, f"its source {source} is not in this model.")
     mine, theirs = write.place.direct, write.source.direct
-    if mine is not None and theirs is not None and (is_distributed(mine) or is_distributed(theirs)):
-        if held(mine)[1] != held(theirs)[1]:
-            fact = f"its source {source} is sharded in another way."
-            return Problem(write.slot.name, fact, fix="Shard both alike.")
-    return None
+    if mine is None or theirs is None or not (is_distributed(mine) or is_distributed(theirs)):
+        return None
+    if held(mine)[1] == held(theirs)[1]:
+        return None
+    return Problem(write.slot.name, f"its source {source} is sharded in another way.", fix="Shard both alike.")
 
 
 def _trial(write: Write) -> Problem | None:
@@ -249,6 +249,8 @@ def uncovered(plan: Plan, seen: Survey) -> list[Problem]:
     problems = []
     for slot in seen.every:
         place = seen.places[slot.name]
+        if slot.name in plan.hidden:
+            continue
         if place.computed is None and slot.numel and any(tensor.is_meta for tensor in place.held):
             through = slot.part_of if _is_set(place, seen.places.get(slot.part_of or "")) else None
             names = (slot.name, *slot.aliases, through)

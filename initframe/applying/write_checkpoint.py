@@ -129,7 +129,11 @@ def _contents(plan: Plan, dtype: torch.dtype | None) -> list[Item]:
     seen = current_survey(plan, plan.model)
     fills = {a.slot.name: a.fill for a in plan.assignments}
     items = [item for slot in seen.every for item in _items(slot, seen, fills, dtype)]
-    problems = [*locate(plan, plan.model, seen)[1], *uncovered(plan, seen), *_computed(plan, seen)]
+    problems = [
+        *locate(plan, plan.model, seen)[1],
+        *uncovered(replace(plan, hidden=frozenset()), seen),
+        *_computed(plan, seen),
+    ]
     if problems := problems + [problem for item in items if (problem := _problem(item))]:
         raise ResolveError(*problems)
     return items

@@ -20,9 +20,10 @@ from initframe.applying.write import Generator
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
-from initframe.model.survey import survey
+from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.report import Report
+from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
 Device = torch.device | str | None
@@ -90,6 +91,7 @@ def materialize(
     generator: Generator = "stream",
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
+    only: Only = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Give a deferred model its memory and fill it by a recipe, once; what was tied is tied again.
@@ -107,6 +109,8 @@ def materialize(
         generator: as for :func:`initframe.apply`.
         measure: likewise; what has no memory is measured after the write only.
         verify_replicas: as for :func:`initframe.apply`.
+        only: names or patterns of the tensors that are meant, such as the keys that a checkpoint lacked; the rest of
+            the model is out of sight, and what has no memory there gets none.
         on_progress: likewise.
 
     Returns:
@@ -126,17 +130,18 @@ def materialize(
     [[1.0, 0.0], [0.0, 1.0]]
     """
     if isinstance(recipe, Plan):
-        plan, seen = recipe, current_survey(recipe, model)
+        seen = current_survey(recipe, model)
+        plan = restricted(recipe, out_of_sight(only, seen))
     else:
         seen = survey(model)
-        plan = resolve_surveyed(recipe, seen, model)
+        plan = resolve_surveyed(recipe, seen, model, only)
     _demand_device(device)
     if problems := [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
         raise ResolveError(*problems)
     if measure and any(tensor.is_meta for tensor in model.parameters()):
         measure = "after"
     with _back_on_failure(model):
-        allocate(model, device)
+        allocate(model, device, left=_without_memory(plan, seen))
         reshard(model)
         return apply_surveyed(
             plan,
@@ -148,6 +153,14 @@ def materialize(
             verify_replicas=verify_replicas,
             on_progress=on_progress,
         )
+
+
+def _without_memory(plan: Plan, seen: Survey) -> frozenset[Any]:
+    """Find the memory of tensors that a plan has out of sight, but for what others share."""
+    shared = {footprint(t) for s in seen.every if s.name not in plan.hidden for t in seen.places[s.name].held}
+    return (
+        frozenset(footprint(t) for name in plan.hidden if name in seen.places for t in seen.places[name].held) - shared
+    )
 
 
 def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:
@@ -237,7 +250,14 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     return init
 
 
-def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, so_far: Allocated | None = None) -> None:
+def allocate(
+    model: nn.Module,
+    device: Device = None,
+    *,
+    recurse: bool = True,
+    so_far: Allocated | None = None,
+    left: frozenset[Any] = frozenset(),
+) -> None:
     """Give every tensor on the meta device memory, not yet values; one object stays one, and so does shared memory.
 
     Args:
@@ -245,6 +265,7 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
         device: as for :func:`materialize`.
         recurse: whether to go into the children.
         so_far: what was allocated before, where calls belong together.
+        left: footprints of what stays without memory.
     """
     modules = model.modules() if recurse else [model]
     owners = [(m, name, p, vars(p).copy()) for m in modules for name, p in m._parameters.items() if p is not None]  # noqa: SLF001
@@ -254,6 +275,8 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
         if not tensor.is_meta:
             return tensor if device is None or is_distributed(tensor) else tensor.to(device)
         where = footprint(tensor)
+        if where in left:
+            return tensor
         if where not in memory:
             memory[where] = torch.empty_like(tensor, device=device or _home(tensor))
         return memory[where]

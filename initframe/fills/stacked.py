@@ -18,7 +18,7 @@ from initframe.model.axes import ORDER, member_shape
 
 @dataclass(frozen=True)
 class Stacked(Fill):
-    """``fill`` for every member of a batch, each drawn apart; a member has the shape (out, in, \\*kernel).
+    r"""``fill`` for every member of a batch, each drawn apart; a member has the shape (out, in, \*kernel).
 
     The numbers are those of the whole tensor's elements, so they depend on neither the batch nor a sharding.
 
@@ -84,7 +84,7 @@ class Stacked(Fill):
             yield tuple(zip(dims, index, strict=True))
 
     def to_member(self, values: Tensor) -> Tensor:
-        """Bring values in the tensor's own layout (size 1 along the batch) into a member's, (out, in, \\*kernel)."""
+        r"""Bring values in the tensor's own layout (size 1 along the batch) into a member's, (out, in, \*kernel)."""
         order = self._order
         return values.permute(order).reshape(member_shape(values.shape, self.axes))
 

@@ -8,7 +8,7 @@ from initframe.model.slot import Slot
 
 
 @initializer("copy")
-def copy(slot: Slot, *, source: str) -> Fill:  # noqa: ARG001  # every initializer is given one
+def copy(slot: Slot, *, source: str) -> Fill:
     """What another tensor of the model holds after the write.
 
     Use it for target networks and averages inside of the model: ``match: "target.*"``, ``source: "online.*"``.

@@ -115,7 +115,7 @@ def is_unread(slot: Slot) -> bool:
 
 
 def member(slot: Slot) -> Slot:
-    """Return one member of a batch as a slot of its own, (out, in, \\*kernel) as torch has it.
+    r"""Return one member of a batch as a slot of its own, (out, in, \*kernel) as torch has it.
 
     >>> member(with_axes(Slot("w", (3, 3, 16, 64)), ("kernel", "kernel", "in", "out"))).shape
     (64, 16, 3, 3)

@@ -94,7 +94,7 @@ class Slot:
 
     @property
     def output_dim(self) -> int:
-        """The axis along which outputs are counted: where ``axes`` says, else 1 if the layer's weights are transposed."""
+        """The axis along which outputs are counted: as ``axes`` say, else 1 if the layer's weights are transposed."""
         return self.axes.index("out") if "out" in self.axes else int(self.meaning.transposed)
 
     @property

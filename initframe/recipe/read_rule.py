@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from initframe.errors import Problem, RecipeError, shown
 from initframe.recipe.expressions import Expression, ExpressionError, is_taken, parse
@@ -190,10 +190,12 @@ def _read_init(key: str, value: object) -> str:
     raise _wrong(f"{key} takes the name of an initializer, not {shown(value)}.", fix=fix)
 
 
-def _read_flag(key: str, value: object) -> bool:
+def _read_optional(key: str, value: object) -> bool | Literal["patterns"]:
     if isinstance(value, bool):
         return value
-    raise _wrong(f"{key} is {shown(value)}.", options="Options: true, false.")
+    if value == "patterns":
+        return "patterns"
+    raise _wrong(f"{key} is {shown(value)}.", options="Options: true, false, patterns.")
 
 
 def _read_companions(key: str, value: object) -> Mapping[str, Expression]:
@@ -216,6 +218,6 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "units": _read_units,
     "padding": _read_padding,
     "init": _read_init,
-    "optional": _read_flag,
+    "optional": _read_optional,
     "companions": _read_companions,
 }

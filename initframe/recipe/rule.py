@@ -61,7 +61,7 @@ class Rule:
         padding: whether an embedding's row of padding stays zero, or is filled like the others.
         init: the initializer's name.
         arguments: the initializer's keyword arguments, as written.
-        optional: whether the rule may match nothing.
+        optional: whether the rule may match nothing; ``"patterns"``: each pattern may, but not all of them.
         companions: what the method needs besides values, as numbers: multipliers of an optimizer's ``lr``,
             ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
         broken: whether part of it could not be read; such a rule is checked for further problems, and fills nothing.
@@ -81,7 +81,7 @@ class Rule:
     padding: Padding = "zero"
     init: str
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
-    optional: bool = False
+    optional: bool | Literal["patterns"] = False
     companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
     broken: bool = False
 

@@ -44,12 +44,14 @@ class Matcher:
     Attributes:
         rule: the rule.
         call: of its initializer; ``None`` where it is broken.
+        idle: its patterns that match no name, each of which may be misspelt.
         hits: by slot name, those of the slot's names that the patterns match, with the facts that captures give.
     """
 
     def __init__(self, rule: Rule, call: Call | None, slots: Mapping[str, Slot]) -> None:
         self.rule = rule
         self.call = call
+        self.idle: list[Pattern] = []
         self.hits: dict[str, dict[str, Captures]] = {}
         self._fitting: dict[tuple[tuple[str, ...], ...], bool] = {}
         for pattern in reversed(rule.match):  # of several that match, the first one gives the captures
@@ -57,10 +59,14 @@ class Matcher:
 
     def _add(self, pattern: Pattern, slots: Mapping[str, Slot]) -> None:
         names = _matching(pattern, slots)
+        earned = False
         for name, captures in zip(names, _captured(pattern, names), strict=False):
             slot = slots[name]
             if slot.part_of is None or _asks_for(self.rule, slot):
                 self.hits.setdefault(slot.name, {})[name] = captures
+                earned = True
+        if not earned:
+            self.idle.insert(0, pattern)
 
     def match(self, slot: Slot, scope: Scope) -> Match | None:
         """Check the rule's other conditions on a slot that it hits by name.
@@ -137,13 +143,16 @@ def _asks_for(rule: Rule, slot: Slot) -> bool:
     return any(p.text == slot.name or p.text.endswith(f".{slot.attribute}") for p in rule.match)
 
 
-def match_all(matchers: Sequence[Matcher], scope: Scope, problems: Problems) -> dict[str, list[Match]]:
+def match_all(
+    matchers: Sequence[Matcher], scope: Scope, problems: Problems, hidden: Collection[str] = ()
+) -> dict[str, list[Match]]:
     """Find the rules that match each slot, in the recipe's order.
 
     Args:
         matchers: of all rules.
         scope: recipe and model; its axes are set to those of the winning rules.
         problems: where conditions without a value are noted.
+        hidden: names of slots that are out of sight.
 
     Returns:
         Matches by slot name, for slots that have any.
@@ -154,7 +163,7 @@ def match_all(matchers: Sequence[Matcher], scope: Scope, problems: Problems) -> 
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
-        for name in () if rule.broken else matcher.hits:
+        for name in () if rule.broken else [name for name in matcher.hits if name not in hidden]:
             try:
                 found = matcher.match(slots[name], scope)
             except ExpressionError as error:

@@ -22,6 +22,7 @@ from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, rea
 from initframe.resolver.copies import follow
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
+from initframe.resolver.only import Only, out_of_sight
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
 from initframe.resolver.validate import unpartnered
@@ -32,12 +33,14 @@ Model = nn.Module | Mapping[str, Tensor]
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
 
 
-def resolve(recipe: Written, model: Model) -> Plan:
+def resolve(recipe: Written, model: Model, *, only: Only = None) -> Plan:
     """Compute which tensor of a model will hold what under a recipe; nothing is written.
 
     Args:
         recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
         model: any module, wrapped or not, on any device; or a state_dict, then without module facts.
+        only: names or patterns of the tensors that are meant; the rest of the model is out of sight, and rules that
+            match nothing because of it are no error.
 
     Returns:
         The plan. The model is left as it is.
@@ -50,16 +53,17 @@ def resolve(recipe: Written, model: Model) -> Plan:
     >>> [(a.slot.name, str(a.fill)) for a in plan.assignments]
     [('weight', 'uniform(±1)'), ('bias', 'constant(0)')]
     """
-    return resolve_surveyed(recipe, survey(model), model)
+    return resolve_surveyed(recipe, survey(model), model, only)
 
 
-def resolve_surveyed(recipe: Written, seen: Survey, model: Model) -> Plan:
+def resolve_surveyed(recipe: Written, seen: Survey, model: Model, only: Only = None) -> Plan:
     """Resolve a recipe against a model that was surveyed already.
 
     Args:
         recipe: as for :func:`resolve`.
         seen: the model's survey.
         model: the model itself, which the plan will name.
+        only: as for :func:`resolve`.
 
     Returns:
         The plan.
@@ -73,20 +77,20 @@ def resolve_surveyed(recipe: Written, seen: Survey, model: Model) -> Plan:
     ('weight',)
     """
     with collector_paused():
-        return _resolve(*parse_recipe(recipe), seen, model)
+        return _resolve(*parse_recipe(recipe), seen, model, out_of_sight(only, seen))
 
 
-def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: Model) -> Plan:
+def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: Model, hidden: frozenset[str]) -> Plan:
     """Resolve what could be read of a recipe; what could not is the first of its problems."""
     scope = Scope(recipe, seen)
     problems = Problems(recipe=list(broken))
     layered = [_DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
     slots = named_slots(seen)
     matchers = [Matcher(rule, _prepared(rule, problems), slots) for rule in layered]
-    matches = match_all(matchers, scope, problems)
+    matches = match_all(matchers, scope, problems, hidden)
     assignments, skipped, declines = _assign(matches, scope, problems)
-    untouched = _untouched(matches, scope)
-    idle = list(unused(matchers, matches, scope, problems, declines))
+    untouched, buffers = (_untouched(matches, scope, kind, hidden) for kind in ("parameter", "buffer"))
+    idle = list(unused(matchers, matches, scope, problems, declines, hidden))
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
@@ -94,7 +98,21 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
-    return Plan(recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(seen))
+    kept |= dict.fromkeys(hidden, "it is out of sight: only leaves it out.")
+    return Plan(
+        recipe,
+        seen.title,
+        assignments,
+        untouched,
+        skipped,
+        warnings,
+        kept,
+        model,
+        LatestSurvey(seen),
+        buffers=tuple(name for name in buffers if name not in skipped),
+        extra=seen.extra,
+        hidden=hidden,
+    )
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:
@@ -216,11 +234,11 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope:
             raise ResolveError(Problem("", fact, fix="Name it in one of the rules only; exclude it from the other."))
 
 
-def _untouched(matches: Mapping[str, list[Match]], scope: Scope) -> tuple[str, ...]:
-    """List the parameters that no rule matches (or all decline), nor anything that they are computed from."""
+def _untouched(matches: Mapping[str, list[Match]], scope: Scope, kind: str, hidden: Set[str]) -> tuple[str, ...]:
+    """List the tensors of a kind that no rule matches (or all decline), nor anything that they are computed from."""
     matched = {name for name, several in matches.items() if several}
     reached = {slot.part_of for slot in scope.seen.raw if slot.name in matched} | matched
-    return tuple(s.name for s in scope.seen.slots if s.kind == "parameter" and s.name not in reached)
+    return tuple(s.name for s in scope.seen.slots if s.kind == kind and s.name not in reached | hidden)
 
 
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:

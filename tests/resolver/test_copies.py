@@ -164,7 +164,7 @@ def test_layers_of_a_stack_and_equal_norms_are_no_copies():
 
 def averaged(model):
     ema = AveragedModel(model)
-    return ema, lambda: ema.module.state_dict()
+    return ema, ema.module.state_dict
 
 
 def cloned(model):
@@ -179,7 +179,7 @@ def mapped(model):
 
 def shadowed(model):
     class Shadow:
-        shadow_params = tuple()
+        shadow_params = ()
 
     ema = Shadow()
     ema.shadow_params = [p.detach().clone() for p in model.parameters()]
