@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from os import PathLike
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -28,9 +28,8 @@ from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Measured, Report, Result
-from initframe.recipe.recipe import Recipe
 from initframe.resolver.only import Only, out_of_sight, restricted
-from initframe.resolver.resolve import resolve, resolve_surveyed
+from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
 
 def apply(
@@ -149,13 +148,18 @@ def apply_surveyed(
     problems += without_memory(writes)
     outside, wrong = find_outside(averages, writes) if averages else ([], [])
     problems += wrong
-    number = 0 if seed is None else seed
+    number = 0 if seed is None else checked_seed(seed)
     with torch.no_grad():
         if problems := problems or not_invertible(writes, number):
             raise ResolveError(*problems)
         before = _samples(writes) if measure is True else []
         copies = find_copies(model)
-        write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
+        write_all(
+            writes,
+            None if seed is None and generator == "torch" else number,
+            generator,
+            on_progress or (lambda _: None),
+        )
         for mine, source in outside:
             mine.copy_(source)
         after = combine(_samples(writes)) if measure or verify_replicas else []
@@ -167,17 +171,17 @@ def apply_surveyed(
     if plan.recipe.companions == "warn" and plan.asks:
         warn(unheeded(plan.asks, plan.recipe.name))
     stale = stale_copies(copies, {id(tensor) for write in touched for tensor in write.place.held})
-    return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
+    return Report(
+        plan, number if generator == "stream" or seed is not None else None, generator, results, stale, forgotten, model
+    )
 
 
-def reinit(
-    model: Model, recipe: Recipe | Mapping[str, Any] | str | PathLike[str], seed: int | None = None, **options: Any
-) -> Report:
+def reinit(model: Model, recipe: Written, seed: int | None = None, **options: Any) -> Report:
     """Load a recipe, resolve it against a model and apply it: the three in one.
 
     Args:
         model: any ``nn.Module``, changed in place; or a state_dict, whose tensors are.
-        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
+        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping; or a list of them, laid over each other.
         seed: 0 ≤ seed < 2⁶⁴, by default 0.
         **options: as :func:`apply` takes them.
 
@@ -267,9 +271,10 @@ def checked_seed(seed: int) -> int:
     >>> checked_seed(7)
     7
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)  # numpy's integers are some
+    if not whole or not 0 <= int(seed) < 2**64:
         raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
-    return seed
+    return int(seed)
 
 
 def reshard(model: Model) -> None:

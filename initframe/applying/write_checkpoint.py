@@ -76,7 +76,7 @@ def write_checkpoint(
     ...     [file.name for file in write_checkpoint(plan, folder)]
     ['model.safetensors']
     """
-    checked_seed(seed)
+    seed = checked_seed(seed)
     if not isinstance(path, str | os.PathLike):
         raise InitframeError(Problem("path", f"got {path!r}.", "It is a folder, or a file that ends in .safetensors."))
     shards = _laid_out(_contents(plan, dtype), Path(path), _bytes(max_shard_size))

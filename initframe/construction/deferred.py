@@ -222,7 +222,7 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     if not isinstance(model, nn.Module):
         fact = "the plan is of a state_dict or of no model."
         raise ResolveError(Problem("param_init_fn", fact, fix="Resolve the recipe against the module."))
-    checked_seed(seed)
+    seed = checked_seed(seed)
     _demand_device(device)
     seen = current_survey(plan, model)
     writes, problems = prepared(plan, model, seen, seed, "stream")

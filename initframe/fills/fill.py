@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -66,6 +67,13 @@ class Fill:
 
         @property
         def std(self) -> float: ...  # noqa: D102
+
+    def __post_init__(self) -> None:
+        """Make Python's numbers of numpy's, so that fills compare, print and are recorded alike."""
+        for name in _float_fields(type(self)):
+            value = getattr(self, name, None)
+            if isinstance(value, Real) and type(value) not in (int, float, bool):
+                object.__setattr__(self, name, float(value))
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -227,7 +235,7 @@ def _float_fields(kind: type) -> tuple[str, ...]:
 def _is_number(value: object) -> bool:
     """Tell whether float() takes a value: an int may be too large."""
     try:
-        return isinstance(value, int | float) and isinstance(float(value), float)
+        return isinstance(value, Real) and isinstance(float(value), float)
     except OverflowError:
         return False
 

@@ -48,7 +48,9 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, Problems]:
         return None, problems
     fields = {key: item for key, item in readable.items() if key in RULE_KEYS}
     arguments = {key: item for key, item in readable.items() if key not in RULE_KEYS}
-    return Rule(name=name, arguments=ReadOnly(arguments), broken=bool(problems), **fields), problems
+    unread = tuple(key for key in given if key not in readable and key not in RULE_KEYS)
+    rule = Rule(name=name, arguments=ReadOnly(arguments), unread=unread, broken=bool(problems), **fields)
+    return rule, problems
 
 
 def attempt(read: Callable[[str, Any], Any], key: str, value: object) -> tuple[Any, Problems]:

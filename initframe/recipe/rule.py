@@ -64,6 +64,7 @@ class Rule:
         optional: whether the rule may match nothing; ``"patterns"``: each pattern may, but not all of them.
         companions: what the method needs besides values, as numbers: multipliers of an optimizer's ``lr``,
             ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
+        unread: the arguments that could not be read, which are not missing.
         broken: whether part of it could not be read; such a rule is checked for further problems, and fills nothing.
     """
 
@@ -83,6 +84,7 @@ class Rule:
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
     optional: bool | Literal["patterns"] = False
     companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
+    unread: tuple[str, ...] = ()
     broken: bool = False
 
     def means(self, name: str) -> bool:
@@ -130,7 +132,7 @@ class Rule:
         return {**given, **plain_copy(self.arguments)}
 
 
-RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in ("name", "arguments", "broken"))
+RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in ("name", "arguments", "unread", "broken"))
 """The keys of a rule that are not arguments of its initializer."""
 
 

@@ -69,7 +69,8 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
     except RecipeError as error:
         return None, [problem.on(rule.describe()) for problem in error.problems]
     known = signature(function)
-    problems = [problem.on(rule.init) for problem in check(function, rule.arguments, partial(_meant, rule))]
+    written = {**rule.arguments, **dict.fromkeys(rule.unread)}
+    problems = [problem.on(rule.init) for problem in check(function, written, partial(_meant, rule))]
     numbers = {}
     for name, value in rule.arguments.items():
         if name in known and known[name].numeric:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from os import PathLike
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,7 +14,7 @@ from initframe.model.slot import Slot
 from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
 from initframe.plan import Assignment, Plan
 from initframe.recipe.patterns import compile_pattern
-from initframe.recipe.recipe import Recipe, Rule, parse_recipe
+from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
 from initframe.resolver.arguments import Call, prepare
 from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, reads_unread
 from initframe.resolver.copies import follow
@@ -27,7 +25,7 @@ from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
 from initframe.resolver.validate import unpartnered
 
-Written = Recipe | Mapping[str, Any] | str | PathLike[str]
+Written = Source | Sequence[Source]
 Model = nn.Module | Mapping[str, Tensor]
 
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
@@ -37,7 +35,7 @@ def resolve(recipe: Written, model: Model, *, only: Only = None) -> Plan:
     """Compute which tensor of a model will hold what under a recipe; nothing is written.
 
     Args:
-        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
+        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping; or a list of them, laid over each other.
         model: any module, wrapped or not, on any device; or a state_dict, then without module facts.
         only: names or patterns of the tensors that are meant; the rest of the model is out of sight, and rules that
             match nothing because of it are no error.
