@@ -271,7 +271,8 @@ def checked_seed(seed: int) -> int:
     >>> checked_seed(7)
     7
     """
-    whole = isinstance(seed, Integral) and not isinstance(seed, bool)  # numpy's integers are some
+    given: object = seed
+    whole = isinstance(given, Integral) and not isinstance(given, bool)  # numpy's integers are some
     if not whole or not 0 <= int(seed) < 2**64:
         raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
     return int(seed)

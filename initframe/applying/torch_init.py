@@ -137,17 +137,22 @@ def write(fill: Fill, tensor: Tensor) -> None:
             tensor.index_copy_(dim, index, beside.index_select(dim, index))
         case Stacked():
             for place in fill.places(tensor.shape):
-                part = tensor
-                for dim, index in place:
-                    part = part.narrow(dim, index, 1)
-                member = torch.empty(fill.inner_shapes(part.shape)[0], dtype=tensor.dtype, device=tensor.device)
-                write(fill.fill, member)
-                part.copy_(fill.from_member(member, tuple(part.shape)))
+                _write_member(fill, place, tensor)
         case Masked(inner, index=index, value=value):
             write(inner, tensor)
             tensor[index] = value
         case _:
             raise ResolveError(*filter(None, [refusal(fill, tensor.dtype)]))
+
+
+def _write_member(fill: Stacked, place: tuple[tuple[int, int], ...], tensor: Tensor) -> None:
+    """Fill one of several stacked weights: on memory of its own layout, then copied."""
+    own = tensor
+    for dim, index in place:
+        own = own.narrow(dim, index, 1)
+    member = torch.empty(fill.inner_shapes(tuple(own.shape))[0], dtype=tensor.dtype, device=tensor.device)
+    write(fill.fill, member)
+    own.copy_(fill.from_member(member, tuple(own.shape)))
 
 
 def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:

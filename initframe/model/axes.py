@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from initframe.errors import Problem, ResolveError
 from initframe.model.fans import Fans, Meaning
@@ -70,11 +71,11 @@ def with_axes(slot: Slot, axes: tuple[str, ...], weight: Slot | None = None) -> 
     count = axis_fans(slot.shape, axes, how)
     if count is None and weight is not None:
         return replace(slot, axes=axes, fused=1, **fan_fields(weight))
-    found = {} if count is None else dict(zip(_FANS, count, strict=False))
-    return replace(slot, axes=axes, fused=1, meaning=how, **{**dict.fromkeys(_FANS), **found})
+    found: dict[str, Any] = dict.fromkeys(_FANS) if count is None else dict(zip(_FANS, count, strict=False))
+    return replace(slot, axes=axes, fused=1, meaning=how, **found)
 
 
-def fan_fields(slot: Slot) -> dict[str, float | None]:
+def fan_fields(slot: Slot) -> dict[str, Any]:
     """Return the four fans of a slot, by field.
 
     >>> fan_fields(Slot("w", (2, 3), fan_in=3))["fan_in"]
@@ -89,7 +90,8 @@ def without_fans(slot: Slot) -> Slot:
     >>> without_fans(Slot("w", (2, 3), fan_in=3, fan_out=2)).fan_in is None
     True
     """
-    return replace(slot, **dict.fromkeys(_FANS))
+    nothing: dict[str, Any] = dict.fromkeys(_FANS)
+    return replace(slot, **nothing)
 
 
 def convolution_axes(slot: Slot) -> tuple[str, ...]:

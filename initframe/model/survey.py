@@ -165,7 +165,7 @@ def _survey_module(model: nn.Module) -> Survey:
 def _plain_containers(prefix: str, module: nn.Module) -> Iterator[str]:
     """Name the attributes that hold modules with parameters where torch does not look."""
     for name, value in vars(module).items():
-        if type(value) in (list, tuple, dict) and value:
+        if name != "_modules" and type(value) in (list, tuple, dict) and value:
             held = value.values() if isinstance(value, dict) else value
             if any(isinstance(one, nn.Module) and next(one.parameters(), None) is not None for one in held):
                 yield prefix + name

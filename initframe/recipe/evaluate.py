@@ -131,9 +131,6 @@ def _compared(node: ast.Compare) -> Evaluate:
         left = first(names)
         for compare, value in steps:
             right = value(names)
-            if isinstance(left, bool) != isinstance(right, bool):
-                fact = f"{ast.unparse(node)} compares a condition with a number."
-                raise ExpressionError(Problem("", fact, fix="Compare numbers."))
             if not compare(left, right):
                 return False
             left = right
@@ -144,9 +141,6 @@ def _compared(node: ast.Compare) -> Evaluate:
 
 def _computed(node: ast.expr, function: Callable[..., float], *values: float) -> float:
     """Do one step in float64, and hold it to a finite real result."""
-    if any(isinstance(value, bool) for value in values):
-        fact = f"{ast.unparse(node)} takes a condition for a number."
-        raise ExpressionError(Problem("", fact, fix="Write a number."))
     try:
         result = float(function(*map(float, values)))
     except ZeroDivisionError:

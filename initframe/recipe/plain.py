@@ -115,7 +115,7 @@ def unresolved(data: object, path: str = "") -> Iterator[Problem]:
         path: where it stands.
 
     >>> print(*unresolved({"std": "${std}"}))
-    std: '${std}' is an interpolation that is not resolved. Call OmegaConf.resolve(config) first, or ...
+    std: '${std}' is an interpolation that is not resolved; a recipe reads ... Call OmegaConf.resolve(config) first, or ...
     """
     match data:
         case Mapping():
@@ -125,7 +125,7 @@ def unresolved(data: object, path: str = "") -> Iterator[Problem]:
             for index, value in enumerate(data):
                 yield from unresolved(value, f"{path}[{index}]")
         case str() if "${" in data:
-            fact = f"{shown(data)} is an interpolation that is not resolved."
+            fact = f"{shown(data)} is an interpolation that is not resolved; a recipe reads nothing from outside."
             fix = "Call OmegaConf.resolve(config) first, or give OmegaConf.to_container(config, resolve=True)."
             yield Problem(path, fact, fix=fix)
 

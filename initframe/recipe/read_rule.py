@@ -197,7 +197,9 @@ def _read_optional(key: str, value: object) -> bool | Literal["patterns"]:
         return value
     if value == "patterns":
         return "patterns"
-    raise _wrong(f"{key} is {shown(value)}.", options="Options: true, false, patterns.")
+    raise _wrong(
+        f"{key} is {shown(value)}.", "Options: true, false.", "Or patterns: each of them may match nothing, not all."
+    )
 
 
 def _read_companions(key: str, value: object) -> Mapping[str, Expression]:

@@ -69,7 +69,7 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
     except RecipeError as error:
         return None, [problem.on(rule.describe()) for problem in error.problems]
     known = signature(function)
-    written = {**rule.arguments, **dict.fromkeys(rule.unread)}
+    written = {**rule.arguments, **{name: None for name in rule.unread if name in known}}
     problems = [problem.on(rule.init) for problem in check(function, written, partial(_meant, rule))]
     numbers = {}
     for name, value in rule.arguments.items():

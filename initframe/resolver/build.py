@@ -230,9 +230,14 @@ def _block(slot: Slot, dim: int, size: int) -> Slot:
     share = size / slot.shape[dim]
     shape = (*slot.shape[:dim], size, *slot.shape[dim + 1 :])
     if slot.axes and (count := axis_fans(shape, slot.axes, slot.meaning)):
-        own = {"fan_in": count.fan_in, "fan_out": count.fan_out}
-        effective = {"effective_fan_in": count.effective_in, "effective_fan_out": count.effective_out}
-        return replace(slot, shape=shape, **own, **effective)
+        return replace(
+            slot,
+            shape=shape,
+            fan_in=count.fan_in,
+            fan_out=count.fan_out,
+            effective_fan_in=count.effective_in,
+            effective_fan_out=count.effective_out,
+        )
     fans: dict[str, Any] = {}
     # torch's fan_in counts the weight's second dimension, whatever it means; a bias has its weight's.
     counted = "fan_in" if slot.output_dim else "fan_out"

@@ -21,10 +21,10 @@ def table(name, shape, **options):
 @pytest.mark.parametrize(
     ("init", "shape", "torchs"),
     [
-        ("eye", (3, 5), lambda t: nn.init.eye_(t)),
-        ("identity", (3, 5), lambda t: nn.init.eye_(t)),
-        ("identity", (4, 4, 3), lambda t: nn.init.dirac_(t)),
-        ("dirac", (4, 2, 3, 3), lambda t: nn.init.dirac_(t)),
+        ("eye", (3, 5), nn.init.eye_),
+        ("identity", (3, 5), nn.init.eye_),
+        ("identity", (4, 4, 3), nn.init.dirac_),
+        ("dirac", (4, 2, 3, 3), nn.init.dirac_),
     ],
 )
 def test_a_gain_multiplies_the_identity(init, shape, torchs):

@@ -79,10 +79,8 @@ def test_numpys_integers_are_integers():
     assert refused(initframe.reinit, one, recipe, seed=np.bool_(True), kind=ResolveError)
 
 
-@pytest.mark.parametrize(
-    "text", ["leaky_relu(True)", "1 + True", "-True", "sqrt(ndim == 2)", "1 < True", "min(1, False)"]
-)
-def test_conditions_are_no_numbers(text):
+@pytest.mark.parametrize("text", ["leaky_relu(True)", "1 + True", "-True", "1 < True", "min(1, False)"])
+def test_true_and_false_are_no_numbers(text):
     recipe = {"rules": {"weight": {"init": "constant", "val": text}}}
     assert refused(initframe.resolve, recipe, nn.Linear(2, 2))
 
