@@ -147,8 +147,9 @@ def _items(slot: Slot, seen: Survey, fills: Mapping[str, Fill], dtype: torch.dty
     own = dtype if dtype and slot.dtype.is_floating_point else slot.dtype
     fill, stream, current = fills.get(slot.name, Keep()), slot.name, place.direct
     if isinstance(fill, Copied) and fill.from_memory:  # made here once more, from what the source holds
-        held = seen.places[fill.source].direct
-        fill, stream, current = fill.fill, fill.source, current if held is None else held
+        stream = fill.source
+        held = seen.places[stream].direct
+        fill, current = fill.fill, current if held is None else held
     for name in (slot.name, *slot.aliases):
         yield Item(name, slot.shape, own, stream, fill, current)
 

@@ -70,9 +70,10 @@ class Fill:
 
     def __post_init__(self) -> None:
         """Make Python's numbers of numpy's, so that fills compare, print and are recorded alike."""
-        for name in _float_fields(type(self)):
-            value = getattr(self, name, None)
-            if isinstance(value, Real) and type(value) not in (int, float, bool):
+        kind: type = type(self)
+        for name in _float_fields(kind):
+            value: Any = getattr(self, name, None)
+            if type(value) not in (int, float, bool) and isinstance(value, Real):
                 object.__setattr__(self, name, float(value))
 
     # --- what it is --------------------------------------------------------------------------------------------------

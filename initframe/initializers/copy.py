@@ -9,7 +9,7 @@ from initframe.model.slot import Slot
 
 @initializer("copy")
 def copy(slot: Slot, *, source: str) -> Fill:
-    """What another tensor of the model holds after the write.
+    """What another tensor of the model holds after the write (target networks: Mnih et al. 2015).
 
     Use it for target networks and averages inside of the model: ``match: "target.*"``, ``source: "online.*"``.
 

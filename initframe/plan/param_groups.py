@@ -95,7 +95,8 @@ def param_groups(
     >>> [(len(group["params"]), group["lr"]) for group in groups]
     [(1, 0.05), (1, 0.1)]
     """
-    for name, value in numbers.items():
+    given: Mapping[str, Any] = numbers
+    for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, Real):
             fix = "Give anything else to the optimizer itself."
             raise ResolveError(Problem(name, f"it must be a number, got {value!r}.", fix=fix))

@@ -115,7 +115,7 @@ def unresolved(data: object, path: str = "") -> Iterator[Problem]:
         path: where it stands.
 
     >>> print(*unresolved({"std": "${std}"}))
-    std: '${std}' is an interpolation that is not resolved; a recipe reads ... Call OmegaConf.resolve(config) first, or ...
+    std: '${std}' is an interpolation that is not resolved; ...
     """
     match data:
         case Mapping():

@@ -180,7 +180,7 @@ def _read(source: object) -> tuple[object, str]:
     if type(source).__module__.startswith("omegaconf."):
         from omegaconf import OmegaConf  # noqa: PLC0415  (whoever has such an object has imported it)
 
-        data = OmegaConf.to_container(source, resolve=False)  # type: ignore[arg-type]
+        data = OmegaConf.to_container(source, resolve=False)
         check_size(data)
         if found := list(unresolved(data)):
             raise RecipeError(*found)

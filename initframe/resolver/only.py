@@ -34,7 +34,7 @@ def out_of_sight(only: Only, seen: Survey) -> frozenset[str]:
     """
     if only is None:
         return frozenset()
-    given = [only] if isinstance(only, str) else list(only)
+    given: list[object] = [only] if isinstance(only, str) else list(only)
     names = {name: slot for slot in seen.every for name in (slot.name, *slot.aliases)}
     meant: set[str] = set()
     problems: list[Problem] = []
