@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from os import PathLike
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from initframe.applying import torch_init
+from initframe.applying.averages import find_copies, find_outside, stale_copies
 from initframe.applying.backup import restored_on_failure, told_on_failure
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.exclusive import exclusive
 from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
-from initframe.applying.optimizer_state import check_optimizer, clear_state, stale_copies
+from initframe.applying.optimizer_state import check_optimizer, clear_state, clear_units
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator, is_sharded, not_invertible, write_all
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Fill
+from initframe.fills import Fill, Partial
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
 from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Measured, Report, Result
-from initframe.recipe.recipe import Recipe
-from initframe.resolver.resolve import resolve, resolve_surveyed
+from initframe.resolver.only import Only, out_of_sight, restricted
+from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
 
 @uncompiled
@@ -45,6 +46,8 @@ def apply(
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
+    averages: Sequence[Any] = (),
+    only: Only = None,
     on_progress: Progress | None = None,
     restore: bool = False,
 ) -> Report:
@@ -65,7 +68,10 @@ def apply(
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
-            optimizers that it wraps.
+            optimizers that it wraps. If a rule writes some units only, their moments are forgotten.
+        averages: copies of the model outside of it (averages, target networks), as modules or mappings of tensors:
+            what is written to the model is written to them, too.
+        only: names or patterns of the tensors that are meant, as for :func:`initframe.resolve`.
         on_progress: told how many elements were filled here since it was last told.
         restore: whether to put everything back that was touched, the optimizer's state included, whatever is raised.
             Costs one copy of it. With several processes, all wait for each other, and all put back if one fails.
@@ -89,15 +95,17 @@ def apply(
     if model is None:
         raise ResolveError(NO_MODEL)
     reshard(model)
+    seen = current_survey(plan, model)
     return apply_surveyed(
-        plan,
-        current_survey(plan, model),
+        restricted(plan, out_of_sight(only, seen)),
+        seen,
         model,
         seed,
         generator=generator,
         measure=measure,
         verify_replicas=verify_replicas,
         optimizer=optimizer,
+        averages=averages,
         on_progress=on_progress,
         restore=restore,
     )
@@ -113,6 +121,7 @@ def apply_surveyed(
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
+    averages: Sequence[Any] = (),
     on_progress: Progress | None = None,
     restore: bool = False,
 ) -> Report:
@@ -127,6 +136,7 @@ def apply_surveyed(
         measure: likewise.
         verify_replicas: likewise.
         optimizer: likewise.
+        averages: likewise.
         on_progress: likewise.
         restore: likewise.
 
@@ -149,38 +159,43 @@ def apply_surveyed(
         original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
         writes, problems = prepared(plan, model, seen, seed, generator)
         problems += without_memory(writes)
-        number = 0 if seed is None else seed
-        touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
+        outside, wrong = find_outside(averages, writes) if averages else ([], [])
+        problems += wrong
+        number = 0 if seed is None else checked_seed(seed)
+        touched = [write for write in writes if not write.kept]
+        held = [tensor for write in touched for tensor in write.place.held]
         with torch.no_grad():
             if problems := problems or not_invertible(writes, number):
                 raise ResolveError(*problems)
             before = _samples(writes) if measure is True else []
+            copies = find_copies(model)
             done: list[Write] = []
-            with exclusive(touched), nullcontext() if restore else told_on_failure(writes, done):
+            with exclusive(held), nullcontext() if restore else told_on_failure(writes, done):
                 if restore:
-                    backup.take(writes, optimizer)
-                own = seed if generator == "torch" else number
+                    backup.take(writes, optimizer, [mine for mine, _ in outside])
+                own = None if seed is None and generator == "torch" else number
                 write_all(writes, own, generator, on_progress or (lambda _: None), done)
+                for mine, source in outside:
+                    mine.copy_(source)
             after = combine(_samples(writes)) if measure or verify_replicas else []
         if verify_replicas:
             _demand_agreement(original, model, seen, writes, after)
-        forgotten = None if optimizer is None else clear_state(optimizer, touched)
+        forgotten = None if optimizer is None else _forget(optimizer, touched)
         results = _results(writes, combine(before), after if measure else [])
         if plan.recipe.companions == "warn" and plan.asks:
             warn(unheeded(plan.asks, plan.recipe.name))
-        stale = stale_copies(model, touched)
-        return Report(plan, number if generator == "stream" else seed, generator, results, stale, forgotten, model)
+        stale = stale_copies(copies, set(map(id, held)))
+        drawn_from = number if generator == "stream" or seed is not None else None
+        return Report(plan, drawn_from, generator, results, stale, forgotten, model)
 
 
 @uncompiled
-def reinit(
-    model: Model, recipe: Recipe | Mapping[str, Any] | str | PathLike[str], seed: int | None = None, **options: Any
-) -> Report:
+def reinit(model: Model, recipe: Written, seed: int | None = None, **options: Any) -> Report:
     """Load a recipe, resolve it against a model and apply it: the three in one.
 
     Args:
         model: any ``nn.Module``, changed in place; or a state_dict, whose tensors are.
-        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
+        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping; or a list of them, laid over each other.
         seed: 0 ≤ seed < 2⁶⁴, by default 0.
         **options: as :func:`apply` takes them.
 
@@ -198,8 +213,8 @@ def reinit(
     if (module := options.pop("module", None)) is not None:
         return apply(resolve(recipe, model), seed, module=module, **options)
     reshard(model)
-    seen = survey(model)
-    return apply_surveyed(resolve_surveyed(recipe, seen, model), seen, model, seed, **options)
+    seen, only = survey(model), options.pop("only", None)
+    return apply_surveyed(resolve_surveyed(recipe, seen, model, only), seen, model, seed, **options)
 
 
 @uncompiled
@@ -271,9 +286,11 @@ def checked_seed(seed: int) -> int:
     >>> checked_seed(7)
     7
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    given: object = seed
+    whole = isinstance(given, Integral) and not isinstance(given, bool)  # numpy's integers are some
+    if not whole or not 0 <= int(seed) < 2**64:
         raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
-    return seed
+    return int(seed)
 
 
 def reshard(model: Model) -> None:
@@ -315,6 +332,18 @@ def _samples(writes: Sequence[Write]) -> list[Sample | None]:
     """Take a sample per write; of what can only be kept (lazy, quantized, …) there is none."""
     blind = (write.kept and write.slot.blocked is not None for write in writes)
     return [None if b else sample(write.place.tensor()) for b, write in zip(blind, writes, strict=True)]
+
+
+def _forget(optimizer: torch.optim.Optimizer, writes: Sequence[Write]) -> int:
+    """Clear an optimizer's state of what was written; of tensors of which some units were, the units'."""
+    whole = [tensor for write in writes if not isinstance(write.fill, Partial) for tensor in write.place.held]
+    count = clear_state(optimizer, whole)
+    for write in writes:
+        if isinstance(write.fill, Partial):
+            dim, size = write.fill.dim, write.slot.shape[write.fill.dim]
+            own = [tensor for tensor in write.place.held if dict(enumerate(tensor.shape)).get(dim) == size]
+            count += sum(clear_units(optimizer, tensor, dim, write.fill.units) for tensor in own)
+    return count
 
 
 def _results(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from initframe.applying.locate import Write
 from initframe.applying.optimizer_state import with_wrapped
 from initframe.errors import InitframeError, Problem
-from initframe.model.memory import local
+from initframe.fills import Partial
+from initframe.model.memory import footprint, local
 
 SHOWN = 8
 """Tensors that are named of many."""
@@ -26,9 +27,20 @@ class Backup:
         self._values: list[tuple[Tensor, Tensor]] = []
         self._states: list[tuple[Any, dict[Any, Any]]] = []
 
-    def take(self, writes: Sequence[Write], optimizer: torch.optim.Optimizer | None) -> None:
-        """Copy what the writes, and a cleared optimizer, will change."""
+    def take(
+        self, writes: Sequence[Write], optimizer: torch.optim.Optimizer | None, outside: Sequence[Tensor] = ()
+    ) -> None:
+        """Copy what the writes, a cleared optimizer and refreshed averages will change.
+
+        Args:
+            writes: what is to be written.
+            optimizer: whose state is to be cleared.
+            outside: the tensors of averages that are to be refreshed.
+        """
         touched = {id(held): held for write in writes if not write.kept for held in map(local, _touched(write))}
+        touched |= {id(held): held for held in map(local, outside)}
+        if optimizer is not None:
+            touched |= {id(held): held for held in map(local, _states_of_units(writes, optimizer))}
         with torch.no_grad():
             self._values = [(held, held.detach().clone()) for held in touched.values()]
         if optimizer is not None:
@@ -42,6 +54,15 @@ class Backup:
         for state, entries in self._states:
             state.clear()
             state.update(entries)
+
+
+def _states_of_units(writes: Sequence[Write], optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """Give the tensors of an optimizer's state of which only some units will be cleared, in place."""
+    partly = {footprint(held) for write in writes if isinstance(write.fill, Partial) for held in write.place.held}
+    for inner in with_wrapped(optimizer):
+        for known, state in inner.state.items():
+            if isinstance(known, Tensor) and footprint(known) in partly:
+                yield from (value for value in state.values() if isinstance(value, Tensor))
 
 
 def _touched(write: Write) -> Iterator[Tensor]:

@@ -13,8 +13,23 @@ from torch import Tensor
 from initframe import stream
 from initframe.applying.regions import Region
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Sampler, Scattered, Whole
+from initframe.fills import (
+    Blocks,
+    Constant,
+    Copied,
+    Fill,
+    Keep,
+    Mapped,
+    Masked,
+    OnCurrent,
+    Partial,
+    Sampler,
+    Scattered,
+    Stacked,
+    Whole,
+)
 from initframe.fills.elementwise import wrong_values
+from initframe.fills.stacked import values_of
 from initframe.stream.threads import BATCH, Task, single_threaded, spread
 
 Progress = Callable[[int], None]
@@ -107,13 +122,13 @@ class _Work:
 
 def _ask(piece: Piece, work: _Work) -> None:
     """Turn one fill into draws and steps after them."""
-    fill, out, region = piece.fill, piece.out, piece.region
+    fill, out = piece.fill, piece.out
     if not out.numel():
         return
     if fill.distribution:
         work.draw(fill.distribution, fill.args, piece)
         return
-    if not isinstance(fill, Mapped | Blocks | Masked):
+    if not isinstance(fill, Mapped | Blocks | Masked | Copied | Partial):
         work.undrawn += out.numel()
     match fill:
         case Keep():
@@ -128,6 +143,22 @@ def _ask(piece: Piece, work: _Work) -> None:
             work.after.append(lambda: _on_current(fill, piece, work.seed))
         case Whole():
             work.build(partial(_write_whole, fill, piece, work.seed), fill.on_one_thread and out.device.type == "cpu")
+        case Copied() | Partial() | Stacked() | Blocks() | Masked():
+            _ask_parts(piece, work)
+        case _:
+            raise ResolveError(Problem(str(fill), fill.undrawable() or "nothing writes it."))
+
+
+def _ask_parts(piece: Piece, work: _Work) -> None:
+    """Turn a fill that is made of others into their draws and steps."""
+    fill, out, region = piece.fill, piece.out, piece.region
+    match fill:
+        case Copied(source, inner, from_memory=False):
+            _ask(Piece(inner, out, region, source), work)
+        case Partial(inner, units, dim):
+            _ask_units(Piece(inner, out, region, piece.name), units, dim, work)
+        case Stacked():
+            _write_stacked(fill, piece, work.seed)
         case Blocks(fills, sizes, dim):
             start = region.extent[dim][0]
             for part, size in zip(fills, sizes, strict=True):
@@ -139,8 +170,17 @@ def _ask(piece: Piece, work: _Work) -> None:
             position = region.position(index)
             if position is not None:
                 work.after.append(lambda: out[position].fill_(value))
-        case _:
-            raise ResolveError(Problem(str(fill), fill.undrawable() or "nothing writes it."))
+
+
+def _ask_units(piece: Piece, units: Sequence[int], dim: int, work: _Work) -> None:
+    """Fill some indices along a dimension: on other memory, which is then copied there."""
+    region, here = piece.region.units(dim, units)
+    if not here:
+        return
+    index = torch.tensor(here, device=piece.out.device)
+    beside = piece.out.index_select(dim, index)
+    _ask(Piece(piece.fill, beside, region, piece.name), work)
+    work.after.append(lambda: piece.out.index_copy_(dim, index, beside))
 
 
 def _beside(piece: Piece) -> Piece:
@@ -200,6 +240,46 @@ def _write_whole(fill: Whole, piece: Piece, seed: int) -> None:
     if held := piece.region.pick_at(*fill.elements(draw)):
         index, values = held
         piece.out[index] = values.to(piece.out)
+
+
+def _write_stacked(fill: Stacked, piece: Piece, seed: int) -> None:
+    """Write the held part of every member: each is drawn at its own elements of the whole tensor."""
+    for place in fill.places(fill.shape):
+        out, region = piece.out, piece.region
+        for dim, index in place:
+            start = piece.region.extent[dim][0] + index
+            region, here = region.block(dim, start, start + 1)
+            out = out[(slice(None),) * dim + (here,)]
+        if out.numel():
+            values = _member_values(fill, Piece(fill.fill, out, region, piece.name), place, seed)
+            out.copy_(region.pick(values.to(out.device)))
+
+
+def _member_values(fill: Stacked, piece: Piece, place: tuple[tuple[int, int], ...], seed: int) -> Tensor:
+    """Compute one member for its whole extent, in the layout of the tensor that it is part of."""
+    extent = piece.region.everything()
+    shape = extent.local_shape
+    own = _sampler(piece, seed)
+
+    def draw(
+        distribution: str,
+        args: Sequence[float],
+        purpose: str = "",
+        *,
+        name: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        if shape is None:
+            return fill.to_member(own(distribution, args, purpose, name=name))
+        if name is not None:  # what tensors share under a name, members do not
+            purpose = " ".join([purpose, *(f"{index}" for _, index in place)])
+        return own(distribution, args, purpose, name=name, shape=shape)
+
+    member = fill.inner_shapes(shape)[0]
+    values = values_of(fill.fill, member, draw)
+    if found := wrong_values(fill.fill, values, member, "Return one value for each element."):
+        raise ResolveError(found)
+    return fill.from_member(values, shape)
 
 
 def _on_current(fill: OnCurrent, piece: Piece, seed: int) -> None:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from initframe.applying.placements import unplaced
+from initframe.applying.placements import held, unplaced
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Constant, Fill, Keep
+from initframe.fills import Constant, Copied, Fill, Keep, Partial
 from initframe.model.elsewhere import OFFLOADED
-from initframe.model.memory import memoryless
+from initframe.model.memory import is_distributed, memoryless
 from initframe.model.place import Place
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey, survey
@@ -31,12 +31,20 @@ class Write(NamedTuple):
         slot: the tensor's facts in the model that is written to.
         place: its memory there.
         turns: where those of its names that the rule means stand in the model's state_dict.
+        source: the memory of the tensor that it is a copy of, if that one is here.
     """
 
     assignment: Assignment
     slot: Slot
     place: Place
     turns: tuple[int, ...] = ()
+    source: Place | None = None
+
+    @property
+    def copied(self) -> Copied | None:
+        """The copy that it is, if it is one."""
+        inner = self.fill.fill if isinstance(self.fill, Partial) else self.fill
+        return inner if isinstance(inner, Copied) else None
 
     @property
     def name(self) -> str:
@@ -107,7 +115,7 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     """
     assignments, located = seen.memo.get("located", (None, ()))
     if assignments is plan.assignments and model is plan.model:  # nothing failed, and nothing has changed since
-        writes = [Write(a, slot, seen.places[slot.name], turns) for a, slot, turns in located]
+        writes = [_with_source(Write(a, slot, seen.places[slot.name], turns), seen) for a, slot, turns in located]
         return writes, [problem for write in writes if (problem := _trial(write))]
     writes, problems = _locate(plan, model, seen)
     if not problems:
@@ -139,7 +147,16 @@ def _writes(
     for slot in slots.values():
         own = (slot.name, *slot.aliases)
         meant = [name for name in own if len(own) == 1 or assignment.rule.means(name)]
-        yield Write(assignment, slot, seen.places[slot.name], tuple(turns[name] for name in meant or own[:1]))
+        write = Write(assignment, slot, seen.places[slot.name], tuple(turns[name] for name in meant or own[:1]))
+        yield _with_source(write, seen)
+
+
+def _with_source(write: Write, seen: Survey) -> Write:
+    """Add the memory of the tensor that a write copies."""
+    if (copied := write.copied) is None:
+        return write
+    known = {name: slot.name for slot in seen.every for name in (slot.name, *slot.aliases)}
+    return write._replace(source=seen.places.get(known.get(copied.source, "")))
 
 
 def _merged(writes: list[Write], seen: Survey) -> Iterator[Problem]:
@@ -163,15 +180,36 @@ def _problem(write: Write, seen: Survey) -> Problem | None:
     if slot.name in planned.views:
         fact = f"it is a tensor of its own in {seen.title}, and a view of {planned.name} in the plan."
         return Problem(slot.name, fact, fix="Resolve again.")
-    freed = (
-        slot.shares and slot.shares == planned.shares and not planned.blocked
-    )  # the plan keeps all that it shares memory with
-    if slot.blocked and not freed and not (slot.resettable and fill == Constant(0.0)):
+    # the plan keeps all that it shares memory with
+    freed = slot.shares and slot.shares == planned.shares and not planned.blocked
+    if slot.blocked and not freed and not (slot.resettable and (fill == Constant(0.0) or write.copied)):
         return slot.problem
+    if (copied := write.copied) and copied.from_memory and (found := uncopiable(write)):
+        return found
     if problem := next(filter(None, map(unplaced, write.place.held)), None):
         return problem.on(slot.name)
     narrow = fill.problem(slot.shape, slot.dtype) if slot.dtype != planned.dtype else None
     return narrow.on(slot.name) if narrow else _trial(write)
+
+
+def uncopiable(write: Write) -> Problem | None:
+    """Say why a tensor cannot be copied from its source's memory.
+
+    Args:
+        write: of a copy.
+
+    Returns:
+        The problem; ``None`` if it can.
+    """
+    source = write.copied.source if write.copied else ""
+    if write.source is None:
+        return Problem(write.slot.name, f"its source {source} is not in this model.")
+    mine, theirs = write.place.direct, write.source.direct
+    if mine is None or theirs is None or not (is_distributed(mine) or is_distributed(theirs)):
+        return None
+    if held(mine)[1] == held(theirs)[1]:
+        return None
+    return Problem(write.slot.name, f"its source {source} is sharded in another way.", fix="Shard both alike.")
 
 
 def _trial(write: Write) -> Problem | None:
@@ -217,6 +255,8 @@ def uncovered(plan: Plan, seen: Survey) -> list[Problem]:
     problems = []
     for slot in seen.every:
         place = seen.places[slot.name]
+        if slot.name in plan.hidden:
+            continue
         if place.computed is None and slot.numel and any(tensor.is_meta for tensor in place.held):
             through = slot.part_of if _is_set(place, seen.places.get(slot.part_of or "")) else None
             names = (slot.name, *slot.aliases, through)

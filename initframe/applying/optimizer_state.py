@@ -1,18 +1,16 @@
-"""What a new initialization leaves behind elsewhere: optimizer state, and averaged copies of the old weights."""
+"""What a new initialization leaves behind in an optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from initframe.applying.placements import held
 from initframe.errors import Problem, ResolveError
 from initframe.model.memory import footprint
-from initframe.model.names import unwrap
-
-_AVERAGING = ("AveragedModel", "ModelEma", "ModelEmaV2", "ModelEmaV3", "EMA", "EMAModel", "ExponentialMovingAverage")
-"""Class names of averaged copies: torch's, timm's, and what others call theirs."""
 
 
 def check_optimizer(optimizer: object) -> None:
@@ -40,7 +38,7 @@ def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> 
     Returns:
         For how many parameters there was state to clear.
 
-    >>> layer = nn.Linear(2, 2)
+    >>> layer = torch.nn.Linear(2, 2)
     >>> adam = torch.optim.Adam(layer.parameters())
     >>> layer(torch.ones(2)).sum().backward()
     >>> _ = adam.step()
@@ -71,39 +69,51 @@ def with_wrapped(optimizer: torch.optim.Optimizer) -> Iterator[torch.optim.Optim
         waiting += wrapped
 
 
-def stale_copies(model: object, touched: Iterable[Tensor]) -> tuple[str, ...]:
-    """Name the averaged copies inside a model that still hold weights from before.
-
-    A copy is known by its class, and its source by class and names: the copy is stale if a parameter of such a module
-    was written, and its own of the same name was not.
+def clear_units(optimizer: torch.optim.Optimizer, tensor: Tensor, dim: int, units: Sequence[int]) -> bool:
+    """Forget what an optimizer has gathered about some units of a tensor; step counts, and all other units, stay.
 
     Args:
-        model: as it was given, wrappers included; anything but a module has none.
-        touched: the parameter objects that were written.
+        optimizer: its ``state`` is changed in place.
+        tensor: of which units were written.
+        dim: the dimension along which they are counted.
+        units: their indices, ascending.
 
     Returns:
-        Names of the copies, as they stand in the model.
+        Whether there was state to clear.
+
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> adam = torch.optim.Adam(layer.parameters())
+    >>> layer(torch.ones(2)).sum().backward()
+    >>> _ = adam.step()
+    >>> clear_units(adam, layer.bias, 0, [1])
+    True
+    >>> (adam.state[layer.bias]["exp_avg"] == 0).tolist()
+    [False, True]
     """
-    written = set(map(id, touched))
-    if not written or not isinstance(model, nn.Module):
-        return ()
-    if not any(type(module).__name__ in _AVERAGING for module in model.modules()):
-        return ()
-    copies = {name: module for name, module in model.named_modules() if name and type(module).__name__ in _AVERAGING}
-    inside = {id(module) for copy in copies.values() for module in copy.modules()}
-    others = [module for module in model.modules() if id(module) not in inside]
-    return tuple(name for name, copy in copies.items() if _is_behind(copy, others, written))
+    mine = footprint(tensor)
+    found = False
+    for inner in with_wrapped(optimizer):
+        for known, state in inner.state.items():
+            if not state or footprint(known) != mine:
+                continue
+            found = True
+            for key, value in state.items():
+                if isinstance(value, Tensor) and _counts_units(value, tensor, dim):
+                    memory, region = held(value)
+                    here = torch.tensor(region.units(dim, units)[1], dtype=torch.int64, device=memory.device)
+                    memory.index_fill_(dim, here, _beginning(inner, known, key))
+    return found
 
 
-def _is_behind(copy: nn.Module, others: Iterable[nn.Module], written: Set[int]) -> bool:
-    """Whether a parameter was written, and the same one of a copy of its module was not."""
-    inner = unwrap(copy)
-    for net in [inner] if inner is not copy else copy.children():
-        own = dict(net.named_parameters())
-        for other in others:
-            if type(other) is type(net):
-                theirs = dict(other.named_parameters())
-                pairs = [(own[name], theirs[name]) for name in own.keys() & theirs.keys()]
-                if any(id(source) in written and id(mine) not in written for mine, source in pairs):
-                    return True
-    return False
+def _counts_units(value: Tensor, tensor: Tensor, dim: int) -> bool:
+    """Whether a tensor of an optimizer's state has the units along the same dimension (Adafactor's rows have)."""
+    return value.shape == tensor.shape or (value.shape == tensor.shape[:-1] and dim < value.ndim)
+
+
+def _beginning(optimizer: torch.optim.Optimizer, parameter: Tensor, key: str) -> float:
+    """The number with which an optimizer begins: 0, but for Adagrad's sums and Rprop's steps."""
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    own = next((group for group in groups if any(one is parameter for one in group["params"])), groups[0])
+    if key == "sum":
+        return float(own.get("initial_accumulator_value", 0.0))
+    return float(own["lr"]) if key == "step_size" else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -82,6 +82,26 @@ class Region:
         runs = (*self.runs[:dim], held, *self.runs[dim + 1 :])
         extent = (*self.extent[:dim], (start, stop), *self.extent[dim + 1 :])
         return Region(self.shape, extent, runs), slice(before, before + length)
+
+    def units(self, dim: int, units: Sequence[int]) -> tuple[Region, list[int]]:
+        """The region of some indices along a dimension, and where those held are in the local memory.
+
+        Args:
+            dim: the dimension.
+            units: indices of the whole tensor, ascending.
+
+        >>> below = Region((4, 2), ((0, 4), (0, 2)), (((2, 4),), ((0, 2),)))
+        >>> below.units(0, [1, 3])[1]
+        [1]
+        """
+        held: list[tuple[int, int]] = []
+        wanted = set(units)
+        local = 0
+        for start, stop in self.runs[dim]:
+            held += [(unit, local + unit - start) for unit in range(start, stop) if unit in wanted]
+            local += stop - start
+        runs = (*self.runs[:dim], _joined([unit for unit, _ in held]), *self.runs[dim + 1 :])
+        return replace(self, runs=runs), [place for _, place in held]
 
     def pick(self, values: Tensor) -> Tensor:
         """The held part of values that were computed for the whole extent."""
@@ -229,3 +249,14 @@ def placed(runs: Runs) -> Iterator[tuple[Run, slice]]:
     for start, stop in runs:
         yield (start, stop), slice(here, here + stop - start)
         here += stop - start
+
+
+def _joined(indices: Sequence[int]) -> Runs:
+    """Ascending indices as runs."""
+    runs: list[Run] = []
+    for index in indices:
+        if runs and runs[-1][1] == index:
+            runs[-1] = runs[-1][0], index + 1
+        else:
+            runs.append((index, index + 1))
+    return tuple(runs)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Blocks, Fill, Fixed, Keep, Mapped, Masked, OnCurrent
+from initframe.fills import Blocks, Copied, Fill, Fixed, Keep, Mapped, Masked, OnCurrent, Partial, Stacked
 from initframe.fills.fill import TORCH_FUNCTIONS
 from initframe.model.slot import Slot
 from initframe.plan import Assignment, Plan
@@ -20,6 +20,9 @@ from initframe.resolver.problems import named
 
 DTYPES = {"orthogonal_": (torch.float32, torch.float64)}
 """The dtypes of functions of torch.nn.init that do not take them all."""
+
+_COMPOSED = (Keep, OnCurrent, Mapped, Fixed, Blocks, Masked, Stacked, Partial, Copied)
+"""What is written here without a function of torch.nn.init, or with those of its parts."""
 
 
 _ONE_THREAD = RLock()
@@ -101,7 +104,7 @@ def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
     """
     for part in fill.parts():
         if part.torch_init is None:
-            if not isinstance(part, Keep | OnCurrent | Mapped | Fixed | Blocks | Masked):
+            if not isinstance(part, _COMPOSED):
                 return Problem("", f"torch.nn.init has no {part.kind}.", fix="Use generator: stream.")
         elif dtype not in DTYPES.get(part.torch_init[0], (dtype,)):
             fact = f"torch.nn.init.{part.torch_init[0]} does not take {dtype}."
@@ -135,11 +138,29 @@ def write(fill: Fill, tensor: Tensor) -> None:
         case Blocks(fills, sizes, dim):
             for part, block in zip(fills, torch.split(tensor, list(sizes), dim), strict=True):
                 write(part, block)
+        case Partial(inner, units, dim):
+            beside = tensor.clone()
+            write(inner, beside)
+            index = torch.tensor(units, device=tensor.device)
+            tensor.index_copy_(dim, index, beside.index_select(dim, index))
+        case Stacked():
+            for place in fill.places(tensor.shape):
+                _write_member(fill, place, tensor)
         case Masked(inner, index=index, value=value):
             write(inner, tensor)
             tensor[index] = value
         case _:
             raise ResolveError(*filter(None, [refusal(fill, tensor.dtype)]))
+
+
+def _write_member(fill: Stacked, place: tuple[tuple[int, int], ...], tensor: Tensor) -> None:
+    """Fill one of several stacked weights: on memory of its own layout, then copied."""
+    own = tensor
+    for dim, index in place:
+        own = own.narrow(dim, index, 1)
+    member = torch.empty(fill.inner_shapes(tuple(own.shape))[0], dtype=tensor.dtype, device=tensor.device)
+    write(fill.fill, member)
+    own.copy_(fill.from_member(member, tuple(own.shape)))
 
 
 def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:

@@ -12,7 +12,9 @@ from initframe.applying import torch_init
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import Write
 from initframe.applying.placements import held
+from initframe.applying.regions import Region
 from initframe.errors import Problem
+from initframe.fills import Partial
 from initframe.model.memory import is_distributed
 
 BATCH = 1 << 26
@@ -34,16 +36,51 @@ def write_all(
         done: takes the writes that are carried out, one after another.
     """
     done = [] if done is None else done
+    copies = [write for write in writes if (c := write.copied) and (c.from_memory or generator == "torch")]
+    ids = set(map(id, copies))
+    writes = [write for write in writes if id(write) not in ids]
     if generator == "stream":
         for batch in _batches(sorted(writes, key=_is_computed)):
             _paint_batch(batch, seed or 0, tell)
             done += batch
-    else:
+    elif writes:
         with torch_init.seeded(seed, {write.place.held[0].device for write in writes}):
             drawn = list(_drawn_in_turn(writes, tell))
         for write, logical in drawn:
             _settle(write, logical)
         done += writes
+    for write in copies:
+        _copy_from_memory(write)
+        done.append(write)
+        tell(write.slot.numel)
+
+
+def _copy_from_memory(write: Write) -> None:
+    """Copy what the source holds now: all of it, or the units that the rule means."""
+    source = write.source
+    if source is None:  # refused before
+        return
+    theirs, mine = source.computed, write.place.computed
+    pairs = list(zip(write.place.held, source.held, strict=False))
+    if (
+        theirs
+        and mine
+        and all(one.shape == other.shape for one, other in pairs)
+        and not isinstance(write.fill, Partial)
+    ):
+        for one, other in [*pairs, *zip(mine.renewed, theirs.renewed, strict=False)]:
+            one.copy_(other)
+        return
+    logical = _whole(write) if mine else held(write.place.held[0])[0]
+    region = Region.whole(tuple(logical.shape)) if mine else held(write.place.held[0])[1]
+    values = source.tensor() if theirs else held(source.held[0])[0]
+    if isinstance(write.fill, Partial):
+        here = torch.tensor(region.units(write.fill.dim, write.fill.units)[1], dtype=torch.int64, device=logical.device)
+        chosen = values.to(logical).index_select(write.fill.dim, here)
+        logical.index_copy_(write.fill.dim, here, chosen)
+    else:
+        logical.copy_(values)
+    _settle(write, logical)
 
 
 def _drawn_in_turn(writes: Sequence[Write], tell: Progress) -> Iterator[tuple[Write, Tensor]]:
@@ -69,7 +106,8 @@ def _is_computed(write: Write) -> bool:
 
 def not_invertible(writes: Sequence[Write], seed: int) -> list[Problem]:
     """Say which parametrizations do not take their values through right_inverse, tried with the values themselves."""
-    computed = [write for write in writes if _is_computed(write) and not write.kept]
+    drawn = (write for write in writes if not (write.copied and write.copied.from_memory))
+    computed = [write for write in drawn if _is_computed(write) and not write.kept]
     tried = ((write, write.place.check(_painted(write, seed))) for write in computed)
     return [obstacle.on(write.slot.name) for write, obstacle in tried if obstacle]
 

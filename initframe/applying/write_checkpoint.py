@@ -23,7 +23,7 @@ from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, ResolveError, SourceError
 from initframe.files.atomic import replacing
 from initframe.files.safetensors import TensorInfo, begin, in_order, unsavable
-from initframe.fills import Fill, Keep, Whole
+from initframe.fills import Copied, Fill, Keep, Partial, Whole
 from initframe.model.memory import is_distributed
 from initframe.model.obstacles import FILLABLE
 from initframe.model.slot import Slot
@@ -76,7 +76,7 @@ def write_checkpoint(
     ...     [file.name for file in write_checkpoint(plan, folder)]
     ['model.safetensors']
     """
-    checked_seed(seed)
+    seed = checked_seed(seed)
     if not isinstance(path, str | os.PathLike):
         raise InitframeError(Problem("path", f"got {path!r}.", "It is a folder, or a file that ends in .safetensors."))
     shards = _laid_out(_contents(plan, dtype), Path(path), _bytes(max_shard_size))
@@ -129,7 +129,12 @@ def _contents(plan: Plan, dtype: torch.dtype | None) -> list[Item]:
     seen = current_survey(plan, plan.model)
     fills = {a.slot.name: a.fill for a in plan.assignments}
     items = [item for slot in seen.every for item in _items(slot, seen, fills, dtype)]
-    problems = [*locate(plan, plan.model, seen)[1], *uncovered(plan, seen), *_computed(plan, seen), *_views(seen)]
+    problems = [
+        *locate(plan, plan.model, seen)[1],
+        *uncovered(replace(plan, hidden=frozenset()), seen),
+        *_computed(plan, seen),
+        *_views(seen),
+    ]
     if problems := problems + [problem for item in items if (problem := _problem(item))]:
         raise ResolveError(*problems)
     return items
@@ -141,10 +146,15 @@ def _items(slot: Slot, seen: Survey, fills: Mapping[str, Fill], dtype: torch.dty
     if place.direct is None or not slot.persistent:
         return
     own = dtype if dtype and slot.dtype.is_floating_point else slot.dtype
+    fill, stream, current = fills.get(slot.name, Keep()), slot.name, place.direct
+    if isinstance(fill, Copied) and fill.from_memory:  # made here once more, from what the source holds
+        stream = fill.source
+        held = seen.places[stream].direct
+        fill, current = fill.fill, current if held is None else held
     for name in (slot.name, *slot.aliases):
         if name in slot.views:
             continue  # refused by _views
-        yield Item(name, slot.shape, own, slot.name, fills.get(slot.name, Keep()), place.direct)
+        yield Item(name, slot.shape, own, stream, fill, current)
 
 
 def _computed(plan: Plan, seen: Survey) -> Iterator[Problem]:
@@ -154,6 +164,13 @@ def _computed(plan: Plan, seen: Survey) -> Iterator[Problem]:
         if place is not None and place.computed is not None and not isinstance(a.fill, Keep):
             fix = "Materialize the model and save it, or remove the parametrization."
             yield Problem(a.slot.name, "its layer computes it from others, and no layer is run here.", fix=fix)
+        inner = a.fill.fill if isinstance(a.fill, Partial) else a.fill
+        if isinstance(inner, Copied) and inner.from_memory:
+            if seen.places[inner.source].computed:
+                fact = f"its source {inner.source} is computed by its layer, and no layer is run here."
+                yield Problem(a.slot.name, fact, fix="Materialize the model and save it.")
+            elif isinstance(a.fill, Partial):
+                yield Problem(a.slot.name, "some of its units are a copy.", fix="Materialize the model and save it.")
 
 
 def _views(seen: Survey) -> Iterator[Problem]:

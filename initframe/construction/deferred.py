@@ -23,6 +23,7 @@ from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.report import Report
 from initframe.recipe.recipe import Recipe
+from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
 Device = torch.device | str | None
@@ -72,6 +73,7 @@ def materialize(
     generator: Generator = "stream",
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
+    only: Only = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Give a deferred model its memory and fill it by a recipe, once; what was tied is tied again.
@@ -90,6 +92,8 @@ def materialize(
         generator: as for :func:`initframe.apply`.
         measure: likewise; what has no memory is measured after the write only.
         verify_replicas: as for :func:`initframe.apply`.
+        only: names or patterns of the tensors that are meant, such as the keys that a checkpoint lacked; the rest of
+            the model is out of sight, and what has no memory there gets none.
         on_progress: likewise.
 
     Returns:
@@ -114,10 +118,11 @@ def materialize(
     [1.0, 1.0]
     """
     if isinstance(recipe, Plan):
-        plan, seen = recipe, current_survey(recipe, model)
+        seen = current_survey(recipe, model)
+        plan = restricted(recipe, out_of_sight(only, seen))
     else:
         seen = survey(model)
-        plan = resolve_surveyed(CONSTRUCTOR if recipe is None else recipe, seen, model)
+        plan = resolve_surveyed(CONSTRUCTOR if recipe is None else recipe, seen, model, only)
     _demand_device(device)
     scripted = _scripted_without_memory(seen)
     if problems := scripted or [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
@@ -125,7 +130,7 @@ def materialize(
     if measure and any(tensor.is_meta for tensor in model.parameters()):
         measure = "after"
     with _back_on_failure(model):
-        allocate(model, device)
+        allocate(model, device, left=_without_memory(plan, seen))
         reshard(model)
         return apply_surveyed(
             plan,
@@ -137,6 +142,14 @@ def materialize(
             verify_replicas=verify_replicas,
             on_progress=on_progress,
         )
+
+
+def _without_memory(plan: Plan, seen: Survey) -> frozenset[Any]:
+    """Find the memory of tensors that a plan has out of sight, but for what others share."""
+    shared = {footprint(t) for s in seen.every if s.name not in plan.hidden for t in seen.places[s.name].held}
+    return (
+        frozenset(footprint(t) for name in plan.hidden if name in seen.places for t in seen.places[name].held) - shared
+    )
 
 
 def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:
@@ -171,7 +184,7 @@ def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_re
     return resolve(recipe, build()) if not only_read and uncovered(plan, seen) else plan
 
 
-def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], None]:
+def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], nn.Module]:
     """Make the function that FullyShardedDataParallel and others call on every module without memory.
 
     Args:
@@ -180,7 +193,7 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         device: where the parameters go; by default torch's default device.
 
     Returns:
-        A function that materializes a module's own parameters, those of its children excepted.
+        A function that materializes a module's own parameters, those of its children excepted, and returns the module.
 
     Raises:
         ResolveError: the plan leaves a tensor without values, or fills one that its layer computes from others; its
@@ -189,7 +202,8 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     >>> with deferred():
     ...     model = nn.Sequential(nn.Linear(2, 2))
     >>> init = param_init_fn(resolve({"rules": {"*.weight": "eye", "*.bias": "zeros"}}, model))
-    >>> init(model[0])
+    >>> init(model[0]) is model[0]
+    True
     >>> model[0].weight.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
@@ -198,18 +212,20 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     if not isinstance(model, nn.Module):
         fact = "the plan is of a state_dict or of no model."
         raise ResolveError(Problem("param_init_fn", fact, fix="Resolve the recipe against the module."))
-    checked_seed(seed)
+    seed = checked_seed(seed)
     _demand_device(device)
     seen = current_survey(plan, model)
     writes, problems = prepared(plan, model, seen, seed, "stream")
     fix = "Materialize the model before it is wrapped: initframe.materialize."
     problems += [Problem(w.name, PIECEMEAL, fix=fix) for w in writes if w.place.computed and not w.kept]
+    kept = [w for w in writes if w.copied and w.copied.from_memory]
+    problems += [Problem(w.name, "it is a copy of values that are kept elsewhere.", fix=fix) for w in kept]
     if problems := [*uncovered(plan, seen), *problems]:
         raise ResolveError(*problems)
     prefixes = {id(module): (module, prefix) for prefix, module in reversed(list(walk(model)))}
     so_far = Allocated({}, {})
 
-    def init(module: nn.Module) -> None:
+    def init(module: nn.Module) -> nn.Module:
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         new = [name for name, tensor in own if tensor is not None and tensor.is_meta]
         if new and id(module) not in prefixes:
@@ -219,11 +235,19 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         if new:
             prefix = prefixes[id(module)][1]
             apply(plan, seed, module={prefix + name: getattr(module, name) for name in new})
+        return module  # accelerate puts what it is given back in the module's place
 
     return init
 
 
-def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, so_far: Allocated | None = None) -> None:
+def allocate(
+    model: nn.Module,
+    device: Device = None,
+    *,
+    recurse: bool = True,
+    so_far: Allocated | None = None,
+    left: frozenset[Any] = frozenset(),
+) -> None:
     """Give every tensor on the meta device memory, not yet values; one object stays one, and so does shared memory.
 
     Args:
@@ -231,6 +255,7 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
         device: as for :func:`materialize`.
         recurse: whether to go into the children.
         so_far: what was allocated before, where calls belong together.
+        left: footprints of what stays without memory.
     """
     modules = model.modules() if recurse else [model]
     owners = [
@@ -245,7 +270,10 @@ def allocate(model: nn.Module, device: Device = None, *, recurse: bool = True, s
     def with_memory(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
             return tensor if device is None or is_distributed(tensor) else tensor.to(device)
-        where = elements(footprint(tensor))
+        where = footprint(tensor)
+        if where in left:
+            return tensor
+        where = elements(where)
         if where not in memory:
             memory[where] = torch.empty_like(tensor, device=device or _home(tensor))
         if is_distributed(tensor) or tensor.stride() == memory[where].stride():

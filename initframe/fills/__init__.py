@@ -9,9 +9,12 @@ a subclass (:class:`Fill`).
 
 from initframe.fills.chain import Chain
 from initframe.fills.composed import Blocks, Masked
+from initframe.fills.copied import Copied
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
+from initframe.fills.partial import Partial
+from initframe.fills.stacked import Stacked
 from initframe.fills.structured import Dirac, Identity, Orthogonal, Sparse
 from initframe.fills.table import Table
 from initframe.fills.whole import Fixed, Sampler, Scattered, Whole
@@ -20,6 +23,7 @@ __all__ = [
     "Blocks",
     "Chain",
     "Constant",
+    "Copied",
     "Dirac",
     "Elementwise",
     "Fill",
@@ -31,12 +35,14 @@ __all__ = [
     "Normal",
     "OnCurrent",
     "Orthogonal",
+    "Partial",
     "Sampler",
     "Scale",
     "Scattered",
     "Shift",
     "ShrinkPerturb",
     "Sparse",
+    "Stacked",
     "Table",
     "TruncatedNormal",
     "Uniform",

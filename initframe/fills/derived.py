@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -55,6 +55,7 @@ class BilinearKernel(Fixed):
     [[[0.25, 0.75, 0.75, 0.25]]]
     """
 
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 
     @property
@@ -83,13 +84,52 @@ class SineCosine(Fixed):
     """Positions of a square grid as sines and cosines of each coordinate (He et al. 2022; Peebles & Xie 2023).
 
     The first half of a position's vector is its column, the second its row; each half is sin(p·ω) before cos(p·ω),
-    ω = 10000^(−4j/width). ``prefix`` positions in front are zero.
+    ω = 10000^(−4j/width). ``prefix`` positions in front are zero. ``grid`` gives rows and columns if the grid is no
+    square; a grid of one number is a line, whose vectors are sin before cos with ω = 10000^(−2j/width).
 
     >>> SineCosine((1, 4, 4)).build(None)[0, 0].tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
 
     prefix: int = 0
+    grid: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def reach(self) -> float:
+        """1."""
+        return 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fill as plain data; a square is not said."""
+        return super().to_dict() | ({"grid": list(self.grid)} if self.grid else {})
+
+    def values(self) -> Tensor:
+        """Compute the table, in float64."""
+        tokens, width = self.shape[-2:]
+        sizes = self.grid or (math.isqrt(tokens - self.prefix),) * 2
+        count = width // (2 * len(sizes))
+        *along, waves = (torch.arange(size, dtype=torch.float64, device="cpu") for size in (*sizes, count))
+        coordinates = [t.reshape(-1) for t in torch.meshgrid(*along, indexing="ij")]
+        omega = 10000.0 ** (-waves / count)
+        angles = [coordinate[:, None] * omega for coordinate in reversed(coordinates)]
+        table = torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1)
+        return torch.cat([table.new_zeros(self.prefix, width), table]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Sinusoids(Fixed):
+    """Positions of a sequence as sines and cosines of p·ω, ω = base^(−j/n) (Vaswani et al. 2017).
+
+    ``interleaved`` has sin and cos in turn, ``halves`` all sines before all cosines. n is half the width, or one less
+    if ``closed``: then the last ω is 1/base exactly.
+
+    >>> Sinusoids((2, 4)).build(None)[1].tolist()[:2] == [math.sin(1), math.cos(1)]
+    True
+    """
+
+    interleaved: bool = True
+    base: float = 10000.0
+    closed: bool = False
 
     @property
     def reach(self) -> float:
@@ -97,15 +137,61 @@ class SineCosine(Fixed):
         return 1.0
 
     def values(self) -> Tensor:
-        """Compute the table, in float64."""
-        tokens, width = self.shape[-2:]
-        side = math.isqrt(tokens - self.prefix)
-        along, waves = (torch.arange(size, dtype=torch.float64, device="cpu") for size in (side, width // 4))
-        rows, columns = (t.reshape(-1) for t in torch.meshgrid(along, along, indexing="ij"))
-        omega = 10000.0 ** (-waves / (width // 4))
-        angles = [coordinate[:, None] * omega for coordinate in (columns, rows)]
-        table = torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1)
-        return torch.cat([table.new_zeros(self.prefix, width), table]).reshape(self.shape)
+        """Compute the table, in float64; of an odd width, the sines are one more."""
+        length, width = self.shape[-2:]
+        count, sines = width // 2, width - width // 2
+        positions, waves = (torch.arange(size, dtype=torch.float64, device="cpu") for size in (length, sines))
+        steps = max(count - 1, 1) if self.closed else width / 2
+        angles = positions[:, None] * self.base ** (-waves / steps)
+        sin, cos = angles.sin(), angles[:, :count].cos()
+        if not self.interleaved:
+            return torch.cat([sin, cos], dim=1).reshape(self.shape)
+        table = angles.new_empty(length, width)
+        table[:, 0::2], table[:, 1::2] = sin, cos
+        return table.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class LogUniform(Mapped):
+    """Log u of a uniform u in (low, high): Mamba 2's decay rates (Dao & Gu 2024; state-spaces/mamba, mamba2.py).
+
+    >>> round(LogUniform(1.0, 16.0).mean, 4)
+    1.9574
+    """
+
+    low: float
+    high: float
+
+    @property
+    def draws(self) -> tuple[str, tuple[float, ...]]:
+        """U(low, high)."""
+        return "uniform", (self.low, self.high)
+
+    @property
+    def reach(self) -> float:
+        """The larger of |log low| and |log high|."""
+        return max(abs(math.log(self.low)), abs(math.log(self.high)))
+
+    @property
+    def mean(self) -> float:
+        """(b·log b − a·log a)/(b − a) − 1."""
+        a, b = self.low, self.high
+        return (b * math.log(b) - a * math.log(a)) / (b - a) - 1
+
+    @property
+    def std(self) -> float:
+        """√(E[log² u] − mean²)."""
+        square = (self._square(self.high) - self._square(self.low)) / (self.high - self.low)
+        return math.sqrt(max(square - self.mean**2, 0.0))
+
+    @staticmethod
+    def _square(u: float) -> float:
+        """The integral of log² u."""
+        return u * (math.log(u) ** 2 - 2 * math.log(u) + 2)
+
+    def transform(self, drawn: Tensor) -> Tensor:
+        """Take the logarithm in float64: in float32, torch's differs from processor to processor."""
+        return drawn.to("cpu", torch.float64).log().to(drawn)
 
 
 @dataclass(frozen=True)
@@ -119,6 +205,7 @@ class Repeated(Whole):
 
     fill: Fill
     times: int
+    layout: ClassVar[bool] = True
 
     @property
     def mean(self) -> float:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -56,6 +57,8 @@ class Fill:
     """
 
     distribution: ClassVar[str | None] = None
+    layout: ClassVar[bool] = False
+    """Whether the values depend on which dimensions are outputs, inputs and kernel."""
 
     if TYPE_CHECKING:  # declared for the type checker only: a field of the same name must not inherit a default
 
@@ -64,6 +67,14 @@ class Fill:
 
         @property
         def std(self) -> float: ...  # noqa: D102
+
+    def __post_init__(self) -> None:
+        """Make Python's numbers of numpy's, so that fills compare, print and are recorded alike."""
+        kind: type = type(self)
+        for name in _float_fields(kind):
+            value: Any = getattr(self, name, None)
+            if type(value) not in (int, float, bool) and isinstance(value, Real):
+                object.__setattr__(self, name, float(value))
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -228,7 +239,7 @@ def _float_fields(kind: type) -> tuple[str, ...]:
 def _is_number(value: object) -> bool:
     """Tell whether float() takes a value: an int may be too large."""
     try:
-        return isinstance(value, int | float) and isinstance(float(value), float)
+        return isinstance(value, Real) and isinstance(float(value), float)
     except OverflowError:
         return False
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from initframe import stream
-from initframe.fills.fill import FARTHEST, Shape
+from initframe.fills.fill import FARTHEST, Shape, short
 from initframe.fills.orthogonalize import is_small, orthogonalized
 from initframe.fills.whole import ALL, Fixed, Index, Sampler, Scattered, Whole, centre, nothing
 
@@ -25,32 +25,45 @@ class Identity(Scattered):
     0.5
     """
 
+    gain: float = field(default=1.0, repr=False)
     dims: ClassVar[Sequence[int]] = (2,)
 
     @property
-    def torch_init(self) -> tuple[str, tuple[Any, ...]]:
-        """eye_."""
-        return "eye_", ()
+    def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
+        """eye_, which knows no gain."""
+        return ("eye_", ()) if self.gain == 1 else None
 
     @property
-    def reach(self) -> float:
-        """1."""
-        return 1.0
-
-    @property
-    def mean(self) -> float:
-        """min(n, m)/(n·m)."""
+    def share(self) -> float:
+        """min(n, m)/(n·m), the share of elements that are not zero."""
         return min(self.shape) / max(math.prod(self.shape), 1)
 
     @property
+    def reach(self) -> float:
+        """|gain|."""
+        return abs(self.gain)
+
+    @property
+    def mean(self) -> float:
+        """gain·p, p the share."""
+        return self.gain * self.share
+
+    @property
     def std(self) -> float:
-        """√(p(1−p)), p the mean."""
-        return math.sqrt(self.mean * (1 - self.mean))
+        """|gain|·√(p(1−p)), p the share."""
+        return abs(self.gain) * math.sqrt(self.share * (1 - self.share))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fill as plain data; a gain of 1 is not said."""
+        return super().to_dict() | ({} if self.gain == 1 else {"gain": self.gain})
+
+    def __str__(self) -> str:
+        return super().__str__() if self.gain == 1 else f"{short(self.gain)} × {super().__str__()}"
 
     def elements(self, draw: Sampler) -> tuple[Index, Tensor]:  # noqa: ARG002
         """Return the diagonal."""
         diagonal = torch.arange(min(self.shape), device="cpu")
-        return (diagonal, diagonal), torch.ones(len(diagonal), device="cpu")
+        return (diagonal, diagonal), torch.full((len(diagonal),), float(self.gain), device="cpu")
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,8 @@ class Dirac(Scattered):
     """
 
     groups: int = 1
+    gain: float = field(default=1.0, repr=False)
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 
     def misshapen(self, shape: Shape) -> str | None:
@@ -69,32 +84,46 @@ class Dirac(Scattered):
         return super().misshapen(shape) or undivided(shape, self.groups)
 
     @property
-    def torch_init(self) -> tuple[str, tuple[Any, ...]]:
-        """dirac_."""
-        return "dirac_", (self.groups,)
+    def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
+        """dirac_, which knows no gain."""
+        return ("dirac_", (self.groups,)) if self.gain == 1 else None
 
     @property
     def reach(self) -> float:
-        """1."""
-        return 1.0
+        """|gain|."""
+        return abs(self.gain)
 
     @property
-    def mean(self) -> float:
-        """The share of ones."""
+    def share(self) -> float:
+        """The share of elements that are not zero."""
         passed = min(self.shape[0] // self.groups, self.shape[1]) * self.groups
         return passed / max(math.prod(self.shape), 1)
 
     @property
+    def mean(self) -> float:
+        """gain·p, p the share."""
+        return self.gain * self.share
+
+    @property
     def std(self) -> float:
-        """√(p(1−p)), p the mean."""
-        return math.sqrt(self.mean * (1 - self.mean))
+        """|gain|·√(p(1−p)), p the share."""
+        return abs(self.gain) * math.sqrt(self.share * (1 - self.share))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fill as plain data; a gain of 1 is not said."""
+        return super().to_dict() | ({} if self.gain == 1 else {"gain": self.gain})
+
+    def __str__(self) -> str:
+        return super().__str__() if self.gain == 1 else f"{short(self.gain)} × {super().__str__()}"
 
     def elements(self, draw: Sampler) -> tuple[Index, Tensor]:  # noqa: ARG002
         """Return 1 at the kernel's centre, from input channel c to output channel c of each group."""
         per_group = self.shape[0] // self.groups
         channels = torch.arange(min(per_group, self.shape[1]), device="cpu").repeat(self.groups)
         groups = torch.arange(self.groups, device="cpu").repeat_interleave(len(channels) // self.groups)
-        return (groups * per_group + channels, channels, *centre(self.shape)), torch.ones(len(channels), device="cpu")
+        return (groups * per_group + channels, channels, *centre(self.shape)), torch.full(
+            (len(channels),), float(self.gain), device="cpu"
+        )
 
 
 @dataclass(frozen=True)
@@ -109,6 +138,7 @@ class Orthogonal(Whole):
     """
 
     gain: float = 1.0
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = range(2, 65)
 
     @property
@@ -155,6 +185,7 @@ class DeltaOrthogonal(Scattered):
 
     gain: float = 1.0
     groups: int = field(default=1, repr=False)
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 
     def misshapen(self, shape: Shape) -> str | None:
@@ -252,6 +283,7 @@ class PartialHadamard(Scattered, Fixed):
 
     groups: int = field(default=1, repr=False)
     transposed: bool = field(default=False, repr=False)
+    layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (2, 3, 4, 5)
 
     def misshapen(self, shape: Shape) -> str | None:

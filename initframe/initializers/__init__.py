@@ -6,6 +6,7 @@ from initframe.initializers import (  # noqa: F401  # they register themselves
     checkpoints,
     constructor,
     convolution,
+    copy,
     defaults,
     identity,
     mean_field,

@@ -19,7 +19,7 @@ def uniform(slot: Slot, *, a: float = 0.0, b: float = 1.0) -> Fill:
     Args:
         slot: any floating-point tensor.
         a: lower bound, included.
-        b: upper bound, excluded.
+        b: upper bound; excluded in float32 and float64, reached by rounding in bfloat16 and float16.
 
     Returns:
         A uniform fill of mean (a+b)/2 and std (b−a)/√12.

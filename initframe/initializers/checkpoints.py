@@ -16,6 +16,9 @@ from initframe.model.slot import Slot
 
 Keys = Mapping[str, str] | None
 
+FROM_FILES = ("pretrained", "inflate_2d_to_3d", "resample_pos_embed", "weight_selection")
+"""The initializers whose tensor comes from a file as a whole, whatever its dimensions mean."""
+
 MAX_ELEMENTS = 1 << 32
 """The limit of one tensor of a file."""
 

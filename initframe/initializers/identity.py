@@ -10,16 +10,17 @@ from initframe.model.slot import Slot
 
 
 @initializer("eye")
-def eye(slot: Slot) -> Fill:
+def eye(slot: Slot, *, gain: float = 1.0) -> Fill:
     """The identity matrix, rectangular if the tensor is (torch/nn/init.py, ``eye_``).
 
     Use it for square layers that should pass their input through at first.
 
     Args:
         slot: a matrix.
+        gain: multiplies the matrix.
 
     Returns:
-        A whole fill of ones and zeros.
+        A whole fill of gain and zeros.
 
     Raises:
         ResolveError: the tensor is no matrix.
@@ -28,11 +29,11 @@ def eye(slot: Slot) -> Fill:
     0.5
     """
     demand_dimensions(slot, "eye", Identity.dims)
-    return Identity(slot.shape)
+    return Identity(slot.shape, gain)
 
 
 @initializer("dirac")
-def dirac(slot: Slot, *, groups: int = 1) -> Fill:
+def dirac(slot: Slot, *, groups: int = 1, gain: float = 1.0) -> Fill:
     """A convolution that passes its input through, group by group (torch/nn/init.py, ``dirac_``).
 
     Use it for convolutions that should pass their input through at first.
@@ -40,9 +41,10 @@ def dirac(slot: Slot, *, groups: int = 1) -> Fill:
     Args:
         slot: a tensor of 3 to 5 dimensions.
         groups: the convolution's groups; must divide the first dimension.
+        gain: multiplies the kernel.
 
     Returns:
-        A whole fill of ones at the kernel's centre and zeros elsewhere.
+        A whole fill of gain at the kernel's centre and zeros elsewhere.
 
     Raises:
         ResolveError: the dimensions or the groups do not fit.
@@ -53,20 +55,21 @@ def dirac(slot: Slot, *, groups: int = 1) -> Fill:
     demand_dimensions(slot, "dirac", Dirac.dims)
     if groups < 1 or slot.shape[0] % groups:
         raise refuse(f"groups must divide the first dimension, {slot.shape[0]}, got {groups}.")
-    return Dirac(slot.shape, groups)
+    return Dirac(slot.shape, groups, gain)
 
 
 @initializer("identity")
-def identity(slot: Slot) -> Fill:
+def identity(slot: Slot, *, gain: float = 1.0) -> Fill:
     """A layer that passes its input through: ``eye`` for matrices, ``dirac`` for convolutions (Le et al. 2015).
 
     Use it for hidden-to-hidden matrices of recurrent ReLU networks, and for layers that are added to a trained model.
 
     Args:
         slot: a tensor of 2 to 5 dimensions; in a grouped convolution every group passes its own channels.
+        gain: multiplies what is passed.
 
     Returns:
-        A whole fill of ones and zeros.
+        A whole fill of gain and zeros.
 
     Raises:
         ResolveError: other dimensions.
@@ -75,7 +78,7 @@ def identity(slot: Slot) -> Fill:
     'dirac(1)'
     """
     demand_dimensions(slot, "identity", (*Identity.dims, *Dirac.dims))
-    return Identity(slot.shape) if slot.ndim == 2 else Dirac(slot.shape, slot.meaning.groups)
+    return Identity(slot.shape, gain) if slot.ndim == 2 else Dirac(slot.shape, slot.meaning.groups, gain)
 
 
 @initializer("zero_init")

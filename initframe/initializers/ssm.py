@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 from initframe.fills import Constant, Fill
-from initframe.fills.derived import Rows, StepBias
+from initframe.fills.derived import LogUniform, Rows, StepBias
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot
@@ -31,6 +31,31 @@ def mamba_a_log(slot: Slot) -> Fill:
     'rows(0 … 2.773)'
     """
     return Rows(slot.shape, tuple(math.log(n + 1) for n in range(_states(slot))))
+
+
+@initializer("mamba2_a_log")
+def mamba2_a_log(slot: Slot, *, low: float = 1.0, high: float = 16.0) -> Fill:
+    """Log of a uniform number in (low, high), one per head (Dao & Gu 2024; state-spaces/mamba, modules/mamba2.py).
+
+    Use it for Mamba 2's ``A_log``: A = −exp(A_log) is one number per head, −U(1, 16).
+
+    Args:
+        slot: any tensor.
+        low: the slowest decay, > 0.
+        high: the fastest.
+
+    Returns:
+        An elementwise fill.
+
+    Raises:
+        ResolveError: not 0 < low < high.
+
+    >>> print(mamba2_a_log(Slot("A_log", (8,))))
+    log_uniform(1, 16)
+    """
+    if not 0 < low < high:
+        raise refuse(f"decays need 0 < low < high, got {low:g} and {high:g}.")
+    return LogUniform(low, high)
 
 
 @initializer("mamba_dt_bias")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib import metadata
@@ -25,6 +26,26 @@ class Declined(Exception):  # noqa: N818  # no error: the next rule is asked
     initframe.initializers.table.Declined: the file has no such tensor.
     """
 
+
+_MEANT = {
+    **dict.fromkeys(("he_normal", "msra", "msra_fill", "MSRAFill", "kaiming", "he", "c2_msra_fill"), "kaiming_normal"),
+    **dict.fromkeys(("he_uniform", "c2_xavier_fill"), "kaiming_uniform"),
+    **dict.fromkeys(("glorot_normal", "glorot", "XavierNormal"), "xavier_normal"),
+    **dict.fromkeys(("glorot_uniform", "xavier", "xavier_fill"), "xavier_uniform"),
+    **dict.fromkeys(("truncated_normal", "truncnormal", "TruncNormal", "trunc_normal_tf"), "trunc_normal"),
+    **dict.fromkeys(("gaussian", "random_normal", "randn", "normal_init"), "normal"),
+    **dict.fromkeys(("random_uniform", "rand", "uniform_init"), "uniform"),
+    **dict.fromkeys(("zero", "zeros_init", "zeros_like"), "zeros"),
+    **dict.fromkeys(("one", "ones_init"), "ones"),
+    **dict.fromkeys(("fill", "full", "constant_init"), "constant"),
+    **dict.fromkeys(("lecun", "lecun_init"), "lecun_normal"),
+    **dict.fromkeys(("ortho", "orthogonal_init", "qr"), "orthogonal"),
+    **dict.fromkeys(("ema", "clone", "same_as"), "copy"),
+    **dict.fromkeys(("none", "skip", "noop", "no_op"), "keep"),
+    **dict.fromkeys(("default", "reset_parameters"), "torch_default"),
+    **dict.fromkeys(("delta", "orthogonal_conv"), "delta_orthogonal"),
+}
+"""What other libraries call an initializer, and what it is here: known for messages, not accepted."""
 
 ENTRY_POINTS = "initframe.initializers"
 
@@ -84,8 +105,16 @@ def get(name: str) -> Initializer:
             raise _refused(name, f"it is installed as {where}, which fails to import: {error}.") from error
     if name not in _TABLE:
         own = "Register your own with @initframe.initializer, and name its module in plugins=[…]."
-        raise RecipeError(Problem("", f"unknown initializer {shown(name)}.", closest(name, list_initializers()), own))
+        raise RecipeError(Problem("", f"unknown initializer {shown(name)}.", _closest(name), own))
     return _TABLE[name]
+
+
+def _closest(name: str) -> str:
+    """Name the initializer of that meaning, or else the most alike."""
+    known = list_initializers()
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).removesuffix("_").lower()
+    meant = _MEANT.get(name) or _MEANT.get(snake) or snake
+    return f"Closest: {meant}." if meant in known else closest(name, known)
 
 
 def list_initializers() -> list[str]:

@@ -134,6 +134,19 @@ def weight_of_bias(name: str) -> str:
     return prefix + dot + "weight".join(attribute.rsplit("bias", 1))
 
 
+def weights_of_bias(name: str) -> tuple[str, ...]:
+    """Name the weights that a bias may belong to: ``up_bias`` stands next to ``up_weight`` or ``up``.
+
+    >>> weights_of_bias("experts.up_bias"), weights_of_bias("scale")
+    (('experts.up_weight', 'experts.up'), ())
+    """
+    attribute = name.rpartition(".")[2]
+    if "bias" not in attribute:
+        return ()
+    short = (name.removesuffix("_bias"),) if attribute.endswith("_bias") and attribute != "_bias" else ()
+    return (weight_of_bias(name), *short)
+
+
 def _ratio(count: int, parts: int) -> float:
     """Divide, as an int where it is one."""
     return count // parts if count % parts == 0 else count / parts

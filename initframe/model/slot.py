@@ -52,6 +52,7 @@ class Slot:
         views: those of the aliases that show the same elements in another form, as a transposed weight does.
         shares: the tensors that share part of its memory, directly or through one another: it is blocked for this
             reason, and may be filled if all of them are kept.
+        axes: what each dimension means, if the rule at hand says it: ``out``, ``in``, ``kernel``, ``batch``.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Slot:
     set_by: str | None = None
     views: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
 
     @property
     def problem(self) -> Problem | None:
@@ -101,8 +103,8 @@ class Slot:
 
     @property
     def output_dim(self) -> int:
-        """The axis of the layer's weights along which its outputs are counted: 1 where they are transposed, else 0."""
-        return int(self.meaning.transposed)
+        """The axis along which outputs are counted: as ``axes`` say, else 1 if the layer's weights are transposed."""
+        return self.axes.index("out") if "out" in self.axes else int(self.meaning.transposed)
 
     @property
     def attribute(self) -> str:

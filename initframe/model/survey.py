@@ -39,6 +39,7 @@ class Survey:
         settings: the plain numbers among the model's own attributes.
         modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
         names: every name of every tensor, a tied one's under each of its owners, in state_dict order.
+        unregistered: plain lists, tuples and dicts that hold modules, which torch does not see.
         snapshot: what the slots and places depend on; ``None`` if a change of it could go unseen.
         memo: what others have derived from the survey, tensors excepted; as long as it holds, so does that.
     """
@@ -53,6 +54,7 @@ class Survey:
     settings: Mapping[str, float] = field(default_factory=dict)
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
+    unregistered: tuple[str, ...] = ()
     snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -165,14 +167,28 @@ def _survey_module(model: nn.Module) -> Survey:
     config = next(iter(configs.values())) if len(configs) == 1 else {}
     seen = _merge(title(bare), found, config, _extra_keys(modules))
     names = {prefix: class_names(module) for prefix, module in modules}
-    return replace(seen, settings=read_layer(bare).settings, modules=names, configs=configs)
+    lost = tuple(name for prefix, module in modules for name in _plain_containers(prefix, module))
+    settings = read_layer(bare).settings
+    return replace(seen, settings=settings, modules=names, configs=configs, unregistered=lost)
+
+
+def _plain_containers(prefix: str, module: nn.Module) -> Iterator[str]:
+    """Name the attributes that hold modules with parameters where torch does not look."""
+    for name, value in vars(module).items():
+        if name != "_modules" and type(value) in (list, tuple, dict) and value:
+            held = value.values() if isinstance(value, dict) else value
+            if any(isinstance(one, nn.Module) and next(one.parameters(), None) is not None for one in held):
+                yield prefix + name
 
 
 def _no_model(model: object) -> Problem | None:
     """Say why something is neither a model nor a state_dict."""
     options = "A model is an nn.Module, or a state_dict (tensors by name)."
     if isinstance(model, nn.Module):
-        return None
+        if "_modules" in vars(model):
+            return None
+        fact = f"{type(model).__name__} was not set up as a module."
+        return Problem("model", fact, fix="Call super().__init__() first in its __init__.")
     if isinstance(model, type) and issubclass(model, nn.Module):
         return Problem("model", f"got the class {model.__name__}.", options, f"Build one: {model.__name__}(…).")
     if not isinstance(model, Mapping):

@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,9 @@ def param_groups(
     >>> [(len(group["params"]), group["lr"]) for group in groups]
     [(1, 0.05), (1, 0.1)]
     """
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
+    given: Mapping[str, Any] = numbers
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
             fix = "Give anything else to the optimizer itself."
             raise ResolveError(Problem(name, f"it must be a number, got {value!r}.", fix=fix))
     _warn_of_missing(asked, numbers)

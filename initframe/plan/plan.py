@@ -37,6 +37,7 @@ class Plan:
         title: the model's class name.
         assignments: one per tensor.
         untouched: names of parameters that no rule matches; they keep their values.
+        buffers: names of buffers that no rule matches; they keep their values, too.
         skipped: names of matched tensors that cannot hold a fill, with the reason.
         warnings: what the reader should know (rules that match nothing under ``unused: warn``).
         kept: names of the model's further tensors, aliases included, and why they keep their values, as
@@ -44,6 +45,8 @@ class Plan:
         model: the model that was resolved, for :func:`initframe.apply`; no part of the plan's equality, nor of its
             pickle.
         latest: the model's latest survey, so that it is not surveyed again while it stays as it is.
+        extra: what the model's state_dict holds besides tensors (``_extra_state``); no checkpoint written here has it.
+        hidden: names of tensors that ``only`` left out of sight.
     """
 
     recipe: Recipe
@@ -55,6 +58,9 @@ class Plan:
     kept: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
     latest: LatestSurvey = field(default_factory=LatestSurvey, compare=False, repr=False)
+    buffers: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    hidden: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model out of a pickle: it is its own, and may be large."""
@@ -107,6 +113,7 @@ class Plan:
             "recipe": self.recipe.to_dict(),
             "assignments": [a.to_dict() for a in self.assignments],
             "untouched": list(self.untouched),
+            "buffers": list(self.buffers),
             "skipped": dict(self.skipped),
             "warnings": list(self.warnings),
         }
@@ -200,6 +207,12 @@ def lines(plan: Plan) -> Iterator[str]:
     some = plan.assignments
     if plan.untouched:
         yield f"Untouched ({len(plan.untouched)}): {', '.join(fold(plan.untouched))}"
+    if plan.buffers:
+        yield f"Untouched buffers ({len(plan.buffers)}): {', '.join(fold(plan.buffers))}"
+    if plan.hidden:
+        yield f"Out of sight: {counted(len(plan.hidden), 'tensor')}, which only leaves out"
+    if plan.extra:
+        yield f"No tensors ({len(plan.extra)}): {', '.join(fold(plan.extra))}: a written checkpoint does not hold them"
     shadows = Counter((a.rule.name, loser) for a in some for loser in a.shadowed)
     yield from (f"Shadowed: {one!r} over {other!r} on {counted(n, 'tensor')}" for (one, other), n in shadows.items())
     declined = Counter(rule for a in some for rule in a.declined)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest
+from initframe.fills import Keep
 from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.plan import lines
@@ -65,7 +66,7 @@ class Report:
         seed: the seed; ``None`` if torch's generator continued from its state.
         generator: ``"stream"`` or ``"torch"``.
         results: one per tensor that was written or kept, in the plan's order.
-        stale: averaged copies inside the model (EMA) that still hold weights from before.
+        stale: copies inside the model (averages, target networks) whose source was written, and that differ from it.
         forgotten: for how many parameters the optimizer forgot its state; ``None`` without an optimizer.
         model: the model that was written to; no part of the report's equality.
     """
@@ -197,7 +198,14 @@ class Report:
         if self.forgotten is not None:
             state = f"forgot its state of {counted(self.forgotten, 'parameter')}" if self.forgotten else "had no state"
             yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
-        yield from (f"Stale: {name} is an averaged copy; it still holds weights from before." for name in self.stale)
+        written = [result.name for result in self.results if not isinstance(result.assignment.fill, Keep)]
+        for name in self.stale:
+            kind = type(self.model.get_submodule(name)).__name__ if isinstance(self.model, nn.Module) else ""
+            copied = "an averaged copy" if any(word in kind for word in ("Average", "Ema", "EMA")) else "a copy"
+            if any(one.startswith(f"{name}.") for one in written):
+                yield f"Stale: {name} is {copied}; it has other numbers than its source. init: copy makes them equal."
+            else:
+                yield f"Stale: {name} is {copied}; it still holds weights from before."
 
 
 def _flat(result: Result) -> dict[str, Any]:

@@ -226,10 +226,28 @@ def _check_node(node: ast.AST) -> None:
         if not isinstance(node.value, bool | int | float):
             raise _refusal(f"{shown(node.value)} is not a real number")
         _check_finite(node.value)
+    elif any(isinstance(one, ast.Constant) and isinstance(one.value, bool) for one in _numbers_of(node)):
+        raise _refusal(f"{ast.unparse(node)} takes True or False for a number")
     elif isinstance(node, ast.Call) and not isinstance(node.func, ast.Name):
         raise _refusal("only a plain name can be called")
     elif type(node) not in _NODES:
         raise _refusal(f"it holds a {_KINDS.get(type(node), type(node).__name__)}")
+
+
+def _numbers_of(node: ast.AST) -> list[ast.expr]:
+    """The operands of arithmetic, comparisons of size and calls; a condition counts as 0 or 1, a word does not."""
+    match node:
+        case ast.BinOp(left=left, right=right):
+            return [left, right]
+        case ast.UnaryOp(op=ast.UAdd() | ast.USub(), operand=operand):
+            return [operand]
+        case ast.Call(args=args):
+            return args
+        case ast.Compare(left=left, ops=ops, comparators=others) if not any(
+            isinstance(op, ast.Eq | ast.NotEq) for op in ops
+        ):
+            return [left, *others]
+    return []
 
 
 def _check_finite(value: float) -> None:

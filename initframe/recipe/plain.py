@@ -79,6 +79,68 @@ def strangers(data: object, path: str = "", *, types_only: bool = False) -> Iter
             yield Problem("", f"{here} is of type {type(data).__name__}.", fix=fix)
 
 
+def as_plain_numbers(data: Any) -> Any:
+    """Copy data with numpy's numbers as Python's; everything else stays what it is.
+
+    Args:
+        data: data that passed :func:`check_size`.
+
+    >>> as_plain_numbers({"sizes": (1, 2)})
+    {'sizes': [1, 2]}
+    """
+    match data:
+        case Mapping():
+            return {key: as_plain_numbers(value) for key, value in data.items()}
+        case list() | tuple():
+            return [as_plain_numbers(value) for value in data]
+    return data.item() if is_numpy_number(data) else data
+
+
+def is_numpy_number(value: object) -> bool:
+    """Whether a value is one number, or bool, of numpy; numpy itself is not imported.
+
+    >>> is_numpy_number(2.0)
+    False
+    """
+    kind = type(value)
+    names = {base.__name__ for base in kind.__mro__}
+    return kind.__module__ == "numpy" and not names.isdisjoint({"integer", "floating", "bool", "bool_"})
+
+
+def unresolved(data: object, path: str = "") -> Iterator[Problem]:
+    """Find interpolations that a config of OmegaConf still has.
+
+    Args:
+        data: plain data.
+        path: where it stands.
+
+    >>> print(*unresolved({"std": "${std}"}))
+    std: '${std}' is an interpolation that is not resolved; ...
+    """
+    match data:
+        case Mapping():
+            for key, value in data.items():
+                yield from unresolved(value, f"{path}.{key}" if path else f"{key}")
+        case list() | tuple():
+            for index, value in enumerate(data):
+                yield from unresolved(value, f"{path}[{index}]")
+        case str() if "${" in data:
+            fact = f"{shown(data)} is an interpolation that is not resolved; a recipe reads nothing from outside."
+            fix = "Call OmegaConf.resolve(config) first, or give OmegaConf.to_container(config, resolve=True)."
+            yield Problem(path, fact, fix=fix)
+
+
+def laid_over(below: Any, above: Any) -> Any:
+    """Lay plain data over other data, as OmegaConf does: mappings key by key, everything else as a whole.
+
+    >>> laid_over({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    return {**below, **{key: laid_over(below[key], value) if key in below else value for key, value in above.items()}}
+
+
 def plain_copy(data: Any) -> Any:
     """Copy plain data into dicts and lists of its own.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from initframe.errors import Problem, RecipeError, shown
 from initframe.recipe.expressions import Expression, ExpressionError, is_taken, parse
 from initframe.recipe.patterns import Pattern, compile_pattern, is_plain_name, plural, refusal
 from initframe.recipe.plain import plain_copy, strangers
-from initframe.recipe.rule import KINDS, PADDINGS, RULE_KEYS, Kind, Padding, ReadOnly, Rule, label
+from initframe.recipe.rule import AXES, KINDS, PADDINGS, RULE_KEYS, Axis, Kind, Padding, ReadOnly, Rule, label
 
 Problems = tuple[Problem, ...]
 _Option = TypeVar("_Option", bound=str)
@@ -48,7 +48,9 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, Problems]:
         return None, problems
     fields = {key: item for key, item in readable.items() if key in RULE_KEYS}
     arguments = {key: item for key, item in readable.items() if key not in RULE_KEYS}
-    return Rule(name=name, arguments=ReadOnly(arguments), broken=bool(problems), **fields), problems
+    unread = tuple(key for key in given if key not in readable and key not in RULE_KEYS)
+    rule = Rule(name=name, arguments=ReadOnly(arguments), unread=unread, broken=bool(problems), **fields)
+    return rule, problems
 
 
 def attempt(read: Callable[[str, Any], Any], key: str, value: object) -> tuple[Any, Problems]:
@@ -159,6 +161,22 @@ def _read_split(key: str, value: object) -> int | tuple[Expression, ...]:
     raise _wrong(fact)
 
 
+def _read_axes(key: str, value: object) -> tuple[Axis, ...]:
+    if isinstance(value, list | tuple) and value:
+        return tuple(read_option(f"{key}[{i}]", word, AXES) for i, word in enumerate(value))
+    fact = f"{key} takes a list with one word per dimension, not {shown(value)}."
+    raise _wrong(fact, f"Options: {', '.join(AXES)}.", "Write it as in [batch, out, in].")
+
+
+def _read_units(key: str, value: object) -> tuple[int, ...] | Expression:
+    if isinstance(value, str):
+        return read_expression(key, value)
+    if isinstance(value, list | tuple) and value and all(type(unit) is int and unit >= 0 for unit in value):
+        return tuple(sorted(set(value)))
+    fact = f"{key} takes a list of indices ([3, 17]) or a condition on unit (unit % 2 == 0), not {shown(value)}."
+    raise _wrong(fact)
+
+
 def _read_kind(key: str, value: object) -> Kind:
     return read_option(key, value, KINDS)
 
@@ -174,10 +192,14 @@ def _read_init(key: str, value: object) -> str:
     raise _wrong(f"{key} takes the name of an initializer, not {shown(value)}.", fix=fix)
 
 
-def _read_flag(key: str, value: object) -> bool:
+def _read_optional(key: str, value: object) -> bool | Literal["patterns"]:
     if isinstance(value, bool):
         return value
-    raise _wrong(f"{key} is {shown(value)}.", options="Options: true, false.")
+    if value == "patterns":
+        return "patterns"
+    raise _wrong(
+        f"{key} is {shown(value)}.", "Options: true, false.", "Or patterns: each of them may match nothing, not all."
+    )
 
 
 def _read_companions(key: str, value: object) -> Mapping[str, Expression]:
@@ -195,9 +217,11 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "inside": _read_texts,
     "where": _read_where,
     "kind": _read_kind,
+    "axes": _read_axes,
     "split": _read_split,
+    "units": _read_units,
     "padding": _read_padding,
     "init": _read_init,
-    "optional": _read_flag,
+    "optional": _read_optional,
     "companions": _read_companions,
 }

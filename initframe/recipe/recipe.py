@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from initframe.errors import Problem, RecipeError, closest, shown
 from initframe.recipe.expressions import UNREADABLE, Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
-from initframe.recipe.plain import check_size, plain_copy, strangers
+from initframe.recipe.plain import as_plain_numbers, check_size, laid_over, plain_copy, strangers, unresolved
 from initframe.recipe.presets import presets
 from initframe.recipe.read_rule import Problems, attempt, is_numeric, read_expression, read_option, read_rule
 from initframe.recipe.rule import ReadOnly, Rule
@@ -93,11 +93,15 @@ class Recipe:
         return to_yaml(self)
 
 
-def load_recipe(source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
+Source = Recipe | Mapping[str, Any] | str | os.PathLike[str]
+
+
+def load_recipe(source: Source | Sequence[Source]) -> Recipe:
     """Read a recipe.
 
     Args:
-        source: a preset's name, the path of a YAML file, a mapping of the same form, or a recipe.
+        source: a preset's name, the path of a YAML file, a mapping of the same form (or OmegaConf's), or a recipe; or a
+            list of them, of which each is laid over those before it, as ``init=[…]`` does on the command line.
 
     Returns:
         The recipe.
@@ -118,9 +122,7 @@ def load_recipe(source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> 
     return recipe
 
 
-def parse_recipe(
-    source: Recipe | Mapping[str, Any] | str | os.PathLike[str],
-) -> tuple[Recipe, Problems]:
+def parse_recipe(source: Source | Sequence[Source]) -> tuple[Recipe, Problems]:
     """Read what can be read of a recipe, and say what cannot, so that ``resolve`` can add its own problems.
 
     Args:
@@ -136,11 +138,56 @@ def parse_recipe(
     if isinstance(source, Recipe):
         return source, ()
     try:
-        data, name = _read(source)
-        check_size(data)
+        if isinstance(source, list | tuple):
+            data, name, deleted = _layered(source)
+        else:
+            data, name = _plain(source)
+            deleted = _new_deletions(data, {}) if isinstance(source, str | os.PathLike) else []
     except RecipeError as error:
         return Recipe(), error.problems
-    return _parse(data, name)
+    recipe, problems = _parse(data, name)
+    return recipe, (*deleted, *problems)
+
+
+def _layered(sources: Sequence[object]) -> tuple[object, str, list[Problem]]:
+    """Lay recipes over each other; also say which deletions delete nothing."""
+    if not sources:
+        raise RecipeError(Problem("recipe", "the list is empty.", fix="Name a preset or a file in it."))
+    data: Any = {}
+    names: list[str] = []
+    problems: list[Problem] = []
+    for source in sources:
+        above, name = _plain(source)
+        if not isinstance(above, Mapping):
+            fact = "is empty." if above is None else f"is {shown(above)}, not a mapping."
+            raise RecipeError(Problem("", f"recipe {shown(name)} {fact}", fix="Write rules: and a rule under it."))
+        problems += _new_deletions(above, data)
+        data = laid_over(data, above)
+        names.append(name)
+    return data, "+".join(names), problems
+
+
+def _plain(source: object) -> tuple[object, str]:
+    """Fetch a recipe's data within bounds, numbers as Python's."""
+    data, name = (source.to_dict(), source.name) if isinstance(source, Recipe) else _read(source)
+    check_size(data)
+    return as_plain_numbers(data), name
+
+
+def _new_deletions(above: object, below: object) -> list[Problem]:
+    """Say which rules are ``null``, which deletes a rule, where there is no rule of that name before."""
+    rules, known = (data.get("rules") if isinstance(data, Mapping) else None for data in (above, below))
+    if not isinstance(rules, Mapping):
+        return []
+    names = known.keys() if isinstance(known, Mapping) else ()
+    fix = "Fix the name, or write what it is to do."
+    return [
+        Problem(
+            f"rule {shown(name)}", "null deletes a rule, and there is none of that name.", closest(name, names), fix
+        )
+        for name, value in rules.items()
+        if value is None and isinstance(name, str) and name not in names
+    ]
 
 
 def _read(source: object) -> tuple[object, str]:
@@ -148,7 +195,11 @@ def _read(source: object) -> tuple[object, str]:
     if type(source).__module__.startswith("omegaconf."):
         from omegaconf import OmegaConf  # noqa: PLC0415  (whoever has such an object has imported it)
 
-        return OmegaConf.to_container(source, resolve=False), "recipe"
+        data = OmegaConf.to_container(source, resolve=False)
+        check_size(data)
+        if found := list(unresolved(data)):
+            raise RecipeError(*found)
+        return data, "recipe"
     if isinstance(source, Mapping):
         return source, "recipe"
     if isinstance(source, str | os.PathLike):

@@ -16,6 +16,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Padding = Literal["zero", "fill"]
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
+Axis = Literal["out", "in", "kernel", "batch"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+
 
 class ReadOnly(Mapping[str, Any]):
     """A mapping that cannot be changed: copied on the way in, compared by content, ready to be pickled.
@@ -52,13 +55,16 @@ class Rule:
         inside: one of these, if any, matches the class of a module around it, however deep, or a base of it,
         where: this condition, if any, holds for it,
         kind: and it is of this kind.
+        axes: what each of its dimensions means, one word per dimension; empty: as its layer reads it.
         split: the number of equal blocks along the output axis, or the blocks' sizes; ``None``: one block.
+        units: the only indices along the output axis that are written, or a condition on ``unit``; ``None``: all.
         padding: whether an embedding's row of padding stays zero, or is filled like the others.
         init: the initializer's name.
         arguments: the initializer's keyword arguments, as written.
-        optional: whether the rule may match nothing.
+        optional: whether the rule may match nothing; ``"patterns"``: each pattern may, but not all of them.
         companions: what the method needs besides values, as numbers: multipliers of an optimizer's ``lr``,
             ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
+        unread: the arguments that could not be read, which are not missing.
         broken: whether part of it could not be read; such a rule is checked for further problems, and fills nothing.
         comment: what :meth:`Recipe.to_yaml` writes above it; says nothing about what the rule does.
     """
@@ -71,12 +77,15 @@ class Rule:
     inside: tuple[str, ...] = ()
     where: Expression | None = None
     kind: Kind = "parameter"
+    axes: tuple[Axis, ...] = ()
     split: int | tuple[Expression, ...] | None = None
+    units: tuple[int, ...] | Expression | None = None
     padding: Padding = "zero"
     init: str
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
-    optional: bool = False
+    optional: bool | Literal["patterns"] = False
     companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
+    unread: tuple[str, ...] = ()
     broken: bool = False
     comment: str = field(default="", compare=False)
 
@@ -113,7 +122,9 @@ class Rule:
             "inside": _one_or_list(list(self.inside)),
             "where": self.where.source if self.where else None,
             "kind": self.kind if self.kind != "parameter" else None,
+            "axes": list(self.axes),
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
+            "units": list(self.units) if isinstance(self.units, tuple) else self.units and self.units.source,
             "padding": self.padding if self.padding != "zero" else None,
             "optional": self.optional or None,
             "companions": {name: value.source for name, value in self.companions.items()} or None,
@@ -123,7 +134,7 @@ class Rule:
         return {**given, **plain_copy(self.arguments)}
 
 
-RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in ("name", "arguments", "broken"))
+RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in ("name", "arguments", "unread", "broken"))
 """The keys of a rule that are not arguments of its initializer."""
 
 

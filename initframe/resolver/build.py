@@ -7,15 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from initframe.errors import InitframeError, Problem, ResolveError, shown
-from initframe.fills import Blocks, Fill, Keep, Masked, Scale
+from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Partial, Scale, Stacked
 from initframe.fills.composed import padded
 from initframe.fills.pretrained import Stored
 from initframe.fills.scaled import scaled
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, bind
+from initframe.initializers.checkpoints import FROM_FILES
+from initframe.model.axes import axis_fans, is_unread, member, without_fans
 from initframe.model.slot import Slot
-from initframe.recipe.expressions import Expression, ExpressionError, number
+from initframe.recipe.expressions import Expression, ExpressionError, number, truth
 from initframe.resolver.arguments import Arguments, Call
+from initframe.resolver.copies import copied
 from initframe.resolver.match import Captures, Match
 from initframe.resolver.scope import Facts, Scope
 
@@ -38,6 +41,11 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     """
     if match.call is None:
         raise ResolveError  # the rule is broken, which was reported
+    if match.rule.init == "copy":
+        source = match.call.arguments["source"]
+        fill: Fill = copied(match.rule, match.names, source, slot, scope.slots)
+        return _of_units(fill, match, slot, scope), {"source": source}
+    slot = scope.read(slot, match.rule.axes)
     make = _fill if match.rule.split is None else _blocks
     fill, arguments = make(match.call, match.captures, slot, scope)
     if match.call.factor is not None:
@@ -46,8 +54,12 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
         fill = padded(fill, slot.padding_row)
     elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
+    fill = _of_units(fill, match, slot, scope)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)
+    if scope.recipe.fans == "effective" and reads_unread(match, slot, scope, fill):
+        fact = f"no convolution owns this tensor of {slot.ndim} dimensions, so its fans are not known."
+        raise ResolveError(Problem("", fact, fix="Say what they mean, as in axes: [batch, out, in]."))
     return fill, arguments
 
 
@@ -66,6 +78,61 @@ def factor_of(match: Match, slot: Slot, scope: Scope) -> float:
     return value
 
 
+def _of_units(fill: Fill, match: Match, slot: Slot, scope: Scope) -> Fill:
+    """Hold a fill to the rule's units, counted along the output axis of the whole tensor."""
+    units = match.rule.units
+    if units is None:
+        return fill
+    if slot.ndim == 0:
+        raise ResolveError("units needs a tensor of 1 or more dimensions.")
+    if not slot.exact:
+        fact = "units would change the others, too: a parametrization computes each from all."
+        raise ResolveError(Problem("", fact, fix="Remove the parametrization, or fill all of it."))
+    dim = output_dim(slot, "units")
+    if isinstance(units, Expression):
+        counted = range(slot.shape[dim])
+        units = tuple(unit for unit in counted if _is_meant(units, scope.facts(slot, match.captures, unit=unit)))
+        if not units:
+            fact = f"units {shown(match.rule.units.text)} is false for all {slot.shape[dim]}."  # type: ignore[union-attr]
+            raise ResolveError(Problem("", fact))
+    return Partial(fill, units, dim)
+
+
+def _is_meant(condition: Expression, facts: Facts) -> bool:
+    try:
+        return truth(condition, facts)
+    except ExpressionError as error:
+        raise ResolveError(*(problem.on(f"units {shown(condition.text)}") for problem in error.problems)) from None
+
+
+READ_AS_CONVOLUTION = (
+    "read as (out, in, *kernel), and no convolution owns it; for stacked weights write axes: [batch, out, in]"
+)
+"""What a plan notes of a tensor whose dimensions nobody explains."""
+
+
+def reads_unread(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
+    """Tell whether a fill depends on what a tensor's dimensions mean, and nobody says what that is.
+
+    Args:
+        match: the rule that won.
+        slot: the tensor.
+        scope: recipe and model.
+        fill: what the rule gives the slot.
+    """
+    call = match.call
+    if call is None or match.rule.axes or not is_unread(slot) or call.rule.init == "torch_default":
+        return False
+    if any(part.layout for part in fill.parts()):
+        return True
+    make = _fill if match.rule.split is None else _blocks
+    try:
+        make(call, match.captures, without_fans(slot), scope)
+    except InitframeError:
+        return True
+    return False
+
+
 def _keeps_rows(fill: Fill) -> bool:
     """Whether a fill leaves a row of padding as it is, or takes it from a file."""
     return any(isinstance(part, Keep | Scale | Stored) for part in fill.parts())
@@ -77,8 +144,18 @@ def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int |
     if arguments is None:
         facts = scope.facts(slot, captures, call.numbers_of(block))
         arguments = bind(call.function, call.arguments, lambda value: _number(value, facts), block)
-    counted = slot if call.rule.init == "torch_default" else scope.counted(slot)  # a layer's own law counts as torch
-    return _guarded(call, counted, arguments), arguments
+    if call.rule.init == "torch_default":  # a layer's own law counts as torch
+        return _guarded(call, slot, arguments), arguments
+    counted = scope.counted(slot)
+    if not slot.axes or call.rule.init in FROM_FILES:
+        return _guarded(call, counted, arguments), arguments
+    fill = _guarded(call, member(counted), arguments)
+    return fill if _is_elementwise(fill) else Stacked(fill, slot.shape, slot.axes), arguments
+
+
+def _is_elementwise(fill: Fill) -> bool:
+    """Whether a fill covers any shape: then every element has its number, whatever the dimensions mean."""
+    return fill.distribution is not None or isinstance(fill, Constant | Mapped | OnCurrent)
 
 
 def _number(written: Any, facts: Facts) -> float:
@@ -107,12 +184,31 @@ def _guarded(call: Call, slot: Slot, arguments: Arguments) -> Fill:
 
 def _blocks(call: Call, captures: Captures, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     """Call the initializer for each block along the output axis, with the block's own shape and fans."""
-    dim = slot.output_dim if slot.ndim > 1 else 0
+    dim = output_dim(slot, "split")
     sizes = _sizes(call, captures, slot, dim, scope)
     _check_lists(call, len(sizes))
     filled = [_fill(call, captures, _block(slot, dim, size), scope, i) for i, size in enumerate(sizes)]
     arguments = {name: _merged([own[name] for _, own in filled]) for name in filled[0][1]}
     return Blocks(tuple(fill for fill, _ in filled), sizes, dim), arguments
+
+
+def output_dim(slot: Slot, key: str) -> int:
+    """Return the dimension along which a slot's outputs are counted.
+
+    Args:
+        slot: of one dimension or more.
+        key: the rule's key that asks.
+
+    Raises:
+        ResolveError: the slot's axes name no outputs, or several dimensions of them.
+
+    >>> output_dim(Slot("b", (3,)), "split")
+    0
+    """
+    if slot.axes and slot.axes.count("out") != 1:
+        fact = f"{key} needs one axis of outputs, and axes [{', '.join(slot.axes)}] have {slot.axes.count('out')}."
+        raise ResolveError(Problem("", fact))
+    return slot.output_dim if slot.axes or slot.ndim > 1 else 0
 
 
 def _merged(values: list[Any]) -> Any:
@@ -154,6 +250,16 @@ def _check_lists(call: Call, blocks: int) -> None:
 def _block(slot: Slot, dim: int, size: int) -> Slot:
     """A block of a slot: its shape, and the fans that follow from it."""
     share = size / slot.shape[dim]
+    shape = (*slot.shape[:dim], size, *slot.shape[dim + 1 :])
+    if slot.axes and (count := axis_fans(shape, slot.axes, slot.meaning)):
+        return replace(
+            slot,
+            shape=shape,
+            fan_in=count.fan_in,
+            fan_out=count.fan_out,
+            effective_fan_in=count.effective_in,
+            effective_fan_out=count.effective_out,
+        )
     fans: dict[str, Any] = {}
     # torch's fan_in counts the weight's second dimension, whatever it means; a bias has its weight's.
     counted = "fan_in" if slot.output_dim else "fan_out"
@@ -162,7 +268,7 @@ def _block(slot: Slot, dim: int, size: int) -> Slot:
     if slot.effective_fan_out is not None:
         fans["effective_fan_out"] = slot.effective_fan_out * slot.fused * share
     held = replace(slot.meaning, groups=max(1, round(slot.meaning.groups * share)))
-    return replace(slot, shape=(*slot.shape[:dim], size, *slot.shape[dim + 1 :]), fused=1, meaning=held, **fans)
+    return replace(slot, shape=shape, fused=1, meaning=held, **fans)
 
 
 def companions(match: Match, slot: Slot, scope: Scope) -> dict[str, float]:
@@ -178,7 +284,7 @@ def companions(match: Match, slot: Slot, scope: Scope) -> dict[str, float]:
     """
     if not match.rule.companions:
         return {}
-    facts, found = scope.facts(slot, match.captures), {}
+    facts, found = scope.facts(scope.read(slot, match.rule.axes), match.captures), {}
     for name, expression in match.rule.companions.items():
         try:
             found[name] = number(expression, facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 
@@ -18,6 +18,8 @@ from initframe.resolver.scope import Scope
 
 SHOWN, FEW = 3, 12
 """How many close names are offered; how many names are listed if none is close."""
+_REGEX = re.compile(r"^\.\*|\.\+|\\|^\^|\$$|\(|\|")
+"""What regular expressions have, and names and globs seldom do."""
 _WILD, _DIGITS = re.compile(r"[*?\[\]{}!]"), re.compile(r"\d+")
 
 Declines = dict[str, list[tuple[Slot, str]]]
@@ -30,6 +32,7 @@ def unused(
     scope: Scope,
     problems: Problems,
     declines: Declines,
+    hidden: Collection[str] = (),
 ) -> Iterator[Problem]:
     """Say of every rule that matches nothing, and of every exclude that takes nothing away, why that is.
 
@@ -39,16 +42,21 @@ def unused(
         scope: recipe and model.
         problems: rules that have failed otherwise are passed over.
         declines: what rules have matched and declined.
+        hidden: names of slots that are out of sight; a rule that may be for them is passed over.
 
     Yields:
-        One problem per rule.
+        One problem per rule, or per pattern of it.
     """
     seen, used = scope.seen, {found.rule.name for several in matches.values() for found in several}
     in_rule, elsewhere = "optional: true on the rule", "" if scope.recipe.unused == "warn" else "unused: warn"
     for matcher in matchers:
         rule = matcher.rule
         said = rule.describe()
-        if rule.optional or said in problems.failed:
+        if (
+            rule.optional is True
+            or said in problems.failed
+            or (rule.name not in used and any(n in hidden for n in matcher.hits))
+        ):
             continue
         if rule.name not in used and rule.name in declines:
             (slot, reason), *_ = declines[rule.name]
@@ -56,16 +64,46 @@ def unused(
         elif not matcher.hits:
             fix = _fix("Fix the pattern", elsewhere)
             fix = f"If {rule.name!r} is meant as the rule's name, add match: to it. {fix}" if _is_word(rule) else fix
-            yield Problem(said, f"it matches no tensor of {seen.title}.", _neighbours(rule.match, seen), fix)
+            hints = "".join(dict.fromkeys(_hint(pattern.text, seen) for pattern in rule.match))
+            fact = f"it matches no tensor of {seen.title}."
+            if not named_slots(seen):
+                fact = f"it matches no tensor of {seen.title}, which has none at all."
+            hints += _unregistered(seen)
+            yield Problem(said, fact, _neighbours(rule.match, seen), hints + fix)
         elif rule.broken:
             continue  # what could be read of it says too little
         elif rule.name not in used:
             fact, options = _why_unused(matcher, seen)
             yield Problem(said, fact, options, _fix("Fix the rule", in_rule, elsewhere))
-        elif rule.exclude and not matcher.takes_away((*seen.slots, *seen.raw)):
-            fact = f"exclude {', '.join(p.text for p in rule.exclude)} takes nothing away."
-            fix = _fix("Fix the pattern", in_rule, elsewhere)
-            yield Problem(said, fact, _neighbours(rule.exclude, seen), fix)
+        elif not rule.optional:
+            yield from _idle(matcher, seen, _fix("Fix or remove it", "optional: patterns on the rule", elsewhere))
+
+
+def _idle(matcher: Matcher, seen: Survey, fix: str) -> Iterator[Problem]:
+    """Name the patterns of a rule that matches something, which alone do nothing: each must earn its place."""
+    said = matcher.rule.describe()
+    for pattern in matcher.idle:
+        fact = f"its pattern {shown(pattern.text)} matches no tensor of {seen.title}."
+        yield Problem(said, fact, _neighbours([pattern], seen), _hint(pattern.text, seen) + fix)
+    for pattern in matcher.idle_excludes((*seen.slots, *seen.raw)):
+        fact = f"exclude {pattern.text} takes nothing away."
+        yield Problem(said, fact, _neighbours([pattern], seen), _hint(pattern.text, seen) + fix)
+
+
+def _hint(text: str, seen: Survey) -> str:
+    """Say what a pattern that matches nothing was meant as, if that can be told; a sentence with a space after it."""
+    if text in named_slots(seen):
+        return f"In a pattern, [ begins a set of characters; write {re.sub(chr(92) + '[', '[[]', text)}. "
+    if _REGEX.search(text):
+        return "Patterns are globs, not regular expressions: * matches anything, ? one character, . a dot. "
+    return ""
+
+
+def _unregistered(seen: Survey) -> str:
+    """Say that modules stand where torch does not look; a sentence with a space after it."""
+    if not seen.unregistered:
+        return ""
+    return f"Its modules in {', '.join(seen.unregistered)} are not registered: use nn.ModuleList or nn.ModuleDict. "
 
 
 def without_growth(matchers: Iterable[Matcher], matches: Mapping[str, list[Match]], seen: Survey) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import repeat
 from typing import NamedTuple
 
-from initframe.errors import shown
+from initframe.errors import ResolveError, shown
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.expressions import ExpressionError, truth
@@ -44,12 +44,14 @@ class Matcher:
     Attributes:
         rule: the rule.
         call: of its initializer; ``None`` where it is broken.
+        idle: its patterns that match no name, each of which may be misspelt.
         hits: by slot name, those of the slot's names that the patterns match, with the facts that captures give.
     """
 
     def __init__(self, rule: Rule, call: Call | None, slots: Mapping[str, Slot]) -> None:
         self.rule = rule
         self.call = call
+        self.idle: list[Pattern] = []
         self.hits: dict[str, dict[str, Captures]] = {}
         self._fitting: dict[tuple[tuple[str, ...], ...], bool] = {}
         for pattern in reversed(rule.match):  # of several that match, the first one gives the captures
@@ -57,10 +59,14 @@ class Matcher:
 
     def _add(self, pattern: Pattern, slots: Mapping[str, Slot]) -> None:
         names = _matching(pattern, slots)
+        earned = False
         for name, captures in zip(names, _captured(pattern, names), strict=False):
             slot = slots[name]
             if slot.part_of is None or _asks_for(self.rule, slot):
                 self.hits.setdefault(slot.name, {})[name] = captures
+                earned = True
+        if not earned:
+            self.idle.insert(0, pattern)
 
     def match(self, slot: Slot, scope: Scope) -> Match | None:
         """Check the rule's other conditions on a slot that it hits by name.
@@ -75,7 +81,7 @@ class Matcher:
         if not found:
             return None
         captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
-        if rule.where and not slot.lazy and not truth(rule.where, scope.facts(slot, captures)):
+        if rule.where and not slot.lazy and not truth(rule.where, scope.facts(_read(slot, rule, scope), captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(rule, frozenset(found), captures, self.call)
 
@@ -94,10 +100,10 @@ class Matcher:
         others = (name for name in (slot.name, *slot.aliases) if name not in self.hits[slot.name])
         return [] if any(map(self.excludes, others)) else [name for name in found if not self.excludes(name)]
 
-    def takes_away(self, slots: Iterable[Slot]) -> bool:
-        """Whether the rule's ``exclude`` takes anything away from the tensors of a model."""
-        hit = [slot for slot in slots if slot.name in self.hits]
-        return any(self.excludes(name) for slot in hit for name in (slot.name, *slot.aliases))
+    def idle_excludes(self, slots: Iterable[Slot]) -> list[Pattern]:
+        """Return those patterns of the rule's ``exclude`` that take nothing away from the tensors of a model."""
+        names = [name for slot in slots if slot.name in self.hits for name in (slot.name, *slot.aliases)]
+        return [one for one in self.rule.exclude if not any(map(one.regex.match, names))]
 
     def names_inside(self, slot: Slot, seen: Survey) -> list[str]:
         """Return those of the slot's names hit that are inside of a module of the classes in the rule's ``inside``."""
@@ -117,6 +123,14 @@ class Matcher:
             types = {name for owner in owners for name in owner}
             self._fitting[owners] = any(fnmatchcase(name, glob) for glob in self.rule.module for name in types)
         return self._fitting[owners]
+
+
+def _read(slot: Slot, rule: Rule, scope: Scope) -> Slot:
+    """Read a slot by the rule's axes; one that they do not fit may be what the rule's ``where`` leaves out."""
+    try:
+        return scope.read(slot, rule.axes)
+    except ResolveError:
+        return slot
 
 
 def _matching(pattern: Pattern, names: Collection[str]) -> list[str]:
@@ -143,22 +157,27 @@ def _asks_for(rule: Rule, slot: Slot) -> bool:
     return any(p.text == slot.name or p.text.endswith(f".{slot.attribute}") for p in rule.match)
 
 
-def match_all(matchers: Iterable[Matcher], scope: Scope, problems: Problems) -> dict[str, list[Match]]:
+def match_all(
+    matchers: Sequence[Matcher], scope: Scope, problems: Problems, hidden: Collection[str] = ()
+) -> dict[str, list[Match]]:
     """Find the rules that match each slot, in the recipe's order.
 
     Args:
         matchers: of all rules.
-        scope: recipe and model.
+        scope: recipe and model; its axes are set to those of the winning rules.
         problems: where conditions without a value are noted.
+        hidden: names of slots that are out of sight.
 
     Returns:
         Matches by slot name, for slots that have any.
     """
     slots = {slot.name: slot for slot in (*scope.seen.slots, *scope.seen.raw)}
+    for matcher in matchers:  # a condition may name the fans of a bias, which are its weight's
+        scope.axes.update({name: a for name in matcher.hits if len(a := matcher.rule.axes) == slots[name].ndim})
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
-        for name in () if rule.broken else matcher.hits:
+        for name in () if rule.broken else [name for name in matcher.hits if name not in hidden]:
             try:
                 found = matcher.match(slots[name], scope)
             except ExpressionError as error:
@@ -167,6 +186,8 @@ def match_all(matchers: Iterable[Matcher], scope: Scope, problems: Problems) -> 
             else:
                 if found:
                     matches[name].append(found)
+    scope.axes.clear()
+    scope.axes.update({name: axes for name, several in matches.items() if (axes := several[-1].rule.axes)})
     return dict(matches)
 
 

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from os import PathLike
-from typing import Any
 
 from torch import Tensor, nn
 
 from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.fills import Constant, Fill, Keep
+from initframe.fills import Constant, Copied, Fill, Keep
 from initframe.initializers import Declined
 from initframe.model.slot import Slot
 from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
 from initframe.plan import Assignment, Plan
 from initframe.recipe.patterns import compile_pattern
-from initframe.recipe.recipe import Recipe, Rule, parse_recipe
+from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
 from initframe.resolver.arguments import Call, prepare
-from initframe.resolver.build import build, companions, factor_of
+from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, factor_of, reads_unread
 from initframe.resolver.constructed import in_order, unmatched_by_constructor
+from initframe.resolver.copies import follow
 from initframe.resolver.diagnose import Declines, unused, without_growth
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
+from initframe.resolver.only import Only, out_of_sight
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
 from initframe.resolver.validate import unpartnered
 
-Written = Recipe | Mapping[str, Any] | str | PathLike[str]
+Written = Source | Sequence[Source]
 Model = nn.Module | Mapping[str, Tensor]
 
 _DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
 
 
-def resolve(recipe: Written, model: Model) -> Plan:
+def resolve(recipe: Written, model: Model, *, only: Only = None) -> Plan:
     """Compute which tensor of a model will hold what under a recipe; nothing is written.
 
     Args:
-        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping.
+        recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping; or a list of them, laid over each other.
         model: any module, wrapped or not, on any device; or a state_dict, then without module facts.
+        only: names or patterns of the tensors that are meant; the rest of the model is out of sight, and rules that
+            match nothing because of it are no error.
 
     Returns:
         The plan. The model is left as it is.
@@ -50,16 +52,17 @@ def resolve(recipe: Written, model: Model) -> Plan:
     >>> [(a.slot.name, str(a.fill)) for a in plan.assignments]
     [('weight', 'uniform(±1)'), ('bias', 'constant(0)')]
     """
-    return resolve_surveyed(recipe, survey(model), model)
+    return resolve_surveyed(recipe, survey(model), model, only)
 
 
-def resolve_surveyed(recipe: Written, seen: Survey, model: Model) -> Plan:
+def resolve_surveyed(recipe: Written, seen: Survey, model: Model, only: Only = None) -> Plan:
     """Resolve a recipe against a model that was surveyed already.
 
     Args:
         recipe: as for :func:`resolve`.
         seen: the model's survey.
         model: the model itself, which the plan will name.
+        only: as for :func:`resolve`.
 
     Returns:
         The plan.
@@ -73,23 +76,23 @@ def resolve_surveyed(recipe: Written, seen: Survey, model: Model) -> Plan:
     ('weight',)
     """
     with collector_paused():
-        return _resolve(*parse_recipe(recipe), seen, model)
+        return _resolve(*parse_recipe(recipe), seen, model, out_of_sight(only, seen))
 
 
-def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: Model) -> Plan:
+def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: Model, hidden: frozenset[str]) -> Plan:
     """Resolve what could be read of a recipe; what could not is the first of its problems."""
     scope = Scope(recipe, seen)
     problems = Problems(recipe=list(broken))
     layered = [_DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
     slots = named_slots(seen)
     matchers = [Matcher(rule, _prepared(rule, problems), slots) for rule in layered]
-    matches = match_all(matchers, scope, problems)
+    matches = match_all(matchers, scope, problems, hidden)
     assignments, skipped, declines = _assign(matches, scope, problems)
-    untouched = _untouched(matches, scope)
+    untouched, buffers = (_untouched(matches, scope, kind, hidden) for kind in ("parameter", "buffer"))
     if recipe.unmatched == "constructor" and not broken:
         rest = unmatched_by_constructor(untouched, seen, problems)
         assignments, untouched = in_order((*assignments, *rest), seen), ()
-    idle = list(unused(matchers, matches, scope, problems, declines))
+    idle = list(unused(matchers, matches, scope, problems, declines, hidden))
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
@@ -100,7 +103,21 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     if not warnings and not assignments and not skipped:
         warnings = (_nothing(seen),)
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
-    return Plan(recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(seen))
+    kept |= dict.fromkeys(hidden, "it is out of sight: only leaves it out.")
+    return Plan(
+        recipe,
+        seen.title,
+        assignments,
+        untouched,
+        skipped,
+        warnings,
+        kept,
+        model,
+        LatestSurvey(seen),
+        buffers=tuple(name for name in buffers if name not in skipped),
+        extra=seen.extra,
+        hidden=hidden,
+    )
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:
@@ -117,7 +134,7 @@ def _assign(
 
     Matches whose initializers decline the slot are taken out of ``matches``, and returned by rule.
     """
-    assignments: list[Assignment] = []
+    found: list[Assignment] = []
     skipped: dict[str, str] = {}
     declines: Declines = {}
     kept = {name for name, several in matches.items() if several[-1].rule.init == "keep"}
@@ -134,9 +151,10 @@ def _assign(
         if isinstance(settled, str):
             skipped[slot.name] = settled
         elif settled:
-            assignments.append(settled)
+            found.append(settled)
+    assignments = follow(found, scope.slots, problems)
     problems.model += [*_overlaps(assignments), *map(str, unpartnered(assignments))]
-    return tuple(assignments), skipped, declines
+    return assignments, skipped, declines
 
 
 def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, str]) -> Assignment | str | None:
@@ -163,11 +181,12 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             if blocked:
                 return _refused(slot)
             raise
-        if blocked and fill != Constant(0.0):
+        if blocked and fill != Constant(0.0) and not isinstance(fill, Copied):
             return _refused(slot)
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
         asked, factor = companions(winner, slot, scope), factor_of(winner, slot, scope)
+        slot = _as_read(winner, slot, scope, fill)
         return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor=factor)
     return None
 
@@ -189,6 +208,13 @@ def _keeps_first(several: list[Match]) -> list[Match]:
     return several
 
 
+def _as_read(winner: Match, slot: Slot, scope: Scope, fill: Fill) -> Slot:
+    """Return the slot as its rule reads it, with a note if nobody says what its dimensions mean."""
+    if reads_unread(winner, slot, scope, fill):
+        return replace(slot, notes=(*slot.notes, READ_AS_CONVOLUTION))
+    return scope.read(slot, winner.rule.axes)
+
+
 def _refused(slot: Slot) -> str:
     """Say why a slot that cannot be filled is skipped, if it is a buffer: wide rules meet those.
 
@@ -201,7 +227,7 @@ def _refused(slot: Slot) -> str:
     raise ResolveError(problem)
 
 
-def _overlaps(assignments: list[Assignment]) -> Iterator[Problem]:
+def _overlaps(assignments: Sequence[Assignment]) -> Iterator[Problem]:
     """Find tensors that are filled twice: as a parametrized whole, and as what it is computed from."""
     by_name = {a.slot.name: a for a in assignments}
     for raw in assignments:
@@ -232,11 +258,11 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope:
             raise ResolveError(Problem("", fact, fix="Name it in one of the rules only; exclude it from the other."))
 
 
-def _untouched(matches: Mapping[str, list[Match]], scope: Scope) -> tuple[str, ...]:
-    """List the parameters that no rule matches (or all decline), nor anything that they are computed from."""
+def _untouched(matches: Mapping[str, list[Match]], scope: Scope, kind: str, hidden: Set[str]) -> tuple[str, ...]:
+    """List the tensors of a kind that no rule matches (or all decline), nor anything that they are computed from."""
     matched = {name for name, several in matches.items() if several}
     reached = {slot.part_of for slot in scope.seen.raw if slot.name in matched} | matched
-    return tuple(s.name for s in scope.seen.slots if s.kind == "parameter" and s.name not in reached)
+    return tuple(s.name for s in scope.seen.slots if s.kind == kind and s.name not in reached | hidden)
 
 
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:

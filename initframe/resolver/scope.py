@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from initframe.errors import InitframeError, Problem
 from initframe.files.archive import open_archive
 from initframe.initializers import GAINS
-from initframe.model.fans import fans, weight_of_bias
+from initframe.model.axes import axis_fans, fan_fields, with_axes
+from initframe.model.fans import fans, weight_of_bias, weights_of_bias
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError, is_taken, number
@@ -34,10 +35,34 @@ class Scope:
     Attributes:
         recipe: the recipe.
         seen: the model's survey.
+        axes: by slot name, what its dimensions mean, for the slots whose rule says it.
     """
 
     recipe: Recipe
     seen: Survey
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def read(self, slot: Slot, axes: tuple[str, ...]) -> Slot:
+        """Return the slot as a rule with ``axes`` reads it; a bias has the fans of its weight, as that one is read.
+
+        Raises:
+            ResolveError: the axes do not fit the slot.
+        """
+        if not axes and (slot.ndim > 1 or not self.axes):
+            return slot
+        weight = next((self.slots[n] for n in weights_of_bias(slot.name) if n in self.slots and n != slot.name), None)
+        if weight is not None and (own := self.axes.get(weight.name)):
+            weight = with_axes(weight, own)
+        elif not axes:
+            return slot
+        if not axes:
+            return replace(slot, **fan_fields(weight)) if weight else slot
+        return with_axes(slot, axes, weight)
+
+    @cached_property
+    def slots(self) -> dict[str, Slot]:
+        """Every slot of the model by each of its names."""
+        return {name: slot for slot in self.seen.every for name in (slot.name, *slot.aliases)}
 
     def counted(self, slot: Slot) -> Slot:
         """Return the slot with the fans of the convention that the recipe chose."""
@@ -45,13 +70,20 @@ class Scope:
             return slot
         return replace(slot, fan_in=slot.effective_fan_in, fan_out=slot.effective_fan_out)
 
-    def facts(self, slot: Slot, captures: Mapping[str, int], arguments: Mapping[str, Any] | None = None) -> Facts:
+    def facts(
+        self,
+        slot: Slot,
+        captures: Mapping[str, int],
+        arguments: Mapping[str, Any] | None = None,
+        unit: int | None = None,
+    ) -> Facts:
         """Give the names that an expression on a slot may use; of several with one name, the first is meant.
 
         Args:
             slot: the tensor, or one block of it.
             captures: what the pattern's ``{…}`` stand for.
             arguments: the rule's other numbers, parsed.
+            unit: which unit is asked about, for the rule's ``units``.
 
         Returns:
             A lazy mapping: the slot's facts, captures, arguments, the recipe's vars, the model's config, the
@@ -64,7 +96,8 @@ class Scope:
         own = _own_facts(counted.shape, counted.fan_in, counted.fan_out)
         base = self._base_facts(slot) if self.recipe.base else {}
         given = (self.seen.config_of(slot.name), slot.settings, self.seen.settings, _WORDS)
-        return Facts((own, base, captures), arguments or {}, self.recipe.vars, given)
+        asked = {} if unit is None else {"unit": unit}
+        return Facts((asked, own, base, captures), arguments or {}, self.recipe.vars, given)
 
     @cached_property
     def base(self) -> Mapping[str, tuple[int, ...]]:
@@ -82,11 +115,14 @@ class Scope:
         name = next((name for name in (slot.name, *slot.aliases) if name in self.base), "")
         shape = self.base.get(name, ())
         sizes: dict[str, float] = {f"base_d{i}": size for i, size in enumerate(shape)}
+        if slot.axes and "in" not in slot.axes:  # a bias of several layers
+            weight = next((n for n in weights_of_bias(name) if n in self.base and n in self.axes), "")
+            return sizes | self._base_fans(replace(slot, axes=self.axes.get(weight, ())), self.base.get(weight, ()))
         return sizes | self._base_fans(slot, shape if len(shape) > 1 else self.base.get(weight_of_bias(name), ()))
 
     def _base_fans(self, slot: Slot, shape: tuple[int, ...]) -> dict[str, float]:
         """Fans of the base model's weight, read and counted as the slot's are."""
-        count = fans(shape, slot.meaning)
+        count = axis_fans(shape, slot.axes, slot.meaning) if slot.axes else fans(shape, slot.meaning)
         if count is None:
             return {}
         found: tuple[float | None, float | None] = count.effective_in, count.effective_out

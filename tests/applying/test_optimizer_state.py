@@ -182,8 +182,9 @@ def test_averages_that_hold_the_old_weights_are_named():
     assert report.to_dict()["stale"] == ["average"]
 
 
-def test_averages_are_not_stale_where_they_were_written_too_or_nothing_was():
-    assert initframe.reinit(Trainer(), rules({"*": "normal"}), seed=0).stale == ()
+def test_averages_are_not_stale_where_they_are_equal_or_nothing_was_written():
+    assert initframe.reinit(Trainer(), rules({"*": "normal"}), seed=0).stale == ("average",)
+    assert initframe.reinit(Trainer(), rules({"*": "zeros"}), seed=0).stale == ()
     assert initframe.reinit(Trainer(), rules({"net.*": "keep"}), seed=0).stale == ()
 
 
@@ -203,7 +204,7 @@ def test_an_average_is_stale_where_its_own_net_was_written_and_where_any_of_its_
     assert stale("judge.*") == ()
     assert stale("generator.fc1.*") == ("average",)
     assert stale("*.weight", "generator.fc1.bias") == ("average",)
-    assert stale("*") == ()
+    assert stale("*") == ("average",)
     assert stale("average.*") == ()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -288,4 +290,5 @@ def test_a_file_in_the_current_folder_takes_no_librarys_place(tmp_path):
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "sched.py").write_text("raise SystemExit('the file in the current folder was run')")
     code = "from initframe.cli.job import import_plugins; import_plugins(['mine']); import sched; sched.scheduler()"
-    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
+    own = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=own, check=True)

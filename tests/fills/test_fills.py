@@ -19,6 +19,7 @@ from initframe.files.archive import open_archive
 from initframe.fills import (
     Blocks,
     Constant,
+    Copied,
     Dirac,
     Elementwise,
     Fill,
@@ -30,16 +31,28 @@ from initframe.fills import (
     Normal,
     OnCurrent,
     Orthogonal,
+    Partial,
     Scale,
     Scattered,
     Shift,
     ShrinkPerturb,
     Sparse,
+    Stacked,
     TruncatedNormal,
     Uniform,
     Whole,
 )
-from initframe.fills.derived import BilinearKernel, Chrono, Mimetic, Repeated, Rows, SineCosine, StepBias
+from initframe.fills.derived import (
+    BilinearKernel,
+    Chrono,
+    LogUniform,
+    Mimetic,
+    Repeated,
+    Rows,
+    SineCosine,
+    Sinusoids,
+    StepBias,
+)
 from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 
@@ -57,12 +70,25 @@ ELEMENTWISE = [
     TruncatedNormal(0, 1, -6, -5),
     Elementwise(lambda u: -torch.log(u), 1.0, 1.0),
     StepBias(0.001, 0.1, 1e-4),
+    LogUniform(1.0, 16.0),
 ]
 WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4, 4), 0.5)]
 ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
 LINKED = [DeltaOrthogonal((4, 2, 3)), Repeated((8, 3), Normal(), 4), Chrono((8,), 100.0), Mimetic((4, 4), "q", 2, "a")]
-FIXED = [Rows((2, 3), (0.1, 0.2, 0.3)), PartialHadamard((6, 2)), BilinearKernel((2, 2, 3, 4)), SineCosine((1, 5, 8), 1)]
-COMPOSED = [Masked(Normal(), (2, 2), (0, 1), 3.0), Blocks((Normal(), Uniform()), (1, 1))]
+FIXED = [
+    Rows((2, 3), (0.1, 0.2, 0.3)),
+    PartialHadamard((6, 2)),
+    BilinearKernel((2, 2, 3, 4)),
+    SineCosine((1, 5, 8), 1),
+    Sinusoids((3, 6)),
+]
+COMPOSED = [
+    Masked(Normal(), (2, 2), (0, 1), 3.0),
+    Blocks((Normal(), Uniform()), (1, 1)),
+    Stacked(Orthogonal((3, 2)), (2, 3, 2), ("batch", "out", "in")),
+    Copied("a", Normal()),
+    Partial(Normal(), (0,)),
+]
 
 
 def written(fill, shape, seed=0, **options):

@@ -1,0 +1,99 @@
+"""Copies inside a plan: the tensor that each one's source is, and what that tensor gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from initframe.errors import Problem, RecipeError, ResolveError, closest
+from initframe.fills import Copied, Fill, Keep, Partial
+from initframe.initializers import Declined
+from initframe.model.slot import Slot
+from initframe.plan import Assignment
+from initframe.recipe.rename import rename
+from initframe.recipe.rule import Rule
+from initframe.resolver.problems import Problems
+
+
+def copied(rule: Rule, names: frozenset[str], template: object, slot: Slot, slots: Mapping[str, Slot]) -> Copied:
+    """Find the source of a slot that a rule makes a copy.
+
+    Args:
+        rule: the rule that won.
+        names: the slot's names that the rule matches.
+        template: its ``source``.
+        slot: the tensor.
+        slots: all of the model, by each of their names.
+
+    Returns:
+        The copy, without its source's fill yet.
+
+    Raises:
+        ResolveError: there is no such tensor, it has another shape, or it is the slot itself.
+        Declined: the slot is tied to its source, so there is nothing to copy.
+    """
+    if not isinstance(template, str):
+        raise ResolveError(Problem("argument 'source'", f"a text is needed, got {template!r:.60}."))
+    if rule.split is not None or rule.axes:
+        raise ResolveError(Problem("", "a copy has its source's blocks.", fix="Leave split and axes out."))
+    name = slot.name if slot.name in names else min(names)
+    pattern = next(pattern for pattern in rule.match if pattern.regex.match(name))
+    try:
+        wanted = rename(name, pattern.text, template)
+    except RecipeError as error:
+        raise ResolveError(*(problem.on("argument 'source'") for problem in error.problems)) from None
+    source = slots.get(wanted or "")
+    if source is None:
+        raise ResolveError(Problem("", f"its source {wanted} is not in the model.", closest(wanted or "", slots)))
+    if source is slot and wanted == name:
+        raise ResolveError(Problem("", "it is its own source.", fix="Fix source, or exclude it."))
+    if source is slot:
+        raise Declined(f"it is one tensor with its source {wanted}.")
+    if source.shape != slot.shape:
+        fact = f"its shape is {list(slot.shape)}, that of its source {wanted} {list(source.shape)}."
+        raise ResolveError(Problem("", fact, fix="Exclude it."))
+    if source.blocked and not (source.resettable and slot.resettable):
+        raise ResolveError(Problem("", f"its source {wanted} {source.blocked}", fix="Exclude it."))
+    return Copied(source.name, Keep())
+
+
+def follow(assignments: Sequence[Assignment], slots: Mapping[str, Slot], problems: Problems) -> tuple[Assignment, ...]:
+    """Give every copy its source's fill; of a chain, that of the first tensor.
+
+    Args:
+        assignments: of the whole plan.
+        slots: all of the model, by each of their names.
+        problems: where circles, and dtypes that do not hold the source's fill, are noted.
+
+    Returns:
+        The assignments, copies completed.
+    """
+    fills = {a.slot.name: a.fill for a in assignments}
+    followed = []
+    for a in assignments:
+        inner = a.fill.fill if isinstance(a.fill, Partial) else a.fill
+        if isinstance(inner, Copied):
+            try:
+                made: Fill = _completed(inner, fills, slots, [a.slot.name])
+            except ResolveError as error:
+                problems.on(a.rule, a.slot, error.problems)
+                continue
+            made = replace(a.fill, fill=made) if isinstance(a.fill, Partial) else made
+            if found := made.problem(a.slot.shape, a.slot.dtype):
+                problems.on(a.rule, a.slot, [found])
+                continue
+            a = replace(a, fill=made)  # noqa: PLW2901
+        followed.append(a)
+    return tuple(followed)
+
+
+def _completed(copy: Copied, fills: Mapping[str, Fill], slots: Mapping[str, Slot], chain: list[str]) -> Copied:
+    name, fill = copy.source, fills.get(copy.source, Keep())
+    if name in chain:
+        circle = " → ".join([*chain[chain.index(name) :], name])
+        raise ResolveError(Problem("", f"copies go in a circle: {circle}.", fix="Give one of them values of its own."))
+    if isinstance(fill, Copied):
+        return _completed(fill, fills, slots, [*chain, name])
+    if isinstance(fill, Partial) and isinstance(fill.fill, Copied):
+        _completed(fill.fill, fills, slots, [*chain, name])  # it may be part of a circle
+    return Copied(name, fill, from_memory=fill.needs_current or not slots[name].exact)
