@@ -14,11 +14,11 @@ from initframe.applying import torch_init
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
-from initframe.applying.optimizer_state import check_optimizer, clear_state, stale_copies
+from initframe.applying.optimizer_state import Optimizers, check_optimizers, clear_state, stale_copies
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
-from initframe.applying.write import Generator, is_sharded, not_invertible, write_all
+from initframe.applying.write import Generator, is_sharded, not_invertible, refresh, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill
 from initframe.model.memory import memoryless
@@ -39,7 +39,7 @@ def apply(
     generator: Generator = "stream",
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizers | None = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Write a plan into its tensors, in place. Everything that can fail is checked before the first write.
@@ -59,7 +59,7 @@ def apply(
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
-            optimizers that it wraps.
+            optimizers that it wraps. Of several optimizers, a list.
         on_progress: told how many elements were filled here since it was last told.
 
     Returns:
@@ -102,7 +102,7 @@ def apply_surveyed(
     generator: Generator = "stream",
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizers | None = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Write a plan into the tensors of a model that was surveyed already.
@@ -131,8 +131,7 @@ def apply_surveyed(
     >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
     ['bias']
     """
-    if optimizer is not None:
-        check_optimizer(optimizer)
+    optimizers = check_optimizers(optimizer)
     original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
     writes, problems = prepared(plan, model, seen, seed, generator)
     problems += without_memory(writes)
@@ -142,11 +141,12 @@ def apply_surveyed(
             raise ResolveError(*problems)
         before = _samples(writes) if measure is True else []
         write_all(writes, seed if generator == "torch" else number, generator, on_progress or (lambda _: None))
+        refresh(writes, seen)
         after = combine(_samples(writes)) if measure or verify_replicas else []
     if verify_replicas:
         _demand_agreement(original, model, seen, writes, after)
     touched = [tensor for write in writes if not write.kept for tensor in write.place.held]
-    forgotten = None if optimizer is None else clear_state(optimizer, touched)
+    forgotten = None if optimizer is None else clear_state(optimizers, touched)
     results = _results(writes, combine(before), after if measure else [])
     if plan.recipe.companions == "warn" and plan.asks:
         warn(unheeded(plan.asks, plan.recipe.name))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from initframe.applying.placements import unplaced
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Constant, Fill, Keep
+from initframe.fills import Fill, Keep
 from initframe.model.memory import memoryless
 from initframe.model.place import Place
 from initframe.model.slot import Slot
@@ -159,7 +159,7 @@ def _problem(write: Write, seen: Survey) -> Problem | None:
         return Problem(slot.name, fact, fix="Resolve again.")
     if write.kept:
         return None
-    if slot.blocked and not (slot.resettable and fill == Constant(0.0)):
+    if slot.blocked and not fill.suits(slot):
         return slot.problem
     if problem := next(filter(None, map(unplaced, write.place.held)), None):
         return problem.on(slot.name)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Blocks, Fill, Fixed, Keep, Mapped, Masked, OnCurrent
@@ -16,6 +19,19 @@ from initframe.fills.fill import TORCH_FUNCTIONS
 from initframe.model.slot import Slot
 from initframe.plan import Assignment, Plan
 from initframe.resolver.problems import named
+
+
+@cache
+def _init() -> ModuleType:
+    """Load torch.nn.init anew from its file, as torch ships it.
+
+    Libraries replace its functions by others that do nothing while they build or load a model.
+    """
+    spec: Any = importlib.util.find_spec("torch.nn.init")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 DTYPES = {"orthogonal_": (torch.float32, torch.float64)}
 """The dtypes of functions of torch.nn.init that do not take them all."""
@@ -137,7 +153,7 @@ def write(fill: Fill, tensor: Tensor) -> None:
 def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:
     """Call a function of torch.nn.init; those that view their tensor as a matrix get dense memory."""
     dense = tensor if tensor.is_contiguous() or function not in DTYPES else tensor.new_empty(tensor.shape)
-    getattr(nn.init, function)(dense, *args)
+    getattr(_init(), function)(dense, *args)
     if dense is not tensor:
         tensor.copy_(dense)
 
@@ -145,6 +161,6 @@ def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:
 def _drawn(tensor: Tensor, distribution: str, args: tuple[float, ...]) -> Tensor:
     """Draw float32 numbers like torch.nn.init, one for each element of a tensor."""
     drawn = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
-    getattr(nn.init, TORCH_FUNCTIONS[distribution])(drawn, *args)
+    getattr(_init(), TORCH_FUNCTIONS[distribution])(drawn, *args)
     # The stream's uniforms are in (0, 1), so that a logarithm can be taken; torch's can be 0.
     return drawn.clamp_(min=2**-25) if (distribution, args) == ("uniform", (0.0, 1.0)) else drawn

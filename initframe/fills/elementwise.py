@@ -12,7 +12,8 @@ from torch import Tensor
 
 from initframe import stream
 from initframe.errors import Problem
-from initframe.fills.fill import FARTHEST, Fill
+from initframe.fills.fill import FARTHEST, Fill, is_built_in
+from initframe.model.slot import Slot
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Constant(Fill):
     def reach(self) -> float:
         """|value|."""
         return abs(self.value)
+
+    def suits(self, slot: Slot) -> bool:
+        """A counter can be set back to zero."""
+        return slot.resettable and self.value == 0
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]]:
@@ -230,6 +235,6 @@ def wrong_values(fill: Fill, values: Any, shape: tuple[int, ...], fix: str) -> P
         return Problem(str(fill), f"it gives a {type(values).__name__}.", fix="Return a tensor.")
     if tuple(values.shape) != shape:
         return Problem(str(fill), f"it gives values of shape {list(values.shape)} for {list(shape)}.", fix=fix)
-    if values.is_complex():
+    if values.is_complex() and not is_built_in(fill):  # initframe's give complex numbers to complex tensors only
         return Problem(str(fill), f"it gives {values.dtype}.", fix="Return real numbers.")
     return None

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
-from initframe.errors import Problem, ResolveError
+import torch
+
+from initframe.errors import InitframeError, Problem, RecipeError, ResolveError, closest
 from initframe.files.archive import Archive, is_readable, open_archive
+from initframe.files.older_names import other_names
+from initframe.files.safetensors import TensorInfo
 from initframe.fills import Fill
-from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
+from initframe.fills.pretrained import Inflated, Rechanneled, Resampled, Selected, Stored
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import Declined, initializer
 from initframe.model.slot import Slot
+from initframe.recipe.renaming import rename
 
 Keys = Mapping[str, str] | None
 
@@ -20,20 +25,66 @@ MAX_ELEMENTS = 1 << 32
 """The limit of one tensor of a file."""
 
 
-@initializer("pretrained")
+class Found(NamedTuple):
+    """A tensor of a file.
+
+    Attributes:
+        archive: the file.
+        info: its name there, its shape and its dtype.
+        others: its further names there, if it is tied in the model.
+        verbatim: whether its values are taken in the file's own dtype.
+    """
+
+    archive: Archive
+    info: TensorInfo
+    others: tuple[str, ...]
+    verbatim: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape in the file."""
+        return self.info.shape
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        return self.info.name
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What every fill of a file's tensor takes by name."""
+        return {"others": self.others, "verbatim": self.verbatim}
+
+
+@initializer("pretrained", restores=True)
 def pretrained(
-    slot: Slot, *, path: str, prefix: str = "", keys: Keys = None, shapes: Literal["error", "decline"] = "error"
+    slot: Slot,
+    *,
+    path: str,
+    entry: str | None = None,
+    prefix: str = "",
+    keys: Keys = None,
+    shapes: Literal["error", "decline"] = "error",
+    channels: Literal["sum", "repeat"] | None = None,
 ) -> Fill:
     """The tensor of that name in a file; a tensor that is not in the file is left to the rules above.
 
-    Use it to start from trained weights in part: ``match: "*"`` above, and rules for what is new over or under it.
+    Use it to start from trained weights in part: ``match: "*"`` above, and rules for what is new over or under it. If
+    the rule says no ``kind``, it also takes the buffers that a state_dict has (the statistics of BatchNorm), and what
+    parametrizations compute a weight from (weight_norm, spectral_norm, orthogonal, pruning masks).
 
     Args:
-        slot: any floating-point tensor.
-        path: a .safetensors file, a folder of them, or a .pt of plain tensors that ``torch.save`` wrote.
+        slot: any tensor; whole numbers and complex ones must have their kind in the file, too.
+        path: a .safetensors file, a folder of them, the index of a sharded checkpoint, or a .pt of plain tensors that
+            ``torch.save`` wrote.
+        entry: which part of a training state to read; by default ``state_dict``, ``model_state_dict`` or ``model``.
         prefix: what the file's names begin with before the model's (``model.``).
-        keys: renames beginnings of names, the model's to the file's: ``{encoder.: backbone.}``; the longest that fits.
+        keys: renames the model's names to the file's. A key without ``*`` is the beginning of a name:
+            ``{encoder.: backbone.}``; a key with ``*`` is a whole name, and the k-th ``*`` of the new one is what its
+            k-th matched: ``{"*.norm.weight": "*.ln.gamma"}``. Of several that fit, the longest counts; each must fit.
         shapes: whether another shape in the file is an error, or leaves the tensor to the rules above.
+        channels: makes a convolution for images of three channels fit others, as timm does it: ``sum`` for images of
+            one, ``repeat`` for those of more.
 
     Returns:
         A fill that reads the values when it is applied.
@@ -46,17 +97,29 @@ def pretrained(
     Traceback (most recent call last):
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
-    archive, key, shape = _find(slot, path, prefix, keys)
-    if shape == slot.shape:
-        return Stored(slot.shape, path, key, archive)
-    fact = f"{path} has {key} in the shape {list(shape)}, the model in {list(slot.shape)}"
+    found = _find(slot, path, entry, prefix, keys)
+    if found.shape == slot.shape:
+        return Stored(slot.shape, path, found.key, found.archive, **found.more)
+    if channels is not None and _is_for_colors(found.shape, slot.shape):
+        if (channels == "sum") == (found.shape[1] == 3 * slot.shape[1]):
+            return Rechanneled(slot.shape, path, found.key, found.archive, channels, **found.more)
+        word = "sum" if channels == "repeat" else "repeat"
+        fact = f"channels: {channels} makes no {list(slot.shape)} of {found.key}, {list(found.shape)}."
+        raise refuse(fact, f"Set channels: {word}.")
+    fact = f"{path} has {found.key} in the shape {list(found.shape)}, the model in {list(slot.shape)}"
     if shapes == "decline":
         raise Declined(f"{fact}.")
     raise refuse(f"{fact}.", "Set shapes: decline to leave it to the rules above, or exclude it.")
 
 
-@initializer("inflate_2d_to_3d")
-def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None) -> Fill:
+def _is_for_colors(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether one shape is that of a convolution of three channels, and the other differs in the channels only."""
+    alike = len(old) == len(new) >= 3 and (old[0], *old[2:]) == (new[0], *new[2:])
+    return alike and (old[1] == 3 or old[1] == 3 * new[1])
+
+
+@initializer("inflate_2d_to_3d", restores=True)
+def inflate_2d_to_3d(slot: Slot, *, path: str, entry: str | None = None, prefix: str = "", keys: Keys = None) -> Fill:
     """A 2-D convolution's kernel, divided by k_t, at each of k_t steps of time (Carreira & Zisserman 2017, I3D).
 
     Use it for video models from image models (hassony2/inflated_convnets_pytorch, src/inflate.py): a video that stands
@@ -65,6 +128,7 @@ def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Args:
         slot: a 3-D convolution's weight, (o, i, k_t, k, k).
         path: as ``pretrained`` has it, with the weight as (o, i, k, k).
+        entry: as ``pretrained`` has it.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
 
@@ -79,14 +143,23 @@ def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Traceback (most recent call last):
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
-    archive, key, shape = _find(slot, path, prefix, keys)
+    found = _find(slot, path, entry, prefix, keys)
+    archive, key, shape = found.archive, found.key, found.shape
     if slot.ndim != 5 or shape != (*slot.shape[:2], *slot.shape[3:]):
         raise refuse(f"inflate_2d_to_3d: {key} of {list(shape)} is no slice of {list(slot.shape)}.")
-    return Inflated(slot.shape, path, key, archive)
+    return Inflated(slot.shape, path, key, archive, **found.more)
 
 
-@initializer("resample_pos_embed")
-def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None, class_tokens: int = 1) -> Fill:
+@initializer("resample_pos_embed", restores=True)
+def resample_pos_embed(
+    slot: Slot,
+    *,
+    path: str,
+    entry: str | None = None,
+    prefix: str = "",
+    keys: Keys = None,
+    class_tokens: int = 1,
+) -> Fill:
     """A table of patch positions, resampled bicubically to another square grid (timm/layers/pos_embed.py).
 
     Use it to start from a Vision Transformer of another image size; the same size is the same table.
@@ -94,6 +167,7 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
     Args:
         slot: a table (…, class_tokens + side², dim).
         path: as ``pretrained`` has it.
+        entry: as ``pretrained`` has it.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
         class_tokens: how many tokens come before the grid; they are copied.
@@ -112,7 +186,8 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
     """
     if class_tokens < 0:
         raise refuse(f"class_tokens counts tokens, got {class_tokens}.")
-    archive, key, shape = _find(slot, path, prefix, keys)
+    found = _find(slot, path, entry, prefix, keys)
+    archive, key, shape = found.archive, found.key, found.shape
     tables = [(s[-2] - class_tokens, s[-1]) for s in (shape, slot.shape) if len(s) in (2, 3) and math.prod(s[:-2]) == 1]
     squares = all(n > 0 and math.isqrt(n) ** 2 == n for n, _ in tables)
     if len(tables) != 2 or not squares or tables[0][1] != tables[1][1]:
@@ -120,11 +195,11 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
             f"resample_pos_embed needs {class_tokens} + side² tokens of the same width, not {key} of {list(shape)} for "
             f"{list(slot.shape)}."
         )
-    return Resampled(slot.shape, path, key, archive, class_tokens)
+    return Resampled(slot.shape, path, key, archive, class_tokens, **found.more)
 
 
-@initializer("weight_selection")
-def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None) -> Fill:
+@initializer("weight_selection", restores=True)
+def weight_selection(slot: Slot, *, path: str, entry: str | None = None, prefix: str = "", keys: Keys = None) -> Fill:
     """Evenly spaced elements of a larger model's tensor (Xu et al. 2024; OscarXZQ/weight-selection).
 
     Use it for a small model of a trained model's family; leave the classifier out: ``exclude: head.*``.
@@ -132,6 +207,7 @@ def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Args:
         slot: any floating-point tensor.
         path: as ``pretrained`` has it, with tensors of the same or larger shapes.
+        entry: as ``pretrained`` has it.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
 
@@ -146,33 +222,118 @@ def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Traceback (most recent call last):
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
-    archive, key, shape = _find(slot, path, prefix, keys)
+    found = _find(slot, path, entry, prefix, keys)
+    archive, key, shape = found.archive, found.key, found.shape
     if len(shape) != slot.ndim or any(old < new for old, new in zip(shape, slot.shape, strict=False)):
         raise refuse(f"weight_selection: {key} of {list(shape)} is no larger than {list(slot.shape)}.")
-    return Selected(slot.shape, path, key, archive)
+    return Selected(slot.shape, path, key, archive, **found.more)
 
 
-def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str, tuple[int, ...]]:
-    """Find the file, and the slot's name and shape in it."""
+def unfit_keys(names: Iterable[str], path: str, entry: str | None, prefix: str, keys: Keys) -> Iterator[Problem]:
+    """Say which renamings do nothing.
+
+    Args:
+        names: the names of the tensors that a rule matches.
+        path: as ``pretrained`` has it.
+        entry: as ``pretrained`` has it.
+        prefix: as ``pretrained`` has it.
+        keys: as ``pretrained`` has it.
+
+    Yields:
+        One problem per key that renames no tensor, or none that the file has.
+    """
+    try:
+        held = open_archive(path, entry).entries
+    except InitframeError:
+        return  # which is reported where a tensor is looked for
+    by_key: dict[str, list[str]] = {key: [] for key in keys or {}}
+    known = list(names)
+    for name in known:
+        renamed, key = _renamed(name, keys or {})
+        if key is not None:
+            by_key[key].append(prefix + renamed)
+    for key, renamed_names in by_key.items():
+        if not renamed_names:
+            fix = "A key without * is the beginning of a name; with one, it is a whole name."
+            yield Problem(f"keys {key!r}", "it renames no tensor that the rule matches.", closest(key, known), fix)
+        elif not any(name in held for name in _every(renamed_names)):
+            fact = f"it makes {renamed_names[0]}, which {path} does not have."
+            yield Problem(f"keys {key!r}", fact, closest(renamed_names[0], held))
+
+
+def _every(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield name
+        yield from other_names(name)
+
+
+def _find(slot: Slot, path: str, entry: str | None, prefix: str, keys: Keys) -> Found:
+    """Find the file, and the slot's tensor in it."""
     if keys is not None and not (isinstance(keys, Mapping) and all(isinstance(v, str) for v in keys.values())):
-        raise refuse(f"keys maps beginnings of names, the model's to the file's; got {keys!r}.")
-    archive = open_archive(path)
+        raise refuse(f"keys maps beginnings of names, or patterns, the model's to the file's; got {keys!r}.")
+    archive = open_archive(path, entry)
     held = archive.entries
-    wanted = [prefix + _renamed(name, keys or {}) for name in (slot.name, *slot.aliases)]
-    key = next((name for name in wanted if name in held), None)
-    if key is None:
+    try:
+        wanted = [prefix + _renamed(name, keys or {})[0] for name in (slot.name, *slot.aliases)]
+    except RecipeError as error:
+        raise ResolveError(*(problem.on("keys") for problem in error.problems)) from None
+    known = [name for name in wanted if name in held] or [name for name in _every(wanted) if name in held]
+    if not known:
+        _demand_itself(held, path, wanted)
         near = archive.nearest(wanted[0])
         raise Declined(f"{path} has no {wanted[0]}." + (f" Closest: {', '.join(near)}." if near else ""))
-    info = held[key]
+    info = held[known[0]]
+    subject = f"{path}: {info.name}"
     if math.prod(info.shape) > MAX_ELEMENTS:
-        raise ResolveError(Problem(f"{path}: {key}", f"it has more than {MAX_ELEMENTS} elements."))
-    if not is_readable(info.dtype):
+        raise ResolveError(Problem(subject, f"it has more than {MAX_ELEMENTS} elements."))
+    if slot.storable:
+        if not _widens(info.dtype, slot.dtype):
+            raise ResolveError(Problem(subject, f"it is {info.dtype}, and {slot.dtype} in the model."))
+    elif not is_readable(info.dtype):
         fact = f"its dtype is {info.dtype}, which has no real numbers."
-        raise ResolveError(Problem(f"{path}: {key}", fact, fix="Exclude it."))
-    return archive, key, info.shape
+        raise ResolveError(Problem(subject, fact, fix="Exclude it."))
+    return Found(archive, info, tuple(dict.fromkeys(known[1:])), slot.storable)
 
 
-def _renamed(name: str, keys: Mapping[str, str]) -> str:
-    """Replace the longest beginning of a name that fits."""
-    fitting = max((begin for begin in map(str, keys) if name.startswith(begin)), key=len, default=None)
-    return name if fitting is None else keys[fitting] + name.removeprefix(fitting)
+def _demand_itself(held: Mapping[str, TensorInfo], path: str, wanted: Iterable[str]) -> None:
+    """Refuse a weight of which a file has only what a parametrization computes it from: it would be lost in silence.
+
+    Raises:
+        ResolveError: the file has such tensors.
+    """
+    for name in wanted:
+        module, dot, attribute = name.rpartition(".")
+        around = f"{module}{dot}parametrizations.{attribute}."
+        endings = [f"{name}_{ending}" for ending in ("g", "v", "orig", "mask")]
+        parts = [part for part in (*endings, f"{around}original", f"{around}original0") if part in held]
+        if len(parts) > 1 or any(part.startswith((around, f"{name}_orig")) for part in parts):
+            fact = f"{path} has no {name}, only what it is computed from: {', '.join(parts)}."
+            fix = (
+                "Save the source without the parametrization (torch.nn.utils.parametrize.remove_parametrizations), or "
+                "take it by pretrained into a model that has the same one."
+            )
+            raise refuse(fact, fix)
+
+
+def _widens(old: torch.dtype, new: torch.dtype) -> bool:
+    """Whether a dtype that holds no real numbers, or coarse ones, holds all numbers of another."""
+    if old == new:
+        return True
+    same_kind = old.is_complex == new.is_complex and old.is_floating_point == new.is_floating_point
+    if not same_kind or new.is_floating_point or torch.bool in (old, new):
+        return False
+    try:
+        return torch.promote_types(old, new) == new
+    except RuntimeError:
+        return False
+
+
+def _renamed(name: str, keys: Mapping[str, str]) -> tuple[str, str | None]:
+    """Rename a name by the longest key that fits, and return that key, too."""
+    for key in sorted(map(str, keys), key=len, reverse=True):
+        if "*" not in key:
+            if name.startswith(key):
+                return keys[key] + name.removeprefix(key), key
+        elif (renamed := rename(name, key, keys[key])) is not None:
+            return renamed, key
+    return name, None

@@ -239,7 +239,9 @@ def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]
         return list(slots)
     others = [sharing.get(slot.part_of or slot.name) for slot in slots]
     return [
-        replace(slot, blocked=_sharing(other), remedy=_CLONE) if other and not slot.blocked else slot
+        replace(slot, blocked=_sharing(other), remedy=_CLONE, storable=False)
+        if other and (slot.storable or not slot.blocked)
+        else slot
         for slot, other in zip(slots, others, strict=True)
     ]
 
@@ -265,6 +267,7 @@ def _tied(first: Slot, *others: Slot) -> Slot:
         padding_row=next((slot.padding_row for slot in every if slot.padding_row is not None), None),
         requires_grad=any(slot.requires_grad for slot in every),
         persistent=any(slot.persistent for slot in every),
+        storable=all(slot.storable for slot in every),
         blocked=next((slot.blocked for slot in every if slot.blocked), None),
         remedy=next((slot.remedy for slot in every if slot.remedy), ""),
     )

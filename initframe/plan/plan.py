@@ -44,6 +44,8 @@ class Plan:
         model: the model that was resolved, for :func:`initframe.apply`; no part of the plan's equality, nor of its
             pickle.
         latest: the model's latest survey, so that it is not surveyed again while it stays as it is.
+        declined: by rule, the tensors that it matches and that its initializer has nothing for (a file without them).
+        unread: by path, the tensors of a file that no rule takes.
     """
 
     recipe: Recipe
@@ -55,6 +57,8 @@ class Plan:
     kept: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
     latest: LatestSurvey = field(default_factory=LatestSurvey, compare=False, repr=False)
+    declined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model out of a pickle: it is its own, and may be large."""
@@ -108,6 +112,8 @@ class Plan:
             "assignments": [a.to_dict() for a in self.assignments],
             "untouched": list(self.untouched),
             "skipped": dict(self.skipped),
+            "declined": {rule: list(names) for rule, names in self.declined.items()},
+            "unread": {path: list(names) for path, names in self.unread.items()},
             "warnings": list(self.warnings),
         }
 
@@ -202,8 +208,11 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"Untouched ({len(plan.untouched)}): {', '.join(fold(plan.untouched))}"
     shadows = Counter((a.rule.name, loser) for a in some for loser in a.shadowed)
     yield from (f"Shadowed: {one!r} over {other!r} on {counted(n, 'tensor')}" for (one, other), n in shadows.items())
-    declined = Counter(rule for a in some for rule in a.declined)
-    yield from (f"Declined: {rule!r} on {counted(n, 'tensor')}" for rule, n in declined.items())
+    for rule, names in plan.declined.items():
+        yield f"Declined: {rule!r} on {counted(len(names), 'tensor')}: {', '.join(fold(names))}"
+    yield from (
+        f"Not taken from {path} ({len(names)}): {', '.join(fold(names))}" for path, names in plan.unread.items()
+    )
     yield from _shared("Skipped", plan.skipped.items())
     yield from (f"Tied: {a.slot.name} is also {', '.join(fold(a.slot.aliases))}" for a in some if a.slot.aliases)
     frozen = [a.slot.name for a in some if not a.slot.requires_grad and a.slot.kind == "parameter"]

@@ -48,7 +48,8 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, Problems]:
         return None, problems
     fields = {key: item for key, item in readable.items() if key in RULE_KEYS}
     arguments = {key: item for key, item in readable.items() if key not in RULE_KEYS}
-    return Rule(name=name, arguments=ReadOnly(arguments), broken=bool(problems), **fields), problems
+    told = {"arguments": ReadOnly(arguments), "kind_given": "kind" in fields, "broken": bool(problems)}
+    return Rule(name=name, **told, **fields), problems
 
 
 def attempt(read: Callable[[str, Any], Any], key: str, value: object) -> tuple[Any, Problems]:

@@ -59,6 +59,8 @@ class Rule:
         optional: whether the rule may match nothing.
         companions: what the method needs besides values, as numbers: multipliers of an optimizer's ``lr``,
             ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
+        kind_given: whether the kind was written: if it was not, an initializer that reads a file fills everything that
+            a state_dict holds.
         broken: whether part of it could not be read; such a rule is checked for further problems, and fills nothing.
         comment: what :meth:`Recipe.to_yaml` writes above it; says nothing about what the rule does.
     """
@@ -77,6 +79,7 @@ class Rule:
     arguments: Mapping[str, Any] = field(default_factory=ReadOnly)
     optional: bool = False
     companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
+    kind_given: bool = False
     broken: bool = False
     comment: str = field(default="", compare=False)
 
@@ -112,7 +115,7 @@ class Rule:
             "module": _one_or_list(list(self.module)),
             "inside": _one_or_list(list(self.inside)),
             "where": self.where.source if self.where else None,
-            "kind": self.kind if self.kind != "parameter" else None,
+            "kind": self.kind if self.kind_given or self.kind != "parameter" else None,
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
             "padding": self.padding if self.padding != "zero" else None,
             "optional": self.optional or None,
@@ -123,7 +126,7 @@ class Rule:
         return {**given, **plain_copy(self.arguments)}
 
 
-RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in ("name", "arguments", "broken"))
+RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in ("name", "arguments", "kind_given", "broken"))
 """The keys of a rule that are not arguments of its initializer."""
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.fills import Constant, Fill, Keep
+from initframe.fills import Fill, Keep
 from initframe.initializers import Declined
+from initframe.initializers.table import restores
 from initframe.model.slot import Slot
 from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
 from initframe.plan import Assignment, Plan
@@ -23,6 +24,7 @@ from initframe.resolver.constructed import in_order, unmatched_by_constructor
 from initframe.resolver.diagnose import Declines, unused
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.problems import Problems
+from initframe.resolver.restored import match_originals, misfit_keys, unchosen, unread
 from initframe.resolver.scope import Scope
 from initframe.resolver.validate import unpartnered
 
@@ -84,20 +86,36 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     slots = named_slots(seen)
     matchers = [Matcher(rule, _prepared(rule, problems), slots) for rule in layered]
     matches = match_all(matchers, scope, problems)
+    match_originals(matches, scope)
     assignments, skipped, declines = _assign(matches, scope, problems)
     untouched = _untouched(matches, scope)
     if recipe.unmatched == "constructor" and not broken:
         rest = unmatched_by_constructor(untouched, seen, problems)
         assignments, untouched = in_order((*assignments, *rest), seen), ()
     idle = list(unused(matchers, matches, scope, problems, declines))
+    idle += misfit_keys(matchers, matches, declines, slots, problems.failed)
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
         problems.model.append(_uncovered(untouched))
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
+    warnings += tuple(unchosen(assignments))
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
-    return Plan(recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(seen))
+    declined = {rule: tuple(slot.name for slot, _ in several) for rule, several in declines.items()}
+    return Plan(
+        recipe,
+        seen.title,
+        assignments,
+        untouched,
+        skipped,
+        warnings,
+        kept,
+        model,
+        LatestSurvey(seen),
+        declined=declined,
+        unread=unread(assignments),
+    )
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:
@@ -145,7 +163,8 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         if winner.call is None:
             return None
         blocked = slot.blocked is not None and winner.rule.init != "keep"
-        if blocked and not slot.resettable:
+        is_restored = restores(winner.rule.init) and not slot.lazy
+        if blocked and not slot.resettable and not is_restored:
             return _refused(slot)
         if slot.numel == 0 and not slot.blocked:
             return "it has no elements."
@@ -156,10 +175,10 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             several.pop()
             continue
         except InitframeError:
-            if blocked:
+            if blocked and not slot.storable:
                 return _refused(slot)
             raise
-        if blocked and fill != Constant(0.0):
+        if blocked and not fill.suits(slot):
             return _refused(slot)
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
@@ -221,6 +240,7 @@ def _untouched(matches: Mapping[str, list[Match]], scope: Scope) -> tuple[str, .
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:
     """Say why tensors that are neither assigned nor skipped keep their values, under each of their names."""
     declined = {slot.name: f"rule {rule!r} declines it: {why}" for rule, on in declines.items() for slot, why in on}
+    through = {slot.part_of for slot in scope.seen.raw if slot.name in settled}
     kept: dict[str, str] = {}
     for slot in (*scope.seen.slots, *scope.seen.raw):
         if slot.name in settled:
@@ -230,6 +250,8 @@ def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]
             reason = f"{slot.part_of} is computed from it, and filled through it."
         elif slot.part_of:
             reason = f"no rule names it; {slot.part_of} is computed from it."
+        elif slot.name in through:
+            reason = "it is computed from tensors that a rule fills."
         elif slot.kind == "buffer" and slot.name not in declined:
             reason = "it is a buffer, and no rule of kind: buffer matches it."
         kept |= {slot.name: reason, **dict.fromkeys(slot.aliases, f"it is {slot.name}, and {reason}")}
