@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Blocks, Fill, Fixed, Keep, Mapped, Masked, OnCurrent
@@ -20,18 +17,9 @@ from initframe.model.slot import Slot
 from initframe.plan import Assignment, Plan
 from initframe.resolver.problems import named
 
-
-@cache
-def _init() -> ModuleType:
-    """Load torch.nn.init anew from its file, as torch ships it.
-
-    Libraries replace its functions by others that do nothing while they build or load a model.
-    """
-    spec: Any = importlib.util.find_spec("torch.nn.init")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+_INIT = dict(vars(nn.init))
+"""torch.nn.init as it was when this was imported: libraries replace its functions by others that do nothing while they
+build or load a model."""
 
 DTYPES = {"orthogonal_": (torch.float32, torch.float64)}
 """The dtypes of functions of torch.nn.init that do not take them all."""
@@ -108,6 +96,9 @@ def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
     torch.nn.init.orthogonal_ does not take torch.bfloat16. Use generator: stream.
     """
     for part in fill.parts():
+        if function := _replaced(part):
+            fact = f"torch.nn.init.{function} was replaced by another library before initframe was imported."
+            return Problem("", fact, fix="Import initframe first, or use generator: stream.")
         if part.torch_init is None:
             if not isinstance(part, Keep | OnCurrent | Mapped | Fixed | Blocks | Masked):
                 return Problem("", f"torch.nn.init has no {part.kind}.", fix="Use generator: stream.")
@@ -115,6 +106,16 @@ def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
             fact = f"torch.nn.init.{part.torch_init[0]} does not take {dtype}."
             return Problem("", fact, fix="Use generator: stream.")
     return None
+
+
+def _replaced(fill: Fill) -> str:
+    """Name the function that draws a fill if it is not torch's own; an empty text if it is."""
+    drawn = [TORCH_FUNCTIONS.get(fill.draws[0], "")] if isinstance(fill, Mapped) else []
+    for name in [fill.torch_init[0]] if fill.torch_init else drawn:
+        code = getattr(_INIT.get(name), "__code__", None)
+        if code is None or code.co_filename != nn.init.__file__:
+            return name
+    return ""
 
 
 def write(fill: Fill, tensor: Tensor) -> None:
@@ -153,7 +154,7 @@ def write(fill: Fill, tensor: Tensor) -> None:
 def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:
     """Call a function of torch.nn.init; those that view their tensor as a matrix get dense memory."""
     dense = tensor if tensor.is_contiguous() or function not in DTYPES else tensor.new_empty(tensor.shape)
-    getattr(_init(), function)(dense, *args)
+    _INIT[function](dense, *args)
     if dense is not tensor:
         tensor.copy_(dense)
 
@@ -161,6 +162,6 @@ def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:
 def _drawn(tensor: Tensor, distribution: str, args: tuple[float, ...]) -> Tensor:
     """Draw float32 numbers like torch.nn.init, one for each element of a tensor."""
     drawn = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
-    getattr(_init(), TORCH_FUNCTIONS[distribution])(drawn, *args)
+    _INIT[TORCH_FUNCTIONS[distribution]](drawn, *args)
     # The stream's uniforms are in (0, 1), so that a logarithm can be taken; torch's can be 0.
     return drawn.clamp_(min=2**-25) if (distribution, args) == ("uniform", (0.0, 1.0)) else drawn

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from initframe import stream
 from initframe.errors import Problem
-from initframe.fills.fill import FARTHEST, Fill, is_built_in
+from initframe.fills.fill import FARTHEST, Fill
 from initframe.model.slot import Slot
 
 
@@ -235,6 +235,6 @@ def wrong_values(fill: Fill, values: Any, shape: tuple[int, ...], fix: str) -> P
         return Problem(str(fill), f"it gives a {type(values).__name__}.", fix="Return a tensor.")
     if tuple(values.shape) != shape:
         return Problem(str(fill), f"it gives values of shape {list(values.shape)} for {list(shape)}.", fix=fix)
-    if values.is_complex() and not is_built_in(fill):  # initframe's give complex numbers to complex tensors only
+    if values.is_complex():
         return Problem(str(fill), f"it gives {values.dtype}.", fix="Return real numbers.")
     return None

@@ -86,13 +86,13 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     slots = named_slots(seen)
     matchers = [Matcher(rule, _prepared(rule, problems), slots) for rule in layered]
     matches = match_all(matchers, scope, problems)
-    match_originals(matches, scope)
+    replaced = match_originals(matches, scope)
     assignments, skipped, declines = _assign(matches, scope, problems)
     untouched = _untouched(matches, scope)
     if recipe.unmatched == "constructor" and not broken:
         rest = unmatched_by_constructor(untouched, seen, problems)
         assignments, untouched = in_order((*assignments, *rest), seen), ()
-    idle = list(unused(matchers, matches, scope, problems, declines))
+    idle = list(unused(matchers, matches | replaced, scope, problems, declines))
     idle += misfit_keys(matchers, matches, declines, slots, problems.failed)
     if recipe.unused == "error":
         problems.model += idle

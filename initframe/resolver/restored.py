@@ -21,7 +21,7 @@ from initframe.resolver.scope import Scope
 Matches = dict[str, list[Match]]
 
 
-def match_originals(matches: Matches, scope: Scope) -> None:
+def match_originals(matches: Matches, scope: Scope) -> Matches:
     """Let a file's rule set what a parametrized tensor is computed from, if the file has that and not the tensor.
 
     The values are then the source's, bit for bit: neither weight_norm, spectral_norm, orthogonal nor a pruning mask
@@ -30,17 +30,22 @@ def match_originals(matches: Matches, scope: Scope) -> None:
     Args:
         matches: by slot name, as found; changed in place.
         scope: recipe and model.
+
+    Returns:
+        What the parametrized tensors themselves were matched by.
     """
     parts: dict[str, list[Slot]] = defaultdict(list)
     for slot in scope.seen.raw:
         if slot.part_of in matches:
             parts[slot.part_of].append(slot)
+    replaced: Matches = {}
     for name, raw in parts.items():
         if found := _restoring(name, raw, matches[name], scope):
             for slot in raw:
                 if slot.persistent:
                     matches.setdefault(slot.name, []).append(found)
-            del matches[name]
+            replaced[name] = matches.pop(name)
+    return replaced
 
 
 def _restoring(name: str, raw: Iterable[Slot], several: list[Match], scope: Scope) -> Match | None:
