@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ def check_optimizers(given: object) -> list[torch.optim.Optimizer]:
     >>> check_optimizers(None)
     []
     """
-    listed = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+    listed: list[Any] = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     fix = "Pass the one that holds the parameters, or a list of several."
     problems = [
         Problem("optimizer", f"got {type(one).__name__}, which is no torch.optim.Optimizer.", fix=fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeGuard, TypeVar
 
 from initframe.errors import Problem, RecipeError, shown
@@ -48,8 +49,8 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, Problems]:
         return None, problems
     fields = {key: item for key, item in readable.items() if key in RULE_KEYS}
     arguments = {key: item for key, item in readable.items() if key not in RULE_KEYS}
-    told = {"arguments": ReadOnly(arguments), "kind_given": "kind" in fields, "broken": bool(problems)}
-    return Rule(name=name, **told, **fields), problems
+    rule = Rule(name=name, arguments=ReadOnly(arguments), broken=bool(problems), **fields)
+    return replace(rule, kind_given="kind" in fields), problems
 
 
 def attempt(read: Callable[[str, Any], Any], key: str, value: object) -> tuple[Any, Problems]:
