@@ -9,7 +9,7 @@ from initframe.errors import InitframeError, Problem
 from initframe.files.archive import Archive
 from initframe.fills.pretrained import Stored
 from initframe.initializers import Declined
-from initframe.initializers.checkpoints import unfit_keys
+from initframe.initializers.lookup import unfit_keys
 from initframe.initializers.table import restores
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
