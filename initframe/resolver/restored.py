@@ -38,9 +38,10 @@ def match_originals(matches: Matches, scope: Scope) -> Matches:
     for slot in scope.seen.raw:
         if slot.part_of in matches:
             parts[slot.part_of].append(slot)
+    whole = {slot.name: slot for slot in scope.seen.slots if slot.name in parts}
     replaced: Matches = {}
     for name, raw in parts.items():
-        if found := _restoring(name, raw, matches[name], scope):
+        if found := _restoring(whole[name], raw, matches[name], scope):
             for slot in raw:
                 if slot.persistent:
                     matches.setdefault(slot.name, []).append(found)
@@ -48,9 +49,9 @@ def match_originals(matches: Matches, scope: Scope) -> Matches:
     return replaced
 
 
-def _restoring(name: str, raw: Iterable[Slot], several: list[Match], scope: Scope) -> Match | None:
+def _restoring(whole: Slot, raw: Iterable[Slot], several: list[Match], scope: Scope) -> Match | None:
     """Return the winning match if it takes a tensor's originals from a file."""
-    how = scope.seen.places[name].computed
+    how = scope.seen.places[whole.name].computed
     originals = {id(tensor) for tensor in how.originals.values()} if how else set()
     needed = [slot for slot in raw if id(scope.seen.places[slot.name].held[0]) in originals]
     for match in reversed(several):
@@ -58,7 +59,6 @@ def _restoring(name: str, raw: Iterable[Slot], several: list[Match], scope: Scop
             return None
         if needed and all(_is_stored(match, slot, scope) for slot in needed):
             return match
-        whole = next(slot for slot in scope.seen.slots if slot.name == name)
         if _is_stored(match, whole, scope):
             return None
     return None
@@ -79,7 +79,8 @@ def unread(assignments: Iterable[Assignment]) -> dict[str, tuple[str, ...]]:
         assignments: a plan's.
 
     Returns:
-        By the path of each file that a rule takes values from, the names of the tensors that no rule takes.
+        By the path of each file that a rule takes values from, and the entry if one was chosen, the names of the tensors
+        that no rule takes.
     """
     taken: dict[Archive, set[str]] = defaultdict(set)
     for assignment in assignments:
@@ -88,7 +89,8 @@ def unread(assignments: Iterable[Assignment]) -> dict[str, tuple[str, ...]]:
                 taken[part.archive] |= {part.key, *part.others}
     left: dict[str, tuple[str, ...]] = {}
     for archive, names in taken.items():  # a tensor without elements has nothing to take
-        left[archive.path] = tuple(n for n, i in archive.entries.items() if n not in names and i.size)
+        where = archive.path if archive.entry is None else f"{archive.path}: {archive.entry}"
+        left[where] = tuple(n for n, i in archive.entries.items() if n not in names and i.size)
     return {path: names for path, names in left.items() if names}
 
 
