@@ -15,7 +15,7 @@ from initframe.files.safetensors import TensorInfo
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import Declined
 from initframe.model.slot import Slot
-from initframe.recipe.renaming import rename
+from initframe.recipe.rename import rename
 
 Keys = Mapping[str, str] | None
 

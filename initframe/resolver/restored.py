@@ -79,8 +79,8 @@ def unread(assignments: Iterable[Assignment]) -> dict[str, tuple[str, ...]]:
         assignments: a plan's.
 
     Returns:
-        By the path of each file that a rule takes values from, and the entry if one was chosen, the names of the tensors
-        that no rule takes.
+        By the path of each file that a rule takes values from (and the entry, if one was chosen), the names of those
+        of its tensors that no rule takes.
     """
     taken: dict[Archive, set[str]] = defaultdict(set)
     for assignment in assignments:

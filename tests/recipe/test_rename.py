@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from initframe.errors import RecipeError
 from initframe.recipe.patterns import compile_pattern
-from initframe.recipe.renaming import rename
+from initframe.recipe.rename import rename
 
 NAMES = st.text("ab.", min_size=1, max_size=9)
 GLOBS = st.text("ab.*?", min_size=1, max_size=7)
@@ -32,6 +32,9 @@ def test_a_pattern_renamed_to_itself_is_the_name_and_matches_what_match_matches(
         ("h.0.attn.weight", "h.[0-9].*", "layer_*", "layer_attn.weight"),
         ("ab.weight", "*.b.*", "*", None),
         ("fc.weight", "fc.weight", "head.weight", "head.weight"),
+        ("h.12.attn.weight", "h.{layer}.*", "blocks.{layer}.*", "blocks.12.attn.weight"),
+        ("a.h.3.b", "*.h.{i}.*", "*.x{i}.*.{i}", "a.x3.b.3"),
+        ("h.x.b", "*.h.{i}.*", "*.{i}.*", None),
     ],
 )
 def test_each_star_is_what_the_star_of_its_place_matched(name, pattern, target, renamed):
