@@ -79,7 +79,7 @@ def unfit_keys(names: Iterable[str], path: str, entry: str | None, prefix: str, 
             by_key[key].append(prefix + renamed)
     for key, renamed_names in by_key.items():
         if not renamed_names:
-            fix = "A key without * is the beginning of a name; with one, it is a whole name."
+            fix = "A key without * or {…} is the beginning of a name; with one, it is a whole name."
             yield Problem(f"keys {key!r}", "it renames no tensor that the rule matches.", closest(key, known), fix)
         elif not any(name in held for name in _every(renamed_names)):
             fact = f"it makes {renamed_names[0]}, which {path} does not have."
@@ -168,7 +168,7 @@ def _widens(old: torch.dtype, new: torch.dtype) -> bool:
 def _renamed(name: str, keys: Mapping[str, str]) -> tuple[str, str | None]:
     """Rename a name by the longest key that fits, and return that key, too."""
     for key in sorted(map(str, keys), key=len, reverse=True):
-        if "*" not in key:
+        if not {*key} & {"*", "{"}:
             if name.startswith(key):
                 return keys[key] + name.removeprefix(key), key
         elif (renamed := rename(name, key, keys[key])) is not None:

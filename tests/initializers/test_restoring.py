@@ -300,6 +300,7 @@ def test_a_hook_reads_what_a_parametrization_wrote_and_the_reverse(tmp_path, old
         {"0.": "model.0.", "2.": "model.2."},
         {"*.weight": "model.*.weight", "*.bias": "model.*.bias"},
         {"0.*": "model.0.*", "*": "model.*"},
+        {"{i}.weight": "model.{i}.weight", "*.bias": "model.*.bias"},
     ],
 )
 def test_keys_rename_by_beginning_and_by_pattern(tmp_path, keys):
