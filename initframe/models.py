@@ -20,7 +20,7 @@ from initframe.recipe.plain import CODE_KEYS
 Arguments = Mapping[str, Any]
 AnyBuilder = TypeVar("AnyBuilder", bound=Callable[..., nn.Module])
 
-KEYS = ("source", "name", "weights", "checkpoint", "arguments")
+KEYS = ("source", "name", "weights", "checkpoint", "entry", "arguments")
 MISSING = "???"
 
 _OWN: dict[str, Callable[..., nn.Module]] = {}
@@ -34,7 +34,9 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
             ``source``: a library this module knows.
             ``name``: the library's name for the model.
             ``weights``: torchvision's name for trained weights, or null.
-            ``checkpoint``: a file of trained weights, which then takes the place of ``weights``, or null.
+            ``checkpoint``: a file of trained weights, a folder of them, or the index of a sharded checkpoint, which
+            then takes the place of ``weights``, or null.
+            ``entry``: which part of a training file to read (``state_dict_ema``), or null for the usual one.
             ``arguments``: numbers, texts, flags and lists for the library's constructor.
 
     Returns:
@@ -53,7 +55,8 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     weights = spec.get("weights") if checkpoint is None else None
     model = _SOURCES[spec["source"]](spec["name"], weights, spec.get("arguments") or {})
     if checkpoint is not None:
-        load_checkpoint(model, Path(os.path.expanduser(checkpoint)))  # noqa: PTH111  # Path's own fails for ~nobody
+        path = Path(os.path.expanduser(checkpoint))  # noqa: PTH111  # Path's own fails for ~nobody
+        load_checkpoint(model, path, spec.get("entry"))
     return model
 
 
@@ -97,6 +100,10 @@ def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
         yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
     if given.get("checkpoint") == "" or not isinstance(given.get("checkpoint"), str | None):
         yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}. Without one, write null."
+    if given.get("entry") == "" or not isinstance(given.get("entry"), str | None):
+        yield f"model.entry names a part of a training file, got {given['entry']!r}. For the usual one, write null."
+    elif given.get("entry") is not None and given.get("checkpoint") is None:
+        yield "model.entry is given, and there is no model.checkpoint to read it from."
     if not isinstance(given.get("arguments") or {}, Mapping):
         yield f"model.arguments is a mapping of constructor arguments, got {given['arguments']!r}."
 

@@ -214,3 +214,18 @@ def test_all_problems_at_once():
     assert len(texts) == 4
     for key in ("model.nam", "model.source", "model.name", "model.arguments"):
         assert any(key in text for text in texts)
+
+
+def test_an_entry_of_a_training_file(tmp_path):
+    weights, averages = build(spec()), build(spec())
+    path = tmp_path / "training.pt"
+    torch.save({"state_dict": weights.state_dict(), "state_dict_ema": averages.state_dict()}, path)
+    model = build(spec(checkpoint=str(path), entry="state_dict_ema"))
+    assert all(torch.equal(value, averages.state_dict()[name]) for name, value in model.state_dict().items())
+    assert build(spec(checkpoint=str(path), entry=None))
+
+
+def test_an_entry_that_is_no_name_or_of_no_file(tmp_path):
+    assert "model.entry" in problem(spec(entry="ema"))
+    assert "model.entry" in problem(spec(entry="", checkpoint="x.pt"))
+    assert "model.entry" in problem(spec(entry=3, checkpoint="x.pt"))

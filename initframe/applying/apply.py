@@ -18,12 +18,12 @@ from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.exclusive import exclusive
 from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
 from initframe.applying.measure import Sample, bits, combine, sample
-from initframe.applying.optimizer_state import check_optimizer, clear_state, clear_units
+from initframe.applying.optimizer_state import Optimizers, check_optimizers, clear_state, clear_units
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
 from initframe.applying.uncompiled import uncompiled
-from initframe.applying.write import Generator, is_sharded, not_invertible, write_all
+from initframe.applying.write import Generator, is_sharded, not_invertible, refresh, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill, Partial
 from initframe.model.memory import memoryless
@@ -45,7 +45,7 @@ def apply(
     generator: Generator = "stream",
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizers | None = None,
     averages: Sequence[Any] = (),
     only: Only = None,
     on_progress: Progress | None = None,
@@ -68,7 +68,8 @@ def apply(
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
-            optimizers that it wraps. If a rule writes some units only, their moments are forgotten.
+            optimizers that it wraps. Of several optimizers, a list. If a rule writes some units only, their moments are
+            forgotten.
         averages: copies of the model outside of it (averages, target networks), as modules or mappings of tensors:
             what is written to the model is written to them, too.
         only: names or patterns of the tensors that are meant, as for :func:`initframe.resolve`.
@@ -120,7 +121,7 @@ def apply_surveyed(
     generator: Generator = "stream",
     measure: bool | Literal["after"] = False,
     verify_replicas: bool = False,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizers | None = None,
     averages: Sequence[Any] = (),
     on_progress: Progress | None = None,
     restore: bool = False,
@@ -154,8 +155,7 @@ def apply_surveyed(
     ['bias']
     """
     with restored_on_failure(wanted=restore) as backup:
-        if optimizer is not None:
-            check_optimizer(optimizer)
+        optimizers = check_optimizers(optimizer)
         original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
         writes, problems = prepared(plan, model, seen, seed, generator)
         problems += without_memory(writes)
@@ -172,15 +172,16 @@ def apply_surveyed(
             done: list[Write] = []
             with exclusive(held), nullcontext() if restore else told_on_failure(writes, done):
                 if restore:
-                    backup.take(writes, optimizer, [mine for mine, _ in outside])
+                    backup.take(writes, optimizers, [mine for mine, _ in outside])
                 own = None if seed is None and generator == "torch" else number
                 write_all(writes, own, generator, on_progress or (lambda _: None), done)
+                refresh(writes, seen)
                 for mine, source in outside:
                     mine.copy_(source)
             after = combine(_samples(writes)) if measure or verify_replicas else []
         if verify_replicas:
             _demand_agreement(original, model, seen, writes, after)
-        forgotten = None if optimizer is None else _forget(optimizer, touched)
+        forgotten = None if optimizer is None else _forget(optimizers, touched)
         results = _results(writes, combine(before), after if measure else [])
         if plan.recipe.companions == "warn" and plan.asks:
             warn(unheeded(plan.asks, plan.recipe.name))
@@ -334,15 +335,15 @@ def _samples(writes: Sequence[Write]) -> list[Sample | None]:
     return [None if b else sample(write.place.tensor()) for b, write in zip(blind, writes, strict=True)]
 
 
-def _forget(optimizer: torch.optim.Optimizer, writes: Sequence[Write]) -> int:
+def _forget(optimizers: Sequence[torch.optim.Optimizer], writes: Sequence[Write]) -> int:
     """Clear an optimizer's state of what was written; of tensors of which some units were, the units'."""
     whole = [tensor for write in writes if not isinstance(write.fill, Partial) for tensor in write.place.held]
-    count = clear_state(optimizer, whole)
+    count = clear_state(optimizers, whole)
     for write in writes:
         if isinstance(write.fill, Partial):
             dim, size = write.fill.dim, write.slot.shape[write.fill.dim]
             own = [tensor for tensor in write.place.held if dict(enumerate(tensor.shape)).get(dim) == size]
-            count += sum(clear_units(optimizer, tensor, dim, write.fill.units) for tensor in own)
+            count += sum(clear_units(optimizers, tensor, dim, write.fill.units) for tensor in own)
     return count
 
 

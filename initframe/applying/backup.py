@@ -28,23 +28,21 @@ class Backup:
         self._states: list[tuple[Any, dict[Any, Any]]] = []
 
     def take(
-        self, writes: Sequence[Write], optimizer: torch.optim.Optimizer | None, outside: Sequence[Tensor] = ()
+        self, writes: Sequence[Write], optimizers: Sequence[torch.optim.Optimizer], outside: Sequence[Tensor] = ()
     ) -> None:
-        """Copy what the writes, a cleared optimizer and refreshed averages will change.
+        """Copy what the writes, cleared optimizers and refreshed averages will change.
 
         Args:
             writes: what is to be written.
-            optimizer: whose state is to be cleared.
+            optimizers: whose state is to be cleared.
             outside: the tensors of averages that are to be refreshed.
         """
         touched = {id(held): held for write in writes if not write.kept for held in map(local, _touched(write))}
         touched |= {id(held): held for held in map(local, outside)}
-        if optimizer is not None:
-            touched |= {id(held): held for held in map(local, _states_of_units(writes, optimizer))}
+        touched |= {id(held): held for held in map(local, _states_of_units(writes, optimizers))}
         with torch.no_grad():
             self._values = [(held, held.detach().clone()) for held in touched.values()]
-        if optimizer is not None:
-            self._states = [(inner.state, dict(inner.state)) for inner in with_wrapped(optimizer)]
+        self._states = [(inner.state, dict(inner.state)) for inner in with_wrapped(optimizers)]
 
     def put_back(self) -> None:
         """Give everything the value that it had."""
@@ -56,10 +54,10 @@ class Backup:
             state.update(entries)
 
 
-def _states_of_units(writes: Sequence[Write], optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+def _states_of_units(writes: Sequence[Write], optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[Tensor]:
     """Give the tensors of an optimizer's state of which only some units will be cleared, in place."""
     partly = {footprint(held) for write in writes if isinstance(write.fill, Partial) for held in write.place.held}
-    for inner in with_wrapped(optimizer):
+    for inner in with_wrapped(optimizers):
         for known, state in inner.state.items():
             if isinstance(known, Tensor) and footprint(known) in partly:
                 yield from (value for value in state.values() if isinstance(value, Tensor))

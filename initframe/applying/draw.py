@@ -29,6 +29,7 @@ from initframe.fills import (
     Whole,
 )
 from initframe.fills.elementwise import wrong_values
+from initframe.fills.pretrained import Stored
 from initframe.fills.stacked import values_of
 from initframe.stream.threads import BATCH, Task, single_threaded, spread
 
@@ -231,8 +232,10 @@ def _write_whole(fill: Whole, piece: Piece, seed: int) -> None:
     draw = _sampler(piece, seed)
     if not isinstance(fill, Scattered):
         values = fill.build(draw)
-        # A copy would stretch them to the shape.
-        if found := wrong_values(fill, values, fill.shape, "Return one value for each element."):
+        # A copy would stretch them to the shape; those of a file were checked, and may be complex.
+        if not isinstance(fill, Stored) and (
+            found := wrong_values(fill, values, fill.shape, "Return one value for each element.")
+        ):
             raise ResolveError(found)
         piece.out.copy_(piece.region.pick(values.to(piece.out.device)))
         return

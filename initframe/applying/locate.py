@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from initframe.applying.placements import held, unplaced
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Constant, Copied, Fill, Keep, Partial
+from initframe.fills import Copied, Fill, Keep, Partial
 from initframe.model.elsewhere import OFFLOADED
 from initframe.model.memory import is_distributed, memoryless
 from initframe.model.place import Place
@@ -182,7 +182,7 @@ def _problem(write: Write, seen: Survey) -> Problem | None:
         return Problem(slot.name, fact, fix="Resolve again.")
     # the plan keeps all that it shares memory with
     freed = slot.shares and slot.shares == planned.shares and not planned.blocked
-    if slot.blocked and not freed and not (slot.resettable and (fill == Constant(0.0) or write.copied)):
+    if slot.blocked and not freed and not fill.suits(slot):
         return slot.problem
     if (copied := write.copied) and copied.from_memory and (found := uncopiable(write)):
         return found

@@ -65,7 +65,7 @@ def sample(tensor: Tensor) -> Sample | None:
     local, _ = held(tensor.detach())
     if found is None or not local.numel():
         return found
-    parts = [_moments(piece) for piece in _pieces(local)]
+    parts = [_moments(piece) for piece in _pieces(torch.view_as_real(local) if local.is_complex() else local)]
     pivot = min(mean for _, mean, _ in parts)
     count, first, second = map(sum, zip(*(_about(pivot, *part) for part in parts), strict=True))
     count, mean, squares = _added(pivot, count, first, second)
@@ -133,7 +133,7 @@ def _pieces(local: Tensor) -> Iterator[Tensor]:
     """The memory in pieces of float32 or wider."""
     flat = local.view(-1) if local.is_contiguous() else local.reshape(-1)
     for piece in torch.split(flat, PIECE):
-        yield piece.to(torch.promote_types(piece.dtype, torch.float32))
+        yield piece if piece.dtype == torch.float64 else piece.float()
 
 
 def _moments(piece: Tensor) -> tuple[int, float, float]:

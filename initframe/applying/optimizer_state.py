@@ -12,27 +12,42 @@ from initframe.applying.placements import held
 from initframe.errors import Problem, ResolveError
 from initframe.model.memory import footprint
 
-
-def check_optimizer(optimizer: object) -> None:
-    """Refuse what keeps no state by parameter, before anything is written.
-
-    Raises:
-        ResolveError: it is no torch optimizer.
-    """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        kind = type(optimizer).__name__
-        fact, fix = f"got {kind}, which is no torch.optim.Optimizer.", "Pass the one that holds the parameters."
-        raise ResolveError(Problem("optimizer", fact, fix=fix))
+Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
 
-def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> int:
-    """Forget what an optimizer has gathered about tensors that were reinitialized; the rest stays.
-
-    A parameter is known by its memory, so that a state_dict's tensors will do. What an optimizer wraps
-    (ZeroRedundancyOptimizer, Lookahead) forgets, too.
+def check_optimizers(given: object) -> list[torch.optim.Optimizer]:
+    """List the optimizers that were given, one or several; refuse what keeps no state by parameter.
 
     Args:
-        optimizer: its ``state`` is changed in place; parameter groups are not.
+        given: an optimizer, a list of them, or ``None``.
+
+    Raises:
+        ResolveError: something is no torch optimizer.
+
+    >>> check_optimizers(None)
+    []
+    """
+    listed: list[Any] = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+    fix = "Pass the one that holds the parameters, or a list of several."
+    problems = [
+        Problem("optimizer", f"got {type(one).__name__}, which is no torch.optim.Optimizer.", fix=fix)
+        for one in listed
+        if not isinstance(one, torch.optim.Optimizer)
+    ]
+    if problems:
+        raise ResolveError(*problems)
+    return listed
+
+
+def clear_state(optimizers: Iterable[torch.optim.Optimizer], touched: Iterable[Tensor]) -> int:
+    """Forget what optimizers have gathered about tensors that were reinitialized; the rest stays.
+
+    A parameter is known by its memory, so that a state_dict's tensors will do. What an optimizer wraps
+    (ZeroRedundancyOptimizer, Lookahead) forgets, too. LBFGS has one history of all its parameters, which is of no use
+    after one of them has changed.
+
+    Args:
+        optimizers: their ``state`` is changed in place; parameter groups are not.
         touched: the tensors that were written.
 
     Returns:
@@ -42,15 +57,17 @@ def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> 
     >>> adam = torch.optim.Adam(layer.parameters())
     >>> layer(torch.ones(2)).sum().backward()
     >>> _ = adam.step()
-    >>> clear_state(adam, [layer.weight]), layer.bias in adam.state
+    >>> clear_state([adam], [layer.weight]), layer.bias in adam.state
     (1, True)
     """
     written = set(map(footprint, touched))
     forgotten: dict[int, Tensor] = {}
-    for inner in with_wrapped(optimizer):
-        mine = [tensor for tensor, state in inner.state.items() if state and footprint(tensor) in written]
+    for inner in with_wrapped(optimizers):
+        mine = [tensor for tensor in _with_state(inner) if footprint(tensor) in written]
+        if mine and isinstance(inner, torch.optim.LBFGS):
+            inner.state.clear()
         for tensor in mine:
-            del inner.state[tensor]
+            inner.state.pop(tensor, None)
         if mine and isinstance(inner, torch.optim.Adagrad):
             # In older versions of torch it has state from the beginning, and no step works without.
             inner.state.update(torch.optim.Adagrad(mine, **inner.defaults).state)
@@ -58,22 +75,34 @@ def clear_state(optimizer: torch.optim.Optimizer, touched: Iterable[Tensor]) -> 
     return len(forgotten)
 
 
-def with_wrapped(optimizer: torch.optim.Optimizer) -> Iterator[torch.optim.Optimizer]:
-    """Give an optimizer and those that it wraps, however deep."""
-    waiting, seen = [optimizer], {id(optimizer)}
+def _with_state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """List the parameters that an optimizer has state of."""
+    if not isinstance(optimizer, torch.optim.LBFGS):
+        return [tensor for tensor, state in optimizer.state.items() if state]
+    if not any(optimizer.state.values()):
+        return []
+    return [tensor for group in optimizer.param_groups for tensor in group["params"]]
+
+
+def with_wrapped(optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[torch.optim.Optimizer]:
+    """Yield each optimizer once, and those that it wraps, however deep."""
+    waiting = list({id(optimizer): optimizer for optimizer in optimizers}.values())
+    seen = set(map(id, waiting))
     while waiting:
         inner = waiting.pop()
         yield inner
-        wrapped = [w for w in vars(inner).values() if isinstance(w, torch.optim.Optimizer) and id(w) not in seen]
+        held = [*vars(inner).values()]
+        held += [item for one in held if isinstance(one, list | tuple) for item in one]
+        wrapped = [one for one in held if isinstance(one, torch.optim.Optimizer) and id(one) not in seen]
         seen |= set(map(id, wrapped))
         waiting += wrapped
 
 
-def clear_units(optimizer: torch.optim.Optimizer, tensor: Tensor, dim: int, units: Sequence[int]) -> bool:
+def clear_units(optimizers: Sequence[torch.optim.Optimizer], tensor: Tensor, dim: int, units: Sequence[int]) -> bool:
     """Forget what an optimizer has gathered about some units of a tensor; step counts, and all other units, stay.
 
     Args:
-        optimizer: its ``state`` is changed in place.
+        optimizers: their ``state`` is changed in place.
         tensor: of which units were written.
         dim: the dimension along which they are counted.
         units: their indices, ascending.
@@ -85,14 +114,14 @@ def clear_units(optimizer: torch.optim.Optimizer, tensor: Tensor, dim: int, unit
     >>> adam = torch.optim.Adam(layer.parameters())
     >>> layer(torch.ones(2)).sum().backward()
     >>> _ = adam.step()
-    >>> clear_units(adam, layer.bias, 0, [1])
+    >>> clear_units([adam], layer.bias, 0, [1])
     True
     >>> (adam.state[layer.bias]["exp_avg"] == 0).tolist()
     [False, True]
     """
     mine = footprint(tensor)
     found = False
-    for inner in with_wrapped(optimizer):
+    for inner in with_wrapped(optimizers):
         for known, state in inner.state.items():
             if not state or footprint(known) != mine:
                 continue

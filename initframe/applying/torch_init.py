@@ -18,6 +18,10 @@ from initframe.model.slot import Slot
 from initframe.plan import Assignment, Plan
 from initframe.resolver.problems import named
 
+_INIT = dict(vars(nn.init))
+"""torch.nn.init as it was when this was imported: libraries replace its functions by others that do nothing while they
+build or load a model."""
+
 DTYPES = {"orthogonal_": (torch.float32, torch.float64)}
 """The dtypes of functions of torch.nn.init that do not take them all."""
 
@@ -103,6 +107,9 @@ def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
     torch.nn.init.orthogonal_ does not take torch.bfloat16. Use generator: stream.
     """
     for part in fill.parts():
+        if function := _replaced(part):
+            fact = f"torch.nn.init.{function} was replaced by another library before initframe was imported."
+            return Problem("", fact, fix="Import initframe first, or use generator: stream.")
         if part.torch_init is None:
             if not isinstance(part, _COMPOSED):
                 return Problem("", f"torch.nn.init has no {part.kind}.", fix="Use generator: stream.")
@@ -110,6 +117,16 @@ def refusal(fill: Fill, dtype: torch.dtype) -> Problem | None:
             fact = f"torch.nn.init.{part.torch_init[0]} does not take {dtype}."
             return Problem("", fact, fix="Use generator: stream.")
     return None
+
+
+def _replaced(fill: Fill) -> str:
+    """Name the function that draws a fill if it is not torch's own; an empty text if it is."""
+    drawn = [TORCH_FUNCTIONS.get(fill.draws[0], "")] if isinstance(fill, Mapped) else []
+    for name in [fill.torch_init[0]] if fill.torch_init else drawn:
+        code = getattr(_INIT.get(name), "__code__", None)
+        if code is None or code.co_filename != nn.init.__file__:
+            return name
+    return ""
 
 
 def write(fill: Fill, tensor: Tensor) -> None:
@@ -166,7 +183,7 @@ def _write_member(fill: Stacked, place: tuple[tuple[int, int], ...], tensor: Ten
 def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:
     """Call a function of torch.nn.init; those that view their tensor as a matrix get dense memory."""
     dense = tensor if tensor.is_contiguous() or function not in DTYPES else tensor.new_empty(tensor.shape)
-    getattr(nn.init, function)(dense, *args)
+    _INIT[function](dense, *args)
     if dense is not tensor:
         tensor.copy_(dense)
 
@@ -174,6 +191,6 @@ def _call(tensor: Tensor, function: str, args: Sequence[Any]) -> None:
 def _drawn(tensor: Tensor, distribution: str, args: tuple[float, ...]) -> Tensor:
     """Draw float32 numbers like torch.nn.init, one for each element of a tensor."""
     drawn = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
-    getattr(nn.init, TORCH_FUNCTIONS[distribution])(drawn, *args)
+    _INIT[TORCH_FUNCTIONS[distribution]](drawn, *args)
     # The stream's uniforms are in (0, 1), so that a logarithm can be taken; torch's can be 0.
     return drawn.clamp_(min=2**-25) if (distribution, args) == ("uniform", (0.0, 1.0)) else drawn

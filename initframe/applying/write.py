@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from initframe.applying import torch_init
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
-from initframe.errors import Problem
+from initframe.errors import Problem, ResolveError
 from initframe.fills import Partial
 from initframe.model.memory import is_distributed
+from initframe.model.survey import Survey
 
 BATCH = 1 << 26
 """Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
@@ -34,6 +36,9 @@ def write_all(
         generator: ``"stream"`` or ``"torch"``.
         tell: told how many elements were filled since it was last told.
         done: takes the writes that are carried out, one after another.
+
+    Raises:
+        ResolveError: a parametrization does not take what torch's generator has drawn.
     """
     done = [] if done is None else done
     copies = [write for write in writes if (c := write.copied) and (c.from_memory or generator == "torch")]
@@ -46,6 +51,9 @@ def write_all(
     elif writes:
         with torch_init.seeded(seed, {write.place.held[0].device for write in writes}):
             drawn = list(_drawn_in_turn(writes, tell))
+        # What was tried before the first write were the stream's numbers.
+        if found := [obstacle.on(w.slot.name) for w, value in drawn if (obstacle := w.place.check(value))]:
+            raise ResolveError(*found)
         for write, logical in drawn:
             _settle(write, logical)
         done += writes
@@ -81,6 +89,30 @@ def _copy_from_memory(write: Write) -> None:
     else:
         logical.copy_(values)
     _settle(write, logical)
+
+
+def refresh(writes: Sequence[Write], seen: Survey) -> None:
+    """Renew what layers keep of values that they have computed from tensors that were written.
+
+    These are the plain attribute in which the older hooks show a weight until the next forward pass, and the values
+    that ``torch.nn.utils.parametrize.cached()`` keeps.
+
+    Args:
+        writes: what was carried out.
+        seen: the survey of their model.
+    """
+    parametrize._cache.clear()  # noqa: SLF001  # torch has no other way; each value is computed anew when it is read
+    for name in dict.fromkeys(write.slot.part_of for write in writes if write.slot.part_of and not write.kept):
+        place = seen.places[name]
+        for owner, attribute in place.owners:
+            shown = vars(owner).get(attribute) if isinstance(owner, nn.Module) else None
+            if isinstance(shown, Tensor) and not shown.is_inference() and not _shares(shown, place.held):
+                shown.copy_(place.tensor())
+
+
+def _shares(tensor: Tensor, others: Iterable[Tensor]) -> bool:
+    """Whether a tensor is on the memory of others: before its first forward pass, spectral_norm shows its original."""
+    return tensor.data_ptr() in {other.data_ptr() for other in others}
 
 
 def _drawn_in_turn(writes: Sequence[Write], tell: Progress) -> Iterator[tuple[Write, Tensor]]:

@@ -23,8 +23,7 @@ from torch import Tensor
 from initframe.errors import Problem, ResolveError, SourceError
 from initframe.files.reading import Contents, open_file
 from initframe.files.safetensors import TensorInfo
-
-_FIX = "Give a .safetensors or .pt file, or a folder of .safetensors files."
+from initframe.files.shards import FIX, incomplete, list_files, merge
 
 
 class State(NamedTuple):
@@ -37,41 +36,46 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Archive:
-    """A file of tensors, or a folder of safetensors files, as it is now.
+    """A checkpoint in one file or several, as it is now.
 
     Attributes:
         path: as it was written.
-        files: their states.
+        files: the states of the files.
+        entry: which part of a training state is read, as it was requested.
     """
 
     path: str
     files: tuple[State, ...]
+    entry: str | None = None
 
     @property
     def entries(self) -> Mapping[str, TensorInfo]:
         """The tensors' shapes and dtypes by name; files that have not changed are read once."""
-        return _entries(self.files)
+        return self.contents.entries
+
+    @property
+    def contents(self) -> Contents:
+        """What the files hold, read as one."""
+        return _contents(self.files, self.entry)
 
     def nearest(self, key: str, count: int = 3) -> list[str]:
         """Return the names that share most parts with a key, from its beginning and from its end."""
         wanted = tuple(key.split("."))
-        near = _around(self.files, wanted, 1) | _around(self.files, wanted, -1)
+        near = _around(self, wanted, 1) | _around(self, wanted, -1)
         shared = {name: _alike(name, wanted) + _alike(name[::-1], wanted[::-1]) for name in near}
         best = sorted(filter(shared.get, shared), key=lambda name: (-shared[name], name))
         return [".".join(name) for name in best[:count]]
 
     def read(self, key: str) -> Tensor:
-        """Read one tensor, in float32 or float64.
+        """Read one tensor, in the file's dtype.
 
         Raises:
             ResolveError: a file has changed since the plan was made, or cannot be read.
         """
         if found := self.change():
             raise ResolveError(found)
-        contents = next(contents for contents in map(_contents, self.files) if key in contents.entries)
         with _as_resolve_error():
-            values = contents.value(key)
-        return values if values.dtype == torch.float64 else values.float()
+            return self.contents.value(key)
 
     def change(self) -> Problem | None:
         """Say how the files have changed since they were found; ``None`` if they have not."""
@@ -79,7 +83,7 @@ class Archive:
 
     def fault(self) -> Problem | None:
         """Say why the values cannot be read: the files have changed, or are damaged; ``None`` if they can."""
-        return self.change() or next(filter(None, map(_damage, self.files)), None)
+        return self.change() or _damage(self.files, self.entry)
 
     def digest(self) -> str:
         """Return the SHA-256 of the file; of several, that of their digests."""
@@ -87,31 +91,33 @@ class Archive:
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def open_archive(path: str) -> Archive:
-    """Find a file of tensors, or all safetensors files of a folder.
+def open_archive(path: str, entry: str | None = None) -> Archive:
+    """Find a file of tensors, the files of a folder, or those that an index names.
 
     Args:
-        path: of the file or the folder, relative to the current directory.
+        path: of the file, the folder or the index, relative to the current directory.
+        entry: which part of a training state to read; by default the usual one.
 
     Returns:
         The archive; names and shapes are known to be readable.
 
     Raises:
-        ResolveError: there is no such file, it holds more than tensors, or two files hold tensors of the same name.
+        ResolveError: there is no such file, it holds more than tensors, it is incomplete, or two files hold tensors of
+            the same name.
     """
     if not path:
-        raise ResolveError(Problem("path", "it is empty.", fix=_FIX))
-    place = Path(path)
+        raise ResolveError(Problem("path", "it is empty.", fix=FIX))
     try:
-        files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+        with _as_resolve_error():
+            files, promised = list_files(Path(path))
         states = tuple(_state(file) for file in files)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ResolveError(Problem(path, f"it cannot be read: {reason}.", fix=_FIX)) from None
-    if not states:
-        raise ResolveError(Problem(path, "this folder holds no .safetensors file.", fix=_FIX))
-    _entries(states)
-    return Archive(path, states)
+        raise ResolveError(Problem(path, f"it cannot be read: {reason}.", fix=FIX)) from None
+    archive = Archive(path, states, entry)
+    if missing := [name for name in promised if name not in archive.entries]:
+        raise ResolveError(incomplete(path, missing))
+    return archive
 
 
 def is_readable(dtype: torch.dtype) -> bool:
@@ -145,45 +151,30 @@ def _change(state: State) -> Problem | None:
 
 
 @lru_cache(maxsize=64)
-def _damage(state: State) -> Problem | None:
+def _damage(files: tuple[State, ...], entry: str | None) -> Problem | None:
     try:
-        _contents(state).check()
+        _contents(files, entry).check()
     except SourceError as error:
         return error.problems[0]
     return None
 
 
 @lru_cache(maxsize=64)
-def _contents(state: State) -> Contents:
-    """Open a file, once for each of its states."""
+def _contents(files: tuple[State, ...], entry: str | None) -> Contents:
+    """Open the files, once for each of their states."""
     with _as_resolve_error():
-        return open_file(Path(state.path))
+        return merge({Path(state.path): open_file(Path(state.path), entry) for state in files})
 
 
 @lru_cache(maxsize=64)
-def _entries(files: tuple[State, ...]) -> Mapping[str, TensorInfo]:
-    """Return all tensors of all files; a name is in one of them only."""
-    found: dict[str, TensorInfo] = {}
-    for state in files:
-        held = _contents(state).entries
-        if twice := [name for name in held if name in found]:
-            first = next(other.path for other in files if twice[0] in _contents(other).entries)
-            names = repr(twice[0]) + (f" and {len(twice) - 1} more" if len(twice) > 1 else "")
-            fix = "Give one of the files, or move one away."
-            raise ResolveError(Problem(f"{first} and {state.path}", f"both hold {names}.", fix=fix))
-        found |= held
-    return found
-
-
-@lru_cache(maxsize=64)
-def _ordered(files: tuple[State, ...], step: int) -> list[tuple[str, ...]]:
+def _ordered(archive: Archive, step: int) -> list[tuple[str, ...]]:
     """Sort all names by their parts, read from the beginning (1) or from the end (-1)."""
-    return sorted(tuple(name.split("."))[::step] for name in _entries(files))
+    return sorted(tuple(name.split("."))[::step] for name in archive.entries)
 
 
-def _around(files: tuple[State, ...], wanted: tuple[str, ...], step: int) -> set[tuple[str, ...]]:
+def _around(archive: Archive, wanted: tuple[str, ...], step: int) -> set[tuple[str, ...]]:
     """Return the names next to a wanted one: in order, those that begin or end alike are together."""
-    ordered = _ordered(files, step)
+    ordered = _ordered(archive, step)
     place = bisect(ordered, wanted[::step])
     return {name[::step] for name in ordered[max(0, place - 4) : place + 4]}
 

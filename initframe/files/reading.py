@@ -21,6 +21,9 @@ from initframe.files.safetensors import TensorInfo
 MAX_TENSORS, MAX_INDEX = 100_000, 1 << 25
 """The limits of one file: the number of tensors, and the bytes of names and shapes."""
 
+USUAL = ("state_dict", "model_state_dict", "model")
+"""The parts of a training state that are taken for the model's weights if no entry is requested."""
+
 PIECE = 1 << 20
 
 SAFE = "Save the state_dict with safetensors, or with torch.save: a file that may hold code is not read."
@@ -37,26 +40,31 @@ class Contents:
         values: reads all values.
         value: reads one tensor, on memory of its own.
         check: compares the file's check sums, if it has any, before a value is read.
+        entry: of a training state, the part that is read; ``None`` if the file is a state_dict itself.
+        others: further parts of it that hold named tensors.
     """
 
     entries: Mapping[str, TensorInfo]
     values: Callable[[], Mapping[str, Tensor]]
     value: Callable[[str], Tensor]
     check: Callable[[], object] = lambda: None
+    entry: str | None = None
+    others: tuple[str, ...] = ()
 
 
-def open_file(path: Path) -> Contents:
+def open_file(path: Path, entry: str | None = None) -> Contents:
     """Open safetensors, or a ``.pt`` of plain tensors as ``torch.save`` has written it since torch 1.6.
 
-    The first bytes tell the kind, not the name. No other reader is tried, because a pickle can run code. From a
-    training state, ``state_dict``, ``model_state_dict`` or ``model`` is taken. The check sums of a ``.pt`` file are
-    compared when values are read; safetensors has none.
+    The first bytes tell the kind, not the name. No other reader is tried, because a pickle can run code. The check
+    sums of a ``.pt`` file are compared when values are read; safetensors has none.
 
     Args:
         path: the file.
+        entry: the part of a training state to read (``state_dict_ema``; of nested ones ``state.model``); by default
+            ``state_dict``, ``model_state_dict`` or ``model``.
 
     Raises:
-        SourceError: there is no such file, or it is of no kind that is read here.
+        SourceError: there is no such file, it is of no kind that is read here, or it has no such entry.
     """
     if not path.is_file():
         fact = "is a directory" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
@@ -67,9 +75,11 @@ def open_file(path: Path) -> Contents:
     except OSError as error:
         raise SourceError(Problem(f"checkpoint {path}", f"it cannot be read: {error.strerror}.")) from error
     if head[8:] == b"{":
+        if entry is not None:
+            raise _wrong(path, f"it has no entry {entry!r}: safetensors holds one mapping.", "Leave entry out.")
         return _open_safetensors(path, int.from_bytes(head[:8], "little"))
     if head.startswith(b"PK\x03\x04"):
-        return _open_torch(path)
+        return _open_torch(path, entry)
     if head.startswith(b"\x80"):
         convert = "One line converts it: torch.save(torch.load(old, weights_only=True), new)."
         raise _wrong(path, "it is a bare pickle, or of torch's format before 1.6.", f"{SAFE} {convert}")
@@ -113,11 +123,11 @@ def _as_source_error(path: Path) -> Iterator[None]:
         raise _wrong(path, f"it is corrupt: {error}.") from error
 
 
-def _open_torch(path: Path) -> Contents:
+def _open_torch(path: Path, entry: str | None) -> Contents:
     """Open a torch checkpoint: a zip file, from which only tensors are read."""
     _check_zip(path)
     _check_sums(path, "data.pkl")
-    tensors = _plain_tensors(path, "meta")
+    chosen, others, tensors = _plain_tensors(path, "meta", entry)
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             fact = f"it is {tensor.layout}, {tensor.dtype}."
@@ -129,9 +139,9 @@ def _open_torch(path: Path) -> Contents:
     @cache
     def mapped() -> dict[str, Tensor]:
         _check_sums(path, "data/")
-        return _plain_tensors(path, "cpu")
+        return _plain_tensors(path, "cpu", entry)[2]
 
-    return Contents(entries, mapped, lambda name: mapped()[name].clone(), check=mapped)
+    return Contents(entries, mapped, lambda name: mapped()[name].clone(), mapped, chosen, others)
 
 
 def _check_zip(path: Path) -> None:
@@ -170,19 +180,20 @@ def _check_sums(path: Path, part: str) -> None:
         raise _wrong(path, f"it is corrupt: {error}.") from error
 
 
-def _plain_tensors(path: Path, device: str) -> dict[str, Tensor]:
-    """Return the named tensors of a torch checkpoint, by the unpickler that knows tensors and nothing else."""
+def _plain_tensors(path: Path, device: str, entry: str | None) -> tuple[str | None, tuple[str, ...], dict[str, Tensor]]:
+    """Return the named tensors of a torch checkpoint, by the unpickler that knows tensors and nothing else.
+
+    Returns:
+        The entry that was chosen, further ones, and the tensors.
+    """
     try:
         loaded = torch.load(path, map_location=device, weights_only=True, mmap=True)
     except Exception as error:
         if code := _code_named(path):
             raise _wrong(path, f"it holds more than tensors: it names {', '.join(code[:3])}.", SAFE) from error
         raise _wrong(path, f"it holds more than tensors, or is corrupt ({type(error).__name__}).", SAFE) from error
-    state = _state(loaded)
-    tensors = {name: state[name] for name in state if isinstance(name, str) and isinstance(state[name], Tensor)}
-    if not tensors:
-        raise _wrong(path, "it holds no state_dict, which is a mapping of names to tensors.", SAFE)
-    return dict(_capped(path, tensors.items()))
+    chosen, others, state = _chosen(path, loaded, entry)
+    return chosen, others, dict(_capped(path, _tensors(state).items()))
 
 
 def _code_named(path: Path) -> list[str]:
@@ -193,12 +204,41 @@ def _code_named(path: Path) -> list[str]:
         return []
 
 
-def _state(loaded: Any) -> Mapping[str, Any]:
-    """Return a state_dict, or the one inside a training state."""
-    if not isinstance(loaded, dict):
-        return {}
-    inner = (loaded.get(key) for key in ("state_dict", "model_state_dict", "model"))
-    return next((state for state in inner if isinstance(state, dict)), loaded)
+def _chosen(path: Path, loaded: Any, entry: str | None) -> tuple[str | None, tuple[str, ...], Any]:
+    """Choose a state_dict of what a file holds: the requested one, the usual one, or the file itself.
+
+    A part of another name (``net``, ``params``, ``teacher``) is not guessed, even if it is the only one.
+    """
+    states = _states(loaded)
+    if entry is not None and entry not in states:
+        has = f"It has {', '.join(states)}." if states else ""
+        raise SourceError(Problem(str(path), f"it has no entry {entry!r} that holds named tensors.", has))
+    chosen = entry or next((usual for usual in USUAL if usual in states), None)
+    if chosen is not None:
+        return chosen, tuple(name for name in states if name != chosen), states[chosen]
+    if _tensors(loaded):
+        return None, tuple(states), loaded
+    if states:
+        fact, has = f"it holds no {', '.join(USUAL[:-1])} or {USUAL[-1]}.", f"It has {', '.join(states)}."
+        fix = f"Choose one: model.entry={next(iter(states))}, or entry: {next(iter(states))} in a rule."
+        raise SourceError(Problem(str(path), fact, has, fix))
+    raise _wrong(path, "it holds no state_dict, which is a mapping of names to tensors.", SAFE)
+
+
+def _states(loaded: Any) -> dict[str, Mapping[str, Any]]:
+    """Find the mappings of names to tensors inside a training state, up to two levels deep."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, part in loaded.items() if isinstance(loaded, dict) else ():
+        if isinstance(name, str) and isinstance(part, dict):
+            inner = {f"{name}.{key}": value for key, value in part.items() if isinstance(key, str)}
+            found |= {key: state for key, state in ({name: part} | inner).items() if _tensors(state)}
+    return found
+
+
+def _tensors(state: Any) -> dict[str, Tensor]:
+    """Return the entries of a mapping that are named tensors."""
+    items = state.items() if isinstance(state, dict) else ()
+    return {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
 
 
 def _capped(path: Path, items: Iterable[Item]) -> list[Item]:

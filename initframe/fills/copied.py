@@ -8,6 +8,7 @@ import torch
 
 from initframe.errors import Problem
 from initframe.fills.fill import Fill, Shape
+from initframe.model.slot import Slot
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Copied(Fill):
     def reach(self) -> float:
         """The source's."""
         return self.fill.reach
+
+    def suits(self, slot: Slot) -> bool:
+        """A counter can be copied from another one."""
+        return slot.resettable
 
     def problem(self, shape: Shape, dtype: torch.dtype) -> Problem | None:
         """Say why the source's fill cannot be held; what is read from memory is converted."""

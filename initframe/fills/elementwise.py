@@ -13,6 +13,7 @@ from torch import Tensor
 from initframe import stream
 from initframe.errors import Problem
 from initframe.fills.fill import FARTHEST, Fill
+from initframe.model.slot import Slot
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Constant(Fill):
     def reach(self) -> float:
         """|value|."""
         return abs(self.value)
+
+    def suits(self, slot: Slot) -> bool:
+        """A counter can be set back to zero."""
+        return slot.resettable and self.value == 0
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]]:

@@ -14,6 +14,7 @@ import torch
 
 from initframe import stream
 from initframe.errors import Problem, shown
+from initframe.model.slot import Slot
 
 Shape = tuple[int, ...]
 
@@ -115,6 +116,10 @@ class Fill:
         return (TORCH_FUNCTIONS[self.distribution], self.args) if self.distribution in TORCH_FUNCTIONS else None
 
     # --- what is wrong with it ---------------------------------------------------------------------------------------
+
+    def suits(self, slot: Slot) -> bool:  # noqa: ARG002
+        """Tell whether a slot that takes no drawn numbers (``slot.blocked``) takes this fill all the same."""
+        return False
 
     def problem(self, shape: Shape, dtype: torch.dtype) -> Problem | None:
         """Say why no tensor of a shape and dtype can hold the fill.

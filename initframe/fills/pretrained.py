@@ -13,6 +13,7 @@ from torch import Tensor
 from initframe.errors import Problem, ResolveError
 from initframe.files.archive import Archive
 from initframe.fills.whole import Fixed
+from initframe.model.slot import Slot
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,15 @@ class Stored(Fixed):
         path: of the file or the folder.
         key: the tensor's name there.
         archive: the files as they were when the plan was made.
+        others: further names in the file of the same tensor, if it is tied in the model.
+        verbatim: whether the values are not real numbers, or coarse ones, and are taken in the file's own dtype.
     """
 
     path: str
     key: str
     archive: Archive = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
+    verbatim: bool = field(default=False, repr=False, kw_only=True)
 
     @property
     def mean(self) -> float:
@@ -44,9 +49,19 @@ class Stored(Fixed):
         """Infinite: not known before the values are read."""
         return math.inf
 
+    def suits(self, slot: Slot) -> bool:
+        """Values of a tensor's own kind can be stored, if nothing can be drawn for it."""
+        return self.verbatim and slot.storable
+
     def trial(self, device: torch.device) -> Problem | None:  # noqa: ARG002
-        """Look at the files again: whether they have changed, or are damaged."""
-        return self.archive.fault()
+        """Look at the files again: whether they changed, are damaged, or have several values for a tied tensor."""
+        if found := self.archive.fault():
+            return found
+        for other in self.others:
+            if not torch.equal(self.archive.read(self.key), self.archive.read(other)):
+                fact = f"{self.key} and {other} differ in the file, and are one tensor in the model."
+                return Problem(self.path, fact, fix=f"Give it a rule of its own, with keys: {{…: {other}}}.")
+        return None
 
     def values(self) -> Tensor:
         """Read the values, and make them fit.
@@ -54,7 +69,8 @@ class Stored(Fixed):
         Raises:
             ResolveError: they cannot be read, or the file has changed since the plan was made.
         """
-        values = self.fitted(self.archive.read(self.key))
+        source = self.archive.read(self.key)
+        values = self.fitted(source if self.verbatim or source.dtype == torch.float64 else source.float())
         if tuple(values.shape) != self.shape:  # a write would stretch them
             fact = f"it gives values of shape {list(values.shape)} for {list(self.shape)}."
             raise ResolveError(Problem(str(self), fact))
@@ -66,7 +82,8 @@ class Stored(Fixed):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fill as plain data, with the SHA-256 of what is read."""
-        return super().to_dict() | {"sha256": self.archive.digest()}
+        entry = {} if self.archive.entry is None else {"entry": self.archive.entry}
+        return super().to_dict() | entry | {"sha256": self.archive.digest()}
 
 
 @dataclass(frozen=True)
@@ -113,3 +130,23 @@ class Selected(Stored):
                 yield torch.arange(0, old, old // new, device="cpu")
             else:
                 yield torch.linspace(0, old - 1, new, dtype=torch.float32, device="cpu").round().long()
+
+
+@dataclass(frozen=True)
+class Rechanneled(Stored):
+    """A convolution's kernel for images of three channels, made for others (timm/models/_manipulate.py).
+
+    Attributes:
+        channels: ``"sum"`` adds the three channels up, for images of one. ``"repeat"`` repeats them and multiplies by
+            3/n, for images of n.
+    """
+
+    channels: str
+
+    def fitted(self, source: Tensor) -> Tensor:
+        """Return the kernel for as many channels as the tensor has."""
+        count = self.shape[1]
+        if self.channels == "sum":
+            return source.reshape(source.shape[0], count, 3, *source.shape[2:]).sum(2)
+        repeats = [1, -(-count // 3), *[1] * (source.ndim - 2)]
+        return source.repeat(repeats)[:, :count] * (3 / count)

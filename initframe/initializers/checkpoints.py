@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
-from initframe.errors import Problem, ResolveError
-from initframe.files.archive import Archive, is_readable, open_archive
 from initframe.fills import Fill
-from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
+from initframe.fills.pretrained import Inflated, Rechanneled, Resampled, Selected, Stored
 from initframe.initializers.demands import refuse
+from initframe.initializers.lookup import Keys, find
 from initframe.initializers.table import Declined, initializer
 from initframe.model.slot import Slot
-
-Keys = Mapping[str, str] | None
 
 FROM_FILES = ("pretrained", "inflate_2d_to_3d", "resample_pos_embed", "weight_selection")
 """The initializers whose tensor comes from a file as a whole, whatever its dimensions mean."""
 
-MAX_ELEMENTS = 1 << 32
-"""The limit of one tensor of a file."""
 
-
-@initializer("pretrained")
+@initializer("pretrained", restores=True)
 def pretrained(
-    slot: Slot, *, path: str, prefix: str = "", keys: Keys = None, shapes: Literal["error", "decline"] = "error"
+    slot: Slot,
+    *,
+    path: str,
+    entry: str | None = None,
+    prefix: str = "",
+    keys: Keys = None,
+    shapes: Literal["error", "decline"] = "error",
+    channels: Literal["sum", "repeat"] | None = None,
 ) -> Fill:
     """The tensor of that name in a file; a tensor that is not in the file is left to the rules above.
 
-    Use it to start from trained weights in part: ``match: "*"`` above, and rules for what is new over or under it.
+    Use it to start from trained weights in part: ``match: "*"`` above, and rules for what is new over or under it. If
+    the rule says no ``kind``, it also takes the buffers that a state_dict has (the statistics of BatchNorm), and what
+    parametrizations compute a weight from (weight_norm, spectral_norm, orthogonal, pruning masks).
 
     Args:
-        slot: any floating-point tensor.
-        path: a .safetensors file, a folder of them, or a .pt of plain tensors that ``torch.save`` wrote.
+        slot: any tensor; whole numbers and complex ones must have their kind in the file, too.
+        path: a .safetensors file, a folder of them, the index of a sharded checkpoint, or a .pt of plain tensors that
+            ``torch.save`` wrote.
+        entry: which part of a training state to read; by default ``state_dict``, ``model_state_dict`` or ``model``.
         prefix: what the file's names begin with before the model's (``model.``).
-        keys: renames beginnings of names, the model's to the file's: ``{encoder.: backbone.}``; the longest that fits.
+        keys: renames the model's names to the file's. A key without ``*`` is the beginning of a name:
+            ``{encoder.: backbone.}``; a key with ``*`` is a whole name, and the k-th ``*`` of the new one is what its
+            k-th matched: ``{"*.norm.weight": "*.ln.gamma"}``. Of several that fit, the longest counts; each must fit.
         shapes: whether another shape in the file is an error, or leaves the tensor to the rules above.
+        channels: makes a convolution for images of three channels fit others, as timm does it: ``sum`` for images of
+            one, ``repeat`` for those of more.
 
     Returns:
         A fill that reads the values when it is applied.
@@ -49,17 +57,29 @@ def pretrained(
     Traceback (most recent call last):
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
-    archive, key, shape = _find(slot, path, prefix, keys)
-    if shape == slot.shape:
-        return Stored(slot.shape, path, key, archive)
-    fact = f"{path} has {key} in the shape {list(shape)}, the model in {list(slot.shape)}"
+    found = find(slot, path, entry, prefix, keys)
+    if found.shape == slot.shape:
+        return Stored(slot.shape, path, found.key, found.archive, **found.more)
+    if channels is not None and _is_for_colors(found.shape, slot.shape):
+        if (channels == "sum") == (found.shape[1] == 3 * slot.shape[1]):
+            return Rechanneled(slot.shape, path, found.key, found.archive, channels, **found.more)
+        word = "sum" if channels == "repeat" else "repeat"
+        fact = f"channels: {channels} makes no {list(slot.shape)} of {found.key}, {list(found.shape)}."
+        raise refuse(fact, f"Set channels: {word}.")
+    fact = f"{path} has {found.key} in the shape {list(found.shape)}, the model in {list(slot.shape)}"
     if shapes == "decline":
         raise Declined(f"{fact}.")
     raise refuse(f"{fact}.", "Set shapes: decline to leave it to the rules above, or exclude it.")
 
 
-@initializer("inflate_2d_to_3d")
-def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None) -> Fill:
+def _is_for_colors(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether one shape is that of a convolution of three channels, and the other differs in the channels only."""
+    alike = len(old) == len(new) >= 3 and (old[0], *old[2:]) == (new[0], *new[2:])
+    return alike and (old[1] == 3 or old[1] == 3 * new[1])
+
+
+@initializer("inflate_2d_to_3d", restores=True)
+def inflate_2d_to_3d(slot: Slot, *, path: str, entry: str | None = None, prefix: str = "", keys: Keys = None) -> Fill:
     """A 2-D convolution's kernel, divided by k_t, at each of k_t steps of time (Carreira & Zisserman 2017, I3D).
 
     Use it for video models from image models (hassony2/inflated_convnets_pytorch, src/inflate.py): a video that stands
@@ -68,6 +88,7 @@ def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Args:
         slot: a 3-D convolution's weight, (o, i, k_t, k, k).
         path: as ``pretrained`` has it, with the weight as (o, i, k, k).
+        entry: as ``pretrained`` has it.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
 
@@ -82,14 +103,23 @@ def inflate_2d_to_3d(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Traceback (most recent call last):
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
-    archive, key, shape = _find(slot, path, prefix, keys)
+    found = find(slot, path, entry, prefix, keys)
+    archive, key, shape = found.archive, found.key, found.shape
     if slot.ndim != 5 or shape != (*slot.shape[:2], *slot.shape[3:]):
         raise refuse(f"inflate_2d_to_3d: {key} of {list(shape)} is no slice of {list(slot.shape)}.")
-    return Inflated(slot.shape, path, key, archive)
+    return Inflated(slot.shape, path, key, archive, **found.more)
 
 
-@initializer("resample_pos_embed")
-def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None, class_tokens: int = 1) -> Fill:
+@initializer("resample_pos_embed", restores=True)
+def resample_pos_embed(
+    slot: Slot,
+    *,
+    path: str,
+    entry: str | None = None,
+    prefix: str = "",
+    keys: Keys = None,
+    class_tokens: int = 1,
+) -> Fill:
     """A table of patch positions, resampled bicubically to another square grid (timm/layers/pos_embed.py).
 
     Use it to start from a Vision Transformer of another image size; the same size is the same table.
@@ -97,6 +127,7 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
     Args:
         slot: a table (…, class_tokens + side², dim).
         path: as ``pretrained`` has it.
+        entry: as ``pretrained`` has it.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
         class_tokens: how many tokens come before the grid; they are copied.
@@ -115,7 +146,8 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
     """
     if class_tokens < 0:
         raise refuse(f"class_tokens counts tokens, got {class_tokens}.")
-    archive, key, shape = _find(slot, path, prefix, keys)
+    found = find(slot, path, entry, prefix, keys)
+    archive, key, shape = found.archive, found.key, found.shape
     tables = [(s[-2] - class_tokens, s[-1]) for s in (shape, slot.shape) if len(s) in (2, 3) and math.prod(s[:-2]) == 1]
     squares = all(n > 0 and math.isqrt(n) ** 2 == n for n, _ in tables)
     if len(tables) != 2 or not squares or tables[0][1] != tables[1][1]:
@@ -123,11 +155,11 @@ def resample_pos_embed(slot: Slot, *, path: str, prefix: str = "", keys: Keys = 
             f"resample_pos_embed needs {class_tokens} + side² tokens of the same width, not {key} of {list(shape)} for "
             f"{list(slot.shape)}."
         )
-    return Resampled(slot.shape, path, key, archive, class_tokens)
+    return Resampled(slot.shape, path, key, archive, class_tokens, **found.more)
 
 
-@initializer("weight_selection")
-def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = None) -> Fill:
+@initializer("weight_selection", restores=True)
+def weight_selection(slot: Slot, *, path: str, entry: str | None = None, prefix: str = "", keys: Keys = None) -> Fill:
     """Evenly spaced elements of a larger model's tensor (Xu et al. 2024; OscarXZQ/weight-selection).
 
     Use it for a small model of a trained model's family; leave the classifier out: ``exclude: head.*``.
@@ -135,6 +167,7 @@ def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Args:
         slot: any floating-point tensor.
         path: as ``pretrained`` has it, with tensors of the same or larger shapes.
+        entry: as ``pretrained`` has it.
         prefix: as ``pretrained`` has it.
         keys: as ``pretrained`` has it.
 
@@ -149,33 +182,8 @@ def weight_selection(slot: Slot, *, path: str, prefix: str = "", keys: Keys = No
     Traceback (most recent call last):
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
-    archive, key, shape = _find(slot, path, prefix, keys)
+    found = find(slot, path, entry, prefix, keys)
+    archive, key, shape = found.archive, found.key, found.shape
     if len(shape) != slot.ndim or any(old < new for old, new in zip(shape, slot.shape, strict=False)):
         raise refuse(f"weight_selection: {key} of {list(shape)} is no larger than {list(slot.shape)}.")
-    return Selected(slot.shape, path, key, archive)
-
-
-def _find(slot: Slot, path: str, prefix: str, keys: Keys) -> tuple[Archive, str, tuple[int, ...]]:
-    """Find the file, and the slot's name and shape in it."""
-    if keys is not None and not (isinstance(keys, Mapping) and all(isinstance(v, str) for v in keys.values())):
-        raise refuse(f"keys maps beginnings of names, the model's to the file's; got {keys!r}.")
-    archive = open_archive(path)
-    held = archive.entries
-    wanted = [prefix + _renamed(name, keys or {}) for name in (slot.name, *slot.aliases) if name not in slot.views]
-    key = next((name for name in wanted if name in held), None)
-    if key is None:
-        near = archive.nearest(wanted[0])
-        raise Declined(f"{path} has no {wanted[0]}." + (f" Closest: {', '.join(near)}." if near else ""))
-    info = held[key]
-    if math.prod(info.shape) > MAX_ELEMENTS:
-        raise ResolveError(Problem(f"{path}: {key}", f"it has more than {MAX_ELEMENTS} elements."))
-    if not is_readable(info.dtype):
-        fact = f"its dtype is {info.dtype}, which has no real numbers."
-        raise ResolveError(Problem(f"{path}: {key}", fact, fix="Exclude it."))
-    return archive, key, info.shape
-
-
-def _renamed(name: str, keys: Mapping[str, str]) -> str:
-    """Replace the longest beginning of a name that fits."""
-    fitting = max((begin for begin in map(str, keys) if name.startswith(begin)), key=len, default=None)
-    return name if fitting is None else keys[fitting] + name.removeprefix(fitting)
+    return Selected(slot.shape, path, key, archive, **found.more)

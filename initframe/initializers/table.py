@@ -50,14 +50,17 @@ _MEANT = {
 ENTRY_POINTS = "initframe.initializers"
 
 _TABLE: dict[str, Initializer] = {}
+_RESTORING: set[str] = set()
 
 
-def initializer(name: str) -> Callable[[AnyInitializer], AnyInitializer]:
+def initializer(name: str, *, restores: bool = False) -> Callable[[AnyInitializer], AnyInitializer]:
     """Register a function ``(slot, *, …) → Fill`` under a name that recipes use.
 
     Args:
         name: what a recipe writes after ``init:``. Defining the same function again (a notebook cell that is run
             twice) replaces it; taking another function's name is refused.
+        restores: whether it takes values from a file, so that a rule without ``kind`` matches everything that a
+            state_dict holds, and not only parameters.
 
     Returns:
         A decorator that hands the function back unchanged.
@@ -82,9 +85,19 @@ def initializer(name: str) -> Callable[[AnyInitializer], AnyInitializer]:
         if known is not None and _identity(known) != _identity(function):
             raise _refused(name, f"it exists already, in {known.__module__}.", "Choose another name.")
         _TABLE[name] = function
+        (_RESTORING.add if restores else _RESTORING.discard)(name)
         return function
 
     return register
+
+
+def restores(name: str) -> bool:
+    """Whether an initializer takes values from a file.
+
+    >>> restores("pretrained"), restores("zeros")
+    (True, False)
+    """
+    return name in _RESTORING
 
 
 def get(name: str) -> Initializer:

@@ -15,7 +15,15 @@ from initframe.model.fans import PLAIN, Fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
-from initframe.model.obstacles import PACKED, Obstacle, is_integer, is_packed, obstacle, packed_state
+from initframe.model.obstacles import (
+    PACKED,
+    Obstacle,
+    is_integer,
+    is_packed,
+    is_storable,
+    obstacle,
+    packed_state,
+)
 from initframe.model.parametrizations import parametrizations
 from initframe.model.place import Place
 from initframe.model.remembered import remembered
@@ -95,6 +103,7 @@ def _collect_own(
             persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
             lazy=is_shapeless(tensor),
             blocked=FLATTENED if id(tensor) in whole else away[id(tensor)] or obstacle(tensor),
+            storable=id(tensor) not in whole and not away[id(tensor)] and is_storable(tensor),
             part_of=raw.get(name),
             constructed=constructed.get(name),
         )
@@ -131,6 +140,7 @@ def _slot(
     persistent: bool = True,
     lazy: bool = False,
     blocked: Obstacle | None = None,
+    storable: bool = False,
     exact: bool = True,
     notes: tuple[str, ...] = (),
     part_of: str | None = None,
@@ -160,6 +170,7 @@ def _slot(
         notes=notes,
         persistent=persistent,
         lazy=lazy,
+        storable=storable,
         resettable=not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER),
         part_of=part_of,
         constructed=constructed,
@@ -222,6 +233,7 @@ def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
             trained=tensor.requires_grad if isinstance(tensor, nn.Parameter) else kind == "parameter",
             lazy=is_shapeless(tensor),
             blocked=obstacle(tensor),
+            storable=is_storable(tensor),
         )
         yield slot, Place((tensor,), owners=((tensors, name),))
 

@@ -86,6 +86,18 @@ def dtype_obstacle(dtype: torch.dtype) -> Obstacle | None:
     return Obstacle(f"is {name}, a storage format without arithmetic.", "Fill the model first, then convert.")
 
 
+def is_storable(tensor: Tensor) -> bool:
+    """Whether nothing but its dtype keeps a tensor from being filled, so that it can hold a file's values as they are.
+
+    >>> is_storable(torch.zeros(2, dtype=torch.int64)), is_storable(torch.zeros(1, dtype=torch.int64).expand(3))
+    (True, False)
+    """
+    if is_lazy(tensor) or _form_obstacle(tensor) or tensor.dtype in FILLABLE or _memory_obstacle(local(tensor)):
+        return False
+    name = str(tensor.dtype).removeprefix("torch.")
+    return tensor.dtype.is_complex or is_integer(tensor.dtype) or name.startswith("float8")
+
+
 def _form_obstacle(tensor: Tensor) -> Obstacle | None:
     """Look at what kind of tensor it is."""
     if tensor.is_quantized:

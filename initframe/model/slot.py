@@ -43,6 +43,7 @@ class Slot:
         persistent: whether ``state_dict()`` holds it; only a buffer's may be false.
         lazy: whether no shape is known, so that no expression over it has an answer; such a slot is blocked, too.
         resettable: whether a blocked tensor may be set to zero all the same (BatchNorm's num_batches_tracked).
+        storable: whether a blocked tensor may take values of its own kind from a file: only its dtype is in the way.
         part_of: the slot whose value a parametrization computes from this tensor; ``None`` outside ``Survey.raw``.
         exact: whether a parametrized tensor comes out as it is filled, up to rounding; true of all others.
         notes: what a reader of the plan should know (a parametrization that rescales, say).
@@ -77,6 +78,7 @@ class Slot:
     persistent: bool = True
     lazy: bool = False
     resettable: bool = False
+    storable: bool = False
     part_of: str | None = None
     exact: bool = True
     remedy: str = ""

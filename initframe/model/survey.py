@@ -276,7 +276,7 @@ def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]
         mine, others = (together.get(slots[i].name, [slots[i].name]) for i in (one, other))
         joined = mine if mine is others else mine + others
         together |= dict.fromkeys(joined, joined)
-    return [_sharing(slot, together) if together and not slot.blocked else slot for slot in slots]
+    return [_sharing(slot, together) if together and (slot.storable or not slot.blocked) else slot for slot in slots]
 
 
 def _footprints(key: tuple[Hashable, ...]) -> list[Footprint]:
@@ -312,6 +312,7 @@ def _tied(*group: Named) -> Slot:
         padding_row=next((s.padding_row for s in every if s.padding_row is not None and s.name not in views), None),
         requires_grad=any(slot.requires_grad for slot in every),
         persistent=any(slot.persistent for slot in every),
+        storable=all(slot.storable for slot in every),
         blocked=next((slot.blocked for slot in every if slot.blocked), None),
         remedy=next((slot.remedy for slot in every if slot.remedy), ""),
     )

@@ -47,6 +47,8 @@ class Plan:
         latest: the model's latest survey, so that it is not surveyed again while it stays as it is.
         extra: what the model's state_dict holds besides tensors (``_extra_state``); no checkpoint written here has it.
         hidden: names of tensors that ``only`` left out of sight.
+        declined: by rule, the tensors that it matches and that its initializer has nothing for (a file without them).
+        unread: by path, the tensors of a file that no rule takes.
     """
 
     recipe: Recipe
@@ -61,6 +63,8 @@ class Plan:
     buffers: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     hidden: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    declined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model out of a pickle: it is its own, and may be large."""
@@ -115,6 +119,8 @@ class Plan:
             "untouched": list(self.untouched),
             "buffers": list(self.buffers),
             "skipped": dict(self.skipped),
+            "declined": {rule: list(names) for rule, names in self.declined.items()},
+            "unread": {path: list(names) for path, names in self.unread.items()},
             "warnings": list(self.warnings),
         }
 
@@ -215,8 +221,11 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"No tensors ({len(plan.extra)}): {', '.join(fold(plan.extra))}: a written checkpoint does not hold them"
     shadows = Counter((a.rule.name, loser) for a in some for loser in a.shadowed)
     yield from (f"Shadowed: {one!r} over {other!r} on {counted(n, 'tensor')}" for (one, other), n in shadows.items())
-    declined = Counter(rule for a in some for rule in a.declined)
-    yield from (f"Declined: {rule!r} on {counted(n, 'tensor')}" for rule, n in declined.items())
+    for rule, names in plan.declined.items():
+        yield f"Declined: {rule!r} on {counted(len(names), 'tensor')}: {', '.join(fold(names))}"
+    yield from (
+        f"Not taken from {path} ({len(names)}): {', '.join(fold(names))}" for path, names in plan.unread.items()
+    )
     yield from _shared("Skipped", plan.skipped.items())
     yield from (f"Tied: {a.slot.name} is also {', '.join(fold(a.slot.aliases))}" for a in some if a.slot.aliases)
     frozen = [a.slot.name for a in some if not a.slot.requires_grad and a.slot.kind == "parameter"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeGuard, TypeVar
 
 from initframe.errors import Problem, RecipeError, shown
@@ -50,7 +51,7 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, Problems]:
     arguments = {key: item for key, item in readable.items() if key not in RULE_KEYS}
     unread = tuple(key for key in given if key not in readable and key not in RULE_KEYS)
     rule = Rule(name=name, arguments=ReadOnly(arguments), unread=unread, broken=bool(problems), **fields)
-    return rule, problems
+    return replace(rule, kind_given="kind" in fields), problems
 
 
 def attempt(read: Callable[[str, Any], Any], key: str, value: object) -> tuple[Any, Problems]:

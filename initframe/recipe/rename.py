@@ -1,72 +1,91 @@
-"""From a name to another by two patterns: what a ``*`` of the first matches, the ``*`` of the second stands for."""
+"""Names made from names: the k-th ``*`` of one pattern is what the k-th ``*`` of another matched."""
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import re
 
-from initframe.errors import Problem, RecipeError
+from initframe.errors import Problem, RecipeError, shown
+from initframe.recipe.patterns import MAX_LENGTH, compile_pattern, refusal
 
-_TOKEN = re.compile(r"\[!?\]?[^\]]*\]|\{[^{}]*\}|\*|\?")
+_TOKEN = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|\{[^{}]*\}|.", re.DOTALL)
+_PIECE = re.compile(r"\*+|\{[^{}]*\}|[^*{]+|\{")
+_CAPTURE = "\0"
+_INTEGER = r"(?<![^.])([0-9]{1,15}+)(?![^.])"
 
 
-def rename(name: str, pattern: str, template: str) -> str | None:
-    """Name what a template means for a name: its k-th ``*`` is what the k-th ``*`` of the pattern matched.
-
-    A ``{layer}`` of the template is what that of the pattern matched.
+def rename(name: str, pattern: str, target: str) -> str | None:
+    """Rename a name by a pair of patterns.
 
     Args:
-        name: a tensor's full name.
-        pattern: a glob, as ``match`` takes it.
-        template: the other name, with no more ``*`` than the pattern.
+        name: a tensor's name.
+        pattern: a glob over names, as ``match`` takes it; a leading ``*.`` may stand for nothing.
+        target: the new name. Its k-th ``*`` is what the k-th of ``pattern`` matched, its ``{layer}`` what that matched.
 
     Returns:
-        The other name; ``None`` if the pattern does not match.
+        The new name; ``None`` if the pattern does not match.
 
     Raises:
-        RecipeError: the template asks for more than the pattern has.
+        RecipeError: the target asks for more than the pattern has, or the pattern is none.
 
-    >>> rename("target.fc.weight", "target.*", "online.*")
-    'online.fc.weight'
-    >>> rename("head.weight", "*.head.{k}.weight", "*.old.{k}") is None
-    True
+    >>> rename("encoder.3.norm.weight", "encoder.*.norm.*", "layers.*.ln.*")
+    'layers.3.ln.weight'
+    >>> rename("norm.weight", "*.weight", "*.gamma"), rename("weight", "*.weight", "*.gamma")
+    ('norm.gamma', 'gamma')
     """
-    regex, names = _groups(pattern)
-    if (found := regex.fullmatch(name)) is None:
+    regex, groups, pieces = _compiled(pattern, target)
+    if (found := regex.match(name)) is None:
         return None
-    stars = iter([text or "" for text, group in zip(found.groups(), names, strict=True) if group == "*"])
-    captured = {group: text for text, group in zip(found.groups(), names, strict=True) if group != "*"}
-
-    def stands_for(token: re.Match[str]) -> str:
-        text = next(stars, None) if token[0] == "*" else captured.get(token[0])
-        if text is None and token[0][0] in "*{":
-            fact = f"{template!r} has a {token[0]} that {pattern!r} has not."
-            raise RecipeError(Problem("", fact, fix="The k-th * stands for what the k-th * of the pattern matched."))
-        return token[0] if text is None else text
-
-    other = _TOKEN.sub(stands_for, template)
-    return re.sub(r"\.{2,}", ".", other).strip(".") if other != template else other
+    values = list(zip(groups, found.groups(""), strict=True))
+    stars = iter([value for group, value in values if group == "*"])
+    captured = dict(values)
+    renamed = ""
+    for piece in pieces:
+        value = next(stars) if piece == "*" else captured.get(piece, piece)
+        nothing_before = not renamed or renamed.endswith(".")
+        renamed += value.removeprefix(".") if nothing_before else value  # a segment of nothing has no dot
+    return renamed
 
 
-@functools.lru_cache(maxsize=1024)
-def _groups(pattern: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Turn a glob into a regular expression whose groups are its stars and captures; as short as they fit."""
-    names: list[str] = []
-    parts: list[str] = []
-    end = 0
-    for token in _TOKEN.finditer(pattern):
-        parts.append(re.escape(pattern[end : token.start()]))
-        end = token.end()
-        text = token[0]
-        if text == "?":
-            parts.append(".")
-        elif text.startswith("["):
-            parts.append(f"[^{text[2:]}" if text.startswith("[!") else text.replace("\\", "\\\\"))
+@functools.lru_cache(maxsize=4096)
+def _compiled(pattern: str, target: str) -> tuple[re.Pattern[str], tuple[str, ...], tuple[str, ...]]:
+    """Make a regular expression, what each of its groups stands for, and the pieces of the target."""
+    compile_pattern(pattern)  # refuses what is no pattern
+    if len(target) > MAX_LENGTH:
+        raise refusal(target, f"it is longer than {MAX_LENGTH} characters")
+    if re.search(r"[?\[\]]", target):
+        raise RecipeError(Problem("", f"{shown(target)} is not a new name.", "Only * and {…} have a meaning there."))
+    tokens = ["*" if part.startswith("*") else part for part in _TOKEN.findall(pattern)]
+    pieces = tuple("*" if piece.startswith("*") else piece for piece in _PIECE.findall(target))
+    groups = tuple(part for part in tokens if part == "*" or part.startswith("{"))
+    unknown = [piece for piece in pieces if piece.startswith("{") and piece not in groups]
+    if unknown or pieces.count("*") > groups.count("*"):
+        fact = f"{shown(target)} has more {unknown[0] if unknown else '*'} than {shown(pattern)}."
+        raise RecipeError(Problem("", fact, fix="Each * of the new name is what the * of the same place matched."))
+    return re.compile(_expression(tokens)), groups, pieces
+
+
+def _expression(tokens: list[str]) -> str:
+    """Write a glob as a regular expression; all stars but the last take as little as possible, and keep it."""
+    runs: list[str] = [""]  # what stands before the first star, between stars, and after the last
+    for part in tokens:
+        if part == "*":
+            runs.append("")
         else:
-            names.append(text)
-            is_leading = text == "*" and token.start() == 0 and pattern.startswith("*.")
-            parts.append("(.*?)" if text == "*" else r"(?<![^.])([0-9]{1,15})(?![^.])")
-            if is_leading:  # a leading "*." also matches nothing
-                parts[-1], end = r"(?:(.*?)\.)?", end + 1
-    parts.append(re.escape(pattern[end:]))
-    return re.compile("".join(parts), re.DOTALL), tuple(names)
+            runs[-1] += _CAPTURE if part.startswith("{") else part
+    first, *others = [_without_stars(run) for run in runs]
+    if not others:
+        return f"(?s:{first})\\Z"
+    stars = ["(.*?)"] * (len(others) - 1) + ["(.*)"]
+    if not runs[0] and runs[1].startswith("."):  # the star of a leading "*." and the dot may stand for nothing
+        stars[0] = "(?:(.*?)\\.)??" if len(others) > 1 else "(?:(.*)\\.)?"
+        others[0] = _without_stars(runs[1][1:])
+    steps = [f"(?>{star}{run})" for star, run in zip(stars[:-1], others[:-1], strict=True)]
+    return f"(?s:{first}{''.join(steps)}{stars[-1]}{others[-1]})\\Z"
+
+
+def _without_stars(run: str) -> str:
+    """Translate a glob without stars."""
+    regex = fnmatch.translate(run).removeprefix("(?s:").removesuffix("\\Z").removesuffix("\\z").removesuffix(")")
+    return regex.replace(re.escape(_CAPTURE), _INTEGER).replace(_CAPTURE, _INTEGER)

@@ -65,6 +65,8 @@ class Rule:
         companions: what the method needs besides values, as numbers: multipliers of an optimizer's ``lr``,
             ``weight_decay`` and ``eps``, and factors of the forward pass under names of their own.
         unread: the arguments that could not be read, which are not missing.
+        kind_given: whether the kind was written: if it was not, an initializer that reads a file fills everything that
+            a state_dict holds.
         broken: whether part of it could not be read; such a rule is checked for further problems, and fills nothing.
         comment: what :meth:`Recipe.to_yaml` writes above it; says nothing about what the rule does.
     """
@@ -86,6 +88,7 @@ class Rule:
     optional: bool | Literal["patterns"] = False
     companions: Mapping[str, Expression] = field(default_factory=ReadOnly)
     unread: tuple[str, ...] = ()
+    kind_given: bool = False
     broken: bool = False
     comment: str = field(default="", compare=False)
 
@@ -121,7 +124,7 @@ class Rule:
             "module": _one_or_list(list(self.module)),
             "inside": _one_or_list(list(self.inside)),
             "where": self.where.source if self.where else None,
-            "kind": self.kind if self.kind != "parameter" else None,
+            "kind": self.kind if self.kind_given or self.kind != "parameter" else None,
             "axes": list(self.axes),
             "split": [size.source for size in self.split] if isinstance(self.split, tuple) else self.split,
             "units": list(self.units) if isinstance(self.units, tuple) else self.units and self.units.source,
@@ -134,7 +137,8 @@ class Rule:
         return {**given, **plain_copy(self.arguments)}
 
 
-RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in ("name", "arguments", "unread", "broken"))
+_NO_KEYS = ("name", "arguments", "unread", "kind_given", "broken")
+RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in _NO_KEYS)
 """The keys of a rule that are not arguments of its initializer."""
 
 

@@ -141,11 +141,11 @@ def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
     """Say which condition of a rule leaves nothing of the tensors that it matches by name, and what there is."""
     rule = matcher.rule
     by_name = [slot for slot in (*seen.slots, *seen.raw) if slot.name in matcher.hits]
-    of_kind = [slot for slot in by_name if rule.kind in (slot.kind, "any")]
+    of_kind = [slot for slot in by_name if matcher.fits_kind(slot)]
     if not of_kind:
-        other = "buffer" if rule.kind == "parameter" else "parameter"
+        kind, other = ("buffer", "parameter") if rule.kind == "buffer" else ("parameter", "buffer")
         return (
-            f"it matches no {rule.kind} of {seen.title}, only the {other} {named(by_name)}.",
+            f"it matches no {kind} of {seen.title}, only the {other} {named(by_name)}.",
             "With kind: any, it would match.",
         )
     of_module = [slot for slot in of_kind if matcher.fits_module(slot)]

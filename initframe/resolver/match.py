@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from initframe.errors import ResolveError, shown
+from initframe.initializers.table import restores
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.expressions import ExpressionError, truth
@@ -75,7 +76,7 @@ class Matcher:
             ExpressionError: the rule's ``where`` has no value for this slot.
         """
         rule = self.rule
-        if rule.kind not in (slot.kind, "any") or not self.fits_module(slot):
+        if not self.fits_kind(slot) or not self.fits_module(slot):
             return None
         found = self.names_left(slot, scope.seen)
         if not found:
@@ -84,6 +85,12 @@ class Matcher:
         if rule.where and not slot.lazy and not truth(rule.where, scope.facts(_read(slot, rule, scope), captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(rule, frozenset(found), captures, self.call)
+
+    def fits_kind(self, slot: Slot) -> bool:
+        """Whether a slot is of the rule's kind; a rule that reads a file also means the buffers of a state_dict."""
+        if restores(self.rule.init) and not self.rule.kind_given:
+            return slot.kind == "parameter" or slot.persistent
+        return self.rule.kind in (slot.kind, "any")
 
     def excludes(self, name: str) -> bool:
         """Whether the rule's ``exclude`` takes a name away."""

@@ -8,8 +8,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.fills import Constant, Copied, Fill, Keep
+from initframe.fills import Fill, Keep
 from initframe.initializers import Declined
+from initframe.initializers.table import restores
 from initframe.model.slot import Slot
 from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
 from initframe.plan import Assignment, Plan
@@ -23,6 +24,7 @@ from initframe.resolver.diagnose import Declines, unused, without_growth
 from initframe.resolver.match import Match, Matcher, match_all, named_slots
 from initframe.resolver.only import Only, out_of_sight
 from initframe.resolver.problems import Problems
+from initframe.resolver.restored import match_originals, misfit_keys, unchosen, unread
 from initframe.resolver.scope import Scope
 from initframe.resolver.validate import unpartnered
 
@@ -87,12 +89,14 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     slots = named_slots(seen)
     matchers = [Matcher(rule, _prepared(rule, problems), slots) for rule in layered]
     matches = match_all(matchers, scope, problems, hidden)
+    replaced = match_originals(matches, scope)
     assignments, skipped, declines = _assign(matches, scope, problems)
     untouched, buffers = (_untouched(matches, scope, kind, hidden) for kind in ("parameter", "buffer"))
     if recipe.unmatched == "constructor" and not broken:
         rest = unmatched_by_constructor(untouched, seen, problems)
         assignments, untouched = in_order((*assignments, *rest), seen), ()
-    idle = list(unused(matchers, matches, scope, problems, declines, hidden))
+    idle = list(unused(matchers, matches | replaced, scope, problems, declines, hidden))
+    idle += misfit_keys(matchers, matches, declines, slots, problems.failed)
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
@@ -100,10 +104,12 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
     warnings += tuple(map(str, without_growth(matchers, matches, seen)))
+    warnings += tuple(unchosen(assignments))
     if not warnings and not assignments and not skipped:
         warnings = (_nothing(seen),)
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
     kept |= dict.fromkeys(hidden, "it is out of sight: only leaves it out.")
+    declined = {rule: tuple(slot.name for slot, _ in several) for rule, several in declines.items()}
     return Plan(
         recipe,
         seen.title,
@@ -117,6 +123,8 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         buffers=tuple(name for name in buffers if name not in skipped),
         extra=seen.extra,
         hidden=hidden,
+        declined=declined,
+        unread=unread(assignments),
     )
 
 
@@ -167,7 +175,8 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         if winner.call is None:
             return None
         blocked = slot.blocked is not None and winner.rule.init != "keep"
-        if blocked and not slot.resettable:
+        is_restored = restores(winner.rule.init) and not slot.lazy
+        if blocked and not slot.resettable and not is_restored:
             return _refused(slot)
         if slot.numel == 0 and not slot.blocked:
             return "it has no elements."
@@ -178,10 +187,10 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             several.remove(winner)
             continue
         except InitframeError:
-            if blocked:
+            if blocked and not slot.storable:
                 return _refused(slot)
             raise
-        if blocked and fill != Constant(0.0) and not isinstance(fill, Copied):
+        if blocked and not fill.suits(slot):
             return _refused(slot)
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
@@ -268,6 +277,7 @@ def _untouched(matches: Mapping[str, list[Match]], scope: Scope, kind: str, hidd
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:
     """Say why tensors that are neither assigned nor skipped keep their values, under each of their names."""
     declined = {slot.name: f"rule {rule!r} declines it: {why}" for rule, on in declines.items() for slot, why in on}
+    through = {slot.part_of for slot in scope.seen.raw if slot.name in settled}
     kept: dict[str, str] = {}
     for slot in (*scope.seen.slots, *scope.seen.raw):
         if slot.name in settled:
@@ -277,6 +287,8 @@ def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]
             reason = f"{slot.part_of} is computed from it, and filled through it."
         elif slot.part_of:
             reason = f"no rule names it; {slot.part_of} is computed from it."
+        elif slot.name in through:
+            reason = "it is computed from tensors that a rule fills."
         elif slot.kind == "buffer" and slot.name not in declined:
             reason = "it is a buffer, and no rule of kind: buffer matches it."
         kept |= {slot.name: reason, **dict.fromkeys(slot.aliases, f"it is {slot.name}, and {reason}")}

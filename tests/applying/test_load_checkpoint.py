@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 import initframe
@@ -114,7 +114,9 @@ def test_what_fits_is_taken_by_the_rule_that_the_message_names(tmp_path):
     (rule,) = re.findall(r"\{match.*\}", refused(path, model))
     rules = {"file": yaml.safe_load(rule)}
     plan = initframe.resolve({"rules": {"all": {"match": "*", "init": "torch_default"}, **rules}}, model)
-    assert {a.slot.name for a in plan.assignments if a.rule.name == "file"} == {"1.weight", "1.bias"}
+    assert {a.slot.name for a in plan.assignments if a.rule.name == "file"} == {
+        n for n in model.state_dict() if n[0] == "1"
+    }
 
 
 def test_names_that_begin_alike_and_fit_in_no_way(tmp_path):
@@ -125,6 +127,197 @@ def test_names_that_begin_alike_and_fit_in_no_way(tmp_path):
 def test_many_misfits_are_counted(tmp_path):
     model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(10)))
     assert "and 32 more." in refused(save({f"a{i}": torch.zeros(1) for i in range(20)}, tmp_path / "file.pt"), model)
+
+
+# --- ties and shards -------------------------------------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    """A table that is also a head, as in language models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.body, self.head = nn.Embedding(7, 3), nn.Linear(3, 3), nn.Linear(3, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+
+@pytest.mark.parametrize("lost", ["embed.weight", "head.weight", None])
+def test_a_tied_tensor_needs_one_of_its_names(tmp_path, lost):
+    trained, model = Tied(), Tied()
+    state = {name: value.clone() for name, value in trained.state_dict().items() if name != lost}
+    save_file(state, tmp_path / "model.safetensors")
+    load_checkpoint(model, tmp_path / "model.safetensors")
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.head.weight is model.embed.weight
+
+
+def test_save_model_of_safetensors(tmp_path):
+    trained, model = Tied(), Tied()
+    save_model(trained, str(tmp_path / "model.safetensors"))
+    load_checkpoint(model, tmp_path / "model.safetensors")
+    assert torch.equal(model.head.weight, trained.head.weight)
+
+
+def test_a_tied_tensor_with_two_values_or_none(tmp_path):
+    state = Tied().state_dict()
+    message = refused(save({**state, "head.weight": state["head.weight"] + 1}, tmp_path / "two.pt"), Tied())
+    assert "embed.weight and head.weight differ" in message
+    none = {name: value for name, value in state.items() if name.startswith("body")}
+    message = refused(save(none, tmp_path / "none.pt"), Tied())
+    assert "it has no embed.weight" in message
+    assert "it has no head.weight" in message
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_a_sharded_checkpoint_by_folder_and_by_index(tmp_path, ending):
+    trained = net()
+    files = {name: f"model-{i % 2}.{ending}" for i, name in enumerate(trained.state_dict())}
+    for file in set(files.values()):
+        part = {name: value for name, value in trained.state_dict().items() if files[name] == file}
+        (save_file if ending == "safetensors" else save)(part, tmp_path / file)
+    index = tmp_path / f"model.{ending}.index.json"
+    index.write_text(json.dumps({"weight_map": files}))
+    for path in (tmp_path, index):
+        model = net()
+        load_checkpoint(model, path)
+        assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+    (tmp_path / "model-1.safetensors").unlink(missing_ok=True)
+    (tmp_path / "model-1.bin").unlink(missing_ok=True)
+    assert f"model-1.{ending}" in refused(index)
+
+
+def test_save_pretrained(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 50, "n_positions": 16}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    trained = transformers.GPT2LMHeadModel(config)
+    trained.save_pretrained(tmp_path / "one")
+    trained.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
+    assert (tmp_path / "shards" / "model.safetensors.index.json").is_file()
+    for folder in ("one", "shards"):
+        model = transformers.GPT2LMHeadModel(config)
+        load_checkpoint(model, tmp_path / folder)
+        assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+# --- entries ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("usual", "other"), [("state_dict", "state_dict_ema"), ("model", "model_ema")])
+def test_the_entry_that_is_read_is_told_and_can_be_chosen(tmp_path, caplog, usual, other):
+    trained, averaged, model = net(), net(), net()
+    moments = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": []}
+    state = {other: averaged.state_dict(), "optimizer": moments, usual: trained.state_dict(), "epoch": 3}
+    path = save(state, tmp_path / "file.pt")
+    load_checkpoint(model, path)
+    assert torch.equal(model[0].weight, trained[0].weight)
+    (record,) = caplog.records
+    assert f"{usual} was read" in record.getMessage()
+    assert other in record.getMessage()
+    assert "optimizer" not in record.getMessage()
+    load_checkpoint(model, path, other)
+    assert torch.equal(model[0].weight, averaged[0].weight)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("keys", [["net"], ["params", "params_ema"], ["student", "teacher"], ["trainer.net"]])
+def test_entries_of_other_names_are_named_and_chosen(tmp_path, keys):
+    nets = {key: net() for key in keys}
+    state = {key: one.state_dict() for key, one in nets.items()}
+    path = save({"trainer": {"net": state["trainer.net"]}} if "trainer.net" in state else state, tmp_path / "file.pt")
+    message = refused(path)
+    assert all(key in message for key in keys)
+    assert "model.entry=" in message
+    for key in keys:
+        model = net()
+        load_checkpoint(model, path, key)
+        assert torch.equal(model[0].weight, nets[key][0].weight)
+
+
+def test_an_entry_that_is_not_there(tmp_path):
+    path = save({"state_dict": net().state_dict(), "epoch": 3}, tmp_path / "file.pt")
+    for entry in ("epoch", "ema", "state_dict.0"):
+        with pytest.raises(SourceError) as caught:
+            load_checkpoint(net(), path, entry)
+        (problem,) = caught.value.problems
+        assert problem.options == "It has state_dict."
+    save_file(net().state_dict(), tmp_path / "file.safetensors")
+    with pytest.raises(SourceError):
+        load_checkpoint(net(), tmp_path / "file.safetensors", "state_dict")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.", "net.inner."])
+def test_foreign_names_do_not_hide_a_prefix(tmp_path, caplog, prefix):
+    trained, model = net(), net()
+    state = {f"{prefix}{name}": value for name, value in trained.state_dict().items()}
+    path = save(
+        {"state_dict": {"loss.weight": torch.zeros(3), **state, "ema.0.weight": torch.ones(9)}}, tmp_path / "f.pt"
+    )
+    load_checkpoint(model, path)
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+    (record,) = caplog.records
+    assert "loss.weight, ema.0.weight" in record.getMessage()
+
+
+def test_foreign_names_in_the_model_itself_are_refused(tmp_path):
+    state = {f"model.{name}": value for name, value in net().state_dict().items()}
+    message = refused(
+        save({**state, "model.2.weight": torch.zeros(2), "loss.weight": torch.zeros(3)}, tmp_path / "f.pt")
+    )
+    assert "the model has no 2.weight" in message
+    assert "loss.weight" not in message
+
+
+# --- names of other versions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+@pytest.mark.parametrize("names", ["weight_norm", "spectral_norm"])
+@pytest.mark.parametrize("forward", [True, False], ids=["old file", "new file"])
+def test_hooks_and_parametrizations(tmp_path, names, forward):
+    wraps = [getattr(nn.utils, names), getattr(nn.utils.parametrizations, names)]
+    trained, model = (
+        nn.Sequential(wrap(nn.Linear(3, 2)), nn.BatchNorm1d(2)).eval() for wrap in wraps[:: 1 if forward else -1]
+    )
+    trained.train()(torch.randn(8, 3))
+    load_checkpoint(model, save(trained.eval().state_dict(), tmp_path / "file.pt"))
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(model(x), trained(x), rtol=0, atol=0)
+
+
+def test_gamma_and_beta(tmp_path):
+    trained, model = (nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)) for _ in range(2))
+    nn.init.normal_(trained[1].weight)
+    state = trained.state_dict()
+    old = {name.replace("1.weight", "1.gamma").replace("1.bias", "1.beta"): value for name, value in state.items()}
+    load_checkpoint(model, save({f"bert.{name}": value for name, value in old.items()}, tmp_path / "file.pt"))
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+class Renamed(nn.Linear):
+    """A layer that reads its weight under an older name, and transposed."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+        self.register_load_state_dict_pre_hook(self.rename)
+
+    @staticmethod
+    def rename(module, state, prefix, *_) -> None:
+        if f"{prefix}kernel" in state:
+            state[f"{prefix}weight"] = state.pop(f"{prefix}kernel").T
+
+
+def test_the_models_own_load_hooks_run_before_anything_is_refused(tmp_path):
+    model = nn.Sequential(Renamed())
+    kernel, bias = torch.randn(3, 2), torch.randn(2)
+    load_checkpoint(model, save({"0.kernel": kernel, "0.bias": bias}, tmp_path / "file.pt"))
+    assert torch.equal(model[0].weight, kernel.T)
+    assert "it has no 0.bias" in refused(save({"0.kernel": kernel}, tmp_path / "less.pt"), model)
+    message = refused(save({"0.kernel": torch.randn(3, 4), "0.bias": bias}, tmp_path / "wide.pt"), model)
+    assert "0.weight is [4, 3] in it, [2, 3] in the model." in message
+    assert "a load hook of 0 fails" in refused(
+        save({"0.kernel": bias[None, None], "0.bias": bias}, tmp_path / "x.pt"), model
+    )
 
 
 # --- no checkpoint ---------------------------------------------------------------------------------------------------

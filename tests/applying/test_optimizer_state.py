@@ -218,3 +218,72 @@ def test_the_averages_of_timm_are_known(kind):
     report = initframe.reinit(model, rules({"net.*": "normal"}), seed=0)
     assert report.stale == ("ema",)
     assert changed(model.ema, before) == set()
+
+
+# --- several optimizers, and one history of all parameters -----------------------------------------------------------
+
+
+def lbfgs():
+    """A model after a step of LBFGS, which keeps all of its state under its first parameter."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=4)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.eye(3)).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return model, optimizer, closure
+
+
+@pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.weight", "1.bias"])
+def test_lbfgs_forgets_its_history_whichever_parameter_is_written(name):
+    model, optimizer, closure = lbfgs()
+    assert any(optimizer.state.values())
+    report = initframe.reinit(model, rules({name: "normal"}), seed=0, optimizer=optimizer)
+    assert not optimizer.state
+    assert report.forgotten == 1
+    fresh = torch.optim.LBFGS(model.parameters(), max_iter=4)
+    before = bits(model)
+    optimizer.step(closure)
+    after = bits(model)
+    model.load_state_dict(before)
+    fresh.step(closure)
+    assert changed(model, after) == set()
+
+
+def test_lbfgs_of_other_parameters_keeps_its_history():
+    model, optimizer, _ = lbfgs()
+    model.append(nn.Linear(1, 1))
+    kept = dict(optimizer.state[model[0].weight])
+    report = initframe.reinit(model, rules({"2.*": "normal"}), seed=0, optimizer=optimizer)
+    assert optimizer.state[model[0].weight] == kept
+    assert report.forgotten == 0
+
+
+def test_several_optimizers():
+    model = Net()
+    optimizers = [
+        torch.optim.Adam(model.fc1.parameters()),
+        torch.optim.SGD(model.fc2.parameters(), momentum=0.9, lr=0.1),
+    ]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for optimizer in optimizers:
+        optimizer.step()
+    report = initframe.reinit(model, rules({"*.weight": "normal"}), seed=0, optimizer=optimizers)
+    assert report.forgotten == 2
+    assert [set(optimizer.state) for optimizer in optimizers] == [{model.fc1.bias}, {model.fc2.bias}]
+    assert initframe.reinit(model, rules({"*.weight": "normal"}), optimizer=[]).forgotten == 0
+
+
+def test_one_of_several_is_no_optimizer():
+    model = Net()
+    before = bits(model)
+    problems = refused(
+        initframe.reinit, model, rules({"*": "normal"}), optimizer=[torch.optim.Adam(model.parameters()), "Adam", 3]
+    )
+    assert [problem.subject for problem in problems] == ["optimizer", "optimizer"]
+    assert changed(model, before) == set()

@@ -11,6 +11,7 @@ from refusals import refused
 from torch import nn
 
 import initframe
+from initframe.applying import torch_init
 from initframe.errors import ResolveError
 from initframe.fills import Sampler, Whole
 from initframe.initializers import initializer
@@ -271,3 +272,55 @@ def test_what_torch_has_not_is_refused_before_the_first_write(table):
     assert changed(state, before) == set()
     initframe.reinit(copy.copy(state), recipe, seed=0)
     assert state["b"].tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+# --- functions that a library replaced -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patched(monkeypatch):
+    """torch.nn.init as libraries leave it while they load a model: nothing is drawn."""
+    for name in nn.init.__all__:
+        monkeypatch.setattr(nn.init, name, lambda tensor, *args, **options: tensor)
+
+
+FILLS = {
+    "normal": {},
+    "uniform": {},
+    "trunc_normal": {"std": 0.02},
+    "constant": {"val": 3},
+    "orthogonal": {},
+    "eye": {},
+    "sparse": {"sparsity": 0.5},
+    "mamba_dt_bias": {},
+    "shrink_perturb": {},
+}
+
+
+@pytest.mark.parametrize("init", FILLS)
+def test_the_numbers_are_torchs_own_whatever_torch_nn_init_is_now(init, request):
+    states = [{"w": torch.ones(6, 6)} for _ in range(2)]
+    recipe = rules(w={"init": init, **FILLS[init]})
+    initframe.reinit(states[0], recipe, seed=3, generator="torch")
+    request.getfixturevalue("patched")
+    initframe.reinit(states[1], recipe, seed=3, generator="torch")
+    assert changed(states[1], states[0]) == set()
+    assert not states[1]["w"].eq(1).all()
+
+
+@pytest.mark.usefixtures("patched")
+def test_a_weight_normed_layer_is_drawn_under_patched_functions():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    initframe.reinit(layer, rules(weight={"init": "normal", "std": 0.02}), seed=0, generator="torch")
+    torch.manual_seed(0)
+    torch.testing.assert_close(layer.weight.detach(), torch.randn(2, 3) * 0.02)
+
+
+def test_functions_that_were_replaced_before_are_refused(monkeypatch):
+    """What was replaced when initframe was imported cannot be had back."""
+    monkeypatch.setitem(torch_init._INIT, "normal_", lambda tensor, *args, **options: tensor)
+    state = {"w": torch.zeros(3), "b": torch.zeros(3)}
+    (problem,) = refused(initframe.reinit, state, rules(b="ones", w="normal"), seed=0, generator="torch")
+    assert "normal_" in problem.fact
+    assert state["b"].tolist() == [0, 0, 0]
+    initframe.reinit(state, rules(b="ones"), seed=0, generator="torch")

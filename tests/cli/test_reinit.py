@@ -337,3 +337,16 @@ def test_a_recipe_of_ones_own_by_its_file(command, user_folder, tmp_path, name):
     over = plan_of(command, *SMALL, f"init=[xavier_relu,{name}]", "~init.rules.biases")
     assert "Untouched" not in over
     assert "xavier_relu+" in over
+
+
+def test_the_part_of_a_training_file_is_told_and_chosen(command, tmp_path):
+    weights, averages = squeezenet1_1(), squeezenet1_1()
+    torch.save({"state_dict": weights.state_dict(), "state_dict_ema": averages.state_dict()}, tmp_path / "training.pt")
+    net = ("model=torchvision", "model.name=squeezenet1_1", "init=zeros_bias")
+    chosen = (*net, f"model.checkpoint={tmp_path / 'training.pt'}")
+    for folder, more, source in (("run", (), weights), ("other", ("model.entry=state_dict_ema",), averages)):
+        command(*chosen, *more, f"hydra.run.dir={folder}")
+        assert torch.equal(tensors(folder)["features.0.weight"], source.state_dict()["features.0.weight"])
+    logs = [next(Path(folder).glob("*.log")).read_text() for folder in ("run", "other")]
+    assert "state_dict_ema" in logs[0]
+    assert "state_dict_ema" not in logs[1]

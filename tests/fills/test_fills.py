@@ -53,7 +53,7 @@ from initframe.fills.derived import (
     Sinusoids,
     StepBias,
 )
-from initframe.fills.pretrained import Inflated, Resampled, Selected, Stored
+from initframe.fills.pretrained import Inflated, Rechanneled, Resampled, Selected, Stored
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
 
 NUMBERS = st.floats(-10, 10)
@@ -142,7 +142,10 @@ def kinds(face=Fill):
 
 @pytest.fixture
 def of_every_kind(tmp_path):
-    torch.save({"w": torch.arange(64.0).view(4, 4, 4), "p": torch.arange(20.0).view(5, 4)}, tmp_path / "w.pt")
+    torch.save(
+        {"w": torch.arange(64.0).view(4, 4, 4), "p": torch.arange(20.0).view(5, 4), "rgb": torch.ones(4, 3, 4)},
+        tmp_path / "w.pt",
+    )
     path = str(tmp_path / "w.pt")
     archive = open_archive(path)
     stored = [
@@ -150,6 +153,7 @@ def of_every_kind(tmp_path):
         Inflated((4, 4, 2, 4), path, "w", archive),
         Resampled((1, 10, 4), path, "p", archive),
         Selected((2, 3, 4), path, "w", archive),
+        Rechanneled((4, 4, 4), path, "rgb", archive, "repeat"),
     ]
     fills = [*ELEMENTWISE, *WHOLE, *LINKED, *FIXED, *ON_CURRENT, *COMPOSED, *stored]
     assert {type(fill) for fill in fills} == kinds()

@@ -52,7 +52,7 @@ def test_what_is_there_is_copied_and_the_rest_falls_to_the_rules_above(trained):
     assert [plan[name].rule.name for name in ("0.weight", "2.weight")] == ["file", "base"]
     assert plan["2.weight"].shadowed == ()
     assert "has no 2.weight" in plan["2.weight"].declined["file"]
-    assert "Rule 'file', below, declines it" in plan.explain("2.weight")
+    assert "Rule 'file', which comes later, declines it" in plan.explain("2.weight")
     assert "Declined: 'file' on 2 tensors" in str(plan)
 
 

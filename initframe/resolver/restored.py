@@ -1,0 +1,137 @@
+"""Values from files: which tensors take them, and what of a file is left over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping
+
+from initframe.errors import InitframeError, Problem
+from initframe.files.archive import Archive
+from initframe.fills.pretrained import Stored
+from initframe.initializers import Declined
+from initframe.initializers.lookup import unfit_keys
+from initframe.initializers.table import restores
+from initframe.model.slot import Slot
+from initframe.plan import Assignment
+from initframe.resolver.build import build
+from initframe.resolver.diagnose import Declines
+from initframe.resolver.match import Match, Matcher
+from initframe.resolver.scope import Scope
+
+Matches = dict[str, list[Match]]
+
+
+def match_originals(matches: Matches, scope: Scope) -> Matches:
+    """Let a file's rule set what a parametrized tensor is computed from, if the file has that and not the tensor.
+
+    The values are then the source's, bit for bit: neither weight_norm, spectral_norm, orthogonal nor a pruning mask
+    could be inverted so exactly, or at all.
+
+    Args:
+        matches: by slot name, as found; changed in place.
+        scope: recipe and model.
+
+    Returns:
+        What the parametrized tensors themselves were matched by.
+    """
+    parts: dict[str, list[Slot]] = defaultdict(list)
+    for slot in scope.seen.raw:
+        if slot.part_of in matches:
+            parts[slot.part_of].append(slot)
+    whole = {slot.name: slot for slot in scope.seen.slots if slot.name in parts}
+    replaced: Matches = {}
+    for name, raw in parts.items():
+        if found := _restoring(whole[name], raw, matches[name], scope):
+            for slot in raw:
+                if slot.persistent:
+                    matches.setdefault(slot.name, []).append(found)
+            replaced[name] = matches.pop(name)
+    return replaced
+
+
+def _restoring(whole: Slot, raw: Iterable[Slot], several: list[Match], scope: Scope) -> Match | None:
+    """Return the winning match if it takes a tensor's originals from a file."""
+    how = scope.seen.places[whole.name].computed
+    originals = {id(tensor) for tensor in how.originals.values()} if how else set()
+    needed = [slot for slot in raw if id(scope.seen.places[slot.name].held[0]) in originals]
+    for match in reversed(several):
+        if match.call is None or not restores(match.rule.init):
+            return None
+        if needed and all(_is_stored(match, slot, scope) for slot in needed):
+            return match
+        if _is_stored(match, whole, scope):
+            return None
+    return None
+
+
+def _is_stored(match: Match, slot: Slot, scope: Scope) -> bool:
+    """Whether a rule takes a tensor from a file as it is."""
+    try:
+        return type(build(match, slot, scope)[0]) is Stored
+    except (Declined, InitframeError):
+        return False
+
+
+def unread(assignments: Iterable[Assignment]) -> dict[str, tuple[str, ...]]:
+    """List what files have and the model does not take.
+
+    Args:
+        assignments: a plan's.
+
+    Returns:
+        By the path of each file that a rule takes values from (and the entry, if one was chosen), the names of those
+        of its tensors that no rule takes.
+    """
+    taken: dict[Archive, set[str]] = defaultdict(set)
+    for assignment in assignments:
+        for part in assignment.fill.parts():
+            if isinstance(part, Stored):
+                taken[part.archive] |= {part.key, *part.others}
+    left: dict[str, tuple[str, ...]] = {}
+    for archive, names in taken.items():  # a tensor without elements has nothing to take
+        where = archive.path if archive.entry is None else f"{archive.path}: {archive.entry}"
+        left[where] = tuple(n for n, i in archive.entries.items() if n not in names and i.size)
+    return {path: names for path, names in left.items() if names}
+
+
+def unchosen(assignments: Iterable[Assignment]) -> Iterator[str]:
+    """Say which part of a training state was read where several could have been meant."""
+    parts = (part for assignment in assignments for part in assignment.fill.parts())
+    for archive in dict.fromkeys(part.archive for part in parts if isinstance(part, Stored)):
+        contents = archive.contents
+        if archive.entry is None and contents.others:
+            read = contents.entry or "the file itself"
+            yield f"{archive.path}: {read} is read; the file also has {', '.join(contents.others)}. Choose by entry."
+
+
+def misfit_keys(
+    matchers: Iterable[Matcher],
+    matches: Mapping[str, list[Match]],
+    declines: Declines,
+    slots: Mapping[str, Slot],
+    failed: Container[str],
+) -> Iterator[Problem]:
+    """Say which renamings of a file's names do nothing.
+
+    Args:
+        matchers: of all rules.
+        matches: by slot name, without those that were declined.
+        declines: what rules have matched and declined.
+        slots: every slot, by each of its names.
+        failed: the rules that have other problems, described.
+
+    Yields:
+        One problem per key of ``keys`` that renames nothing that the file has.
+    """
+    for matcher in matchers:
+        rule, call = matcher.rule, matcher.call
+        keys = call.arguments.get("keys") if call and restores(rule.init) else None
+        if not isinstance(keys, Mapping) or call is None or rule.describe() in failed:
+            continue
+        matched = [slots[name] for name, several in matches.items() if any(m.rule is rule for m in several)]
+        matched += [slot for slot, _ in declines.get(rule.name, [])]
+        names = dict.fromkeys(name for slot in matched for name in (slot.name, *slot.aliases))
+        path, entry, prefix = (call.arguments.get(key) for key in ("path", "entry", "prefix"))
+        if names and isinstance(path, str):
+            found = unfit_keys(names, path, entry, prefix or "", {str(key): str(new) for key, new in keys.items()})
+            yield from (problem.on(rule.describe()) for problem in found)
