@@ -229,7 +229,7 @@ def test_every_recipe_composes_and_is_sound_by_itself(composed, name):
 @pytest.mark.parametrize("name", configs("model"))
 def test_every_model_composes(composed, name):
     given = composed("reinit", f"model={name}").model
-    assert set(given) == {"source", "name", "weights", "checkpoint", "arguments"}
+    assert set(given) == {"source", "name", "weights", "checkpoint", "entry", "arguments"}
 
 
 @pytest.mark.parametrize("job", ["reinit", "train"])

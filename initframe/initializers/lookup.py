@@ -111,9 +111,8 @@ def find(slot: Slot, path: str, entry: str | None, prefix: str, keys: Keys) -> F
     archive = open_archive(path, entry)
     held = archive.entries
     try:
-        wanted = [
-            prefix + _renamed(name, keys or {})[0] for name in (slot.name, *slot.aliases) if name not in slot.views
-        ]
+        own = [name for name in (slot.name, *slot.aliases) if name not in slot.views]
+        wanted = [prefix + _renamed(name, keys or {})[0] for name in own]
     except RecipeError as error:
         raise ResolveError(*(problem.on("keys") for problem in error.problems)) from None
     known = [name for name in wanted if name in held] or [name for name in _every(wanted) if name in held]

@@ -22,6 +22,7 @@ Asked = Mapping[str, Mapping[str, float]]
 
 
 _HOME = str(Path(__file__).parents[1]) + os.sep
+_DYNAMO = str(Path(torch.__file__).parent / "_dynamo") + os.sep
 
 
 class CompanionWarning(UserWarning):
@@ -29,9 +30,9 @@ class CompanionWarning(UserWarning):
 
 
 def warn(text: str) -> None:
-    """Warn at the line outside of this package that called it."""
+    """Warn at the line outside of this package that called it; between the two, torch may have kept dynamo out."""
     frame, level = inspect.currentframe(), 1
-    while frame and frame.f_code.co_filename.startswith(_HOME):
+    while frame and frame.f_code.co_filename.startswith((_HOME, _DYNAMO)):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, CompanionWarning, stacklevel=level)
 

@@ -137,7 +137,7 @@ class Rule:
         return {**given, **plain_copy(self.arguments)}
 
 
-_NO_KEYS = ("name", "arguments", "unread", "kind_given", "broken")
+_NO_KEYS = ("name", "arguments", "unread", "kind_given", "broken", "comment")
 RULE_KEYS = tuple(f.name for f in fields(Rule) if f.name not in _NO_KEYS)
 """The keys of a rule that are not arguments of its initializer."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from initframe.initializers.table import _TABLE
 
-PLAIN = {"constant", "keep", "pretrained", "scale", "shift"}
+PLAIN = {"constant", "constructor", "keep", "pretrained", "scale", "shift"}
 """What nobody had to invent."""
 OWN = {name: function for name, function in _TABLE.items() if function.__module__.startswith("initframe.initializers")}
 
