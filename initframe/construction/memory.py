@@ -32,10 +32,10 @@ def demand_memory(twins: Twins, error: Exception) -> None:
         raise ResolveError(
             Problem(
                 "trace",
-                f"the constructor fails without memory ({type(error).__name__}: {error}), and takes {size / 2**30:.0f} "
-                f"GiB or more with it; {most / 2**30:.0f} are allowed here.",
+                f"the constructor fails without memory ({type(error).__name__}: {error}). It was not tried with memory: "
+                f"that takes {size / 2**30:.0f} GiB or more, and {most / 2**30:.0f} are allowed here.",
                 "",
-                "Trace a smaller configuration of the same model.",
+                "If it fails by itself, mend that; else trace a smaller configuration of the same model.",
             )
         ) from error
 
