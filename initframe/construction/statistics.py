@@ -40,10 +40,17 @@ ENOUGH = 4096
 
 
 class Found(NamedTuple):
-    """What values are, and how sure that is; without a fill, why it is not known."""
+    """What values are, and how sure that is; without a fill, why it is not known.
+
+    Attributes:
+        fill: the distribution, or ``None``.
+        evidence: a sentence.
+        trained: whether they bear the marks of training.
+    """
 
     fill: Fill | None
     evidence: str
+    trained: bool = False
 
 
 def identified(tensor: Tensor, slot: Slot) -> Found:
@@ -133,11 +140,11 @@ def _drawn(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found:
         return _from_layer(values, slot) or Found(None, f"{n} elements are too few to tell a distribution.")
     values, strays = without_strays(values)
     if fault := structure(values):
-        return Found(None, f"no distribution fits: {fault}.")
+        return Found(None, f"no distribution fits: {fault}.", trained=True)
     sample = _sample(values)
-    fill = max(_candidates(sample), key=lambda one: _likelihood(sample, one))
-    fill, usual = snapped(fill, n, slot)
-    p, statistic = _fit(sample, fill) if _reaches(fill, sample) else (0.0, 1.0)
+    likely = [snapped(candidate, n, slot) for candidate in _candidates(sample)]
+    fill, usual = max(likely, key=lambda one: _likelihood(sample, one[0]) if _reaches(one[0], sample) else -math.inf)
+    p, statistic = _fit(sample, fill)
     wide = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}.get(dtype, 0.0)
     if p < P_VALUE and not (wide and statistic < wide):
         return Found(

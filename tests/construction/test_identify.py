@@ -60,6 +60,13 @@ def test_trained_values_fit_nothing():
     assert "no distribution fits" in plan.skipped["2.weight"]
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (32, 1, 3, 3), (48, 50)])
+def test_small_normal_tensors_are_not_taken_for_truncated_ones(shape):
+    """Estimates of a cut from few values lie beyond some of them: a fill that cannot give a value does not fit."""
+    kinds = [type(found(torch.randn(shape) * 0.02)) for _ in range(40)]
+    assert kinds == [Normal] * 40
+
+
 def test_few_elements_are_told():
     assert "too few" in found(torch.randn(5, 2))
 
