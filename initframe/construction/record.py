@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from weakref import ref
 
 import torch
@@ -122,7 +122,9 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
     def parameter_comes(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
         built[id(module)] = ref(module)
         with torch._C.DisableTorchFunction():  # noqa: SLF001
-            if twins is None or not _can_be_deferred(parameter):
+            if parameter is not None and not is_lazy(parameter):
+                recorder.registered.append(tuple(parameter.shape))
+            if twins is None or not can_be_deferred(parameter):
                 return None
             if twins.is_of_buffer(parameter):  # type: ignore[arg-type]
                 return None
@@ -130,16 +132,14 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
 
     def buffer_comes(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor | None:  # noqa: ARG001
         with torch._C.DisableTorchFunction():  # noqa: SLF001
-            if twins is None or type(buffer) is not Tensor or buffer.is_meta or buffer.layout != torch.strided:
-                return None
-            return twins.buffer(buffer, recorder)
+            return twins.buffer(buffer, recorder) if twins is not None and is_plain(buffer) else None
 
     def module_comes(module: nn.Module, name: str, child: nn.Module | None) -> None:  # noqa: ARG001
         built[id(module)] = ref(module)
 
     hooks = [
         register_module_parameter_registration_hook(parameter_comes),  # type: ignore[arg-type]  # may return one
-        register_module_buffer_registration_hook(buffer_comes),
+        register_module_buffer_registration_hook(buffer_comes),  # type: ignore[arg-type]  # may return one
         register_module_module_registration_hook(module_comes),
     ]
     try:
@@ -157,7 +157,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
     remember_all((module for module in modules if module is not None), recorder)
 
 
-def _can_be_deferred(parameter: nn.Parameter | None) -> bool:
+def can_be_deferred(parameter: nn.Parameter | None) -> bool:
     """Whether a parameter has memory that it can do without."""
     return (
         parameter is not None
@@ -165,3 +165,8 @@ def _can_be_deferred(parameter: nn.Parameter | None) -> bool:
         and not is_lazy(parameter)
         and nn.Parameter in type(parameter).__mro__
     )
+
+
+def is_plain(buffer: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether a buffer has real memory that a parameter could share."""
+    return type(buffer) is Tensor and not buffer.is_meta and buffer.layout == torch.strided

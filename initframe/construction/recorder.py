@@ -56,6 +56,7 @@ class Recorder(TorchFunctionMode):
         histories: by the storage's address.
         loaded: where trained values were loaded, if they were.
         hollow: tensors that had no element when they were made: torch.load gives them a file's memory.
+        registered: the shapes of all parameters that modules were given, in order.
         most: elements that a factory may allocate; what is larger is made on meta, because it can be a parameter only.
             ``None``: any number.
     """
@@ -66,6 +67,7 @@ class Recorder(TorchFunctionMode):
         self.histories: dict[int, History] = {}
         self.loaded: Place | None = None
         self.hollow: list[Tensor] = []
+        self.registered: list[tuple[int, ...]] = []
         self._inside: FrameType | None = None
         self._thread = get_ident()
 
@@ -139,7 +141,9 @@ class Recorder(TorchFunctionMode):
             tensor: any view of the memory.
         """
         if get_ident() != self._thread:
-            return v.Unreadable("it is made in another thread than the one that builds the model, where nothing is seen")
+            return v.Unreadable(
+                "it is made in another thread than the one that builds the model, where nothing is seen"
+            )
         key = tensor.untyped_storage()._cdata  # noqa: SLF001
         if any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow):  # noqa: SLF001
             return v.Unreadable("its values come from a file")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 FEWEST = 256
 """Elements below which rows and columns tell nothing."""
 P_VALUE = 1e-7
-"""Below it, rows or columns differ more than those of independent elements do. A model has thousands of tensors, each of
-which is tested several times."""
+"""Below it, rows or columns differ more than those of independent elements do; a model has thousands of tests."""
 
 
 def structure(values: Tensor) -> str:
@@ -23,6 +21,7 @@ def structure(values: Tensor) -> str:
     Args:
         values: in double precision.
 
+    >>> import torch
     >>> torch.manual_seed(0) and structure(torch.randn(64, 64).double())
     ''
     >>> structure(torch.arange(4096.0).view(64, 64).double())[:27]
