@@ -32,7 +32,7 @@ def demand_memory(twins: Twins, error: Exception) -> None:
         raise ResolveError(
             Problem(
                 "trace",
-                f"the constructor fails without memory ({type(error).__name__}: {error}). It was not tried with memory: "
+                f"the constructor fails without memory ({type(error).__name__}: {error}). It was not tried with it: "
                 f"that takes {size / 2**30:.0f} GiB or more, and {most / 2**30:.0f} are allowed here.",
                 "",
                 "If it fails by itself, mend that; else trace a smaller configuration of the same model.",
