@@ -75,10 +75,14 @@ def made_empty(recorder: Recorder, func: Function, args: Arguments, named: Named
 
 
 def _elements(args: Arguments, named: Named) -> int:
-    """How many elements a factory is asked for, by sizes one by one or in a list; 1 if it is asked otherwise."""
+    """How many elements a factory is asked for, by sizes one by one or in a list; 1 if it is asked otherwise.
+
+    In a list, sizes may be tensors of one element, as a library has them that computes its sizes by torch.
+    """
     sizes = args or (named.get("size") or named.get("shape") or (),)
-    several = sizes[0] if sizes and isinstance(sizes[0], list | tuple) else sizes
-    return math.prod(int(size) for size in several if not isinstance(size, Tensor) and hasattr(size, "__index__"))
+    if sizes and isinstance(sizes[0], list | tuple):
+        return math.prod(int(size) for size in sizes[0] if not (isinstance(size, Tensor) and size.is_meta))
+    return math.prod(int(size) for size in sizes if not isinstance(size, Tensor) and hasattr(size, "__index__"))
 
 
 def made_full(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from initframe.construction.statistics import identified
+from initframe.construction.statistics import Found, identified
+from initframe.fills import Constant, Dirac, Identity, Orthogonal
 from initframe.fills.composed import padded
 from initframe.model.memory import is_distributed, memoryless
 from initframe.model.slot import Slot
@@ -15,6 +16,13 @@ from initframe.model.survey import survey
 from initframe.plan import Assignment, Plan
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Recipe, Rule
+
+LARGE = 256
+"""Elements from which on a tensor shows whether it is trained."""
+SURE = 1 << 16
+"""Elements from which on a tensor is believed to be as it was drawn, though the model around it is trained."""
+TRAINED = 0.25
+"""Of the large tensors, the share with marks of training above which the model is taken for trained."""
 
 RECIPE = Recipe(rules=(), name="values")
 RULE = Rule("values", (compile_pattern("*"),), init="values", optional=True)
@@ -43,28 +51,48 @@ def identify(model: nn.Module | Mapping[str, Tensor]) -> Plan:
     constant(0.5) All 9 elements are 0.5.
     """
     seen = survey(model)
-    assignments: list[Assignment] = []
-    skipped: dict[str, str] = {}
-    for slot in seen.slots:
-        if slot.kind != "parameter":
-            continue
-        reason = (
-            _unreadable(slot, seen.places[slot.name].tensor())
-            if not slot.problem
-            else str(replace(slot.problem, subject=""))
-        )
-        if reason:
-            skipped[slot.name] = reason
-            continue
-        tensor = seen.places[slot.name].tensor()
-        found = identified(tensor.detach(), slot)
-        if found.fill is None:
-            skipped[slot.name] = found.evidence
-        else:
-            fill = padded(found.fill, slot.padding_row)
-            assignments.append(Assignment(replace(slot, constructed=None), RULE, fill, evidence=found.evidence))
+    found = {
+        slot.name: _found(slot, seen.places[slot.name].tensor()) for slot in seen.slots if slot.kind == "parameter"
+    }
+    found = _doubted(found, {slot.name: slot.numel for slot in seen.slots})
+    skipped = {name: one.evidence for name, one in found.items() if one.fill is None}
+    assignments = [
+        Assignment(replace(slot, constructed=None), RULE, padded(one.fill, slot.padding_row), evidence=one.evidence)
+        for slot in seen.slots
+        if (one := found.get(slot.name)) and one.fill is not None
+    ]
     kept = {s.name: "it is a buffer, and keeps its values." for s in seen.slots if s.kind == "buffer"}
     return Plan(RECIPE, seen.title, tuple(assignments), (), skipped, (), kept, model)
+
+
+def _found(slot: Slot, tensor: Tensor) -> Found:
+    """What one parameter holds, or why that is not known."""
+    reason = str(replace(slot.problem, subject="")) if slot.problem else _unreadable(slot, tensor)
+    return Found(None, reason) if reason else identified(tensor.detach(), slot)
+
+
+def _doubted(found: Mapping[str, Found], sizes: Mapping[str, int]) -> dict[str, Found]:
+    """Take claims on small tensors back if much of their model is trained.
+
+    Training moves a small tensor's values without a mark that a test on them alone would see; that the model's other
+    tensors bear marks is the only sign. Constants and matrices are exact, and stay.
+    """
+    large = [one for name, one in found.items() if sizes[name] >= LARGE and not _is_exact(one)]
+    marked = sum(one.trained for one in large)
+    if marked <= TRAINED * len(large):
+        return dict(found)
+    doubt = (
+        f"no distribution fits: {marked} of the model's {len(large)} drawn tensors of {LARGE} elements or more are "
+        f"trained, and this one is too small to be told from a trained one."
+    )
+    return {
+        name: one if one.fill is None or _is_exact(one) or sizes[name] >= SURE else Found(None, doubt)
+        for name, one in found.items()
+    }
+
+
+def _is_exact(one: Found) -> bool:
+    return isinstance(one.fill, Constant | Identity | Dirac | Orthogonal)
 
 
 def _unreadable(slot: Slot, tensor: Tensor) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from torch import Tensor, nn
+from torch import nn
 
-from initframe.construction.record import Twins
+from initframe.construction.record import Twins, can_be_deferred, is_plain
 from initframe.construction.recorder import Recorder
 from initframe.errors import Problem, ResolveError
 
@@ -32,10 +32,10 @@ def demand_memory(twins: Twins, error: Exception) -> None:
         raise ResolveError(
             Problem(
                 "trace",
-                f"the constructor fails without memory ({type(error).__name__}: {error}), and takes {size / 2**30:.0f} "
-                f"GiB or more with it; {most / 2**30:.0f} are allowed here.",
+                f"the constructor fails without memory ({type(error).__name__}: {error}). It was not tried with it: "
+                f"that takes {size / 2**30:.0f} GiB or more, and {most / 2**30:.0f} are allowed here.",
                 "",
-                "Trace a smaller configuration of the same model.",
+                "If it fails by itself, mend that; else trace a smaller configuration of the same model.",
             )
         ) from error
 
@@ -43,11 +43,16 @@ def demand_memory(twins: Twins, error: Exception) -> None:
 def without_memory(model: nn.Module) -> None:
     """Take the memory of a model's parameters away; one object stays one, and so does shared memory.
 
+    Parameters that share a buffer's memory keep it, as the buffer does.
+
     Args:
         model: changed in place.
     """
     twins, recorder = Twins(), Recorder()
+    for buffer in model.buffers():
+        if is_plain(buffer):
+            twins.buffer(buffer, recorder)
     for module in model.modules():
         for name, parameter in module._parameters.items():  # noqa: SLF001
-            if isinstance(parameter, Tensor) and not parameter.is_meta and nn.Parameter in type(parameter).__mro__:
-                module._parameters[name] = twins.of(parameter, recorder)  # noqa: SLF001
+            if can_be_deferred(parameter) and not twins.is_of_buffer(parameter):  # type: ignore[arg-type]
+                module._parameters[name] = twins.of(parameter, recorder)  # type: ignore[arg-type]  # noqa: SLF001

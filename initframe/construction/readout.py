@@ -11,7 +11,7 @@ from torch import Tensor
 
 from initframe.construction.boxes import Box, Geometry, assemble, box_of, geometry
 from initframe.construction.distributions import fill_of, shortest
-from initframe.construction.recorder import History
+from initframe.construction.recorder import History, Part, held
 from initframe.construction.values import Drawn, Known, Number, Unreadable, Value, Whole, draws
 from initframe.fills import Constant, Fill, Identity, Orthogonal
 from initframe.fills.constructed import Constructed
@@ -32,19 +32,25 @@ def constructed(tensor: Tensor, history: History | None) -> Constructed:
     if history is None:
         return Constructed(shape, reason=UNSEEN)
     origin = history.place and history.place.origin(history.overwritten)
-    fill = _fill(tensor, history)
+    fill = _fill(tensor, history.value, history.parts) if tensor.is_meta else _fill(tensor, *_kept(tensor, history))
     if isinstance(fill, str):
         return Constructed(shape, reason=fill, origin=origin)
     drawn = frozenset().union(*(draws(value) for value in (history.value, *(p.value for p in history.parts))))
     return Constructed(shape, fill, "", origin, drawn)
 
 
-def _fill(tensor: Tensor, history: History) -> Fill | str:
+def _kept(tensor: Tensor, history: History) -> tuple[Value, Sequence[Part]]:
+    """What was written to real memory, with the values that are in it where they were computed."""
+    parts = [part._replace(value=held(part.value, tensor, part.where)) for part in history.parts]
+    return held(history.value, tensor), parts
+
+
+def _fill(tensor: Tensor, value: Value, written: Sequence[Part]) -> Fill | str:
     where = geometry(tensor)
-    if not history.parts:
-        return _of_value(history.value, where, tensor.dtype)
+    if not written:
+        return _of_value(value, where, tensor.dtype)
     parts: list[tuple[Box, Fill]] = []
-    for part in history.parts:
+    for part in written:
         box = box_of(part.where, where)
         if box is None and _outside(part.where, where):
             continue
@@ -54,10 +60,10 @@ def _fill(tensor: Tensor, history: History) -> Fill | str:
         if isinstance(fill, str):
             return fill
         parts.append((box, fill))
-    several = [n for value in (history.value, *(p.value for p in history.parts)) for n in draws(value)]
+    several = [n for one in (value, *(p.value for p in written)) for n in draws(one)]
     if len(several) > len(set(several)):
         return "one draw stands in several parts of it"
-    base = None if history.value is None else _of_value(history.value, where, tensor.dtype)
+    base = None if value is None else _of_value(value, where, tensor.dtype)
     if isinstance(base, str):
         if _covered(parts, where.shape):
             base = None

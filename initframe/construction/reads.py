@@ -38,9 +38,9 @@ def read(recorder: Recorder, tensor: Tensor) -> Value:
     """Give the value of a tensor, whatever view of a storage it is."""
     history = recorder.history(tensor)
     if history is None:
-        return (
-            Unreadable("nothing is known of the values that it comes from") if tensor.is_meta else v.Real(outside=True)
-        )
+        if tensor.is_meta:
+            return Unreadable("nothing is known of the values that it comes from")
+        return recorder.unrecorded(tensor)
     is_all = tensor.numel() * tensor.itemsize >= tensor.untyped_storage().nbytes()
     if history.parts:
         here = geometry(tensor)

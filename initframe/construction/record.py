@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
@@ -39,11 +40,16 @@ class Base(NamedTuple):
 
 
 class Twins:
-    """Parameters on meta in place of real ones; those of one memory share one."""
+    """Parameters on meta in place of real ones; those of one memory share one.
+
+    A parameter that shares a buffer's memory goes on to share it: one that comes after the buffer keeps its memory, and
+    a buffer that comes after the parameter has none either.
+    """
 
     def __init__(self) -> None:
         self.known: Any = WeakIdKeyDictionary()
         self.memory: dict[int, Base] = {}
+        self.buffers: dict[int, StorageWeakRef] = {}
 
     def of(self, parameter: nn.Parameter, recorder: Recorder) -> nn.Parameter:
         """Give a parameter's twin without memory; one object has one, because registering it twice means a tie."""
@@ -51,6 +57,22 @@ class Twins:
         if twin is None:
             twin = self.known[parameter] = self._made(parameter, recorder)
         return twin
+
+    def is_of_buffer(self, parameter: nn.Parameter) -> bool:
+        """Whether a parameter has the memory of a buffer that came before it."""
+        return (
+            bool(self.buffers)
+            and parameter.layout == torch.strided
+            and parameter.untyped_storage()._cdata in self.buffers  # noqa: SLF001
+        )
+
+    def buffer(self, buffer: Tensor, recorder: Recorder) -> Tensor | None:
+        """Give the twin of a buffer that has a parameter's memory; ``None`` for any other, which keeps its values."""
+        storage = buffer.untyped_storage()
+        if storage._cdata in self.memory:  # noqa: SLF001
+            return self._empty(buffer, recorder)
+        self.buffers[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        return None
 
     def _made(self, parameter: nn.Parameter, recorder: Recorder) -> nn.Parameter:
         plain = parameter.detach()
@@ -104,16 +126,27 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
             return None
         built[id(module)] = ref(module)
         with torch._C.DisableTorchFunction():  # noqa: SLF001
-            if twins is None or not _can_be_deferred(parameter):
+            if parameter is not None and not is_lazy(parameter):
+                recorder.registered.append(tuple(parameter.shape))
+            if twins is None or not can_be_deferred(parameter):
+                return None
+            if twins.is_of_buffer(parameter):  # type: ignore[arg-type]
                 return None
             return twins.of(parameter, recorder)  # type: ignore[arg-type]
 
+    def buffer_comes(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor | None:  # noqa: ARG001
+        if twins is None or not is_plain(buffer) or get_ident() != here:
+            return None
+        with torch._C.DisableTorchFunction():  # noqa: SLF001
+            return twins.buffer(buffer, recorder)
+
     def module_comes(module: nn.Module, name: str, child: nn.Module | None) -> None:  # noqa: ARG001
-        if get_ident() == here:
-            built[id(module)] = ref(module)
+        if get_ident() == here:  # a child may come from another thread, where it was not seen
+            built.update((id(one), ref(one)) for one in (module, *(child.modules() if child else ())))
 
     hooks = [
         register_module_parameter_registration_hook(parameter_comes),  # type: ignore[arg-type]  # may return one
+        register_module_buffer_registration_hook(buffer_comes),  # type: ignore[arg-type]  # may return one
         register_module_module_registration_hook(module_comes),
     ]
     try:
@@ -131,7 +164,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
     remember_all((module for module in modules if module is not None), recorder)
 
 
-def _can_be_deferred(parameter: nn.Parameter | None) -> bool:
+def can_be_deferred(parameter: nn.Parameter | None) -> bool:
     """Whether a parameter has memory that it can do without."""
     return (
         parameter is not None
@@ -139,3 +172,8 @@ def _can_be_deferred(parameter: nn.Parameter | None) -> bool:
         and not is_lazy(parameter)
         and nn.Parameter in type(parameter).__mro__
     )
+
+
+def is_plain(buffer: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether a buffer has real memory that a parameter could share."""
+    return type(buffer) is Tensor and not buffer.is_meta and buffer.layout == torch.strided

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ class Recorder(TorchFunctionMode):
         histories: by the storage's address.
         loaded: where trained values were loaded, if they were.
         hollow: tensors that had no element when they were made: torch.load gives them a file's memory.
+        registered: the shapes of all parameters that modules were given, in order.
         most: elements that a factory may allocate; what is larger is made on meta, because it can be a parameter only.
             ``None``: any number.
     """
@@ -65,7 +67,9 @@ class Recorder(TorchFunctionMode):
         self.histories: dict[int, History] = {}
         self.loaded: Place | None = None
         self.hollow: list[Tensor] = []
+        self.registered: list[tuple[int, ...]] = []
         self._inside: FrameType | None = None
+        self._thread = get_ident()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -123,14 +127,27 @@ class Recorder(TorchFunctionMode):
         old = self.history(source)
         storage = target.untyped_storage()
         new = self.histories[storage._cdata] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # noqa: SLF001
-        if old is None:
-            key = source.untyped_storage()._cdata  # noqa: SLF001
-            is_file = any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow)  # noqa: SLF001
-            new.value = v.Unreadable("its values come from a file") if is_file else _held(v.Real(), source)
-            new.place = self._place()[1]
+        here = self._place()[1]  # loading a state_dict by assignment writes to no tensor: its frame alone tells
+        if old is None or get_ident() != self._thread:
+            new.value, new.place = held(self.unrecorded(source), source), here
             return
-        new.value, new.place, new.overwritten = _held(old.value, source), old.place, old.overwritten
-        new.parts = [part._replace(value=_held(part.value, source, part.where)) for part in old.parts]
+        new.value, new.place, new.overwritten = held(old.value, source), old.place, old.overwritten
+        new.parts = [part._replace(value=held(part.value, source, part.where)) for part in old.parts]
+
+    def unrecorded(self, tensor: Tensor) -> Value:
+        """Say what is known of real values that no call was seen to write.
+
+        Args:
+            tensor: any view of the memory.
+        """
+        if get_ident() != self._thread:
+            return v.Unreadable(
+                "it is made in another thread than the one that builds the model, where nothing is seen"
+            )
+        key = tensor.untyped_storage()._cdata  # noqa: SLF001
+        if any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow):  # noqa: SLF001
+            return v.Unreadable("its values come from a file")
+        return v.Real(outside=True)
 
     def leave(self) -> None:
         """Let go of what was only needed while the constructor ran."""
@@ -159,8 +176,14 @@ class Recorder(TorchFunctionMode):
             self._note(*whole_call(frame), caller(frame))
 
 
-def _held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:
-    """A value that outlives the memory it stands in: of the whole storage, or of a part of it."""
+def held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:
+    """Give a value that outlives the memory it stands in.
+
+    Args:
+        value: of the whole storage, or of a part of it.
+        source: any view of the storage, in real memory.
+        where: the part.
+    """
     if not isinstance(value, v.Real):
         return value
     if where is None and source.numel() * source.itemsize >= source.untyped_storage().nbytes():

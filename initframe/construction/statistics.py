@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from initframe.construction.distributions import shortest
+from initframe.construction.strays import without_strays
+from initframe.construction.structure import structure
 from initframe.construction.usual import snapped
 from initframe.errors import InitframeError
 from initframe.fills import (
@@ -35,15 +37,20 @@ MOST = 1 << 20
 """Elements that are looked at; of larger tensors, evenly spaced ones."""
 ENOUGH = 4096
 """Elements from which on a distribution is told whose numbers no initialization is known for."""
-STRUCTURE_P = 1e-7
-"""Below it, rows or columns differ more than independent elements do: the mark of training."""
 
 
 class Found(NamedTuple):
-    """What values are, and how sure that is; without a fill, why it is not known."""
+    """What values are, and how sure that is; without a fill, why it is not known.
+
+    Attributes:
+        fill: the distribution, or ``None``.
+        evidence: a sentence.
+        trained: whether they bear the marks of training.
+    """
 
     fill: Fill | None
     evidence: str
+    trained: bool = False
 
 
 def identified(tensor: Tensor, slot: Slot) -> Found:
@@ -129,14 +136,15 @@ def _padding(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found | None:
 def _drawn(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found:
     """Uniform, normal or truncated normal, or none of them."""
     n = values.numel()
-    if fault := _structure(values):
-        return Found(None, f"no distribution fits: {fault}.")
     if n < FEWEST:
         return _from_layer(values, slot) or Found(None, f"{n} elements are too few to tell a distribution.")
+    values, strays = without_strays(values)
+    if fault := structure(values):
+        return Found(None, f"no distribution fits: {fault}.", trained=True)
     sample = _sample(values)
-    fill = max(_candidates(sample), key=lambda one: _likelihood(sample, one))
-    fill, usual = snapped(fill, n, slot)
-    p, statistic = _fit(sample, fill) if _reaches(fill, sample) else (0.0, 1.0)
+    likely = [snapped(candidate, n, slot) for candidate in _candidates(sample)]
+    fill, usual = max(likely, key=lambda one: _likelihood(sample, one[0]) if _reaches(one[0], sample) else -math.inf)
+    p, statistic = _fit(sample, fill)
     wide = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}.get(dtype, 0.0)
     if p < P_VALUE and not (wide and statistic < wide):
         return Found(
@@ -148,7 +156,7 @@ def _drawn(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found:
             f"no distribution fits: {fill} would, but no initialization is known that gives a tensor of its size this "
             f"mean and std, and {n:,} elements are too few to take it for a new one.",
         )
-    return Found(fill, f"{fill}: {n:,} elements, Kolmogorov-Smirnov D = {statistic:.4f}, p = {p:.2g}.")
+    return Found(fill, f"{fill}: {n:,} elements, Kolmogorov-Smirnov D = {statistic:.4f}, p = {p:.2g}{strays}.")
 
 
 def _reaches(fill: Fill, sample: Tensor) -> bool:
@@ -230,44 +238,6 @@ def _cdf(sample: Tensor, fill: Fill) -> Tensor:
             cut: Tensor = (torch.special.ndtr((sample - loc) / scale) - below) / (above - below)
             return cut.clamp(0, 1)
     raise TypeError(fill)
-
-
-def _structure(values: Tensor) -> str:
-    """What no independent draws have: rows, columns or channels whose means or squares differ too much."""
-    if values.ndim < 2 or values.numel() < 4 * FEWEST:
-        return ""
-    for dim in range(min(values.ndim, 2)):
-        lines = values.transpose(0, dim).flatten(1)
-        count, length = lines.shape
-        if count < 4 or length < 4:
-            continue
-        centred = lines - values.mean()
-        for what, of in (("means", centred), ("squares", centred.square() - centred.square().mean())):
-            spread = of.square().mean().item()
-            if spread <= 0:
-                continue
-            heat = (of.mean(1).square().sum() * length / spread).item()  # chi-square of ``count`` degrees of freedom
-            z = ((heat / count) ** (1 / 3) - (1 - 2 / (9 * count))) / math.sqrt(2 / (9 * count))
-            tail = 0.5 * math.erfc(z / math.sqrt(2))
-            if tail < STRUCTURE_P:
-                name = "rows" if dim == 0 else "columns"
-                return f"the {what} of its {count} {name} differ more than those of independent draws (p = {tail:.0e})"
-    return _neighbours(values)
-
-
-def _neighbours(values: Tensor) -> str:
-    """Whether elements side by side are alike, as those of trained kernels are."""
-    centred = values - values.mean()
-    spread = centred.square().mean().item()
-    for dim in range(values.ndim):
-        if values.shape[dim] < 2 or spread <= 0:
-            continue
-        one, other = (centred.narrow(dim, start, values.shape[dim] - 1) for start in (0, 1))
-        z = (one * other).mean().item() / spread * math.sqrt(one.numel())
-        tail = math.erfc(abs(z) / math.sqrt(2))
-        if tail < STRUCTURE_P:
-            return f"neighbours along dimension {dim} are alike (p = {tail:.0e})"
-    return ""
 
 
 def _from_layer(values: Tensor, slot: Slot) -> Found | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from initframe.plan import Plan
 from initframe.resolver.constructed import RULE, constructed_assignment, constructed_slots, related
 
 Build = Callable[[], nn.Module]
+Shape = tuple[int, ...]
 
 
 def trace(build: Build) -> Plan:
@@ -110,6 +111,7 @@ def _built(build: Build) -> tuple[nn.Module, tuple[str, ...]]:
     else:
         _check_loaded(recorder)
         return model, ()
+    before = recorder.registered
     demand_memory(twins, first)
     try:
         with recorded(None) as recorder:
@@ -126,9 +128,24 @@ def _built(build: Build) -> tuple[nn.Module, tuple[str, ...]]:
             )
         ) from error
     _check_loaded(recorder)
+    _demand_the_same(before, recorder.registered)
     without_memory(model)
     fact = f"{type(first).__name__}: {str(first).splitlines()[0] if str(first) else ''}"
     return model, (f"the constructor needs its parameters' values ({fact:.120}): it was run with memory.",)
+
+
+def _demand_the_same(before: Sequence[Shape], after: Sequence[Shape]) -> None:
+    """Refuse a constructor that gave its modules other parameters when it was run again."""
+    one, other = next(((a, b) for a, b in zip(before, after, strict=False) if a != b), (None, None))
+    if one is not None and other is not None:
+        raise ResolveError(
+            Problem(
+                "trace",
+                f"it builds another model each time: a parameter of shape {list(one)}, then one of {list(other)}.",
+                "",
+                "Write a function that builds the same model every time.",
+            )
+        )
 
 
 def _called(build: Build) -> nn.Module:

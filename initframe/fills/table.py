@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,14 @@ class Table(Fixed):
     def values(self) -> Tensor:
         """The table."""
         return self.held
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fill as plain data, which has no values: only the constructor makes them again.
+
+        >>> table(torch.zeros(2)).to_dict()["needs"]
+        'constructor'
+        """
+        return {**super().to_dict(), "needs": "constructor"}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.shape, self.digest) == (other.shape, other.digest)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from initframe import stream
-from initframe.fills import Fill
+from initframe.fills import Fill, Mapped
 from initframe.plan.report import Report, Result
 from initframe.version import __version__
 
@@ -24,7 +24,7 @@ def manifest(report: Report) -> dict[str, Any]:
     Returns:
         Plain data for JSON: the resolved recipe, as :func:`initframe.load_recipe` takes it, seed, stream version,
         versions, and per tensor its name, shape, dtype, rule, fill with the float32 constants that were drawn with (as
-        hex bits), and digest.
+        hex bits), and digest. A fill that holds values of its own says what makes them again: ``needs``.
 
     >>> from torch import nn
     >>> from initframe import reinit
@@ -69,5 +69,12 @@ def _tensor(result: Result) -> dict[str, Any]:
 
 def _fill(fill: Fill) -> dict[str, Any]:
     """A fill's data with the constants of every distribution in it, so that no libm is needed to draw it again."""
-    drawn = [stream.constants(part.distribution, part.args) for part in fill.parts() if part.distribution]
+    drawn = [stream.constants(*draws) for part in fill.parts() if (draws := _draws(part))]
     return fill.to_dict() | ({"constants": drawn[0] if len(drawn) == 1 else drawn} if drawn else {})
+
+
+def _draws(fill: Fill) -> tuple[str, tuple[float, ...]] | None:
+    """The distribution of the stream that a fill takes its numbers from, and its arguments."""
+    if isinstance(fill, Mapped):
+        return fill.draws
+    return (fill.distribution, fill.args) if fill.distribution else None

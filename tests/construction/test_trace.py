@@ -311,6 +311,24 @@ def test_plans_are_data():
     assert initframe.manifest(report)
 
 
+def test_tables_go_with_a_pickled_plan_and_are_named_in_its_manifest():
+    def write(w):
+        return torch.cat([torch.arange(8.0).view(2, 4), torch.rand(4, 4).log()])
+
+    plan = trace(holding(write))
+    again = pickle.loads(pickle.dumps(plan))
+    model = holding(write)()
+    initframe.apply(again, seed=3, module=model)
+    assert torch.equal(model.w[:2].detach(), torch.arange(8.0).view(2, 4))
+    report = materialize(plan.model, plan, seed=3)
+    assert torch.equal(plan.model.w, model.w)
+    fill = initframe.manifest(report)["tensors"][0]["fill"]
+    table, chain = fill["fills"]
+    assert table == {"kind": "table", "digest": table["digest"], "needs": "constructor"}
+    assert "needs" not in chain
+    assert fill["constants"] == initframe.stream.constants("uniform", (0.0, 1.0))
+
+
 def test_a_chain_has_the_same_bits_on_a_part():
     fill = fill_of(mamba_bias, (64,))
     whole = initframe.fill_(torch.empty(64), fill, name="w")

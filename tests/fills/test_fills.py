@@ -18,6 +18,7 @@ from initframe.applying.regions import Region
 from initframe.files.archive import open_archive
 from initframe.fills import (
     Blocks,
+    Chain,
     Constant,
     Copied,
     Dirac,
@@ -54,7 +55,9 @@ from initframe.fills.derived import (
     StepBias,
 )
 from initframe.fills.pretrained import Inflated, Rechanneled, Resampled, Selected, Stored
+from initframe.fills.scaled import scaled
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
+from initframe.fills.table import table
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -71,6 +74,8 @@ ELEMENTWISE = [
     Elementwise(lambda u: -torch.log(u), 1.0, 1.0),
     StepBias(0.001, 0.1, 1e-4),
     LogUniform(1.0, 16.0),
+    Chain(Uniform(0.5, 1.0), (("log", "x"), ("mul", "#0", 2.0))),
+    scaled(StepBias(0.001, 0.1, 1e-4), 2.0),
 ]
 WHOLE = [Identity((2, 2)), Dirac((2, 2, 3)), Orthogonal((2, 2), 2.0), Sparse((4, 4), 0.5)]
 ON_CURRENT = [Keep(), Shift(1.0), Scale(2.0), ShrinkPerturb(0.5, 0.1)]
@@ -81,6 +86,8 @@ FIXED = [
     BilinearKernel((2, 2, 3, 4)),
     SineCosine((1, 5, 8), 1),
     Sinusoids((3, 6)),
+    table(torch.arange(6.0).view(2, 3)),
+    scaled(Rows((2, 3), (0.1, 0.2, 0.3)), 2.0),
 ]
 COMPOSED = [
     Masked(Normal(), (2, 2), (0, 1), 3.0),
@@ -137,7 +144,7 @@ FACES = {Fill, Mapped, OnCurrent, Whole, Scattered, Fixed}
 def kinds(face=Fill):
     """All kinds of fill that the package has."""
     found = {kind for below in face.__subclasses__() for kind in kinds(below)} | {face}
-    return {kind for kind in found - FACES if kind.__module__.startswith("initframe.")}
+    return {kind for kind in found - FACES if kind.__module__.startswith("initframe.") and kind.__name__[0] != "_"}
 
 
 @pytest.fixture

@@ -162,7 +162,10 @@ def test_an_interpolation_is_refused_and_never_resolved(monkeypatch):
         ({"rules": RULES, "vars": {"base": "9 **"}}, "vars.base '9 **': it is not an expression: its syntax is wrong"),
         ({"rules": RULES, "vars": {"base": 10**400}}, "not an expression: a number is not finite, or too large"),
         ({"rules": RULES, "unused": False}, "unused is False. Options: error, warn."),
-        ({"rules": RULES, "unmatched": "default_"}, "unmatched is 'default_'. Options: keep, error, default, constructor."),
+        (
+            {"rules": RULES, "unmatched": "default_"},
+            "unmatched is 'default_'. Options: keep, error, default, constructor.",
+        ),
         ({"rules": RULES, "fans": []}, "fans is []. Options: torch, effective."),
     ],
 )
