@@ -272,5 +272,5 @@ def observed(value: Tensor) -> Grid:
 
 def _field_of(x: Tensor, near: float) -> Tensor:
     """Mean products of two places at each offset, over all inputs and channels."""
-    products = mean_products(x).mean((0, 1))
+    products = mean_products(x.float()).double()
     return on_torus(products, near, [side - 1 for side in x.shape[-2:]])
