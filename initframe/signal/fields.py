@@ -31,8 +31,8 @@ def mean_products(x: Tensor, reach: int = SIDE // 2 - 1) -> Tensor:
     Returns:
         (rows, columns): at least the map's side and the reach, each.
 
-    >>> mean_products(torch.tensor([[1.0, 3.0]]))[0].tolist()
-    [5.0, 3.0, 3.0]
+    >>> [round(product) for product in mean_products(torch.tensor([[1.0, 3.0]]))[0].tolist()]
+    [5, 3, 3]
     """
     height, width = x.shape[-2:]
     size = tuple(_smooth(side + min(reach, side - 1)) for side in (height, width))
