@@ -275,7 +275,18 @@ def prepared(
         raise ResolveError(Problem("generator", f"unknown generator {generator!r}.", "Options: stream, torch."))
     checked_seed(0 if seed is None else seed)
     writes, problems = locate(plan, model, seen)
+    problems = [*_without_factors(plan), *problems]
     return writes, problems + (_unknown_to_torch(writes, seed) if generator == "torch" else [])
+
+
+def _without_factors(plan: Plan) -> list[Problem]:
+    """Refuse the preset ``auto`` as it is written: without the factors that a prediction finds, it is torch_default."""
+    if not plan.recipe.requires or not any(rule.name == "auto" for rule in plan.recipe.rules):
+        return []
+    fact = "it has no factors yet; they depend on the model."
+    options = "initframe.signal.auto.auto(model) predicts them; initframe.calibrate(model, recipe, batch) measures."
+    fix = "Apply the recipe that one of these returns, for example reinit(model, auto(model))."
+    return [Problem(f"recipe {plan.recipe.name!r}", fact, options, fix)]
 
 
 def checked_seed(seed: int) -> int:

@@ -32,6 +32,8 @@ RECIPES = Setting(
 )
 SEEDS = Setting("a list of seeds", lambda v: isinstance(v, list) and len(v) > 0 and all(map(SEED.fits, v)))
 INPUT = Setting("null, digits, or the path of a .safetensors file", lambda v: v is None or isinstance(v, str))
+TRAINED = ("weights", "checkpoint")
+"""Keys of a model's specification that name trained weights."""
 WANTED = {
     "model": DATA,
     "inits": RECIPES,
@@ -56,6 +58,8 @@ def run(config: Any) -> float:
     import_plugins(job["plugins"])
     pages.need_libraries()
     batch, labels, words = _batch(job)
+    if job["predict"] and any(job["model"].get(key) is not None for key in TRAINED):
+        words += "; predicted from shapes, without the model's trained weights"
     found = compare(
         lambda: _build(job),
         job["inits"],
@@ -84,9 +88,17 @@ def _write(found: Comparison, words: str, page: Path, picture: Path, results: Pa
 
 
 def _build(job: Mapping[str, Any]) -> nn.Module:
-    """Build the model; what a recipe leaves alone comes from its constructor with the first seed."""
+    """Build the model; what a recipe leaves alone comes from its constructor with the first seed.
+
+    Predictions need shapes only, so trained weights are then not loaded.
+    """
     torch.manual_seed(job["seeds"][0])
-    return models.build(job["model"])
+    return models.build(_untrained(job["model"]) if job["predict"] else job["model"])
+
+
+def _untrained(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's specification without trained weights."""
+    return {key: value for key, value in spec.items() if key not in TRAINED}
 
 
 def _batch(job: Mapping[str, Any]) -> tuple[Any, Tensor | None, str]:
@@ -98,7 +110,7 @@ def _batch(job: Mapping[str, Any]) -> tuple[Any, Tensor | None, str]:
     source, count = job["input"], job["inputs"]
     if source is None:
         with torch.device("meta"):  # only its specification is read
-            model = models.build(job["model"])
+            model = models.build(_untrained(job["model"]))
         made, words = example(model, count, device="meta" if job["predict"] else "cpu")
         return made, None, words
     if source == "digits":

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
-from initframe.pages.figures import Line, panel
+from initframe.errors import InitframeError, Problem
+from initframe.pages.figures import LIGHT, Line, draw, panel, styled
 from initframe.pages.render import Table, evenly, row, trusted, visible
 
 LAYERS = 400
@@ -50,13 +51,60 @@ def panels(signals: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         Title, caption, figure and table of each measure that any signal has.
     """
     shown = []
+    for measure, lines in measured_lines(signals):
+        figure = panel(lines, label=measure.title, logarithmic=measure.logarithmic)
+        table = _table(signals, measure)
+        shown.append({"title": measure.title, "caption": measure.caption, "svg": trusted(figure), "table": table})
+    return shown
+
+
+def measured_lines(signals: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Measure, list[Line]]]:
+    """Give each measure that any signal has, with a line for each signal that has it.
+
+    Args:
+        signals: as for :func:`panels`.
+    """
     for measure in MEASURES:
         found = (_line(series, signal, measure) for series, signal in enumerate(signals.values()))
         if lines := [line for line in found if line is not None]:
-            figure = panel(lines, label=measure.title, logarithmic=measure.logarithmic)
-            table = _table(signals, measure)
-            shown.append({"title": measure.title, "caption": measure.caption, "svg": trusted(figure), "table": table})
-    return shown
+            yield measure, lines
+
+
+def plot(signals: Mapping[str, Mapping[str, Any]], axes: Any = None) -> Any:
+    """Draw the panels of a page with pyplot, for a notebook or a paper.
+
+    Args:
+        signals: as for :func:`panels`.
+        axes: an array of axes, one per panel, or one for the first panel; by default a new figure's.
+
+    Returns:
+        The axes, as an array.
+
+    Raises:
+        InitframeError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.pyplot as plt  # noqa: PLC0415  # for people who look
+        import numpy as np  # noqa: PLC0415
+    except ImportError:
+        problem = Problem("plot", "matplotlib is not installed.", "", "Install it: pip install matplotlib.")
+        raise InitframeError(problem) from None
+    shown = list(measured_lines(signals))
+    if axes is None:
+        size = (4.0 * max(len(shown), 1), 2.7)
+        axes = plt.subplots(1, max(len(shown), 1), figsize=size, squeeze=False, layout="constrained")[1]
+    drawn = np.atleast_1d(np.asarray(axes, dtype=object)).reshape(-1)
+    names = list(signals)
+    for axis, (measure, lines) in zip(drawn, shown, strict=False):
+        styled(axis)
+        curves = draw(axis, lines, LIGHT, logarithmic=measure.logarithmic)
+        axis.set_xlabel("weighted layer")
+        axis.set_title(measure.title, loc="left", fontsize=10)
+        if axis is drawn[0] and len(signals) > 1:
+            axis.legend(
+                curves, [visible(names[line.series], 40).replace("$", r"\$") for line in lines], fontsize="small"
+            )
+    return drawn
 
 
 def layers(signal: Mapping[str, Any], key: str) -> list[tuple[int, str, float, float]]:

@@ -15,6 +15,8 @@ from initframe.pages.measured import Histogram
 _REFERENCE = re.compile(r"(?:url\(#|href=\"#)([^\")]+)")
 COLOURS = 6
 """Colours of series in the style sheet, ``--s0`` to ``--s5``; further series differ in their dashes."""
+LIGHT = ("#0b6bab", "#c24d00", "#197a57", "#9a3f86", "#7d6200", "#54575c")
+"""What they are on a light page, for figures outside of a page."""
 DASHES = ("", "7 3", "2 2", "8 3 2 3")
 """Dashes of series, as SVG writes them: the second sign by which to tell lines apart."""
 # matplotlib writes the colours, the page gives them their values, light or dark.
@@ -70,21 +72,38 @@ def panel(lines: Sequence[Line], *, label: str, logarithmic: bool, x_label: str 
         x_label: of the abscissa.
     """
     figure, axis = _blank(4.0, 2.7)
-    for line in lines:
-        tint = _tint(line.series)
-        if line.low != line.high:
-            axis.fill_between(line.x, line.low, line.high, color=tint, alpha=0.18, linewidth=0)
-        dash = [float(part) / 1.8 for part in dashes(line.series).split()]
-        marker = "o" if len(line.x) == 1 else ""
-        drawn = axis.plot(line.x, line.y, color=tint, linewidth=1.8, marker=marker, markersize=4)[0]
-        if dash:
-            drawn.set_dashes(dash)
-    if logarithmic:
-        _logarithmic(axis, [y for line in lines for y in (*line.low, *line.high)])
+    draw(axis, lines, list(_SERIES), logarithmic=logarithmic)
     axis.set_xlabel(x_label)
     axis.set_title(label, loc="left", fontsize=10, color=_INK)
-    axis.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
+
+
+def draw(axis: Any, lines: Sequence[Line], colours: Sequence[str], *, logarithmic: bool) -> list[Any]:
+    """Draw lines over depth into an axis of matplotlib, each with the band of its seeds.
+
+    Args:
+        axis: the axis.
+        lines: what to draw.
+        colours: of the series, as matplotlib takes them.
+        logarithmic: the ordinate's scale.
+
+    Returns:
+        What matplotlib drew for each line.
+    """
+    drawn = []
+    for line in lines:
+        tint = colours[line.series % COLOURS]
+        if line.low != line.high:
+            axis.fill_between(line.x, line.low, line.high, color=tint, alpha=0.18, linewidth=0)
+        marker = "o" if len(line.x) == 1 else ""
+        one = axis.plot(line.x, line.y, color=tint, linewidth=1.8, marker=marker, markersize=4)[0]
+        if dash := [float(part) / 1.8 for part in dashes(line.series).split()]:
+            one.set_dashes(dash)
+        drawn.append(one)
+    if logarithmic:
+        _logarithmic(axis, [y for line in lines for y in (*line.low, *line.high)])
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    return drawn
 
 
 def sizes(planned: Sequence[float | None], found: Sequence[float | None], *, width: float) -> str:
@@ -145,15 +164,27 @@ def _blank(width: float, height: float) -> tuple[Any, Any]:
     axis = figure.subplots()
     axis.patch.set_visible(False)
     figure.patch.set_visible(False)
+    styled(axis, _INK, _FAINT, _GRID)
+    return figure, axis
+
+
+def styled(axis: Any, ink: str = "#1d1b18", faint: str = "#8a857b", grid: str = "#e7e3da") -> None:
+    """Give an axis the pages' style.
+
+    Args:
+        axis: an axis of matplotlib.
+        ink: colour of text.
+        faint: of the frame and its ticks.
+        grid: of the lines behind.
+    """
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axis.spines[side].set_color(_FAINT)
-    axis.tick_params(colors=_FAINT, labelcolor=_INK, labelsize=9, length=3)
-    axis.xaxis.label.set(color=_INK, fontsize=9)
-    axis.grid(axis="y", color=_GRID, linewidth=0.8)
+        axis.spines[side].set_color(faint)
+    axis.tick_params(colors=faint, labelcolor=ink, labelsize=9, length=3)
+    axis.xaxis.label.set(color=ink, fontsize=9)
+    axis.grid(axis="y", color=grid, linewidth=0.8)
     axis.set_axisbelow(True)
-    return figure, axis
 
 
 def _logarithmic(axis: Any, values: Sequence[float]) -> None:

@@ -61,4 +61,4 @@ def is_auto(recipe: Recipe) -> bool:
     >>> is_auto(load_recipe("auto")), is_auto(load_recipe("xavier_relu"))
     (True, False)
     """
-    return any(rule.name == RULE for rule in recipe.rules)
+    return bool(recipe.requires) and any(rule.name == RULE for rule in recipe.rules)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,6 +87,10 @@ def refusal(model: Any, batch: Any) -> list[Problem]:
             fact = "it is scripted, so the calls inside it cannot be followed."
             problems.append(Problem(f"module {name!r}", fact, "", "Give the Python module that was scripted."))
             break
+    quantized = [name for name, module in model.named_modules() if ".ao.nn.quantized" in type(module).__module__]
+    if quantized:
+        fact = "it is quantized, so what passes through it is no floating-point signal."
+        problems.append(Problem(f"module {quantized[0]!r}", fact, "", "Give the model from before it was quantized."))
     lazy = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if is_lazy(tensor)]
     if lazy:
         fact = "it has no shape before the first forward pass, which would change the model."
@@ -117,6 +121,28 @@ def failed(error: Exception, where: str, batch: Any, what: str) -> InitframeErro
     if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
         fix = "Use a smaller batch, or initframe.predict, which needs no memory for activations."
     return InitframeError(Problem(what, fact, "", fix))
+
+
+def not_reached(model: nn.Module, called: Collection[str], used: Collection[str]) -> tuple[str, ...]:
+    """What a pass left out, as a sentence: modules with weights that were not called and whose weights nobody used.
+
+    Args:
+        model: what ran.
+        called: names of the modules that have a row.
+        used: names of the weights that a row has.
+    """
+    left = [
+        name
+        for name, module in model.named_modules()
+        if name not in called
+        and type(module).forward is not nn.Module.forward  # a ParameterList, say, cannot be called
+        and any(one.ndim > 1 for one in module.parameters(recurse=False))
+        and not any(f"{name}.{own}" in used for own, _ in module.named_parameters(recurse=False))
+    ]
+    if not left:
+        return ()
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    return (f"Never called: {', '.join(left[:3])}{more}. If the batch should reach them, give the inputs they need.",)
 
 
 @contextmanager

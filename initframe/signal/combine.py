@@ -8,10 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, Moments, W, gaussian, reshaped
+from initframe.signal.grid import Grid, K, Moments, W, gaussian, reshaped
 from initframe.signal.layout import Layout
 
 Join = Callable[[Tensor, Tensor], Tensor]
+COARSE = slice(K // 8, K - K // 8, 2)
+"""Points of two joined grids, every second within ±6: their pairs are sorted, and the quantiles are smooth."""
 
 
 def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
@@ -85,8 +87,8 @@ def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, spread: fl
     like = replace(like, weight=one.weight and other.weight)
     if join is None or moments.mean.shape[0] > 1:
         return like
-    values = join(one.values[0][:, None], other.values[0][None, :]).reshape(-1)
-    return reshaped(values, (W[:, None] * W[None, :]).reshape(-1), moments, like)
+    values = join(one.values[0, COARSE][:, None], other.values[0, COARSE][None, :]).reshape(-1)
+    return reshaped(values, (W[COARSE, None] * W[None, COARSE]).reshape(-1), moments, like)
 
 
 def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:

@@ -19,6 +19,7 @@ from initframe.plan.notebook import frame, html_table
 from initframe.plan.text import WIDTH, counted, table, wrapped
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
+from initframe.signal.auto import auto, is_auto
 from initframe.signal.predict import predict
 from initframe.signal.propagate import propagate
 from initframe.signal.signal import Row, Signal
@@ -92,9 +93,9 @@ class Comparison:
         Returns:
             The axes, as an array.
         """
-        from initframe.signal.plot import plot  # noqa: PLC0415  # matplotlib is for people who look
+        from initframe.pages.curves import plot  # noqa: PLC0415  # matplotlib is for people who look
 
-        return plot(self.signals, axes)
+        return plot({one["recipe"]: one for one in self.to_dict()["recipes"]}, axes)
 
     def page(self, path: str | PathLike[str]) -> Path:
         """Write the comparison as one HTML file that needs nothing else: figures, tables and verdicts.
@@ -182,11 +183,19 @@ def compare(
         if predicted:
             with torch.device("meta"):
                 model = build()
-            signals[label] = replace(predict(resolve(recipe, model), batch), recipe=label)
+            found = _with_factors(recipe, model, batch)
+            signals[label] = replace(predict(resolve(found, model), batch), recipe=label)
         else:
-            signals[label], spreads[label] = _averaged(build(), recipe, label, batch, seeds, loss)
+            model = build()
+            found = _with_factors(recipe, model, batch)
+            signals[label], spreads[label] = _averaged(model, found, label, batch, seeds, loss)
     first = next(iter(signals.values()))
     return Comparison(first.title, signals, spreads, () if predicted else tuple(seeds), first.batch)
+
+
+def _with_factors(recipe: Recipe, model: nn.Module, batch: Any) -> Recipe:
+    """The recipe, with the factors that the preset ``auto`` leaves open."""
+    return auto(model, recipe, batch) if is_auto(recipe) else recipe
 
 
 def _labelled(recipes: Sequence[Any] | Mapping[str, Any]) -> dict[str, Recipe]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,24 +19,46 @@ def white(square: float, near: float) -> Tensor:
     return field
 
 
-def mean_products(x: Tensor) -> Tensor:
-    """Mean products of two places of maps by their offset, on a torus of twice the maps' size.
+def mean_products(x: Tensor, reach: int = SIDE // 2 - 1) -> Tensor:
+    """Mean products of two places by their offset, over all maps, on a torus.
+
+    The maps' power spectra are added before they are transformed back, and maps are padded no farther than needed.
 
     Args:
         x: (…, height, width).
+        reach: the largest offset that is right; farther ones wrap around, and are not to be used.
 
     Returns:
-        (…, 2·height, 2·width); offsets that do not occur are 0.
+        (rows, columns): at least the map's side and the reach, each.
 
-    >>> mean_products(torch.tensor([[1.0, 3.0]]))[0].tolist()
-    [5.0, 3.0, 0.0, 3.0]
+    >>> [round(product) for product in mean_products(torch.tensor([[1.0, 3.0]]))[0].tolist()]
+    [5, 3, 3]
     """
     height, width = x.shape[-2:]
-    size = (2 * height, 2 * width)
-    ones = torch.fft.rfft2(torch.ones(height, width, dtype=x.dtype, device="cpu"), s=size).abs().square()
-    sums = torch.fft.irfft2(torch.fft.rfft2(x, s=size).abs().square(), s=size)
-    products: Tensor = sums / torch.fft.irfft2(ones, s=size).round().clamp_min(1)
-    return products
+    size = tuple(_smooth(side + min(reach, side - 1)) for side in (height, width))
+    maps = x.reshape(-1, height, width)
+    spectrum = torch.view_as_real(torch.fft.rfft2(maps, s=size)).square().sum((0, -1))
+    sums: Tensor = torch.fft.irfft2(spectrum / len(maps), s=size)
+    return sums / _pairs(height, size[0]).to(x.dtype)[:, None] / _pairs(width, size[1]).to(x.dtype)[None, :]
+
+
+def _smooth(number: int) -> int:
+    """The next number whose prime factors are 2, 3 and 5: a Fourier transform of that length is fast."""
+    while True:
+        rest = number
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return number
+        number += 1
+
+
+@lru_cache(maxsize=64)
+def _pairs(side: int, size: int) -> Tensor:
+    """How many pairs of places of a line are each offset apart, on a circle; at least 1."""
+    offsets = torch.arange(size, device="cpu")
+    return (side - torch.minimum(offsets, size - offsets)).clamp_min(1).double()
 
 
 def on_torus(products: Tensor, beyond: float, reach: Sequence[int]) -> Tensor:

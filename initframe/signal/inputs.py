@@ -8,18 +8,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
+from initframe.signal.batch import as_before
 
 TOKENS = 64
 """The length of generated sequences."""
+SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512, 48, 16)
+"""Sides of images that are tried for a model that names none: of ImageNet, CIFAR, MNIST, and then the usual others."""
 
 
 def example(model: nn.Module, size: int = 4, seed: int = 0, device: str = "cpu") -> tuple[Any, str]:
     """Make a batch from a model's own specification: image size, vocabulary, number of features.
 
     Args:
-        model: any module; nothing of it is run.
+        model: any module; if it takes images and tells no size, it is run on the meta device.
         size: how many inputs.
         seed: of the numbers: N(0, 1), or uniform tokens.
         device: ``"meta"`` for shapes alone.
@@ -94,10 +98,14 @@ def _timm(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | None:
 
 
 def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | None:
-    """From the first layer that takes images, features or tokens."""
-    side = getattr(model, "image_size", 224)
+    """From the first layer that takes images, features or tokens.
+
+    Raises:
+        InitframeError: it takes images, and none of the usual sizes fits.
+    """
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
+            side = _side(model, module.in_channels)
             shape = (size, module.in_channels, side, side)
             return {
                 "": (shape, 0)
@@ -109,3 +117,34 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
             words = f"{size} × {TOKENS} tokens, uniform over the {module.num_embeddings} of the first layer ({name})"
             return {"": ((size, TOKENS), module.num_embeddings)}, words
     return None
+
+
+def _side(model: nn.Module, channels: int) -> int:
+    """The side of images that a model takes: its own ``image_size``, or the first of the usual sides that runs.
+
+    Raises:
+        InitframeError: none runs.
+    """
+    own = getattr(model, "image_size", None)
+    if isinstance(own, int):
+        return own
+    for side in SIDES:
+        if _runs(model, (2, channels, side, side)):
+            return side
+    linear = next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), None)
+    wants = f" Its layer {linear[0]!r} takes {linear[1].in_features} features." if linear else ""
+    fact = f"it takes images of {channels} channels, but square ones of none of the usual sizes.{wants}"
+    fix = f"Give a batch of shape (inputs, {channels}, height, width)."
+    raise InitframeError(Problem(f"model {type(model).__name__}", fact, f"Tried: {', '.join(map(str, SIDES))}.", fix))
+
+
+def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a model takes a tensor of a shape: it is run on the meta device."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
+    with as_before(model), torch.no_grad(), torch.device("meta"):
+        try:
+            functional_call(model, state, (torch.empty(shape),))
+        except Exception:  # noqa: BLE001  # a model may refuse a shape in its own way
+            return False
+    return True

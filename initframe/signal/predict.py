@@ -18,7 +18,7 @@ from initframe.errors import InitframeError, Problem
 from initframe.fills import Constant, Whole
 from initframe.model.layers import title
 from initframe.plan import Plan
-from initframe.signal.batch import as_before, describe, failed, refusal, tensors
+from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
 from initframe.signal.grid import CDF, Grid, constant, gaussian, moments_of, reshaped
 from initframe.signal.layout import channels, usual
@@ -74,7 +74,8 @@ def predict(plan: Plan, batch: Any) -> Signal:
         f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted."
         for op, where in walk.gaps.items()
     ]
-    notes = tuple(filter(None, [_input_note(batch), *gaps]))
+    left = not_reached(prepared.model, {row.name for row in rows}, walk.used)
+    notes = tuple(filter(None, [_input_note(batch), *gaps, *left]))
     return Signal(title(prepared.model), "predicted", tuple(rows), describe(batch), plan.recipe.name, None, notes)
 
 
@@ -272,5 +273,5 @@ def observed(value: Tensor) -> Grid:
 
 def _field_of(x: Tensor, near: float) -> Tensor:
     """Mean products of two places at each offset, over all inputs and channels."""
-    products = mean_products(x).mean((0, 1))
+    products = mean_products(x.float()).double()
     return on_torus(products, near, [side - 1 for side in x.shape[-2:]])

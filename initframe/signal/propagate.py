@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
 from initframe.model.layers import title
-from initframe.signal.batch import as_before, describe, failed, refusal, size
+from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.signal import Row, Signal
 from initframe.signal.watch import Call, Watch, storage
@@ -66,6 +66,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
         batch=describe(batch),
         recipe=recipe,
         loss=None if value is None else float(value.detach()),
+        notes=not_reached(model, {row.name for row in rows.rows}, watch.used),
     )
 
 

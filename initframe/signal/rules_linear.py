@@ -192,8 +192,8 @@ def _overlaps(op: Operation, kernel: tuple[int, ...], before: Tensor, share: flo
     )
     if max(height, width) > SMALL_IMAGE:
         return apart, None
-    found = mean_products(met.reshape(-1, height, width)).sum(0)
-    inputs = mean_products(roots)
+    found = mean_products(met.reshape(-1, height, width)) * len(met)
+    inputs = mean_products(roots, max(before.shape))
     reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
     dy, dx = (torch.arange(-r, r + 1, device="cpu") for r in reach)
     wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], (dx * stride[1] % inputs.shape[1])[None, :]]

@@ -109,7 +109,7 @@ def maximum(op: Operation) -> tuple[State, ...]:
     mean, square = _with_borders(op, at(grid, one), kernel, stride)
     same, near, far = ((x * y).mean(dtype=torch.float64).clamp_min(mean.square()) for y in ys)
     reach = (x.shape[-1] - 1) // 2
-    offsets = on_torus(mean_products(x).mean(0).double(), near.item(), (reach, reach))
+    offsets = on_torus(mean_products(x).double(), near.item(), (reach, reach))
     m = Moments(mean[None], square[None], same[None], near[None, None], far[None, None], offsets)
     profile = grid.profile
     if profile is not None:

@@ -176,9 +176,9 @@ class Signal:
         Returns:
             The axes, as an array.
         """
-        from initframe.signal.plot import plot  # noqa: PLC0415  # matplotlib is for people who look
+        from initframe.pages.curves import plot  # noqa: PLC0415  # matplotlib is for people who look
 
-        return plot({self.recipe or self.source: self}, axes)
+        return plot({self.recipe or self.source: self.to_dict()}, axes)
 
     def __str__(self) -> str:
         return self.render()

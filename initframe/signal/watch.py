@@ -108,6 +108,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.model, self.seen, self.weights = model, seen, weights
         self.stack: list[str] = []
+        self.used: set[str] = set()
         self._calls: Counter[str] = Counter()
         self._depth = 0
         self._pending: tuple[str, str, Tensor] | None = None
@@ -190,6 +191,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in args:
             if isinstance(tensor, Tensor) and tensor.ndim > 1 and (name := self.weights.get(storage(tensor))):
                 self._weight[-1] = name
+                self.used.add(name)
 
     def _tell(self, name: str, op: str, kind: str, tensor: Tensor, weight: str | None = None) -> None:
         number = self._calls[name]

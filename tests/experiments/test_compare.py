@@ -100,3 +100,15 @@ def test_an_input_is_not_written_over(run):
     done = run("inits=[xavier_uniform]", "input=run/page.html", "overwrite=true")
     assert done.code != 0
     assert Path("run/page.html").stat().st_size < 1000
+
+
+def test_a_prediction_needs_no_trained_weights_and_says_so(command, tmp_path):  # noqa: F811
+    pytest.importorskip("digit_recognizer")
+    spec = ("model=digits_cnn", "inits=[torch_default,auto]", "predict=true", "hydra.run.dir=run")
+    done = command(*spec, main=compare.main, name="compare.py")
+    assert done.code == 0, done.err
+    assert "no-op" not in done.err
+    assert "without the model's trained weights" in done.out
+    last = [[row["rms"] for row in one["rows"] if row["depth"]][-1] for one in results()["recipes"]]
+    assert last[1] == pytest.approx(1, rel=0.01)
+    assert last[0] < 0.2

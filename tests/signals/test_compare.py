@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from initframe.pages.curves import measured_lines
 from initframe.signal.compare import compare
 from initframe.signal.inputs import example
 from initframe.signal.propagate import propagate
@@ -79,8 +80,11 @@ def test_figures(comparison):
     import matplotlib.pyplot as plt
 
     axes = comparison.plot()
-    assert [axis.get_title() for axis in axes] == ["rms", "correlation of inputs", "gradient rms"]
-    assert len(axes[0].lines) == 2
+    shown = list(measured_lines({one["recipe"]: one for one in comparison.to_dict()["recipes"]}))
+    assert [axis.get_title(loc="left") for axis in axes] == [measure.title for measure, _ in shown]
+    for axis, (_, lines) in zip(axes, shown, strict=True):  # what the page draws
+        assert [tuple(line.get_ydata()) for line in axis.lines] == [line.y for line in lines]
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == list(comparison.signals)
     _, own = plt.subplots()
     assert comparison.signals["small"].plot(own)[0] is own
     plt.close("all")
