@@ -231,7 +231,11 @@ ARGUMENTS = {
 
 def shapes():
     names = [name for name in initframe.list_initializers() if own(name) and "path" not in signature(get(name))]
-    rows = [(f"`{name}`", takes(name), needs(name)) for name in names if name not in ("torch_default", "constructor", "copy")]
+    rows = [
+        (f"`{name}`", takes(name), needs(name))
+        for name in names
+        if name not in ("torch_default", "constructor", "copy")
+    ]
     return markdown(("initializer", "dimensions", "needs"), rows)
 
 
