@@ -1,4 +1,4 @@
-"""Models by name: what a job config asks for → nn.Module."""
+"""Build models by name: plain data of a job config → nn.Module."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from initframe.applying.load_checkpoint import load_checkpoint
-from initframe.errors import SourceError, closest
+from initframe.errors import Problem, SourceError, closest, shown
 from initframe.recipe.plain import CODE_KEYS
 
 Arguments = Mapping[str, Any]
@@ -34,8 +35,8 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
             ``source``: a library this module knows.
             ``name``: the library's name for the model.
             ``weights``: torchvision's name for trained weights, or null.
-            ``checkpoint``: a file of trained weights, a folder of them, or the index of a sharded checkpoint, which
-            then takes the place of ``weights``, or null.
+            ``checkpoint``: a file of trained weights, a folder of them, or the index of a sharded checkpoint; it
+            replaces ``weights``. Or null.
             ``entry``: which part of a training file to read (``state_dict_ema``), or null for the usual one.
             ``arguments``: numbers, texts, flags and lists for the library's constructor.
 
@@ -61,13 +62,13 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
 
 
 def model(name: str) -> Callable[[AnyBuilder], AnyBuilder]:
-    """Register a model of one's own, for ``model=plugin model.name=…`` beside ``plugins=[my_module]``.
+    """Register your own model, for ``plugins=[my_module] model=plugin model.name=…``.
 
     Args:
         name: what the config will call it.
 
     Returns:
-        A decorator for the class, or the function that builds the model, which hands it back unchanged.
+        A decorator for the class or the function that builds the model; it returns it unchanged.
 
     >>> @model("tiny")
     ... def tiny(width: int = 2):
@@ -86,40 +87,44 @@ def model(name: str) -> Callable[[AnyBuilder], AnyBuilder]:
 # --- what a config may say -------------------------------------------------------------------------------------------
 
 
-def _problems(spec: Mapping[str, Any]) -> Iterator[str]:
-    """All that is wrong with a config before any library is asked."""
+def _problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find all that is wrong with a config before any library is asked."""
     strangers = list(_strangers(spec, "model"))
     yield from strangers
     refused = CODE_KEYS if strangers else ()
-    yield from (f"unknown key model.{key}. {closest(key, KEYS)}" for key in spec if key not in (*KEYS, *refused))
+    for key in spec:
+        if key not in (*KEYS, *refused):
+            yield Problem("", f"unknown key model.{key}.", closest(key, KEYS))
     given = {key: None if value == MISSING else value for key, value in spec.items()}
-    source = given.get("source")
+    source, entry, checkpoint = given.get("source"), given.get("entry"), given.get("checkpoint")
     if not isinstance(source, str) or source not in _SOURCES:
-        yield f"unknown model.source {source!r}. {closest(str(source), _SOURCES)}"
+        yield Problem("", f"unknown model.source {shown(source)}.", closest(str(source), _SOURCES))
     if not isinstance(given.get("name"), str):
-        yield "model.name is missing: name a model, as in model=torchvision model.name=resnet18."
-    if given.get("checkpoint") == "" or not isinstance(given.get("checkpoint"), str | None):
-        yield f"model.checkpoint is the path of a file, got {given['checkpoint']!r}. Without one, write null."
-    if given.get("entry") == "" or not isinstance(given.get("entry"), str | None):
-        yield f"model.entry names a part of a training file, got {given['entry']!r}. For the usual one, write null."
-    elif given.get("entry") is not None and given.get("checkpoint") is None:
-        yield "model.entry is given, and there is no model.checkpoint to read it from."
-    if not isinstance(given.get("arguments") or {}, Mapping):
-        yield f"model.arguments is a mapping of constructor arguments, got {given['arguments']!r}."
+        yield Problem("model.name", "it is missing.", fix="Name a model, as in model=torchvision model.name=resnet18.")
+    if checkpoint == "" or not isinstance(checkpoint, str | None):
+        yield Problem("model.checkpoint", f"got {shown(checkpoint)}, not the path of a file.", fix="Or write null.")
+    if entry == "" or not isinstance(entry, str | None):
+        yield Problem("model.entry", f"got {shown(entry)}, not a part of a training file.", fix="Or write null.")
+    elif entry is not None and checkpoint is None:
+        yield Problem("model.entry", "there is no model.checkpoint to read it from.", fix="Give one, or write null.")
+    arguments = given.get("arguments") or {}
+    if not isinstance(arguments, Mapping):
+        yield Problem("model.arguments", f"got {shown(arguments)}.", "It is a mapping of constructor arguments.")
 
 
-def _strangers(data: Any, path: str) -> Iterator[str]:
-    """What has no place in data: keys that would name code, and interpolations, which would read the outside."""
+def _strangers(data: Any, path: str) -> Iterator[Problem]:
+    """Find what has no place in data: keys that name code, and interpolations, which read from outside."""
     if isinstance(data, Mapping):
         for key, value in data.items():
             if key in CODE_KEYS:
-                yield f"{path}.{key} is refused: a model config names a model of a known library and no code."
+                yield Problem(f"{path}.{key}", "it is refused: a model config names a known model and no code.")
             yield from _strangers(value, f"{path}.{key}")
     elif isinstance(data, list | tuple):
         for i, value in enumerate(data):
             yield from _strangers(value, f"{path}[{i}]")
     elif isinstance(data, str) and "${" in data:
-        yield f"{path} is {data!r}; a model config reads nothing from outside. Write the value."
+        fact = f"it is {shown(data)}; a model config reads nothing from outside."
+        yield Problem(path, fact, fix="Write the value.")
 
 
 # --- the libraries ---------------------------------------------------------------------------------------------------
@@ -132,7 +137,8 @@ def _torchvision(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     _check_name("torchvision", name, models.list_models())
     trained = {"DEFAULT", *(one.name for one in models.get_model_weights(name))}
     if weights is not None and str(weights).rpartition(".")[2] not in trained:
-        raise SourceError(f"torchvision has no weights {weights!r} for {name}. {closest(str(weights), trained)}")
+        fact = f"torchvision has no weights {shown(weights)} for {name}."
+        raise SourceError(Problem("model.weights", fact, closest(str(weights), trained)))
     known = inspect.signature(models.get_model_builder(name)).parameters
     # Detection and segmentation models fetch a trained backbone unless told not to.
     quiet = {"weights_backbone": None} if "weights_backbone" in known and "weights_backbone" not in arguments else {}
@@ -145,7 +151,8 @@ def _timm(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     _refuse_weights("timm", weights)
     _check_name("timm", name, timm.list_models())
     if loading := sorted({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"} & {*arguments}):
-        raise SourceError(f"model.arguments.{loading[0]} is refused: trained values come by model.checkpoint=FILE.")
+        fix = "Give trained values by model.checkpoint=FILE."
+        raise SourceError(Problem(f"model.arguments.{loading[0]}", "it is refused: it reads a file.", fix=fix))
     return _built("timm", name, lambda: timm.create_model(name, pretrained=False, **arguments))
 
 
@@ -159,11 +166,15 @@ def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     bare = {kind: _listed(found)[0] for kind, found in auto.MODEL_MAPPING_NAMES.items()}
     _check_name("transformers", name, {*bare, *classes})
 
+    if problems := list(_unsupported(arguments)):
+        raise SourceError(*problems)
+
     def configured() -> Any:
         return transformers.AutoConfig.for_model(classes.get(name, name), **arguments)
 
     def make() -> nn.Module:
-        made: nn.Module = getattr(transformers, bare.get(name, name))(configured())
+        with _default_dtype(arguments.get("dtype")):
+            made: nn.Module = getattr(transformers, bare.get(name, name))(configured())
         return made
 
     if ignored := list(_ignored(_built("transformers", name, configured), arguments)):
@@ -172,19 +183,49 @@ def _transformers(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     return _built("transformers", name, make)
 
 
-def _ignored(config: Any, arguments: Arguments, path: str = "model.arguments") -> Iterator[str]:
-    """Arguments that a config of transformers takes without a word, and no model reads: it has no such number."""
+FLOATS = ("float32", "bfloat16", "float16", "float64")
+"""What ``model.arguments.dtype`` may be."""
+
+
+def _unsupported(arguments: Arguments, path: str = "model.arguments") -> Iterator[Problem]:
+    """Find arguments that a config takes and only ``from_pretrained`` reads, and those that fetch code."""
+    for key, value in arguments.items():
+        if key == "torch_dtype" or (key == "dtype" and path != "model.arguments"):
+            fix = "Write model.arguments.dtype, for the whole model."
+            yield Problem(f"{path}.{key}", "no constructor reads it.", fix=fix)
+        elif key == "dtype" and value is not None and value not in FLOATS:
+            yield Problem(f"{path}.{key}", f"got {shown(value)}.", f"Options: {', '.join(FLOATS)}.")
+        elif key.endswith("_implementation") and "/" in str(value):
+            fact = f"{shown(value)} is refused: it names code to fetch."
+            yield Problem(f"{path}.{key}", fact, fix="Name an implementation of the library, such as sdpa or eager.")
+        elif isinstance(value, Mapping):
+            yield from _unsupported(value, f"{path}.{key}")
+
+
+@contextmanager
+def _default_dtype(name: str | None) -> Iterator[None]:
+    """Build in a dtype: a constructor takes torch's default one, whatever its config says."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(before if name is None else getattr(torch, name))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _ignored(config: Any, arguments: Arguments, path: str = "model.arguments") -> Iterator[Problem]:
+    """Find arguments that a config of transformers takes and no model reads: its class has no such attribute."""
     try:
         usual = type(config)()
-    except Exception:  # noqa: BLE001  # some are made of others, and know no usual ones
+    except Exception:  # noqa: BLE001  # some are made of others, and have no defaults
         return
     known = {*vars(usual), *usual.attribute_map}
     parts = {key: part for key, part in vars(config).items() if hasattr(part, "attribute_map")}
     inside = {f"{key}.{name}" for key, part in parts.items() for name in (*vars(part), *part.attribute_map)}
     for key, value in arguments.items():
         if key in vars(config) and key not in known and key not in dir(type(config)):
-            hint = closest(key, (name for name in known | inside if not name.startswith("_")))
-            yield f"{path}.{key}: {type(config).__name__} has no {key}. {hint}".rstrip()
+            options = closest(key, (name for name in known | inside if not name.startswith("_")))
+            yield Problem(f"{path}.{key}", f"{type(config).__name__} has no {key}.", options)
         elif key in parts and isinstance(value, Mapping):
             yield from _ignored(parts[key], value, f"{path}.{key}")
 
@@ -206,7 +247,8 @@ def _plugin(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     _check_name("plugins=[…]", name, _OWN)
     made: object = _built("plugin", name, lambda: _OWN[name](**arguments))
     if not isinstance(made, nn.Module):
-        raise SourceError(f"the plugin's {name} gives {made!r}, no torch.nn.Module. Return the model that it builds.")
+        fact = f"it returns {shown(made)}, which is no torch.nn.Module."
+        raise SourceError(Problem(f"model {name!r} of a plugin", fact, fix="Return the model that it builds."))
     return made
 
 
@@ -224,38 +266,33 @@ def _installed(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise SourceError(
-            f"the package {package} cannot be imported ({error}). Install it: pip install 'initframe[{extra}]'"
-        ) from error
+        fix = f"Install it: pip install 'initframe[{extra}]'"
+        raise SourceError(Problem(f"package {package}", f"it cannot be imported: {error}.", fix=fix)) from error
 
 
 def _check_name(source: str, name: str, known: Iterable[str]) -> None:
     options = set(known)
     if name not in options:
-        raise SourceError(f"{source} has no model {name!r}. {closest(name, options)}".rstrip())
+        raise SourceError(Problem("model.name", f"{source} has no model {shown(name)}.", closest(name, options)))
 
 
 def _refuse_weights(source: str, weights: Any) -> None:
     if weights is not None:
-        raise SourceError(
-            f"model.weights is torchvision's way to trained values; model.source {source} has none (got {weights!r}). "
-            "Give a file: model.checkpoint=FILE."
-        )
+        fact = f"got {shown(weights)}; only torchvision's models have names for trained weights, not {source}'s."
+        raise SourceError(Problem("model.weights", fact, fix="Give a file: model.checkpoint=FILE."))
 
 
 def _built(source: str, name: str, make: Callable[[], nn.Module]) -> nn.Module:
-    """Call a library, and turn what it says about arguments and weights into one message."""
+    """Call a library; what it raises becomes a problem of the config."""
     try:
         return make()
     except OSError as error:
-        raise SourceError(
-            f"{source} cannot fetch the weights of {name}: {error}. Give a file: model.checkpoint=FILE."
-        ) from error
+        fact = f"{source} cannot fetch the weights of {name}: {error}."
+        raise SourceError(Problem("model.weights", fact, fix="Give a file: model.checkpoint=FILE.")) from error
     except Exception as error:
-        raise SourceError(
-            f"{source} cannot build {name}: {type(error).__name__}: {str(error).rstrip('.')}. "
-            "Look at model.arguments, which are the constructor's."
-        ) from error
+        fact = f"{source} cannot build {name}: {type(error).__name__}: {error}"
+        fix = "Change model.arguments, which are the constructor's."
+        raise SourceError(Problem("", fact if fact.endswith(".") else f"{fact}.", fix=fix)) from error
 
 
 def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
@@ -284,11 +321,12 @@ def check_memory(name: str, size: int) -> None:
         return
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
-        raise SourceError(
-            f"{name} takes {size / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}. Make it smaller by its "
-            "config's own numbers, as in +model.arguments.num_hidden_layers=2; dry_run=true plans it without memory, "
-            "unless trained values are asked for."
+        fact = f"it takes {size / 2**30:.0f} GiB; this machine has {memory / 2**30:.0f}."
+        fix = (
+            "Make it smaller by numbers of its config, as in +model.arguments.num_hidden_layers=2. dry_run=true plans "
+            "it without memory, unless trained values are asked for."
         )
+        raise SourceError(Problem(f"model {name}", fact, fix=fix))
 
 
 def _listed(found: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -144,6 +144,32 @@ def test_arguments_of_a_config_have_several_names(name, arguments):
         assert build(spec(name, "transformers", arguments=arguments))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", None])
+def test_the_dtype_of_a_config_takes_effect(dtype):
+    """Only from_pretrained reads it: a constructor takes torch's default dtype."""
+    pytest.importorskip("transformers")
+    model = build(spec("gpt2", "transformers", arguments={**TINY, "dtype": dtype}))
+    assert {tensor.dtype for tensor in model.parameters()} == {getattr(torch, dtype or "float32")}
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"dtype": "int8"}, "model.arguments.dtype"),
+        ({"dtype": "bf16"}, "model.arguments.dtype"),
+        ({"torch_dtype": "bfloat16"}, "model.arguments.torch_dtype"),
+        ({"text_config": {"dtype": "bfloat16"}}, "model.arguments.text_config.dtype"),
+        ({"attn_implementation": "kernels-community/flash-attn"}, "model.arguments.attn_implementation"),
+        ({"text_config": {"experts_implementation": "a/b"}}, "model.arguments.text_config.experts_implementation"),
+    ],
+)
+def test_arguments_that_only_another_constructor_reads(arguments, key):
+    pytest.importorskip("transformers")
+    [only] = refused(build, spec("CLIPModel", "transformers", arguments=arguments), kind=SourceError)
+    assert only.subject == key
+
+
 def test_a_model_larger_than_the_machine():
     pytest.importorskip("transformers")
     text = problem(spec("llama", "transformers", arguments={"hidden_size": 1 << 16, "intermediate_size": 1 << 18}))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from string import ascii_lowercase
 from typing import Any, Literal
 
 from initframe.errors import InitframeError, Problem, closest
@@ -199,7 +200,7 @@ class Signal:
             f"; {about}" if about else ""
         )
         columns, rows = self.cells(limit)
-        lines = [*self.verdicts, *map(str, self.stability), *(f"Note: {note}" for note in self.notes)]
+        lines = [*self.verdicts, *self._legend(), *map(str, self.stability), *(f"Note: {note}" for note in self.notes)]
         return "\n".join([wrapped(head, width), table(columns, rows, width), *(wrapped(line, width) for line in lines)])
 
     def cells(self, limit: int = ROWS) -> tuple[list[str], list[list[str]]]:
@@ -208,7 +209,7 @@ class Signal:
         Args:
             limit: rows at most; of more, the first and the last, and one that counts the others.
         """
-        written = [_cells(row) for row in self.rows]
+        written = [_cells(row, self._marks) for row in self.rows]
         used = [column for column in _COLUMNS if column in _ALWAYS or any(row[column] for row in written)]
         lines = [[row[column] for column in used] for row in written]
         if len(lines) > limit:
@@ -217,29 +218,41 @@ class Signal:
             lines = [*lines[:half], between, *lines[-half:]]
         return used, lines
 
+    @cached_property
+    def _marks(self) -> Mapping[str, str]:
+        """A letter for each reason why rows are approximations, in order; of many, the last letter serves the rest."""
+        reasons = dict.fromkeys(row.approximate for row in self.rows if row.approximate)
+        return {reason: ascii_lowercase[min(i, 25)] for i, reason in enumerate(reasons)}
+
+    def _legend(self) -> list[str]:
+        """Say what the letters in the column of approximations mean."""
+        return [f"≈ {mark}: {reason}" for reason, mark in self._marks.items()]
+
     def _repr_html_(self) -> str:
         columns, rows = self.cells(HTML_ROWS)
-        return html_table(f"{self.title} {self.recipe}, {self.source}", columns, rows, [*self.verdicts, *self.notes])
+        lines = [*self.verdicts, *self._legend(), *self.notes]
+        return html_table(f"{self.title} {self.recipe}, {self.source}", columns, rows, lines)
 
 
 _ALWAYS = ("name", "op", "shape", "rms")
-_COLUMNS = (*_ALWAYS, "mean", "correlation", "zeros", "saturated", "gradient rms", "±", "approximate")
+_COLUMNS = (*_ALWAYS, "mean", "correlation", "zeros", "saturated", "gradient rms", "±", "≈")
 
 
-def _cells(row: Row) -> dict[str, str]:
-    """A row's cells as text, by column."""
+def _cells(row: Row, marks: Mapping[str, str]) -> dict[str, str]:
+    """A row's cells as text, by column; a mean that is rounding error next to the rms is 0."""
+    tiny = row.mean is not None and row.rms is not None and abs(row.mean) < 1e-9 * row.rms
     return {
         "name": row.label,
         "op": row.op,
         "shape": "×".join(map(str, row.shape)) or "scalar",
         "rms": _number(row.rms) or "?",
-        "mean": _number(row.mean),
+        "mean": "0" if tiny else _number(row.mean),
         "correlation": "" if row.correlation is None else f"{row.correlation:.3f}",
         "zeros": _share(row.zeros),
         "saturated": _share(row.saturated),
         "gradient rms": _number(row.grad_rms),
         "±": _share(row.spread),
-        "approximate": row.approximate,
+        "≈": marks.get(row.approximate, ""),
     }
 
 

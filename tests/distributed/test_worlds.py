@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.distributed import checks, commands, replicas, worlds
+from tests.distributed import checks, commands, newer_keys, replicas, worlds
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +28,10 @@ WORLDS = {
         commands.the_command_tells_mistakes_once,
         commands.the_command_tells_a_full_disk,
         commands.the_command_serves_what_one_process_serves,
+        newer_keys.axes_and_copies,
+        newer_keys.units_of_shards,
+        newer_keys.averages_of_shards,
+        newer_keys.all_restore_if_one_fails,
         checks.the_page,
         replicas.replicas_with_seeds_of_their_own,
         replicas.replicas_with_plans_of_their_own,
@@ -41,6 +45,9 @@ WORLDS = {
         checks.hsdp,
         checks.fsdp_and_tp,
         checks.single_tensors,
+        newer_keys.axes_and_copies,
+        newer_keys.units_of_shards,
+        newer_keys.all_restore_if_one_fails,
         checks.checkpoints,
         checks.one_safetensors_file,
         replicas.replicas_that_agree,
