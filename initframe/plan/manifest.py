@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -69,12 +70,16 @@ def _tensor(result: Result) -> dict[str, Any]:
 
 def _fill(fill: Fill) -> dict[str, Any]:
     """A fill's data with the constants of every distribution in it, so that no libm is needed to draw it again."""
-    drawn = [stream.constants(*draws) for part in fill.parts() if (draws := _draws(part))]
+    drawn = [stream.constants(*draws) for draws in _draws(fill)]
     return fill.to_dict() | ({"constants": drawn[0] if len(drawn) == 1 else drawn} if drawn else {})
 
 
-def _draws(fill: Fill) -> tuple[str, tuple[float, ...]] | None:
-    """The distribution of the stream that a fill takes its numbers from, and its arguments."""
-    if isinstance(fill, Mapped):
-        return fill.draws
-    return (fill.distribution, fill.args) if fill.distribution else None
+def _draws(fill: Fill) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Yield the distributions of the stream that a fill takes its numbers from, with their arguments."""
+    if isinstance(fill, Mapped):  # a fill inside says what is drawn, and is not drawn itself
+        yield fill.draws
+        return
+    if fill.distribution:
+        yield fill.distribution, fill.args
+    for part in fill.inner:
+        yield from _draws(part)

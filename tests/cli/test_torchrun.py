@@ -65,5 +65,6 @@ def test_without_torchrun_it_says_how(monkeypatch):
 
 def test_the_former_name_warns(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delitem(sys.modules, "initframe.cli.distributed", raising=False)
     with pytest.warns(FutureWarning, match=r"is now initframe\.cli\.torchrun"), pytest.raises(SystemExit):
         runpy.run_module("initframe.cli.distributed", run_name="__main__")
