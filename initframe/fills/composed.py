@@ -81,7 +81,7 @@ class Masked(Fill):
 
     @property
     def reach(self) -> float:
-        """The fill's or |value|, whichever is farther."""
+        """The fill's or ``|value|``, whichever is farther."""
         return max(abs(self.value), self.fill.reach)
 
     @property

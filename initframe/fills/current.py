@@ -86,7 +86,7 @@ class Shift(OnCurrent):
 
     @property
     def reach(self) -> float:
-        """|by|."""
+        """``|by|``."""
         return abs(self.by)
 
     def apply(self, current: Tensor, normal: Callable[[], Tensor]) -> Tensor:  # noqa: ARG002

@@ -169,7 +169,7 @@ class LogUniform(Mapped):
 
     @property
     def reach(self) -> float:
-        """The larger of |log low| and |log high|."""
+        """The larger of ``|log low|`` and ``|log high|``."""
         return max(abs(math.log(self.low)), abs(math.log(self.high)))
 
     @property

@@ -38,7 +38,7 @@ class Constant(Fill):
 
     @property
     def reach(self) -> float:
-        """|value|."""
+        """``|value|``."""
         return abs(self.value)
 
     def suits(self, slot: Slot) -> bool:
@@ -47,7 +47,7 @@ class Constant(Fill):
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]]:
-        """constant_."""
+        """``constant_``."""
         return "constant_", (self.value,)
 
     def undrawable(self) -> None:
@@ -99,7 +99,7 @@ class Normal(Fill):
 
     @property
     def reach(self) -> float:
-        """|mean| + 6.67·std."""
+        """``|mean| + 6.67·std``."""
         return abs(self.mean) + FARTHEST * self.std
 
 

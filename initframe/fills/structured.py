@@ -30,7 +30,7 @@ class Identity(Scattered):
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
-        """eye_, which knows no gain."""
+        """``eye_``, which knows no gain."""
         return ("eye_", ()) if self.gain == 1 else None
 
     @property
@@ -40,7 +40,7 @@ class Identity(Scattered):
 
     @property
     def reach(self) -> float:
-        """|gain|."""
+        """``|gain|``."""
         return abs(self.gain)
 
     @property
@@ -50,7 +50,7 @@ class Identity(Scattered):
 
     @property
     def std(self) -> float:
-        """|gain|·√(p(1−p)), p the share."""
+        """``|gain|·√(p(1−p))``, p the share."""
         return abs(self.gain) * math.sqrt(self.share * (1 - self.share))
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,12 +85,12 @@ class Dirac(Scattered):
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
-        """dirac_, which knows no gain."""
+        """``dirac_``, which knows no gain."""
         return ("dirac_", (self.groups,)) if self.gain == 1 else None
 
     @property
     def reach(self) -> float:
-        """|gain|."""
+        """``|gain|``."""
         return abs(self.gain)
 
     @property
@@ -106,7 +106,7 @@ class Dirac(Scattered):
 
     @property
     def std(self) -> float:
-        """|gain|·√(p(1−p)), p the share."""
+        """``|gain|·√(p(1−p))``, p the share."""
         return abs(self.gain) * math.sqrt(self.share * (1 - self.share))
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,12 +143,12 @@ class Orthogonal(Whole):
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]]:
-        """orthogonal_."""
+        """``orthogonal_``."""
         return "orthogonal_", (self.gain,)
 
     @property
     def reach(self) -> float:
-        """|gain|."""
+        """``|gain|``."""
         return abs(self.gain)
 
     @property
@@ -194,7 +194,7 @@ class DeltaOrthogonal(Scattered):
 
     @property
     def reach(self) -> float:
-        """|gain|."""
+        """``|gain|``."""
         return abs(self.gain)
 
     @property
@@ -239,7 +239,7 @@ class Sparse(Whole):
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]]:
-        """sparse_."""
+        """``sparse_``."""
         return "sparse_", (self.sparsity, self.scale)
 
     @property
