@@ -23,6 +23,15 @@ def test_a_pattern_renamed_to_itself_is_the_name_and_matches_what_match_matches(
 @pytest.mark.parametrize(
     ("name", "pattern", "target", "renamed"),
     [
+        ("target.a.b", "target.*", "online.*", "online.a.b"),
+        ("x.q.y.k.z", "*.q.*.k.*", "*.1.*.2.*", "x.1.y.2.z"),
+        ("weight", "*.weight", "*.bias", "bias"),
+        ("weight", "*.weight", "old.*.weight", "old.weight"),
+        ("net.weight", "*.weight", "old.*.weight", "old.net.weight"),
+        ("h.3.w", "h.{layer}.w", "g.{layer}.w", "g.3.w"),
+        ("h.3.w", "h.*.?", "fixed", "fixed"),
+        ("a1.w", "a[12].*", "b.*", "b.w"),
+        ("b1.w", "a[12].*", "b.*", None),
         ("encoder.3.norm.weight", "encoder.*.norm.*", "layers.*.ln.*", "layers.3.ln.weight"),
         ("norm.weight", "*.weight", "*.gamma", "norm.gamma"),
         ("weight", "*.weight", "*.gamma", "gamma"),

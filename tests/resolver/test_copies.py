@@ -10,7 +10,6 @@ from torch.optim.swa_utils import AveragedModel
 
 import initframe
 from initframe.errors import ResolveError
-from initframe.recipe.rename import rename
 from tests.refusals import refused
 
 COPY = {"match": "target.*", "init": "copy", "source": "online.*", "kind": "any"}
@@ -124,24 +123,6 @@ def test_what_is_tied_to_its_source_is_left_to_other_rules():
     law = {"match": "online.*", "init": "normal"}
     plan = initframe.resolve(rules({**COPY, "kind": "parameter"}, law=law), agent)
     assert plan["target.0.weight"].rule.name == "law"
-
-
-@pytest.mark.parametrize(
-    ("name", "pattern", "template", "other"),
-    [
-        ("target.a.b", "target.*", "online.*", "online.a.b"),
-        ("x.q.y.k.z", "*.q.*.k.*", "*.1.*.2.*", "x.1.y.2.z"),
-        ("weight", "*.weight", "*.bias", "bias"),
-        ("weight", "*.weight", "old.*.weight", "old.weight"),
-        ("net.weight", "*.weight", "old.*.weight", "old.net.weight"),
-        ("h.3.w", "h.{layer}.w", "g.{layer}.w", "g.3.w"),
-        ("h.3.w", "h.*.?", "fixed", "fixed"),
-        ("a1.w", "a[12].*", "b.*", "b.w"),
-        ("b1.w", "a[12].*", "b.*", None),
-    ],
-)
-def test_stars_stand_for_what_they_matched(name, pattern, template, other):
-    assert rename(name, pattern, template) == other
 
 
 # --- copies that no rule makes ----------------------------------------------------------------------------------------
