@@ -1,12 +1,11 @@
 """How fast fills are, next to torch.nn.init, other libraries, and the limits of the machine: ratios of one run.
 
-    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--limits] [--busy] [--gpu]
+    python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--limits] [--busy]
 
 All sides of a ratio take turns. A side counts by the best of each turn, a ratio by the median over the turns. What is
 not installed is skipped. The tables go to benchmarks/results.md, with the machine and the command. --busy is for a
 machine that others use, too: one thread, timed by the processor time that it got; the tables go to
-benchmarks/results_busy.md. --gpu first holds a GPU's numbers to the bits, then measures its memory; the table goes to
-benchmarks/results_gpu.md.
+benchmarks/results_busy.md. benchmarks/fills_gpu.py measures a GPU's memory.
 """
 
 from __future__ import annotations
@@ -292,6 +291,11 @@ def shown(rows: Iterator[Any], say: Callable[[Any], str]) -> list[Any]:
     return read
 
 
+def said(row: Row) -> str:
+    """A comparison as a line."""
+    return f"{row.what:28}{row.peer:54}{row.ratio:8.2f}"
+
+
 def main() -> None:
     """Measure and write."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -301,27 +305,17 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     options.add_argument("--limits", action="store_true", help="the limits alone; the table goes to results_limits.md")
     options.add_argument("--busy", action="store_true", help="one thread, by its processor time")
-    options.add_argument("--gpu", action="store_true", help="measure a GPU's memory")
     given = options.parse_args()
     threads, clock = (1, time.thread_time) if given.busy else (given.threads, time.perf_counter)
     bench, where = Bench(given.elements, threads, given.seconds, clock), machine()
     torch.set_num_threads(threads)
-    say = lambda row: f"{row.what:28}{row.peer:54}{row.ratio:8.2f}"  # noqa: E731
     command = " ".join(["python benchmarks/fills.py", *sys.argv[1:]])
-    head = f"# Fills: figures of one run of `{command}`\n\n{where}; torch {torch.__version__}"
-    if given.gpu:
-        gpu = importlib.import_module("fills_gpu")
-        equal, rows = gpu.equality(), shown(gpu.rows(bench), say)
-        text = f"{head}; {torch.cuda.get_device_name()}, by {stream.backend_of('cuda')}.\n\n{equal}\n\n{table(rows)}\n"
-        name = "results_gpu.md"
-    else:
-        shares = shown(limits(bench), lambda share: f"{share.what:28}{'share of the limit':54}{share.share:8.2f}")
-        measured = (
-            [elementwise, fresh, models, peers] if given.quick else [elementwise, fresh, models, peers, orthogonal]
-        )
-        measured = [] if given.limits else measured
-        rows = [row for rows in measured for row in shown(rows(bench), say)]
-        text = f"""{head}; {threads} thread{"s" * (threads > 1)}; {bench.elements:,} elements, memory warm unless said;
+    shares = shown(limits(bench), lambda share: f"{share.what:28}{'share of the limit':54}{share.share:8.2f}")
+    measured = [elementwise, fresh, models, peers] if given.quick else [elementwise, fresh, models, peers, orthogonal]
+    rows = [row for rows in ([] if given.limits else measured) for row in shown(rows(bench), said)]
+    text = f"""# Fills: figures of one run of `{command}`
+
+{where}; torch {torch.__version__}; {threads} thread{"s" * (threads > 1)}; {bench.elements:,} elements, memory warm unless said;
 {"processor time of the thread" if given.busy else "wall time"}, medians over turns; by {stream.backend_of("cpu")}.
 
 {limit_table(shares)}
@@ -330,7 +324,7 @@ def main() -> None:
 
 First draw of a process (loading the stream and LLVM, compiling one kernel): {first_draw() * 1e3:.0f} ms (aim: < 500).
 """
-        name = "results_limits.md" if given.limits else "results_busy.md" if given.busy else "results.md"
+    name = "results_limits.md" if given.limits else "results_busy.md" if given.busy else "results.md"
     Path(__file__).with_name(name).write_text(text, encoding="utf-8")
     print(text)
 

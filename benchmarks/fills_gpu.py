@@ -1,11 +1,20 @@
-"""The rows of `python benchmarks/fills.py --gpu`: equality first, then tensors, then models."""
+"""How fast fills of a GPU's memory are: equality with the CPU's bits first, then tensors, then models.
+
+    python benchmarks/fills_gpu.py [--elements 67108864] [--seconds 1]
+
+It measures as benchmarks/fills.py does, and stops where a bit differs. The table goes to benchmarks/results_gpu.md.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
-from fills import ARGS, KEY, Bench, Row, Timed, built, filler, loop, row, rules
+from fills import ARGS, KEY, Bench, Row, Timed, built, filler, loop, machine, row, rules, said, shown, table
 from torch import Tensor, nn
 
 import initframe
@@ -49,9 +58,9 @@ def equality() -> str:
     names = [name for name in ours if name.endswith(("weight", "bias")) and ours[name].ndim > 1]
     if not all(torch.equal(ours[name], theirs[name].cpu()) for name in names):
         raise SystemExit("NOT EQUAL: ResNet-50")
-    said = f"Equality: {len(forms)} forms, {len(small)} small tensors and a ResNet-50 have the bits of the CPU."
-    print(said, flush=True)
-    return said
+    equal = f"Equality: {len(forms)} forms, {len(small)} small tensors and a ResNet-50 have the bits of the CPU."
+    print(equal, flush=True)
+    return equal
 
 
 def _draw(
@@ -139,3 +148,27 @@ def llama_8b() -> dict[str, Tensor]:
         sizes |= {"up": (14_336, 4096), "down": (4096, 14_336), "norm1": (4096,), "norm2": (4096,)}
         shapes |= {f"layers.{i}.{name}": shape for name, shape in sizes.items()}
     return {name: torch.empty(shape, dtype=torch.bfloat16, device=DEVICE) for name, shape in shapes.items()}
+
+
+def main() -> None:
+    """Compare, measure and write."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--elements", type=int, default=1 << 26)
+    options.add_argument("--seconds", type=float, default=1.0, help="time for each side of a ratio")
+    given = options.parse_args()
+    bench, where = Bench(given.elements, 1, given.seconds, time.perf_counter), machine()
+    equal, measured = equality(), shown(rows(bench), said)
+    text = f"""# Fills: figures of one run of `{" ".join(["python benchmarks/fills_gpu.py", *sys.argv[1:]])}`
+
+{where}; torch {torch.__version__}; {torch.cuda.get_device_name()}, by {stream.backend_of(DEVICE)}.
+
+{equal}
+
+{table(measured)}
+"""
+    Path(__file__).with_name("results_gpu.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from initframe.construction import values as v
 from initframe.construction.reads import of, read
+from initframe.construction.recorder import Recorder
 from initframe.construction.unknown_calls import (
     Arguments,
     Function,
@@ -23,9 +24,6 @@ from initframe.construction.unknown_calls import (
 from initframe.construction.values import Drawn, Known, Number, Real, Unreadable, Value, Whole
 from initframe.fills import Orthogonal, Sparse
 from initframe.fills.chain import OPERATIONS
-
-if TYPE_CHECKING:
-    from initframe.construction.recorder import Recorder
 
 
 def elementwise(operation: str, *, swapped: bool = False) -> Function:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from initframe.construction import values as v
 from initframe.construction.drawing_calls import scalar
 from initframe.construction.reads import pieces, read
+from initframe.construction.recorder import Recorder
 from initframe.construction.unknown_calls import (
     Arguments,
     Function,
@@ -22,9 +23,6 @@ from initframe.construction.unknown_calls import (
     unknown,
 )
 from initframe.construction.values import Known, Number, Real, Unreadable, Value
-
-if TYPE_CHECKING:
-    from initframe.construction.recorder import Recorder
 
 
 def copied(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:

@@ -16,7 +16,7 @@ from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
 from initframe.construction.record import Twins, recorded
-from initframe.construction.recorder import Recorder
+from initframe.construction.watch import Watch
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.model.memory import elements, footprint, is_distributed
 from initframe.model.names import walk
@@ -61,7 +61,7 @@ def deferred() -> Iterator[None]:
     >>> model[0].weight.device.type, model[1].running_var.tolist()
     ('meta', [1.0, 1.0])
     """
-    if any(isinstance(mode, Recorder) for mode in _get_current_function_mode_stack()):  # type: ignore[no-untyped-call]
+    if any(isinstance(mode, Watch) for mode in _get_current_function_mode_stack()):  # type: ignore[no-untyped-call]
         yield  # what is built inside is recorded already
         return
     with recorded(Twins()):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from initframe.construction import values as v
 from initframe.construction.reads import read
+from initframe.construction.recorder import Recorder
 from initframe.construction.unknown_calls import Arguments, Function, Named, arguments_of, repeated, tensors_in
 from initframe.construction.values import Known, Number, Real, Unreadable, Value
 from initframe.fills import Identity
-
-if TYPE_CHECKING:
-    from initframe.construction.recorder import Recorder
 
 
 def _written(tensor: Any, func: Function, args: Arguments, named: Named) -> Any:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from initframe.construction import values as v
 from initframe.construction.boxes import box_of, geometry
+from initframe.construction.recorder import Recorder
 from initframe.construction.values import Drawn, Known, Number, Real, Unreadable, Value, Whole
-
-if TYPE_CHECKING:
-    from initframe.construction.recorder import Recorder
 
 _MIXED = Unreadable("it is computed from a tensor that was written in parts")
 

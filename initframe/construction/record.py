@@ -21,6 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.construction.recorder import Recorder
 from initframe.construction.remember import remember_all
+from initframe.construction.watch import Watch
 from initframe.errors import InitframeError
 
 NOTE = (
@@ -150,7 +151,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
         register_module_module_registration_hook(module_comes),
     ]
     try:
-        with recorder:
+        with Watch(recorder):
             yield recorder
     except Exception as error:
         if twins and twins.memory and not isinstance(error, InitframeError):

@@ -1,20 +1,17 @@
-"""Record what a constructor writes to tensors, as symbols: torch's calls are watched, and none of them is replaced."""
+"""What was written to every storage while a constructor ran, as symbols."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from threading import get_ident
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 
 from initframe.construction import values as v
 from initframe.construction.boxes import Geometry, geometry
-from initframe.construction.calls import IGNORED, IS_META, interpreter
 from initframe.construction.origins import Place, caller, is_torch
 from initframe.construction.values import Value
 from initframe.construction.whole_calls import WHOLE, whole_call
@@ -49,8 +46,8 @@ class History:
         self.overwritten = 0
 
 
-class Recorder(TorchFunctionMode):
-    """A mode under which every write to a tensor is noted in the history of its storage.
+class Recorder:
+    """Notes every write to a tensor in the history of its storage; :mod:`initframe.construction.watch` tells it of them.
 
     Attributes:
         histories: by the storage's address.
@@ -62,7 +59,6 @@ class Recorder(TorchFunctionMode):
     """
 
     def __init__(self, most: int | None = None) -> None:
-        super().__init__()
         self.most = most
         self.histories: dict[int, History] = {}
         self.loaded: Place | None = None
@@ -70,20 +66,6 @@ class Recorder(TorchFunctionMode):
         self.registered: list[tuple[int, ...]] = []
         self._inside: FrameType | None = None
         self._thread = get_ident()
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Call a function of torch, and note what it writes."""
-        if func in IGNORED:
-            return func(*args, **kwargs) if kwargs else func(*args)
-        if func == IS_META:
-            frame = sys._getframe(1)  # noqa: SLF001
-            if frame.f_code in WHOLE:
-                self._enter(frame)
-            return func(*args)
-        named = kwargs or {}
-        return interpreter(func, named)(self, func, args, named)
 
     def history(self, tensor: Tensor) -> History | None:
         """Give the history of a tensor's storage, if anything is known of it."""
@@ -149,6 +131,12 @@ class Recorder(TorchFunctionMode):
             return v.Unreadable("its values come from a file")
         return v.Real(outside=True)
 
+    def enter(self, frame: FrameType) -> None:
+        """Note a function of torch.nn.init as a whole, once, whatever it does after that."""
+        if frame is not self._inside:
+            self._inside = frame
+            self._note(*whole_call(frame), caller(frame))
+
     def leave(self) -> None:
         """Let go of what was only needed while the constructor ran."""
         self._inside = None
@@ -162,18 +150,12 @@ class Recorder(TorchFunctionMode):
             if not is_torch(code.co_filename):
                 return True, Place(code, frame.f_lineno)
             if code in WHOLE:
-                self._enter(frame)
+                self.enter(frame)
                 return False, None
             if code.co_name == "_load_from_state_dict" and self.loaded is None:
                 self.loaded = caller(frame)
             frame = frame.f_back
         return True, None
-
-    def _enter(self, frame: FrameType) -> None:
-        """Note a function of torch.nn.init as a whole, once, whatever it does after that."""
-        if frame is not self._inside:
-            self._inside = frame
-            self._note(*whole_call(frame), caller(frame))
 
 
 def held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:

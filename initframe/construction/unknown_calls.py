@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from initframe.construction import values as v
 from initframe.construction.reads import read
+from initframe.construction.recorder import Recorder
 from initframe.construction.values import Drawn, Known, Unreadable, Value, Whole
-
-if TYPE_CHECKING:
-    from initframe.construction.recorder import Recorder
 
 Function = Callable[..., Any]
 Arguments = tuple[Any, ...]

@@ -90,7 +90,7 @@ class Recipe:
         """
         from initframe.recipe.writing import to_yaml  # noqa: PLC0415  (yaml is slow to import)
 
-        return to_yaml(self)
+        return to_yaml(self.to_dict(), self.name, {rule.name: rule.comment for rule in self.rules})
 
 
 Source = Recipe | Mapping[str, Any] | str | os.PathLike[str]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from initframe.recipe.plain import plain_copy
-
-if TYPE_CHECKING:
-    from initframe.recipe.recipe import Recipe
 
 WIDTH = 110
 _USUAL = {"unused": "error", "unmatched": "keep", "fans": "torch", "companions": "warn"}
@@ -25,24 +22,23 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def to_yaml(recipe: Recipe) -> str:
-    """Write a recipe with its rules' comments.
+def to_yaml(data: Mapping[str, Any], name: str, comments: Mapping[str, str]) -> str:
+    """Write a recipe with comments.
 
     Args:
-        recipe: any.
+        data: the recipe as plain data.
+        name: the recipe's, which becomes the first line.
+        comments: by the name of the rule.
 
     Returns:
         The text; settings that are as usual are left out.
     """
-    data = recipe.to_dict()
-    rules = data.pop("rules")
-    settings = {key: value for key, value in data.items() if value and value != _USUAL.get(key)}
-    lines = [*_comment(recipe.name, ""), *_dumped(settings)]
-    lines.append("rules:" if rules else "rules: {}")
-    comments = {rule.name: rule.comment for rule in recipe.rules}
-    for name, rule in rules.items():
-        lines += _comment(comments[name], "  ")
-        lines += [f"  {line}" for line in _dumped({name: rule})]
+    settings = {key: value for key, value in data.items() if key != "rules" and value and value != _USUAL.get(key)}
+    lines = [*_comment(name, ""), *_dumped(settings)]
+    lines.append("rules:" if data["rules"] else "rules: {}")
+    for rule_name, rule in data["rules"].items():
+        lines += _comment(comments.get(rule_name, ""), "  ")
+        lines += [f"  {line}" for line in _dumped({rule_name: rule})]
     return "\n".join(lines) + "\n"
 
 
