@@ -315,7 +315,8 @@ def main() -> None:
     rows = [row for rows in ([] if given.limits else measured) for row in shown(rows(bench), said)]
     text = f"""# Fills: figures of one run of `{command}`
 
-{where}; torch {torch.__version__}; {threads} thread{"s" * (threads > 1)}; {bench.elements:,} elements, memory warm unless said;
+{where}; torch {torch.__version__};
+{threads} thread{"s" * (threads > 1)}; {bench.elements:,} elements, memory warm unless said;
 {"processor time of the thread" if given.busy else "wall time"}, medians over turns; by {stream.backend_of("cpu")}.
 
 {limit_table(shares)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Hashable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -79,17 +79,26 @@ def _averages_inside(model: nn.Module) -> Iterator[Twin]:
 
 def _equals(parent: nn.Module, prefix: str) -> Iterator[Twin]:
     """Find children of one class and equal values; numbered ones are layers of a stack, which may start equal."""
-    first: dict[type, list[tuple[str, nn.Module]]] = {}
+    known: dict[Hashable, list[nn.Module]] = {}  # by their first values, since thousands of children are too many pairs
+    dtypes: dict[torch.dtype, None] = {}
     for name, child in parent._modules.items():  # noqa: SLF001
         if child is None or name.isdigit() or type(child).__name__ in _AVERAGING:
             continue
-        known = first.setdefault(type(child), [])
-        source = next((other for _, other in known if other is not child and _is_copy(child, other)), None)
+        telling = next((pair for pair in child.named_parameters() if _is_random(pair[1])), None)
+        alike = (other for dtype in dtypes if telling for other in known.get(_key(child, *telling, dtype), ()))
+        source = next((other for other in alike if other is not child and _is_copy(child, other)), None)
         if source is not None:
             yield Twin(prefix + name, _pairs(child, source))
-        else:
-            known.append((name, child))
-            yield from _equals(child, f"{prefix}{name}.")
+            continue
+        if telling is not None:
+            dtypes[telling[1].dtype] = None
+            known.setdefault(_key(child, *telling, telling[1].dtype), []).append(child)
+        yield from _equals(child, f"{prefix}{name}.")
+
+
+def _key(module: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype) -> Hashable:
+    """What a module has in common with its copy of a dtype."""
+    return type(module), name, dtype, tuple(local(tensor).detach().flatten()[:16].to(dtype).tolist())
 
 
 def _is_copy(module: nn.Module, source: nn.Module) -> bool:

@@ -47,7 +47,7 @@ class History:
 
 
 class Recorder:
-    """Notes every write to a tensor in the history of its storage; :mod:`initframe.construction.watch` tells it of them.
+    """Notes every write to a tensor in the history of its storage, as :mod:`initframe.construction.watch` sees them.
 
     Attributes:
         histories: by the storage's address.

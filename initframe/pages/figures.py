@@ -226,6 +226,10 @@ def _decimal(value: float) -> str:
     return f"10{raised}" if mantissa == 1 else f"{mantissa}·10{raised}"
 
 
+def _rounded(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
+
+
 def _svg(figure: Any) -> str:
     """A figure as an SVG element of a page: no ids but those it refers to, colours by name, text as text."""
     import matplotlib as mpl  # noqa: PLC0415
@@ -241,7 +245,7 @@ def _svg(figure: Any) -> str:
     used = {name: f"{own}-{i}" for i, name in enumerate(dict.fromkeys(_REFERENCE.findall(svg)))}
     svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{used[found[1]]}"' if found[1] in used else "", svg)
     svg = _REFERENCE.sub(lambda found: found[0].replace(found[1], used[found[1]]), svg)
-    svg = re.sub(r"\d+\.\d{3,}(?=[^<>]*>)", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = re.sub(r"<[^<>]*>", lambda tag: re.sub(r"\d+\.\d{3,}", _rounded, tag[0]), svg)
     for raw, name in _VARIABLES.items():
         svg = svg.replace(raw, f"var(--{name})")
     svg = re.sub(r" font-family: [^;]*;| transform=\"rotate\(-0 [^)]*\)\"", "", svg)
