@@ -26,7 +26,7 @@ from initframe.initializers.table import parameters
 from initframe.recipe.presets import presets
 
 ROOT = Path(__file__).parents[1]
-SLOW = ("docs/recipes.md",)  # it trains
+SLOW = ("docs/recipes.md", "docs/command_line.md", "README.md")  # they train, or run many commands
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "tests/README.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 

@@ -94,6 +94,7 @@ def test_timm_loads_nothing_by_itself(name):
 TINY = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "made"), [("gpt2", "GPT2Model"), ("GPT2LMHeadModel", "GPT2LMHeadModel"), ("funnel", "FunnelModel")]
 )

@@ -100,6 +100,7 @@ NAMES = [f"features.{i}.{part}" for i in (0, 3, 6, 8, 10) for part in ("weight",
 NAMES += [f"classifier.{i}.{part}" for i in (1, 4, 6) for part in ("weight", "bias")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
 def test_one_tensor_of_a_trained_alexnet(tmp_path, suffix):
     trained = alexnet()

@@ -186,6 +186,7 @@ def test_a_sharded_checkpoint_by_folder_and_by_index(tmp_path, ending):
     assert f"model-1.{ending}" in refused(index)
 
 
+@pytest.mark.slow
 def test_save_pretrained(tmp_path):
     transformers = pytest.importorskip("transformers")
     sizes = {"n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 50, "n_positions": 16}

@@ -26,6 +26,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_inside_of_a_compiled_function(call):
     torch._dynamo.reset()
@@ -44,6 +45,7 @@ def test_inside_of_a_compiled_function(call):
     assert torch.equal(after, plain(torch.ones(1, 4)))
 
 
+@pytest.mark.slow
 def test_dynamo_is_not_imported_for_it():
     code = "import sys, initframe, torch; initframe.reinit(torch.nn.Linear(2, 2), {'rules': {'*': 'zeros'}});"
     code += "print('torch._dynamo' in sys.modules)"

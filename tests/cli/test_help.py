@@ -57,6 +57,7 @@ def test_every_choice_has_a_line(command, job):
             assert "…" not in words, f"what {name} says does not fit its line"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("job", "titles"),
     [
@@ -82,6 +83,7 @@ def test_every_setting_has_a_line_with_what_it_is_by_default(command, job):
     assert ("\n+starts.NAME=RECIPE " in head) == ("starts" in config)
 
 
+@pytest.mark.slow
 def test_three_examples_that_work_when_pasted(command, job):
     lines = examples(command("--help", main=JOBS[job]).out)
     assert len(lines) == 3

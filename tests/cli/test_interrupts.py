@@ -72,6 +72,7 @@ def processes(tmp_path_factory):
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 def test_a_signal_in_the_middle(processes, sent, word):
     home, running = processes

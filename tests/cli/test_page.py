@@ -4,11 +4,14 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import SMALL
 
 HERE = "hydra.run.dir=run"
 
 
+@pytest.mark.slow
 def test_a_page_is_written_with_the_other_files(command):
     done = command(*SMALL, HERE, "page=true")
     assert done.code == 0
@@ -19,6 +22,7 @@ def test_a_page_is_written_with_the_other_files(command):
     assert all(tensor["name"] in page.replace("<wbr>", "") for tensor in tensors)
 
 
+@pytest.mark.slow
 def test_an_earlier_page_goes_with_its_run(command):
     command(*SMALL, HERE, "page=true")
     assert command(*SMALL, HERE).code != 0

@@ -83,6 +83,7 @@ def test_a_run_goes_by_default_below_outputs(command):
     assert files[-1].endswith("plan.txt")
 
 
+@pytest.mark.slow
 def test_the_seed_is_all_that_changes_the_numbers(command):
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
         command(*SMALL, f"seed={seed}", f"hydra.run.dir={folder}")
@@ -130,6 +131,7 @@ def contents(folder: str) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_an_earlier_run_is_replaced_only_when_told(command):
     command(*SMALL, HERE)
     before = contents("run")
@@ -233,6 +235,7 @@ def plan_of(command, *arguments: str) -> str:
     return left.out
 
 
+@pytest.mark.slow
 def test_overrides(command):
     plain = plan_of(command)
     assert "uniform(±0.03847)" in plain  # √2·√(6/(11·11·3 + 11·11·64)), features.0.weight

@@ -279,6 +279,7 @@ LAYERS = {"num_hidden_layers": 1, "encoder_layers": 1, "decoder_layers": 1, "enc
 SINUSOIDS = {"Marian": TWO_STACKS, "Pegasus": TWO_STACKS, "Whisper": TWO_STACKS, "RoFormer": ONE_STACK}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SINUSOIDS)
 def test_frozen_sinusoids_are_refused(family):
     transformers = pytest.importorskip("transformers")

@@ -197,6 +197,7 @@ def fabric_model(**options):
 RECIPE = {"rules": {"*.weight": {"init": "normal", "where": "ndim > 1"}, "*.bias": "zeros"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [peft_model, lambda: peft_model(modules_to_save=["head"])])
 def test_peft_changes_no_name_and_no_number(build):
     plain, wrapped = net(), build()

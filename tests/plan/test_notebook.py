@@ -20,6 +20,7 @@ def wide(layers, name="layer"):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 60, 3000])
 @pytest.mark.parametrize("name", ["layer", "<b>&'" * 40])
 def test_sizes_are_bounded(layers, name):
@@ -107,6 +108,7 @@ assert not shown, "the table was shown on the side"
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_has_the_same_text():
     done = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

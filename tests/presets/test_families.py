@@ -40,6 +40,7 @@ def standard(model):
 WIDTHS = [64, 128, 256, 512]
 
 
+@pytest.mark.slow
 def test_mup_changes_outputs_alike_at_every_width_and_the_standard_does_not():
     assert abs(coordinate_slope(mup, WIDTHS)) <= 0.1
     assert coordinate_slope(standard, WIDTHS) > 0.1
@@ -168,6 +169,7 @@ def test_mup_reaches_every_matrix_and_scales_it_by_its_own_inputs(build):
         assert plan[slot.name].fill.std == pytest.approx(std), slot.name
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_mup_of_gpt2_counts_its_transposed_matrices():
     def gpt2(width):

@@ -114,6 +114,7 @@ def test_there_is_a_plan_or_one_error_of_ours(case):
     assert str(outcome)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(cases(layers=LAYERS))
 def test_resolving_twice_says_the_same(case):
@@ -121,6 +122,7 @@ def test_resolving_twice_says_the_same(case):
     assert planned(recipe, model) == planned(recipe, model)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(cases(layers=LAYERS))
 def test_what_is_refused_is_refused_whole(case):
@@ -146,6 +148,7 @@ def turned_round(model):
     return other
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(cases(ties=False))
 def test_the_order_of_a_models_tensors_does_not_matter(case):

@@ -28,6 +28,7 @@ def test_auto_without_its_factors_is_refused_before_anything_is_written(write):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_what_auto_finds_is_applied():
     model, batch = narrowing(), torch.randn(64, 128)
     recipe = auto(model)

@@ -109,6 +109,7 @@ def test_a_cpu_whose_kernels_give_other_bits_is_served_by_torchs_operations(monk
     assert "other bits" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the switch is Linux's")
 def test_a_process_that_may_not_execute_new_memory_is_served_by_torchs_operations():
     done = run(EXECUTES_NOTHING_NEW)
