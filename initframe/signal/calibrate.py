@@ -25,6 +25,7 @@ from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
 from initframe.signal.batch import as_before, call, failed, refusal
 from initframe.signal.grid import Grid
+from initframe.signal.moments import average
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
 from initframe.signal.walk import Walk
@@ -364,11 +365,11 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
         return super().applied(operation, args)
 
     def _squares(self, found: Grid, operation: Any) -> tuple[float, float, float]:
-        square = averaged(found).square.item()
+        square = average(averaged(found).square)
         argument = "bias" if "bias" in operation.given else "self"
         added = operation.func.overloadpacket.__name__ in ("addmm", "baddbmm", "convolution")
         bias = operation.grid(argument) if added and isinstance(operation.given.get(argument), Tensor) else None
-        extra = averaged(bias).square.item() if bias is not None else 0.0
+        extra = average(averaged(bias).square) if bias is not None else 0.0
         return max(square - extra, 0.0), 0.0, extra
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from initframe.signal.layout import Layout
+from initframe.signal.moments import Moments, Number, average, column, plain, products, root, within
 
 K = 161
 """Points of the grid, evenly spaced over ±8: the trapezoid rule is exact to 10⁻⁴ even across a kink."""
@@ -39,55 +40,37 @@ def _hermite() -> Tensor:
 
 
 HERMITE = _hermite()
-
-
-class Moments(NamedTuple):
-    """Means of products of two elements of one channel, by class of positions (P); second moments, not centered.
-
-    Attributes:
-        mean: (P,) of an element.
-        square: (P,) of an element with itself.
-        same: (P,) with the same position of another input.
-        near: (P, P) with another position of the same input.
-        far: (P, P) with another position of another input.
-        field: (R, R) or ``None``: with the position at an offset, of the same input, offsets as on a torus.
-    """
-
-    mean: Tensor
-    square: Tensor
-    same: Tensor
-    near: Tensor
-    far: Tensor
-    field: Tensor | None = None
-
-    def times(self, factor: float | Tensor) -> Moments:
-        """Of the elements times independent numbers whose mean square is ``factor``; the mean becomes zero."""
-        field = None if self.field is None else self.field * factor
-        zero = torch.zeros_like(self.mean)
-        return Moments(zero, self.square * factor, self.same * factor, self.near * factor, self.far * factor, field)
-
-    def plus(self, mean: float, square: float) -> Moments:
-        """Plus one independent number per channel, the same at every position and for every input."""
-        cross = 2 * mean * self.mean
-        pairs = mean * (self.mean[:, None] + self.mean[None, :]) + square
-        field = None if self.field is None else self.field + cross.mean() + square
-        each = cross + square
-        return Moments(
-            self.mean + mean, self.square + each, self.same + each, self.near + pairs, self.far + pairs, field
-        )
+_READ = HERMITE.T.contiguous()
+_ENDS = torch.tensor([K // 2, K - 1], device="cpu")
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """A normal variable per element, as the correlations between elements; compared by identity.
 
-    Attributes are those of :class:`Moments`, as correlations.
+    Attributes are those of :class:`~initframe.signal.moments.Moments`, as correlations.
     """
 
-    same: Tensor
-    near: Tensor
-    far: Tensor
+    same: Number
+    near: Number
+    far: Number
     field: Tensor | None = None
+
+    @cached_property
+    def powers(self) -> Tensor | None:
+        """The powers of the field from 0 to ``ORDER`` + 1, one in each row: several functions of a normal ask."""
+        if self.field is None:
+            return None
+        x = self.field.reshape(-1)
+        out = x.new_empty(ORDER + 2, x.numel())
+        out[0] = 1.0
+        out[1] = x
+        known = 2
+        while known < ORDER + 2:
+            more = min(known - 1, ORDER + 2 - known)
+            torch.mul(out[1 : more + 1], out[known - 1], out=out[known : known + more])
+            known += more
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +115,7 @@ class Grid:
         """What the next grid inherits, whatever its moments."""
         return {"spread": self.spread, "channels": self.channels, "why": self.why}
 
+    @cached_property
     def spread_over_seeds(self) -> float:
         """The relative variance of the rms over seeds.
 
@@ -140,43 +124,87 @@ class Grid:
         if not self.channels:
             return self.spread
         m = self.moments()
-        square = m.square.mean().clamp_min(1e-300)
-        fourth = (self.values.pow(4) * W).sum(1).mean()
+        square = max(average(m.square), 1e-300)
         several = self.layout.count("position") > 1
-        agreement = ((m.far if several else m.same).mean() / square).clamp(0, 1)
-        return self.spread + (0.25 * agreement**2 * (fourth / square**2 - 1) / self.channels).item()
+        agreement = min(max(average(m.far if several else m.same) / square, 0.0), 1.0)
+        return self.spread + 0.25 * agreement**2 * (self._fourth() / square**2 - 1) / self.channels
+
+    def _fourth(self) -> float:
+        """The mean fourth power of an element."""
+        if self.normal and self.classes == 1:
+            mean, std = self._line
+            return mean**4 + 6 * (mean * std) ** 2 + 3 * std**4
+        return (self.values.pow(4) @ W).mean().item()
+
+    @property
+    def _line(self) -> tuple[float, float]:
+        """Mean and standard deviation of one class of a normal: its values are mean + std·z."""
+        middle, end = self.values[0, _ENDS].tolist()
+        return middle, (end - middle) / 8
 
     def moments(self) -> Moments:
         """Means of products of two elements.
 
-        >>> grid = gaussian(moments_of(0.0, 1.0, same=0.5), Layout(()))
+        >>> grid = gaussian(Moments(0.0, 1.0, 0.5, 0.0, 0.0), Layout(()))
         >>> relu = replace(grid, values=grid.values.relu(), normal=False)
-        >>> round(relu.moments().square.item(), 3), round(relu.moments().same.item(), 3)
+        >>> round(relu.moments().square, 3), round(relu.moments().same, 3)
         (0.5, 0.304)
         """
         return self._moments
 
     @cached_property
     def _moments(self) -> Moments:
-        square = (self.values.square() * W).sum(1)
         if self.source is None:
-            mean = self.values[:, 0]
-            pairs = mean[:, None] * mean[None, :]
-            return Moments(mean, square, square, pairs, pairs)
+            mean = plain(self.values[:, 0])
+            pairs = products(mean, mean)
+            return Moments(mean, mean * mean, mean * mean, pairs, pairs)
+        if self.classes > 1:
+            return self._moments_of_classes(self.source)
+        return self._moments_of_normal(self.source) if self.normal else self._moments_of_one(self.source)
+
+    def _moments_of_normal(self, source: Source) -> Moments:
+        """Of one class, affine in z: mean² + std²·c."""
+        mean, std = self._line
+        level, slope = mean * mean, std * std
+        field = None if source.field is None else source.field * slope + level
+        same, near, far = (level + slope * float(c) for c in (source.same, source.near, source.far))
+        return Moments(mean, level + slope, same, near, far, field)
+
+    def _moments_of_one(self, source: Source) -> Moments:
+        """Of one class: the series in the coefficients' squares, in numbers."""
+        values = self.values[0]
+        a: list[float] = (values @ _READ).tolist()
+        square = torch.dot(values * values, W).item()
+        coefficients = [x * x for x in a]
+        coefficients.append(max(square - math.fsum(coefficients), 0.0))
+        same, near, far = (_horner(coefficients, float(c)) for c in (source.same, source.near, source.far))
+        field = None
+        if source.field is not None and source.powers is not None:
+            row = torch.tensor(coefficients, dtype=torch.float64, device="cpu")
+            field = (row @ source.powers).reshape(source.field.shape)
+        return Moments(a[0], square, same, near, far, field)
+
+    def _moments_of_classes(self, source: Source) -> Moments:
+        square = (self.values.square() * W).sum(1)
         a = self.values @ HERMITE[: 2 if self.normal else None].T
         if not self.normal:
             rest = (square - a.square().sum(1)).clamp_min(0).sqrt()
             a = torch.cat([a, rest[:, None]], 1)
-        source = self.source
-        if self.classes > 1:
-            pairs = a[:, None, :] * a[None, :, :]
-            near, far = series(pairs, source.near), series(pairs, source.far)
-            return Moments(a[:, 0], square, series(a * a, source.same), near, far)
-        field = torch.zeros(0, dtype=torch.float64, device="cpu") if source.field is None else source.field
-        at = torch.cat([one.reshape(-1) for one in (source.same, source.near, source.far, field)])
-        found = series((a * a)[0], at)
-        field_found = None if source.field is None else found[3:].reshape(source.field.shape)
-        return Moments(a[:, 0], square, found[:1], found[1:2][None], found[2:3][None], field_found)
+        pairs = a[:, None, :] * a[None, :, :]
+        near, far = series(pairs, _as_tensor(source.near)), series(pairs, _as_tensor(source.far))
+        return Moments(a[:, 0], square, series(a * a, _as_tensor(source.same)), near, far)
+
+
+def _as_tensor(value: Number) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, device="cpu") if isinstance(value, float) else value
+
+
+def _horner(coefficients: list[float], x: float) -> float:
+    """Σ cₙxⁿ."""
+    total = 0.0
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
 
 
 def series(coefficients: Tensor, at: Tensor) -> Tensor:
@@ -187,17 +215,6 @@ def series(coefficients: Tensor, at: Tensor) -> Tensor:
     return total
 
 
-def moments_of(mean: float, square: float, same: float = 0.0, near: float = 0.0, far: float = 0.0) -> Moments:
-    """Moments of one class of positions, from numbers.
-
-    >>> moments_of(0.0, 4.0).square.tolist()
-    [4.0]
-    """
-    one = [torch.tensor([value], dtype=torch.float64, device="cpu") for value in (mean, square, same)]
-    two = [torch.tensor([[value]], dtype=torch.float64, device="cpu") for value in (near, far)]
-    return Moments(one[0], one[1], one[2], two[0], two[1])
-
-
 def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
     """A new normal with the given moments.
 
@@ -206,18 +223,20 @@ def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
         layout: what the dimensions mean.
         **facts: further fields of the grid.
     """
-    mean, square, same, near, far, field = moments
-    variance = (square - mean.square()).clamp_min(0)
-    std = variance.sqrt()
-    safe = std.clamp_min(1e-150)
-    pairs, means = safe[:, None] * safe[None, :], mean[:, None] * mean[None, :]
+    mean, square, same, near, far = map(plain, moments[:5])
+    field = moments.field
+    std = root(square - mean * mean)
+    safe = std + 1e-150
+    pairs, means = products(safe, safe), products(mean, mean)
+    alike = average(mean * mean)
     source = Source(
-        same=((same - mean.square()) / safe.square()).clamp(-1, 1),
-        near=((near - means) / pairs).clamp(-1, 1),
-        far=((far - means) / pairs).clamp(-1, 1),
-        field=None if field is None else ((field - mean.square().mean()) / safe.square().mean()).clamp(-1, 1),
+        same=within((same - mean * mean) / (safe * safe), -1.0, 1.0),
+        near=within((near - means) / pairs, -1.0, 1.0),
+        far=within((far - means) / pairs, -1.0, 1.0),
+        field=None if field is None else ((field - alike) / average(safe * safe)).clamp_(-1, 1),
     )
-    return Grid(mean[:, None] + std[:, None] * Z, source, layout, normal=True, **facts)  # type: ignore[arg-type]
+    values = (Z * column(std)).add_(column(mean)).reshape(-1, K)
+    return Grid(values, source, layout, normal=True, **facts)  # type: ignore[arg-type]
 
 
 def constant(value: float, layout: Layout, *, weight: bool = False) -> Grid:
@@ -234,36 +253,43 @@ def reshaped(values: Tensor, weights: Tensor, moments: Moments, like: Grid) -> G
         moments: of one class of positions.
         like: the grid whose other facts are kept.
     """
-    order = values.argsort()
-    values, weights = values[order], weights[order]
-    level = (weights.cumsum(0) - weights / 2) / weights.sum()
+    values, order = values.sort()
+    weights = weights[order]
+    level = weights.cumsum(0).sub_(weights / 2).div_(weights.sum())
     quantiles = _interpolate(CDF, level, values)
-    m, q = (quantiles * W).sum(), (quantiles.square() * W).sum()
-    target = (moments.square[0] - moments.mean[0] ** 2).clamp_min(0)
-    scale = (target / (q - m * m).clamp_min(1e-300)).sqrt()
-    quantiles = (moments.mean[0] + (quantiles - m) * scale)[None]
-    a = (quantiles @ HERMITE.T)[0]
-    rest = (moments.square[0] - a.square().sum()).clamp_min(0)
-    squares = torch.cat([a.square(), rest[None]])
-    field = None if moments.field is None else _inverse(squares, moments.field)
-    same, near, far = (_inverse(squares, one) for one in (moments.same, moments.near, moments.far))
-    source = Source(same, near, far, field)
-    return replace(like, values=quantiles, source=source, normal=False)
+    mean, square = average(moments.mean), average(moments.square)
+    m, q = torch.dot(quantiles, W).item(), torch.dot(quantiles.square(), W).item()
+    scale = math.sqrt(max(square - mean * mean, 0.0) / max(q - m * m, 1e-300))
+    quantiles = quantiles.sub_(m).mul_(scale).add_(mean)
+    squares = (quantiles @ _READ).square_()
+    rest = max(square - squares.sum().item(), 0.0)
+    targets = torch.tensor(
+        [*squares.tolist(), rest, *map(average, moments[2:5])],
+        dtype=torch.float64,
+        device="cpu",
+    )
+    curve = (targets[: ORDER + 2] @ _CURVE.powers).cummax(0).values  # type: ignore[operator]
+    numbers, field = targets[ORDER + 2 :], moments.field
+    if field is not None:
+        numbers = torch.cat([numbers, field.reshape(-1)])
+    found = _interpolate(numbers, curve, _CORRELATIONS)
+    same, near, far = found[:3].tolist()
+    source = Source(same, near, far, None if field is None else found[3:].reshape(field.shape))
+    return replace(like, values=quantiles[None], source=source, normal=False)
 
 
-def _inverse(squares: Tensor, target: Tensor) -> Tensor:
-    """The correlation c with Σ squaresₙ cⁿ = target."""
-    at = torch.linspace(-1, 1, 401, dtype=torch.float64, device="cpu")
-    curve = series(squares, at).cummax(0).values
-    return _interpolate(target, curve, at)
+_CORRELATIONS = torch.linspace(-1, 1, 401, dtype=torch.float64, device="cpu")
+_CURVE = Source(0.0, 0.0, 0.0, _CORRELATIONS)
+"""Correlations, whose powers give the curve from a correlation to a mean product, which is read backwards."""
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     """Linear interpolation through (xs, ys), xs ascending, constant beyond its ends."""
-    right = torch.searchsorted(xs.contiguous(), x.contiguous()).clamp(1, xs.numel() - 1)
-    x0, x1 = xs[right - 1], xs[right]
-    share = ((x - x0) / (x1 - x0).clamp_min(1e-300)).clamp(0, 1)
-    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+    right = torch.searchsorted(xs, x).clamp_(1, xs.numel() - 1)
+    left = right - 1
+    x0, y0 = xs[left], ys[left]
+    share = (x - x0).div_((xs[right] - x0).clamp_min_(1e-300)).clamp_(0, 1)
+    return share.mul_(ys[right] - y0).add_(y0)
 
 
 def at(grid: Grid, z: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, Moments, gaussian
+from initframe.signal.grid import Grid, gaussian
+from initframe.signal.moments import Moments
 
 CLASSES = 20
 """Classes at most; their sizes grow with the position."""
@@ -55,15 +56,7 @@ def shares(grid: Grid) -> Tensor:
 
 def averaged(grid: Grid) -> Moments:
     """Moments of one class: the average over all positions."""
-    m = grid.moments()
-    if grid.classes == 1:
-        return m
-    w = shares(grid)
-    pairs = w[:, None] * w[None, :]
-    one = [(w * x).sum()[None] for x in (m.mean, m.square, m.same)]
-    return Moments(
-        one[0], one[1], one[2], (pairs * m.near).sum()[None, None], (pairs * m.far).sum()[None, None], m.field
-    )
+    return grid.moments() if grid.classes == 1 else grid.moments().weighted(shares(grid))
 
 
 def mean_over(grid: Grid) -> Grid:

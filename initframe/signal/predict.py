@@ -20,8 +20,9 @@ from initframe.model.layers import title
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
-from initframe.signal.grid import CDF, Grid, constant, gaussian, moments_of, reshaped
+from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
 from initframe.signal.layout import channels, usual
+from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
 from initframe.signal.rules import RULES
 from initframe.signal.signal import Row, Signal
@@ -154,13 +155,13 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
     if grid is None:
         return {"mean": None, "rms": None, "approximate": "an operation without a rule leads here"}
     m = averaged(grid)
-    square, same = m.square.item(), m.same.item()
+    square, same = average(m.square), average(m.same)
     return {
-        "mean": m.mean.item(),
+        "mean": average(m.mean),
         "rms": math.sqrt(max(square, 0.0)),
         "correlation": same / square if square > 0 else None,
         "zeros": _zeros(grid),
-        "spread": math.sqrt(max(grid.spread_over_seeds(), 0.0)),
+        "spread": math.sqrt(max(grid.spread_over_seeds, 0.0)),
         "approximate": grid.why,
     }
 
@@ -168,6 +169,8 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
 def _zeros(grid: Grid) -> float:
     """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
     zero = grid.values == 0
+    if not bool(zero.any()):
+        return 0.0
     return float(((zero[:, 1:] & zero[:, :-1]).double().mean(0) * CDF.diff()).sum())
 
 

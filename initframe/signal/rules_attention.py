@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
-from initframe.signal.grid import Grid, Moments, gaussian
+from initframe.signal.grid import Grid, W, gaussian
 from initframe.signal.layout import Factor, Layout
+from initframe.signal.moments import Moments, at_least, average, diagonal
 from initframe.signal.positions import averaged, edges, middle
 from initframe.signal.walk import Operation, Rule, State
 
@@ -31,10 +32,9 @@ def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Gri
     """
     q, k = queries.moments(), averaged(keys)
     square = count * q.square * k.square
-    shared = count * q.square * k.near.mean()
-    zero = torch.zeros_like(square)
-    near = torch.diag(shared) if square.shape[0] > 1 else shared[:, None]
-    moments = Moments(zero, square, zero, near, torch.zeros_like(near))
+    shared = count * q.square * average(k.near)
+    near = shared if isinstance(shared, float) else torch.diag(shared)
+    moments = Moments(square * 0.0, square, square * 0.0, near, near * 0.0)
     layout = Layout((*queries.layout.dims[:-1], (Factor("position", shape[-1]),)))
     why = queries.why or keys.why
     return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=why, terms=count)
@@ -49,9 +49,7 @@ def softmax(op: Operation) -> State:
     if "position" in grid.layout.roles(dim) or grid.mask is not None:
         return attention_weights(grid, op.shape)
     values = (grid.values - grid.values.amax(1, keepdim=True)).exp()
-    z = torch.linspace(-8, 8, values.shape[1], dtype=torch.float64, device="cpu")
-    w = torch.exp(-z.square() / 2)
-    mean = (values * (w / w.sum())).sum(1, keepdim=True)
+    mean = (values * W).sum(1, keepdim=True)
     return replace(
         grid, values=values / (mean * op.shape[dim]), normal=False, why=grid.why or "softmax over few classes"
     )
@@ -60,7 +58,8 @@ def softmax(op: Operation) -> State:
 def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
     """The weights of a softmax over keys, as how many keys they spread over."""
     m = scored.moments()
-    variance = (m.square - m.near.diagonal()).clamp_min(0)
+    between = at_least(m.square - diagonal(m.near), 0.0)
+    variance = torch.as_tensor(between, dtype=torch.float64, device="cpu").reshape(-1)
     if isinstance(scored.mask, str):
         count, sums = causal(shape[-2], shape[-1])
     else:
@@ -153,25 +152,53 @@ def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
     squares, share = weights.keys, weights.mask
     if squares is None or not isinstance(share, Tensor):
         raise TypeError("these are not attention's weights")
-    v = expanded(values.moments(), share.shape[1]) if share.shape[1] > 1 else averaged(values)
-    n = (1 / weights.moments().mean).clamp_min(1)
-    each, pairs = share @ v.square, ((share @ v.near) * share).sum(1)
-    same, far = share @ v.same, ((share @ v.far) * share).sum(1)
-    common = 1 / torch.maximum(n[:, None], n[None, :])
-    first = torch.where((n[:, None] <= n[None, :])[..., None], share[:, None, :], share[None, :, :])
-    near = common * (first @ v.square) + (1 - common) * (share @ v.near @ share.T)
-    across = common * (first @ v.same) + (1 - common) * (share @ v.far @ share.T)
-    moments = Moments(
-        share @ v.mean,
-        squares * each + (1 - squares).clamp_min(0) * pairs,
-        same / n + (1 - 1 / n) * far,
-        near,
-        across,
-    )
+    n = torch.as_tensor(1 / weights.moments().mean, dtype=torch.float64, device="cpu").reshape(-1).clamp_min(1)
+    if share.shape == (1, 1):
+        moments = _mixed_alike(squares.mean().item(), n.mean().item(), averaged(values))
+    else:
+        moments = _mixed_classes(squares, n, share, expanded(values.moments(), share.shape[1]))
     layout = values.layout.fitted(shape)
     dims = list(layout.dims)
     dims[-2] = weights.layout.fitted(shape).dims[-2] if len(dims) > 1 else dims[-2]
     return gaussian(moments, Layout(tuple(dims)).fitted(shape), **{**values.kept, "why": weights.why or values.why})
+
+
+def _mixed_alike(squares: float, n: float, v: Moments) -> Moments:
+    """Moments of values that are mixed in the same way everywhere.
+
+    Args:
+        squares: Σa² of a query's weights.
+        n: the number of keys.
+        v: moments of the values.
+    """
+    rest = 1 - 1 / n
+    near, far = v.square / n + rest * v.near, v.same / n + rest * v.far
+    return Moments(v.mean, squares * v.square + max(1 - squares, 0.0) * v.near, far, near, far)
+
+
+def _mixed_classes(squares: Tensor, n: Tensor, share: Tensor, v: Moments) -> Moments:
+    """Moments of mixed values, by classes of queries.
+
+    Args:
+        squares: Σa² of a query's weights.
+        n: the number of keys that a query sees.
+        share: (queries, keys): which share of a query's sight each class of keys has.
+        v: moments of the values, by classes of keys.
+    """
+    keys = share.shape[1]
+    mean, square, same = (torch.as_tensor(x, dtype=torch.float64, device="cpu").reshape(keys) for x in v[:3])
+    between, beyond = (torch.as_tensor(x, dtype=torch.float64, device="cpu").reshape(keys, keys) for x in v[3:5])
+    each, pairs = share @ square, ((share @ between) * share).sum(1)
+    alike, far = share @ same, ((share @ beyond) * share).sum(1)
+    common = 1 / torch.maximum(n[:, None], n[None, :])
+    first = torch.where((n[:, None] <= n[None, :])[..., None], share[:, None, :], share[None, :, :])
+    return Moments(
+        share @ mean,
+        squares * each + (1 - squares).clamp_min(0) * pairs,
+        alike / n + (1 - 1 / n) * far,
+        common * (first @ square) + (1 - common) * (share @ between @ share.T),
+        common * (first @ same) + (1 - common) * (share @ beyond @ share.T),
+    )
 
 
 def attention(op: Operation) -> tuple[State, ...]:

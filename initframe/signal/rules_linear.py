@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from initframe.signal.combine import product, total
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided
-from initframe.signal.grid import Grid, Moments, gaussian
+from initframe.signal.grid import Grid, gaussian
 from initframe.signal.layout import Factor, Layout, channels, images
+from initframe.signal.moments import Moments, average, products
 from initframe.signal.positions import averaged
 from initframe.signal.rules_attention import mixed, scores
 from initframe.signal.walk import Operation, Rule, State
@@ -22,15 +23,13 @@ from initframe.signal.walk import Operation, Rule, State
 def summed(x: Moments, weight: Grid, count: float) -> Moments:
     """Moments of a sum of ``count`` inputs, each times a weight: N·E w²·q, and what weights with a mean add."""
     w = weight.moments()
-    mean, square = w.mean.mean().item(), w.square.mean().item()
+    mean, square = average(w.mean), average(w.square)
     out = x.times(count * square)
     if abs(mean) <= 1e-6 * math.sqrt(square) or (weight.source is None and count <= 1):
         return out
     shift, cross = mean * count, mean * mean * count * (count - 1)
-    pairs = x.mean[:, None] * x.mean[None, :]
-    field = None if out.field is None else out.field + cross * x.mean.square().mean()
-    each = x.mean.square()
-    one, two = cross * each, cross * pairs
+    one, two = cross * (x.mean * x.mean), cross * products(x.mean, x.mean)
+    field = None if out.field is None else out.field + average(one)
     return Moments(shift * x.mean, out.square + one, out.same + one, out.near + two, out.far + two, field)
 
 
@@ -39,7 +38,7 @@ def biased(moments: Moments, bias: Grid | None) -> Moments:
     if bias is None:
         return moments
     m = bias.moments()
-    return moments.plus(m.mean.mean().item(), m.square.mean().item())
+    return moments.plus(average(m.mean), average(m.square))
 
 
 def matmul(op: Operation) -> State:
@@ -135,7 +134,7 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
     layout = Layout(tuple(dims))
     layout = layout if layout.shape == shape else layout.fitted(shape)
     profile = None if over_positions else x.profile
-    return gaussian(y, layout, profile=profile, spread=x.spread_over_seeds(), channels=outputs, why=x.why)
+    return gaussian(y, layout, profile=profile, spread=x.spread_over_seeds, channels=outputs, why=x.why)
 
 
 def convolution(op: Operation) -> State:
@@ -156,13 +155,13 @@ def convolution(op: Operation) -> State:
     y = y._replace(near=y.near * apart, far=y.far * apart)
     y = biased(y, bias)
     if y.field is not None:
-        field = strided(y.field, [int(s) for s in op["stride"]], y.near.mean().item() / max(apart, 1e-300))
+        field = strided(y.field, [int(s) for s in op["stride"]], average(y.near) / max(apart, 1e-300))
         y = y._replace(field=field if offsets is None else field * offsets)
     profile = met / max(share, 1e-300)
     layout = images(op.shape)
     flat = bool(((profile - 1).abs() < 1e-6).all())
     return gaussian(
-        y, layout, profile=None if flat else profile, spread=x.spread_over_seeds(), channels=op.shape[1], why=x.why
+        y, layout, profile=None if flat else profile, spread=x.spread_over_seeds, channels=op.shape[1], why=x.why
     )
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import product, total
-from initframe.signal.grid import Grid, Moments, constant, gaussian, moments_of
+from initframe.signal.grid import Grid, K, W, constant, gaussian
 from initframe.signal.layout import Layout
+from initframe.signal.moments import Moments, Number, at_least, average, column, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
 from initframe.signal.rules_pointwise import is_affine
 from initframe.signal.walk import Operation, Rule, State
@@ -68,24 +69,25 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
     if positions > 1:
         x = mean_over(x)
     m = x.moments()
-    inside = m.near.diagonal() if positions > 1 else m.square
-    shared = (inside + (m.square - inside) / positions - m.mean.square()) / max(channels, 1)
-    middle = (m.mean.square() + shared) if centred else torch.zeros_like(m.mean)
-    variance = (m.square - middle).clamp_min(0)
-    scale = (variance + eps).rsqrt()
+    inside = diagonal(m.near) if positions > 1 else m.square
+    level = m.mean * m.mean
+    shared = (inside + (m.square - inside) / positions - level) / max(channels, 1)
+    middle = (level + shared) if centred else level * 0.0
+    variance = at_least(m.square - middle, 0.0)
+    scale = 1 / root(variance + eps)
     if x.source is None:
-        values = (x.values - (x.values if centred else 0)) * scale[:, None]
+        values = (x.values - (x.values if centred else 0)) * column(scale)
         return replace(x, values=values, profile=None, spread=0.0, channels=0)
     if channels < 16 and centred:
-        far = m.mean.square().mean() + (m.far.mean() - m.mean.square().mean()) / channels
-        pairs = scale[:, None] * scale[None, :]
-        field = None if m.field is None else (m.field - middle.mean()) * pairs.mean()
-        near = (m.near - middle.mean()) * pairs
-        rest = Moments(0 * m.mean, variance * scale**2, (m.same - far) * scale**2, near, (m.far - far) * pairs, field)
+        far = average(level) + (average(m.far) - average(level)) / channels
+        pairs, square = products(scale, scale), scale * scale
+        field = None if m.field is None else (m.field - average(middle)) * average(pairs)
+        near = (m.near - average(middle)) * pairs
+        rest = Moments(level * 0.0, variance * square, (m.same - far) * square, near, (m.far - far) * pairs, field)
         return gaussian(rest, x.layout, why=x.why)
-    taken = m.mean[:, None] if centred else 0.0
-    correction = (variance / (m.square - (m.mean.square() if centred else 0)).clamp_min(1e-300)).sqrt()
-    values = (x.values - taken) * (scale * correction)[:, None]
+    taken = column(m.mean) if centred else 0.0
+    correction = root(variance / at_least(m.square - (level if centred else 0.0), 1e-300))
+    values = (x.values - taken) * column(scale * correction)
     return replace(x, values=values, profile=None, spread=0.0, channels=0, normal=is_affine(values))
 
 
@@ -116,16 +118,16 @@ def _over_batch(x: Grid, op: Operation, eps: float) -> Grid:
     positions = math.prod(op.shape[2:])
     x = mean_over(x)
     m = x.moments()
-    across = m.same + (positions - 1) * m.far[0]
-    middle = (m.square + (positions - 1) * m.near[0] + (inputs - 1) * across) / (inputs * positions)
+    across = m.same + (positions - 1) * m.far
+    middle = (m.square + (positions - 1) * m.near + (inputs - 1) * across) / (inputs * positions)
     if x.weight:  # standardized weights: every filter by its own statistics
-        middle = m.mean.square()
-    variance = (m.square - middle).clamp_min(0)
+        middle = m.mean * m.mean
+    variance = at_least(m.square - middle, 0.0)
     scale = 1 / (variance + eps)
     field = None if m.field is None else (m.field - middle) * scale
     rest = ((m.same - middle) * scale, (m.near - middle) * scale, (m.far - middle) * scale)
     return gaussian(
-        Moments(0 * m.mean, variance * scale, *rest, field), x.layout, profile=x.profile, why=x.why, weight=x.weight
+        Moments(m.mean * 0.0, variance * scale, *rest, field), x.layout, profile=x.profile, why=x.why, weight=x.weight
     )
 
 
@@ -134,13 +136,12 @@ def _stored(x: Grid, op: Operation, eps: float) -> Grid | None:
     mean, var = op.grid("running_mean"), op.grid("running_var")
     if mean is None or var is None:
         return None
-    w = torch.exp(-torch.linspace(-8, 8, var.values.shape[1], dtype=torch.float64, device="cpu").square() / 2)
-    inverse = ((1 / (var.values.clamp_min(0) + eps)) * (w / w.sum())).sum().item()
-    shift = mean.moments()
+    inverse = ((1 / (var.values.clamp_min(0) + eps)) * W).sum().item()
+    shift = average(mean.moments().mean)
     if mean.source is not None:
         x = total(x, replace(mean, layout=x.layout), x.layout, -1.0)
-    elif shift.mean.item():
-        x = replace(x, values=x.values - shift.mean.item())
+    elif shift:
+        x = replace(x, values=x.values - shift)
     return replace(x, values=x.values * math.sqrt(inverse))
 
 
@@ -187,33 +188,38 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
         middle = (averaged(grid) if "position" in roles else grid.moments()).mean
         if not roles:
             return replace(grid, layout=left)
-        values = middle[:, None].expand(-1, grid.values.shape[1]).clone()
-        return replace(constant(0.0, left), values=values, why=grid.why)
+        return replace(constant(0.0, left), values=_level(middle), why=grid.why)
     m = averaged(grid)
     count = layout.count("position", dims)
     near = near_over(grid, m)
     square = (m.square + (count - 1) * near) / count
-    same = (m.same + (count - 1) * m.far[0]) / count
+    same = (m.same + (count - 1) * m.far) / count
     if "batch" in roles:
         inputs = layout.count("batch", dims)
         square = (square + (inputs - 1) * same) / inputs
         same = square
-    return gaussian(Moments(m.mean, square, same, square[None], same[None]), left, **grid.kept)
+    return gaussian(Moments(m.mean, square, same, square, same), left, **grid.kept)
 
 
-def near_over(grid: Grid, m: Moments) -> Tensor:
+def _level(numbers: Number) -> Tensor:
+    """A grid's values that do not depend on z: a number for each class of positions."""
+    column = torch.as_tensor(numbers, dtype=torch.float64, device="cpu").reshape(-1, 1)
+    return column.expand(-1, K).clone()
+
+
+def near_over(grid: Grid, m: Moments) -> Number:
     """The mean product of two positions of an input: from the field where there is one, with its shape."""
     sides = [f.size for dim in grid.layout.dims for f in dim if f.role == "position"]
     if m.field is None or len(sides) != 2:
-        return m.near[0]
-    n, far = m.field.shape[0], m.near[0]
+        return m.near
+    n = m.field.shape[0]
     height, width = sides
     dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
     window = m.field[(dy % n)[:, None], (dx % n)[None, :]]
     counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
     pairs = (height * width) ** 2
-    inside = (window * counts).sum() - m.field[0, 0] * height * width
-    outside = far * (pairs - counts.sum())
+    inside = (window * counts).sum().item() - m.field[0, 0].item() * height * width
+    outside = m.near * (pairs - counts.sum().item())
     return (inside + outside) / max(pairs - height * width, 1)
 
 
@@ -224,10 +230,10 @@ def variance(op: Operation) -> State | tuple[State, ...]:
         return None
     middle = pooled(grid, _dims(op), _first_shape(op), bool(op.given.get("keepdim")))
     m = grid.moments()
-    values = (m.square - m.mean.square()).clamp_min(0)
+    values = at_least(m.square - m.mean * m.mean, 0.0)
     if op.func.overloadpacket.__name__.startswith("std"):
-        values = values.sqrt()
-    spread = replace(middle, values=values[:, None].expand(-1, grid.values.shape[1]).clone(), source=None)
+        values = root(values)
+    spread = replace(middle, values=_level(values), source=None)
     return (spread, middle) if isinstance(op.out, tuple | list) else spread
 
 
@@ -245,8 +251,7 @@ def vector_norm(op: Operation) -> State:
     count = math.prod(grid.layout.shape[d] for d in dims)
     squares = replace(grid, values=grid.values.square())
     out = pooled(squares, dims, op.shape, bool(op.given.get("keepdim")))
-    root = (out.moments().mean * count).clamp_min(0).sqrt()
-    return replace(out, values=root[:, None].expand(-1, grid.values.shape[1]).clone(), source=None)
+    return replace(out, values=_level(root(out.moments().mean * count)), source=None)
 
 
 def weight_norm(op: Operation) -> tuple[State, ...]:
@@ -255,7 +260,7 @@ def weight_norm(op: Operation) -> tuple[State, ...]:
     if v is None or g is None:
         return (None, None)
     each = op["v"].numel() / max(op["v"].shape[op.given.get("dim", 0)], 1)
-    square = g.moments().square.mean().item() / max(each, 1)
+    square = average(g.moments().square) / max(each, 1)
     return (gaussian(moments_of(0.0, square), v.layout, weight=True), g)
 
 

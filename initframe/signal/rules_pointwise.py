@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from initframe.signal.combine import aligned, product, total
-from initframe.signal.grid import HERMITE, Grid, K, Moments, W, Z, constant, gaussian, reshaped, series
+from initframe.signal.combine import product, total
+from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, reshaped
 from initframe.signal.layout import Layout
+from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 MASKED = -30.0
@@ -78,7 +78,7 @@ def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     for one, other in (("self", "other"), ("other", "self")):
         keys = grids[one].keys
         if keys is not None:
-            return replace(grid, keys=keys * grids[other].moments().square.mean(), mask=grids[one].mask)
+            return replace(grid, keys=keys * average(grids[other].moments().square), mask=grids[one].mask)
     return grid
 
 
@@ -167,19 +167,19 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
         return None
     weights = W[:, None] * W[None, :]
     squares = (HERMITE @ values @ HERMITE.T).square()
-    mean = (values * weights).sum()
-    square = (values.square() * weights).sum()
+    mean, square = (values * weights).sum().item(), (values.square() * weights).sum().item()
 
-    def pairs(x: Tensor, y: Tensor) -> Tensor:
-        powers_x = torch.stack([x.mean() ** n for n in range(squares.shape[0])])
-        powers_y = torch.stack([y.mean() ** n for n in range(squares.shape[1])])
-        return powers_x @ squares @ powers_y
+    def pairs(x: Number, y: Number) -> float:
+        one, other = (
+            torch.tensor([average(c) ** n for n in range(len(squares))], dtype=torch.float64, device="cpu")
+            for c in (x, y)
+        )
+        return (one @ squares @ other).item()
 
     a, b = first.source, second.source
     if a is None or b is None:
         return None
-    same, near, far = pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far)
-    moments = Moments(mean[None], square[None], same[None], near[None, None], far[None, None])
+    moments = moments_of(mean, square, pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far))
     like = gaussian(
         moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
     )
@@ -252,7 +252,7 @@ def dropped(grid: Grid, p: float) -> Grid:
     field = m.field
     if field is not None:
         field = field.clone()
-        field[0, 0] = square.mean()
+        field[0, 0] = average(square)
     like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, **grid.kept)
     if grid.classes > 1:
         return like
@@ -265,21 +265,18 @@ def drawn(op: Operation) -> State:
     """New random numbers."""
     layout = Layout(()).view(op.shape)
     name = op.func.overloadpacket.__name__
-    one = torch.ones(1, dtype=torch.float64, device="cpu")
     if name.startswith("randn") or name == "normal_":
-        return gaussian(Moments(0 * one, one, 0 * one, 0 * one[None], 0 * one[None]), layout)
+        return gaussian(moments_of(0.0, 1.0), layout)
     if name.startswith("bernoulli"):
         p = op.given.get("p", 0.5)
         if not isinstance(p, int | float):
             return None
         values, weights = torch.tensor([[0.0, 1.0], [1 - p, p]], dtype=torch.float64, device="cpu")
-        moments = Moments(p * one, p * one, p * p * one, p * p * one[None], p * p * one[None])
+        moments = moments_of(p, p, p * p, p * p, p * p)
         return reshaped(values, weights.clamp_min(1e-12), moments, gaussian(moments, layout))
     if name.startswith("rand") or name == "uniform_":
-        values = Z.clamp(-8, 8) * 0 + torch.special.ndtr(Z)
-        third, quarter = one / 3, one / 4
-        moments = Moments(one / 2, third, quarter, quarter[None], quarter[None])
-        return reshaped(values, W, moments, gaussian(moments, layout))
+        moments = moments_of(1 / 2, 1 / 3, 1 / 4, 1 / 4, 1 / 4)
+        return reshaped(CDF, W, moments, gaussian(moments, layout))
     return None
 
 
@@ -309,5 +306,3 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("randn", "randn_like", "normal", "rand", "rand_like", "uniform", "bernoulli"), drawn),
     "copy": copied,
 }
-
-__all__ = ["RULES", "Z", "aligned", "is_affine", "series", "tree_map"]

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
-from initframe.signal.grid import Moments, at, gaussian, reshaped
+from initframe.signal.grid import at, gaussian, reshaped
 from initframe.signal.layout import images
+from initframe.signal.moments import average as mean_of
+from initframe.signal.moments import moments_of
 from initframe.signal.positions import averaged
 from initframe.signal.rules_norms import pooled
 from initframe.signal.walk import Operation, Rule, State
@@ -41,14 +43,12 @@ def average(op: Operation) -> State:
         count = 1
         for k in kernel:
             count *= k
-        m = m._replace(
-            square=(m.square + (count - 1) * m.near[0]) / count, same=(m.same + (count - 1) * m.far[0]) / count
-        )
+        m = m._replace(square=(m.square + (count - 1) * m.near) / count, same=(m.same + (count - 1) * m.far) / count)
     else:
         field = _windowed(m.field, kernel)
         count = kernel[0] * kernel[1]
-        same = (m.same + (count - 1) * m.far[0]) / count
-        m = m._replace(square=field[0, 0][None], same=same, field=strided(field, stride, m.near.mean().item()))
+        same = (m.same + (count - 1) * m.far) / count
+        m = m._replace(square=field[0, 0].item(), same=same, field=strided(field, stride, mean_of(m.near)))
     profile = grid.profile
     if profile is not None:
         profile = (
@@ -102,15 +102,15 @@ def maximum(op: Operation) -> tuple[State, ...]:
     before, after = list(op["self"].shape[-2:]), list(op.shape[-2:])
     kernel, stride = _window(op, before, after)
     source = grid.source
-    field = source.field if source.field is not None else white(1.0, source.near.mean().item())
-    pairs = [source.same.mean().item(), source.near.mean().item(), source.far.mean().item()]
+    field = source.field if source.field is not None else white(1.0, mean_of(source.near))
+    pairs = [mean_of(source.same), mean_of(source.near), mean_of(source.far)]
     one, others = _patches(field, pairs)
     x, *ys = (functional.max_pool2d(at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
     mean, square = _with_borders(op, at(grid, one), kernel, stride)
-    same, near, far = ((x * y).mean(dtype=torch.float64).clamp_min(mean.square()) for y in ys)
+    same, near, far = (max((x * y).mean(dtype=torch.float64).item(), mean * mean) for y in ys)
     reach = (x.shape[-1] - 1) // 2
-    offsets = on_torus(mean_products(x).double(), near.item(), (reach, reach))
-    m = Moments(mean[None], square[None], same[None], near[None, None], far[None, None], offsets)
+    offsets = on_torus(mean_products(x).double(), near, (reach, reach))
+    m = moments_of(mean, square, same, near, far)._replace(field=offsets)
     profile = grid.profile
     if profile is not None:
         roots = functional.adaptive_avg_pool2d(profile.sqrt()[None, None], (after[0], after[1]))[0, 0].square()
@@ -120,7 +120,7 @@ def maximum(op: Operation) -> tuple[State, ...]:
     return (reshaped(x.reshape(-1)[::5].double(), torch.ones_like(x.reshape(-1)[::5]).double(), m, like), None)
 
 
-def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[Tensor, Tensor]:
+def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[float, float]:
     """Mean and mean square over all windows; those at a padded border are smaller."""
     padding = _sized(op.given.get("padding") or 0, 2)
     counts = []
@@ -133,12 +133,12 @@ def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list
                 for length in lengths.unique()  # type: ignore[no-untyped-call]
             }
         )
-    mean, square = torch.zeros(2, dtype=torch.float64, device="cpu")
+    mean = square = 0.0
     for height, rows in counts[0].items():
         for width, columns in counts[1].items():
             x = functional.max_pool2d(values[:, None], (height, width), stride)
             share = rows * columns
-            mean, square = mean + share * x.mean().double(), square + share * x.square().mean().double()
+            mean, square = mean + share * x.mean().item(), square + share * x.square().mean().item()
     return mean, square
 
 

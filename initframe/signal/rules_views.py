@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, Moments, at, constant, gaussian, moments_of, reshaped
+from initframe.signal.grid import Grid, at, constant, gaussian, reshaped
 from initframe.signal.layout import Factor, Layout, channels, sequence
+from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
@@ -92,14 +93,9 @@ def _at_positions(grid: Grid, op: Operation, length: int) -> Grid:
 
 def _one_class(grid: Grid, k: int) -> Grid:
     m = grid.moments()
-    one = Moments(
-        m.mean[k : k + 1],
-        m.square[k : k + 1],
-        m.same[k : k + 1],
-        m.near[k : k + 1, k : k + 1],
-        m.far[k : k + 1, k : k + 1],
-    )
-    return replace(gaussian(one, grid.layout), **grid.kept)
+    one = torch.zeros(m.classes, dtype=torch.float64, device="cpu")
+    one[k] = 1.0
+    return replace(gaussian(m.weighted(one), grid.layout), **grid.kept)
 
 
 def parts(op: Operation) -> tuple[State, ...]:
@@ -234,12 +230,10 @@ def lookup(weight: Grid | None, indices: Tensor | None, shape: tuple[int, ...]) 
     if len(shape) > 2 and (indices is None or (indices.ndim > 1 and indices.shape[0] > 1)):
         layout = layout.with_dim(0, (Factor("batch", shape[0]),))
     m = weight.moments()
-    mean, square = m.mean.mean(), m.square.mean()
+    mean, square = average(m.mean), average(m.square)
     shares = _coincidences(indices, weight.layout.shape[0] if weight.layout.dims else 1)
     pairs = [mean**2 + share * (square - mean**2) for share in shares]
-    return gaussian(
-        Moments(mean[None], square[None], pairs[0][None], pairs[1][None, None], pairs[2][None, None]), layout
-    )
+    return gaussian(moments_of(mean, square, *pairs), layout)
 
 
 def _coincidences(indices: Tensor | None, rows: int) -> tuple[float, float, float]:

@@ -24,8 +24,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
 from initframe.signal.combine import mixture
-from initframe.signal.grid import CDF, Grid, constant, gaussian, moments_of, reshaped
+from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
 from initframe.signal.layout import Layout, sequence
+from initframe.signal.moments import moments_of
 from initframe.signal.watch import Call, Watch, op_name, storage
 
 LARGEST = 2**22
@@ -110,7 +111,7 @@ class States:
 def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool = False) -> Grid:
     """The grid of a real tensor that is the same for every input.
 
-    >>> round(distribution(torch.tensor([2.0, 2.0])).moments().square.item(), 6)
+    >>> round(distribution(torch.tensor([2.0, 2.0])).moments().square, 6)
     4.0
     """
     layout = layout or sequence(values.shape)
