@@ -18,7 +18,7 @@ from initframe.cli import recipes
 from initframe.cli.console import speakable
 from initframe.cli.errors import leave, reported, stoppable
 from initframe.cli.folders import demand_free, output_directory
-from initframe.cli.groups import choices, demand_one
+from initframe.cli.groups import choices, demand_named, demand_one
 from initframe.errors import InitframeError, Problem, SourceError
 from initframe.recipe.presets import conf_directory
 
@@ -39,6 +39,7 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
             if not is_rerun:  # which replaces its own files
                 demand_free(config, output_directory())
             demand_one("model")
+            recipes.demand_deletable()
             return run(config)
 
     recipes.register()
@@ -47,7 +48,10 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
     with stoppable():
         try:
+            demand_named(name, sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=name)(task)()
+        except InitframeError as error:
+            leave(str(error))
         except CompactHydraException as error:  # of a rerun, which Hydra leaves to its caller
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
