@@ -83,7 +83,7 @@ def test_the_wheel_holds_the_configs_and_nothing_from_outside(wheel):
     assert len(names) == len(set(names))
     shipped = {name.removeprefix("initframe/") for name in names if name.startswith("initframe/conf/")}
     assert shipped == {
-        str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.suffix in (".yaml", ".py")
+        str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.suffix in (".yaml", ".py", ".json")
     }
     recipes = {name.removeprefix("initframe/conf/init/") for name in names if name.startswith("initframe/conf/init/")}
     presets = {name.removeprefix("initframe/presets/init/") for name in names if "presets/init/" in name}

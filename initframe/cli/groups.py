@@ -22,6 +22,8 @@ from initframe.recipe.files import read_yaml
 from initframe.recipe.presets import conf_directory
 
 WIDTH, COLUMN = 110, 24
+_FOR_TOOLS = re.compile(r"#\s*(@package|yaml-language-server:|\$schema:)")
+"""A comment that Hydra or an editor reads."""
 
 
 def files(group: str, name: str | None = None) -> Iterator[Path]:
@@ -48,7 +50,7 @@ def about(path: Path) -> tuple[str, str]:
     'initframe-train'
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    comments = (line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line)
+    comments = (line[1:].strip() for line in lines if line.startswith("#") and not _FOR_TOOLS.match(line))
     words = re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip()
     command, comma, rest = words.partition(", ")
     return (command, rest) if comma and command.startswith("initframe-") else ("", words)
