@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from initframe.applying.apply import apply as apply
 from initframe.applying.apply import fill_ as fill_
 from initframe.applying.apply import reinit as reinit
+from initframe.applying.populate import populate as populate
 from initframe.applying.write_checkpoint import write_checkpoint as write_checkpoint
 from initframe.construction.deferred import deferred as deferred
 from initframe.construction.deferred import materialize as materialize

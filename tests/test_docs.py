@@ -24,6 +24,7 @@ from initframe.experiments import compare, train
 from initframe.initializers import table as initializer_table
 from initframe.initializers.table import parameters
 from initframe.recipe.presets import presets
+from initframe.resolver.schema import MODELINE
 
 ROOT = Path(__file__).parents[1]
 SLOW = ("docs/recipes.md", "docs/command_line.md", "README.md")  # they train, or run many commands
@@ -226,7 +227,8 @@ def page_of_presets() -> str:
 def told(path: Path) -> tuple[str, str]:
     """A preset's comment up to where it names its source, and the source."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    comment = " ".join(line[2:] for line in itertools.takewhile(lambda line: line.startswith("# "), lines))
+    comments = itertools.takewhile(lambda line: line.startswith("# "), lines)
+    comment = " ".join(line[2:] for line in comments if line != MODELINE)
     text, rest = re.fullmatch(r"(.*?)((?:Proven against|From source only).*)?", comment).groups()
     return cell(text.strip()), cell(rest or "")
 

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "initframe"
 
 # Each floor may know the floors before it. Rooms on one floor know nothing of each other.
 FLOORS = [
-    {"errors", "version"},
+    {"errors", "version", "presets"},
     {"recipe", "model", "stream"},
     {"files"},
     {"fills"},
@@ -35,7 +35,7 @@ FLOORS = [
     {"models", "integrations"},
     {"cli"},
     {"experiments"},
-    {"scripts"},
+    {"scripts", "__main__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -38,7 +38,7 @@ defaults:
   - _self_
 seed: 3
 hydra:
-  searchpath: ["pkg://initframe.conf"]
+  searchpath: ["pkg://initframe.PACKAGE"]
   output_subdir: null
   run: {dir: .}
 """
@@ -83,8 +83,11 @@ def test_the_wheel_holds_the_configs_and_nothing_from_outside(wheel):
     assert len(names) == len(set(names))
     shipped = {name.removeprefix("initframe/") for name in names if name.startswith("initframe/conf/")}
     assert shipped == {
-        str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.suffix in (".yaml", ".py")
+        str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.suffix in (".yaml", ".py", ".json")
     }
+    recipes = {name.removeprefix("initframe/conf/init/") for name in names if name.startswith("initframe/conf/init/")}
+    presets = {name.removeprefix("initframe/presets/init/") for name in names if "presets/init/" in name}
+    assert presets == recipes
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"initframe"}
 
 
@@ -102,9 +105,10 @@ def test_the_console_command_from_another_directory(installed, tmp_path):
     ]
 
 
-def test_a_foreign_hydra_app(installed, tmp_path):
+@pytest.mark.parametrize("package", ["presets", "conf"])
+def test_a_foreign_hydra_app(installed, tmp_path, package):
     (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "app.yaml").write_text(CONFIG)
+    (tmp_path / "conf" / "app.yaml").write_text(CONFIG.replace("PACKAGE", package))
     (tmp_path / "app.py").write_text(APP)
     line = [installed / "bin" / "python", "app.py", "init=normal_001"]
     done = subprocess.run(line, cwd=tmp_path, env=clean(), capture_output=True, text=True, check=True)

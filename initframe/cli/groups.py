@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from initframe.errors import InitframeError, Problem
@@ -20,6 +22,8 @@ from initframe.recipe.files import read_yaml
 from initframe.recipe.presets import conf_directory
 
 WIDTH, COLUMN = 110, 24
+_FOR_TOOLS = re.compile(r"#\s*(@package|yaml-language-server:|\$schema:)")
+"""A comment that Hydra or an editor reads."""
 
 
 def files(group: str, name: str | None = None) -> Iterator[Path]:
@@ -46,7 +50,7 @@ def about(path: Path) -> tuple[str, str]:
     'initframe-train'
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    comments = (line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line)
+    comments = (line[1:].strip() for line in lines if line.startswith("#") and not _FOR_TOOLS.match(line))
     words = re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip()
     command, comma, rest = words.partition(", ")
     return (command, rest) if comma and command.startswith("initframe-") else ("", words)
@@ -57,9 +61,7 @@ def about(path: Path) -> tuple[str, str]:
 
 def choices(job: str) -> str:
     """List all models, recipes, experiments and initializers of a job, for the template of ``--help``."""
-    defaults = read_yaml(conf_directory() / f"{job}.yaml")["defaults"]
-    takes = {group for entry in defaults if isinstance(entry, dict) for group in entry}
-    recipe = "init" if "init" in takes else "+starts.NAME"
+    recipe = "init" if "init" in groups(job) else "+starts.NAME"
     titles = {"model": "model", "init": recipe, "experiment": "experiment"}
     initializers = textwrap.wrap(", ".join(list_initializers()), WIDTH - 2)
     parts = [_listing(title, _rows(job, group)) for group, title in titles.items()]
@@ -120,6 +122,49 @@ def chosen(group: str) -> str:
     if not experiment():
         inside = [change for change in inside if change.key_or_group != group]
     return f"{name}, changed" if inside else name
+
+
+def demand_named(job: str, arguments: Iterable[str]) -> None:
+    """Refuse ``null`` as a choice in a config group, at which Hydra shows a traceback.
+
+    Args:
+        job: the command's.
+        arguments: of the command line.
+
+    Raises:
+        InitframeError: there is one.
+
+    >>> demand_named("reinit", ["seed=3", "init=null"])
+    Traceback (most recent call last):
+    initframe.errors.InitframeError: init: null is no choice. Name one. To have none: ~init.
+    """
+    known = groups(job)
+    found = []
+    for argument in arguments:
+        with contextlib.suppress(HydraException):  # Hydra will say what is wrong with it
+            change = OverridesParser.create().parse_override(argument)
+            group = change.key_or_group.partition("@")[0]
+            if (group in known or "/" in group) and not change.is_delete() and None in _values(change):
+                found.append(Problem(group, "null is no choice.", fix=f"Name one. To have none: ~{group}."))
+    if found:
+        raise InitframeError(*found)
+
+
+def groups(job: str) -> set[str]:
+    """Name the config groups that a command has.
+
+    >>> sorted(groups("trace"))
+    ['hydra', 'model']
+    """
+    defaults = read_yaml(conf_directory() / f"{job}.yaml")["defaults"]
+    return {group for entry in defaults if isinstance(entry, dict) for group in entry}
+
+
+def _values(change: Override) -> list[Any]:
+    """The values that one override has in one run or several."""
+    value = change.value()
+    several = value.list if isinstance(value, ChoiceSweep) else [value]
+    return [item for one in several for item in (one if isinstance(one, list) else [one])]
 
 
 def demand_one(group: str) -> None:

@@ -11,16 +11,19 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import CompactHydraException, HydraException
 from omegaconf import OmegaConf
 
 from initframe.cli import recipes
 from initframe.cli.console import speakable
 from initframe.cli.errors import leave, reported, stoppable
 from initframe.cli.folders import demand_free, output_directory
-from initframe.cli.groups import choices, demand_one
+from initframe.cli.groups import choices, demand_named, demand_one
+from initframe.cli.overview import version
 from initframe.errors import InitframeError, Problem, SourceError
 from initframe.recipe.presets import conf_directory
+from initframe.resolver.schema import schema_text
 
 
 def hydra_job(name: str, run: Callable[[Any], float]) -> None:
@@ -39,15 +42,22 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
             if not is_rerun:  # which replaces its own files
                 demand_free(config, output_directory())
             demand_one("model")
+            recipes.demand_deletable()
             return run(config)
 
+    if (said := _said(sys.argv[1:])) is not None:
+        print(said)  # noqa: T201
+        return
     recipes.register()
     OmegaConf.register_new_resolver("initframe.choices", lambda: choices(name), replace=True)  # for --help
     speakable()
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
     with stoppable():
         try:
+            demand_named(name, sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name=name)(task)()
+        except InitframeError as error:
+            leave(str(error))
         except CompactHydraException as error:  # of a rerun, which Hydra leaves to its caller
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
@@ -74,6 +84,21 @@ def import_plugins(names: list[str]) -> None:
             fact = f"it cannot be imported: {type(error).__name__}: {error}."
             fix = "Name a module that is installed, or a file in the current directory."
             raise SourceError(Problem(f"plugin {name!r}", fact, fix=fix)) from error
+
+
+def _said(arguments: list[str]) -> str | None:
+    """What a command prints instead of doing its job: its version, or the schema of recipes, plugins included."""
+    if "--version" in arguments:
+        return version()
+    if "--schema" not in arguments:
+        return None
+    with contextlib.suppress(HydraException):  # an argument that is no override
+        changes = [OverridesParser.create().parse_override(text) for text in arguments if "plugins=" in text]
+    try:
+        import_plugins([str(name) for change in changes for name in change.value()])
+        return schema_text()
+    except InitframeError as error:
+        leave(str(error))
 
 
 def _is_override(argument: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -19,10 +20,11 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from initframe.cli.groups import files
+from initframe.cli.groups import experiment, files, names, overrides
 from initframe.errors import InitframeError, Problem, RecipeError, shown
 from initframe.recipe.files import read_yaml
-from initframe.recipe.plain import strangers
+from initframe.recipe.plain import laid_over, strangers
+from initframe.recipe.recipe import new_deletions
 
 Names: TypeAlias = list[str]
 Files: TypeAlias = list[Path]
@@ -133,6 +135,55 @@ class RecipeSource(ConfigSource):
             if below and below[0] not in seen:
                 self._demand_end(below[0], (*above, path), seen)
         seen.add(path)
+
+
+def demand_deletable() -> None:
+    """Refuse a rule that is ``null`` where there is no rule of that name: Hydra has merged it without a word.
+
+    Looks at the chosen recipes with their defaults, at an experiment that stands on them alone, and at overrides.
+
+    Raises:
+        RecipeError: with one problem for each.
+    """
+    below: Any = {}
+    found: list[Problem] = []
+    for data in [*_layers(), *_of_overrides()]:
+        found += new_deletions(data, below)
+        below = laid_over(below, data)
+    if found:
+        raise RecipeError(*found)
+
+
+def _layers() -> Iterator[Any]:
+    """The recipes that Hydra has merged, in its order, and then what an experiment has laid over them."""
+    sources = GlobalHydra.instance().config_loader().get_sources()
+    source = next(source for source in sources if source.scheme() == SCHEME)
+    for name in names(GROUP):
+        yield from _with_defaults(source, name)
+    path = next(files("experiment", chosen), None) if (chosen := experiment()) else None
+    data = read_yaml(path) if path else None
+    if isinstance(data, dict) and all(_only_overrides(entry) for entry in data.get("defaults", [])):
+        yield data.get(GROUP)
+
+
+def _with_defaults(source: ConfigSource, name: str) -> Iterator[Any]:
+    """A recipe's data, among that of its defaults."""
+    data: Any = OmegaConf.to_container(source.load_config(f"{GROUP}/{name}").config)
+    below = [str(entry) for entry in data.pop("defaults", [])]
+    for entry in below if SELF in below else [*below, SELF]:
+        yield from [data] if entry == SELF else _with_defaults(source, entry)
+
+
+def _only_overrides(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(str(key).startswith("override ") for key in entry)
+
+
+def _of_overrides() -> Iterator[Any]:
+    """What the command line adds under names that were not there, ``+init.rules.NAME=…``."""
+    for change in overrides():
+        parts = change.key_or_group.split(".")
+        if change.is_add() and parts[:2] == [GROUP, "rules"] and parts[3:] == []:
+            yield {"rules": {parts[2]: change.value()}}
 
 
 def read(path: Path) -> dict[str, Any]:

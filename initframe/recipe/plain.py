@@ -12,6 +12,9 @@ from initframe.errors import Problem, RecipeError, shown
 MAX_NODES, MAX_DEPTH = 20_000, 20
 
 CODE_KEYS = frozenset({"_target_", "target", "_args_", "_partial_", "_recursive_", "_convert_"})
+"""Keys by which a config tells a library to call code. No key of a recipe's language is one of them."""
+NAMES = {"target": ("rules", "vars", "base")}
+"""Those that are ordinary words, and where they are allowed because a user's own names stand there."""
 
 
 def check_size(data: object) -> None:
@@ -160,7 +163,7 @@ def _key_strangers(key: object, path: str, *, types_only: bool) -> Iterator[Prob
         yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=_key_fix(key))
     elif types_only:
         return
-    elif key in CODE_KEYS:
+    elif key in CODE_KEYS and path not in NAMES.get(key, ()):
         fact = f"'{key}' is refused: a recipe is data, it names initializers and no code."
         yield Problem("", fact, fix=f"Remove it{f' from {path}' if path else ''}.")
     elif "${" in key:

@@ -142,7 +142,7 @@ def parse_recipe(source: Source | Sequence[Source]) -> tuple[Recipe, Problems]:
             data, name, deleted = _layered(source)
         else:
             data, name = _plain(source)
-            deleted = _new_deletions(data, {}) if isinstance(source, str | os.PathLike) else []
+            deleted = new_deletions(data, {}) if isinstance(source, str | os.PathLike) else []
     except RecipeError as error:
         return Recipe(), error.problems
     recipe, problems = _parse(data, name)
@@ -161,7 +161,7 @@ def _layered(sources: Sequence[object]) -> tuple[object, str, list[Problem]]:
         if not isinstance(above, Mapping):
             fact = "is empty." if above is None else f"is {shown(above)}, not a mapping."
             raise RecipeError(Problem("", f"recipe {shown(name)} {fact}", fix="Write rules: and a rule under it."))
-        problems += _new_deletions(above, data)
+        problems += new_deletions(above, data)
         data = laid_over(data, above)
         names.append(name)
     return data, "+".join(names), problems
@@ -174,8 +174,16 @@ def _plain(source: object) -> tuple[object, str]:
     return as_plain_numbers(data), name
 
 
-def _new_deletions(above: object, below: object) -> list[Problem]:
-    """Say which rules are ``null``, which deletes a rule, where there is no rule of that name before."""
+def new_deletions(above: object, below: object) -> list[Problem]:
+    """Find rules that are ``null``, which deletes a rule, although there is no rule of that name.
+
+    Args:
+        above: a recipe as plain data.
+        below: what it is laid over.
+
+    >>> [problem.subject for problem in new_deletions({"rules": {"baises": None}}, {"rules": {"biases": "zeros"}})]
+    ["rule 'baises'"]
+    """
     rules, known = (data.get("rules") if isinstance(data, Mapping) else None for data in (above, below))
     if not isinstance(rules, Mapping):
         return []

@@ -28,6 +28,12 @@ ONE_LINE = {
     "model=": ["'model/'", "resnet18"],
     "experiment=": ["'experiment/'"],
     "+init=xavier_relu": ["init appears more than once"],
+    "init=null": ["init: null is no choice", "~init"],
+    "init=[xavier_relu,null]": ["init: null is no choice"],
+    "model=null": ["model: null is no choice"],
+    "experiment=null": ["experiment: null is no choice", "~experiment"],
+    "hydra/launcher=null": ["hydra/launcher: null is no choice"],
+    "+init.rules.wieghts=null": ["rule 'wieghts': null deletes a rule", "Closest: weights"],
     "~init": ["init: it is missing"],
     "init.rules.weight.gain=2": ["Could not override 'init.rules.weight.gain'"],
     "~init.rules.bias": ["init.rules.bias"],
@@ -88,6 +94,39 @@ def test_one_wrong_argument(refused, monkeypatch, argument):
     assert "s3cr3t" not in message
     for part in ONE_LINE[argument]:
         assert part in message
+
+
+def test_null_among_several_choices(refused):
+    assert "init: null is no choice" in refused("-m", *SMALL, "init=xavier_relu,null")
+
+
+OVER = "rules: {baises: null}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "argument"),
+    [
+        (OVER, "init=[xavier_relu,mine/over.yaml]"),
+        (f"defaults: [xavier_relu]\n{OVER}", "init=mine/over.yaml"),
+        (
+            f"# @package _global_\ndefaults: [override /init: kaiming_relu]\ninit: {{{OVER.strip()}}}\n",
+            "experiment=over",
+        ),
+    ],
+)
+def test_a_rule_that_is_deleted_before_it_exists(refused, user_folder, text, argument):
+    user_folder("mine/over.yaml" if argument.startswith("init") else "mine/experiment/over.yaml", text)
+    message = refused("--config-dir=mine", *SMALL, argument)
+    assert "rule 'baises': null deletes a rule" in message
+    assert "Closest: biases" in message
+
+
+@pytest.mark.parametrize("order", ["[xavier_relu, _self_]", "[zeros_bias, xavier_relu]"])
+def test_a_rule_that_is_deleted_after_it_exists(command, user_folder, order):
+    user_folder("over.yaml", f"defaults: {order}\nrules: {{biases: null}}\n")
+    left = command(*SMALL, "init=[over.yaml]", "dry_run=true")
+    assert left.code == 0
+    assert "Untouched (26): features.0.bias" in left.out
 
 
 @pytest.mark.parametrize("chosen", ["xavier_relu", "[zeros_bias,xavier_relu]"])

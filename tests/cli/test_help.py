@@ -97,7 +97,7 @@ def test_three_examples_that_work_when_pasted(command, job):
 
 
 def test_choices_of_ones_own_are_shown_too(command, user_folder):
-    user_folder("mine/init/quiet.yaml", "# Whispers; or less\nrules: {}\n")
+    user_folder("mine/init/quiet.yaml", "# yaml-language-server: $schema=s.json\n# Whispers; or less\nrules: {}\n")
     user_folder("mine/init/strange.yaml", b"# \xff costs $5\nrules: {}\n")
     user_folder("mine/init/silent.yaml", "rules: {}\n")
     left = command("--help", "--config-dir=mine")

@@ -8,6 +8,7 @@ from refusals import refused
 
 from initframe.errors import RecipeError
 from initframe.recipe.plain import CODE_KEYS, MAX_DEPTH, MAX_NODES, check_size, plain_copy, strangers
+from initframe.recipe.recipe import load_recipe
 
 
 def nested(depth):
@@ -62,6 +63,14 @@ def test_keys_that_mean_code_are_refused_at_any_depth(key):
     (problem,) = strangers({"a": [{"b": {key: "os.system"}}]})
     assert f"'{key}' is refused" in problem.fact
     assert "from a[0].b" in problem.fix
+
+
+def test_a_rule_and_a_variable_may_be_called_target():
+    data = {"rules": {"target": {"match": "target.*", "init": "zeros"}}, "vars": {"target": 3}, "base": {"target": [3]}}
+    assert not list(strangers(data))
+    recipe = load_recipe(data)
+    assert recipe.rules[0].name == "target"
+    assert load_recipe(recipe.to_dict()) == recipe
 
 
 def test_types_can_be_looked_at_alone():

@@ -1,0 +1,156 @@
+"""A Hydra app of somebody else, which adds three lines: a search path, a choice, and a call."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+
+import initframe
+
+TEMPLATE = Path(__file__).parent / "template"
+HEAD = {"match": "*head.weight", "init": "zeros"}
+
+
+@pytest.fixture
+def src(monkeypatch):
+    """The app's own package, and torch's generator as it was."""
+    monkeypatch.syspath_prepend(str(TEMPLATE))
+    with torch.random.fork_rng():
+        yield importlib.import_module("src.train"), importlib.import_module("src.net")
+    for name in [name for name in sys.modules if name == "src" or name.startswith("src.")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def app(src, tmp_path, monkeypatch):
+    """Run the app in an empty folder; gives the weights of each of its jobs."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        root = logging.getLogger()
+        before = root.handlers[:]
+        try:
+            src[0].main()
+        finally:
+            for handler in [handler for handler in root.handlers if handler not in before]:
+                root.removeHandler(handler)
+                handler.close()
+        return saved(tmp_path)
+
+    return run
+
+
+def saved(folder):
+    """The weights in each job's folder, by its name."""
+    return {path.parent.name: torch.load(path) for path in sorted((folder / "logs").rglob("model.pt"))}
+
+
+@pytest.fixture
+def expected(src):
+    """What the library alone makes."""
+
+    def make(recipe, seed=0, width=8):
+        model = src[1].Module(src[1].net(width))
+        initframe.reinit(model, recipe, seed=seed)
+        return model.state_dict()
+
+    return make
+
+
+def same(state, other):
+    return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
+
+
+CASES = {
+    (): "xavier_relu",
+    ("init=kaiming_relu",): "kaiming_relu",
+    ("init.rules.weights.gain=2",): ["xavier_relu", {"rules": {"weights": {"gain": 2}}}],
+    ("init=[xavier_relu,mine]",): ["xavier_relu", {"rules": {"head": HEAD}}],
+    ("+init.rules.head={match: '*head.weight', init: zeros}",): ["xavier_relu", {"rules": {"head": HEAD}}],
+    ("init.rules.biases=null", "+init.rules.all={match: '*.bias', init: ones}"): [
+        "xavier_relu",
+        {"rules": {"biases": None, "all": {"match": "*.bias", "init": "ones"}}},
+    ],
+    ("experiment=layered",): ["xavier_relu", {"rules": {"head": HEAD}}],
+}
+
+
+@pytest.mark.parametrize("arguments", CASES, ids=" ".join)
+def test_choices_and_overrides(app, expected, arguments):
+    assert same(app(*arguments)["run"], expected(CASES[arguments]))
+
+
+def test_an_experiment(app, expected):
+    changes = yaml.safe_load((TEMPLATE / "configs/experiment/example.yaml").read_text())["init"]
+    assert same(app("experiment=example")["run"], expected(["kaiming_relu", changes], 12345, width=16))
+
+
+def test_several_runs(app, expected):
+    jobs = app("-m", "seed=0,1", "init=xavier_relu,kaiming_relu")
+    assert len(jobs) == 4
+    for number, (seed, recipe) in enumerate(
+        (seed, recipe) for seed in (0, 1) for recipe in ("xavier_relu", "kaiming_relu")
+    ):
+        assert same(jobs[str(number)], expected(recipe, seed))
+
+
+def in_a_process(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TEMPLATE), *sys.path])}
+    line = [sys.executable, str(TEMPLATE / "src/train.py"), *arguments]
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return saved(folder)
+
+
+@pytest.mark.slow
+def test_joblib(tmp_path, expected):
+    if not find_spec("hydra_plugins.hydra_joblib_launcher"):
+        pytest.skip("no hydra-joblib-launcher")
+    jobs = in_a_process(tmp_path, "-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert all(same(jobs[str(seed)], expected("xavier_relu", seed)) for seed in (0, 1))
+
+
+@pytest.mark.slow
+def test_optuna(tmp_path, expected):
+    """In a process of its own: optuna warns when it is imported."""
+    if not find_spec("hydra_plugins.hydra_optuna_sweeper"):
+        pytest.skip("no hydra-optuna-sweeper")
+    jobs = in_a_process(tmp_path, "hparams_search=optuna", "seed=3")
+    best = yaml.safe_load((tmp_path / "logs/train/sweep/optimization_results.yaml").read_text())
+    gain = best["best_params"]["init.rules.weights.gain"]
+    made = expected(["xavier_relu", {"rules": {"weights": {"gain": gain}}}], seed=3)
+    assert [same(state, made) for state in jobs.values()].count(True) == 1
+    assert best["best_value"] == made["net.0.weight"].std().item()
+
+
+def groups(searchpath):
+    """The app's config groups, with the choices in each."""
+    how = {"config_name": "train", "overrides": [f"hydra.searchpath=[{searchpath}]"]}
+    with initialize_config_dir(str(TEMPLATE / "configs"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        names = loader.get_group_options("", results_filter=ObjectType.GROUP, **how)
+        return {name: loader.get_group_options(name, **how) for name in names if name != "hydra"}
+
+
+def test_the_presets_bring_recipes_and_nothing_else():
+    own = {
+        path.name: sorted(file.stem for file in path.iterdir())
+        for path in (TEMPLATE / "configs").iterdir()
+        if path.is_dir()
+    }
+    del own["hydra"]
+    assert groups("pkg://initframe.presets") == {**own, "init": sorted(["mine", *initframe.list_presets()])}
+    assert groups("pkg://initframe.conf").keys() >= own.keys()

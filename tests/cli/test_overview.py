@@ -1,0 +1,71 @@
+"""What the commands say about themselves: their version, the schema of recipes, and what there is."""
+
+import json
+import runpy
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import initframe
+from initframe.cli import reinit, trace
+from initframe.cli.overview import commands, overview, version
+from initframe.experiments import compare, train
+from initframe.recipe.presets import list_presets
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+JOBS = {"reinit": reinit.main, "train": train.main, "trace": trace.main, "compare": compare.main}
+
+
+def test_every_command_is_listed():
+    assert commands().keys() == PROJECT["scripts"].keys()
+    assert all(what and "`" not in what for what in commands().values())
+
+
+def test_every_preset_is_listed():
+    lines = {line.split()[0] for line in overview().splitlines() if line.startswith("  ")}
+    assert lines == {*commands(), *list_presets()}
+    assert all(len(line) <= 110 for line in overview().splitlines())
+
+
+def test_python_m(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["initframe"])
+    runpy.run_module("initframe", run_name="__main__")
+    assert capsys.readouterr().out == f"{overview()}\n"
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_command_says_its_own_version(command, name):
+    left = command("--version", main=JOBS[name])
+    assert (left.code, left.out, left.files + left.hydra) == (0, f"{version()}\n", [])
+    assert left.out.startswith(f"initframe {initframe.__version__} ")
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_command_prints_the_schema(command, name):
+    left = command("--schema", main=JOBS[name])
+    assert (left.code, left.files + left.hydra) == (0, [])
+    assert "xavier_relu" not in json.loads(left.out)["definitions"]
+    assert "xavier_uniform" in json.loads(left.out)["definitions"]
+
+
+PLUGIN = """
+import initframe
+
+
+@initframe.initializer("hush")
+def hush(slot, *, level: float = 0.1):
+    \"\"\"Almost nothing.\"\"\"
+    return initframe.Normal(0, level)
+"""
+
+
+def test_the_schema_knows_plugins(command, user_folder, table):
+    user_folder("hushes.py", PLUGIN)
+    left = command("--schema", "plugins=[hushes]")
+    assert json.loads(left.out)["definitions"]["hush"]["properties"]["level"]["default"] == 0.1
+
+
+def test_a_plugin_that_is_not_there(refused):
+    assert "plugin 'no_such_module'" in refused("--schema", "plugins=[no_such_module]")
