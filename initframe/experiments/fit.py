@@ -102,3 +102,24 @@ def accuracy(model: nn.Module, digits: Digits, answers: Callable[[nn.Module, Ten
     """
     model.eval()
     return float((answers(model, digits.images).argmax(1) == digits.labels).float().mean())
+
+
+def learned(
+    model: nn.Module, optimizer: torch.optim.Optimizer, digits: Digits, steps: int, seed: int, loss: Loss = classify
+) -> dict[str, float | list[float]]:
+    """Train for some steps.
+
+    Args:
+        model: the model, trained in place.
+        optimizer: of its parameters.
+        digits: images and labels to train on.
+        steps: how many.
+        seed: of the order of the images.
+        loss: a function of model, images and labels.
+
+    Returns:
+        ``curve``, the loss of every step, its ``first`` and ``last``: the mean over the last tenth of the steps.
+    """
+    curve = losses(fit(model, optimizer, digits, seed=seed, loss=loss), steps)
+    tail = curve[-max(1, steps // 10) :]
+    return {"curve": curve, "first": curve[0], "last": sum(tail) / len(tail)}

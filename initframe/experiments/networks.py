@@ -19,3 +19,17 @@ def mlp(inputs: int, width: int, depth: int, activation: Callable[[], nn.Module]
     sizes = [inputs] + [width] * depth
     hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b, bias=bias), activation())]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, CLASSES, bias=bias))
+
+
+def convnet(channels: int, depth: int, activation: Callable[[], nn.Module], padding_mode: str = "zeros") -> nn.Module:
+    """Build 3×3 convolutions for digits of 8×8 pixels: the first halves the image; a readout sees all 4×4 pixels.
+
+    >>> len(convnet(8, 3, nn.ReLU))
+    8
+    """
+    layers = [
+        layer
+        for i, (a, b) in enumerate(pairwise([1] + [channels] * depth))
+        for layer in (nn.Conv2d(a, b, 3, 1 if i else 2, 1, padding_mode=padding_mode), activation())
+    ]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * channels, CLASSES))

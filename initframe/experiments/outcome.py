@@ -105,10 +105,13 @@ def picture(outcome: Outcome, panels: Sequence[Panel]) -> str:
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         styled(axis)
         named = _lines(outcome.results.every, panel)
-        if panel.wide:
-            axis.set_xscale("log", base=2)
         lines = [line for _, line in named]
         drawn = draw(axis, lines, LIGHT, logarithmic=panel.logarithmic)
+        if panel.wide:
+            marks = sorted({x for line in lines for x in line.x})
+            axis.set_xscale("log")
+            axis.set_xticks(marks, [f"{x:.3g}" for x in marks])
+            axis.set_xticks([], minor=True)
         axis.set_xlabel(panel.x)
         axis.set_title(panel.label, loc="left", fontsize=10)
         axis.legend(
