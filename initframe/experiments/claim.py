@@ -96,6 +96,17 @@ class Check:
         """
         return all(self.low <= value <= self.high for value in self.values)
 
+    @property
+    def judged(self) -> str:
+        """Whether it holds, in a word; a dash if nothing was claimed.
+
+        >>> Check("loss", "—", (0.1,)).judged
+        '—'
+        """
+        if self.low == -math.inf and self.high == math.inf:
+            return "—"
+        return "yes" if self.holds else "no"
+
 
 @dataclass(frozen=True)
 class Panel:

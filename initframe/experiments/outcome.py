@@ -24,7 +24,7 @@ def render(outcome: Outcome, width: int = WIDTH) -> str:
     seeds = f"{outcome.numbers['seeds']} seeds, {outcome.seconds:.0f} s"
     head = wrapped(f"{outcome.numbers['paper']}. Here: {outcome.numbers['here']} ({seeds}).", width)
     columns = ("number", "the paper", "here", "holds")
-    rows = [(one.what, one.paper, spread(one.values), "yes" if one.holds else "no") for one in outcome.checks]
+    rows = [(one.what, one.paper, spread(one.values), one.judged) for one in outcome.checks]
     return "\n".join([head, table(columns, rows, width), wrapped(outcome.verdict, width)])
 
 
@@ -85,7 +85,7 @@ def section(name: str, outcome: Outcome) -> str:
 
 
 def _cells(check: Check) -> tuple[str, ...]:
-    return check.what, check.paper, spread(check.values), "yes" if check.holds else "**no**"
+    return check.what, check.paper, spread(check.values), check.judged.replace("no", "**no**")
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from initframe.errors import InitframeError, Problem, closest
 from initframe.experiments.claim_job import CLAIM, run_claims
 from initframe.experiments.digits import Digits, load_digits
 from initframe.experiments.fit import accuracy, fit
+from initframe.experiments.prune import Masks, keep, largest
 from initframe.experiments.threads import on_one_thread
 from initframe.files.atomic import replacing
 from initframe.plan import Plan, table
@@ -47,7 +48,6 @@ WANTED = {
     "reduced": FLAG,
 }
 
-Masks = Mapping[str, Tensor]
 Rows = dict[str, list[float]]
 
 
@@ -116,10 +116,7 @@ class Trial:
             apply(plan, seed, module=model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad = not any(fnmatchcase(name, pattern) for pattern in self.freeze)
-        for name, mask in (masks or {}).items():
-            pruned = model.get_parameter(name)
-            pruned.data = pruned.data * mask
-            pruned.register_hook(mask.mul)  # type: ignore[no-untyped-call]  # Adam moves nothing without gradient
+        keep(model, masks or {})
         return model
 
     def fit(self, model: nn.Module, seed: int) -> list[float]:
@@ -162,23 +159,6 @@ def _rows(trial: Trial, label: str, plan: Plan | None, job: Mapping[str, Any]) -
         masks = largest(model, 1 - share)
         for words, again in (("same seed", seed), ("other seed", seed ^ 1)):
             yield f"{label}, {1 - share:.0%} left, {words}", trial.fit(trial.start(plan, again, masks), seed)
-
-
-def largest(model: nn.Module, share: float) -> Masks:
-    """Find the largest weights of each matrix and kernel (Frankle & Carbin 2019).
-
-    >>> net = nn.Linear(4, 1, bias=False)
-    >>> _ = net.weight.data.copy_(torch.tensor([[1.0, -3.0, 2.0, 0.0]]))
-    >>> largest(net, 0.5)["weight"].tolist()
-    [[False, True, True, False]]
-    """
-    weights = {name: p.detach().abs() for name, p in model.named_parameters() if p.ndim > 1 and p.requires_grad}
-    return {name: size >= _threshold(size.flatten(), share) for name, size in weights.items()}
-
-
-def _threshold(sizes: Tensor, share: float) -> Tensor:
-    kept = max(1, round(share * len(sizes)))
-    return sizes.kthvalue(len(sizes) - kept + 1).values
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from initframe.experiments.claim import Claim
 from initframe.experiments.claims import (
+    frankle_2019,
     glorot_2010,
     goyal_2017,
     he_2015,
@@ -11,6 +12,7 @@ from initframe.experiments.claims import (
     saxe_2013,
     schoenholz_2017,
     xiao_2018,
+    yang_2022,
     zhang_2019,
 )
 
@@ -25,5 +27,7 @@ CLAIMS: dict[str, Claim] = {
     "goyal_2017": goyal_2017.CLAIM,
     "radford_2019": radford_2019.CLAIM,
     "lin_2017": lin_2017.CLAIM,
+    "yang_2022": yang_2022.CLAIM,
+    "frankle_2019": frankle_2019.CLAIM,
 }
 """By the name of the config in ``conf/experiment``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -44,13 +45,36 @@ def measure(run: Run) -> Mapping[str, Value]:
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """With γ = 0 every block is its shortcut: nothing grows. The early loss is lower."""
     zero, one = "γ = 0", "γ = 1"
-    yield Check(f"{zero}: size of the last block's output / the first's", "1: blocks are the identity", found.of("growth", start=zero), 0.999, 1.001)
+    yield Check(
+        f"{zero}: size of the last block's output / the first's",
+        "1: blocks are the identity",
+        found.of("growth", start=zero),
+        0.999,
+        1.001,
+    )
     yield Check(f"{one}: size of the last block's output / the first's", "grows", found.of("growth", start=one), 1.5)
-    yield Check(f"{zero}: gradient of the first block's output / the last's", "1", found.of("backward", start=zero), 0.999, 1.001)
-    gap = tuple(b - a for a, b in zip(found.of("early", start=zero), found.of("early", start=one), strict=True))
-    yield Check(f"mean loss of the first {at['early']} steps: {one} minus {zero}", "> 0: easier early optimization", gap, 0.0)
+    yield Check(
+        f"{zero}: gradient of the first block's output / the last's",
+        "1",
+        found.of("backward", start=zero),
+        0.999,
+        1.001,
+    )
+    for lr in at["sweep"]["lr"]:
+        losses = (found.of("early", start=start, lr=lr) for start in (zero, one))
+        gap = tuple(b - a for a, b in zip(*losses, strict=True))
+        is_large = lr == at["sweep"]["lr"][-1]
+        paper = "> 0: easier early optimization" if is_large else "— (a large rate is meant)"
+        words = f"learning rate {lr:g}, mean loss of the first {at['early']} steps: {one} minus {zero}"
+        yield Check(words, paper, gap, 0.0 if is_large else -math.inf)
 
 
 CLAIM = Claim(
-    build, measure, checks, (Panel("curve", "training loss", "step"), Panel("sizes", "size of the output", "block"))
+    build,
+    measure,
+    checks,
+    (
+        Panel("curve", "training loss", "step", lines=("lr",), logarithmic=True),
+        Panel("sizes", "size of the output", "block", where=lambda at: at["lr"] > 0.5),
+    ),
 )

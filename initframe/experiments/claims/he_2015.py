@@ -29,8 +29,12 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
     *_, shallow, deep = at["sweep"]["depth"]
     words = "loss after the last step"
     for start in ("kaiming", "xavier"):
-        yield Check(f"{shallow} layers, {start}: {words}", "converges", found.of("last", start=start, depth=shallow), high=1.0)
-    yield Check(f"{deep} layers, kaiming: {words}", "converges", found.of("last", start="kaiming", depth=deep), high=1.0)
+        yield Check(
+            f"{shallow} layers, {start}: {words}", "converges", found.of("last", start=start, depth=shallow), high=1.0
+        )
+    yield Check(
+        f"{deep} layers, kaiming: {words}", "converges", found.of("last", start="kaiming", depth=deep), high=1.0
+    )
     stalled = found.of("last", start="xavier", depth=deep)
     yield Check(f"{deep} layers, xavier: {words}", "stalls (2.30 is chance)", stalled, low=2.2)
 

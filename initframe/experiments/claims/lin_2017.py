@@ -44,9 +44,17 @@ def measure(run: Run) -> Mapping[str, Value]:
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """Expected: ln 2 for even odds; −ln(1 − π) for a negative, and −ln π for one in so many."""
     yield Check("without: loss at step 0", "near ln 2 = 0.693", found.of("everything", start="without"), 0.5, 0.9)
-    yield Check("π = 0.01: loss at step 0", "near −ln 0.99 + 4.6 / 1000 = 0.0147", found.of("everything", start="π = 0.01"), 0.005, 0.03)
+    yield Check(
+        "π = 0.01: loss at step 0",
+        "near −ln 0.99 + 4.6 / 1000 = 0.0147",
+        found.of("everything", start="π = 0.01"),
+        0.005,
+        0.03,
+    )
     words = f"summed loss of the first {at['early']} steps"
-    share = tuple(a / b for a, b in zip(found.of("sum", start="π = 0.01"), found.of("sum", start="without"), strict=True))
+    share = tuple(
+        a / b for a, b in zip(found.of("sum", start="π = 0.01"), found.of("sum", start="without"), strict=True)
+    )
     yield Check(f"{words}: with π / without", "far below 1: the others do not swamp it", share, high=0.5)
 
 

@@ -36,11 +36,28 @@ def measure(run: Run) -> Mapping[str, Value]:
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """LSUV's tolerance is 0.1 around 1."""
     for activation in at["sweep"]["activation"]:
-        yield Check(f"{activation}, lsuv: smallest size of an output", "1 ± 0.1", found.of("least", start="lsuv", activation=activation), 0.8, 1.1)
-        yield Check(f"{activation}, lsuv: largest size of an output", "1 ± 0.1", found.of("most", start="lsuv", activation=activation), 0.9, 1.25)
+        yield Check(
+            f"{activation}, lsuv: smallest size of an output",
+            "1 ± 0.1",
+            found.of("least", start="lsuv", activation=activation),
+            0.8,
+            1.1,
+        )
+        yield Check(
+            f"{activation}, lsuv: largest size of an output",
+            "1 ± 0.1",
+            found.of("most", start="lsuv", activation=activation),
+            0.9,
+            1.25,
+        )
     words = f"size of output {at['depth']}"
     yield Check(f"relu, xavier: {words}", "vanishes", found.of("final", start="xavier", activation="relu"), high=0.05)
-    yield Check(f"relu, kaiming: {words}", "far from 1 in deep nets", found.of("final", start="kaiming", activation="relu"), high=0.5)
+    yield Check(
+        f"relu, kaiming: {words}",
+        "far from 1 in deep nets",
+        found.of("final", start="kaiming", activation="relu"),
+        high=0.5,
+    )
 
 
 CLAIM = Claim(
@@ -48,7 +65,11 @@ CLAIM = Claim(
     measure,
     checks,
     (
-        Panel("sizes", "ReLU: output rms", "convolution", logarithmic=True, where=lambda at: at["activation"] == "relu"),
-        Panel("sizes", "tanh: output rms", "convolution", logarithmic=True, where=lambda at: at["activation"] == "tanh"),
+        Panel(
+            "sizes", "ReLU: output rms", "convolution", logarithmic=True, where=lambda at: at["activation"] == "relu"
+        ),
+        Panel(
+            "sizes", "tanh: output rms", "convolution", logarithmic=True, where=lambda at: at["activation"] == "tanh"
+        ),
     ),
 )

@@ -17,7 +17,9 @@ from initframe.experiments.fit import DIVERGED, fit
 def build(at: Settings) -> nn.Module:
     """Square linear layers without biases, and a readout."""
     width = at["width"]
-    return nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(at["depth"])), nn.Linear(width, 10, bias=False))
+    return nn.Sequential(
+        *(nn.Linear(width, width, bias=False) for _ in range(at["depth"])), nn.Linear(width, 10, bias=False)
+    )
 
 
 def whitened(width: int) -> Digits:
@@ -59,7 +61,12 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
     """Compare the deepest network's learning time with the shallowest one's."""
     shallow, *_, deep = at["sweep"]["depth"]
     grows = {
-        start: tuple(b / a for a, b in zip(found.of("time", start=start, depth=shallow), found.of("time", start=start, depth=deep), strict=True))
+        start: tuple(
+            b / a
+            for a, b in zip(
+                found.of("time", start=start, depth=shallow), found.of("time", start=start, depth=deep), strict=True
+            )
+        )
         for start in ("orthogonal", "scaled normal")
     }
     words = f"learning time of {deep} layers / of {shallow}"
@@ -67,4 +74,6 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
     yield Check(f"scaled normal: {words}", "it grows with depth", grows["scaled normal"], 3.0)
 
 
-CLAIM = Claim(build, measure, checks, (Panel("time", "steps to the target error", "depth", logarithmic=True, wide=True),))
+CLAIM = Claim(
+    build, measure, checks, (Panel("time", "steps to the target error", "depth", logarithmic=True, wide=True),)
+)

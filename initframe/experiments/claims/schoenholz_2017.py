@@ -45,7 +45,12 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
         is_edge = abs(weight_var - at["edge"]) < 0.1
         limit = f"about 6ξ = {6 * xi:.0f}" if xi < 1000 else "no limit (ξ = ∞)"
         bounds = {"low": deepest} if is_edge else {"high": deepest - 1.0}
-        yield Check(f"σ_w² = {weight_var:g}: trainable depth, up to {deepest}", limit, trainable(found, at, weight_var), **bounds)
+        yield Check(
+            f"σ_w² = {weight_var:g}: trainable depth, up to {deepest}",
+            limit,
+            trainable(found, at, weight_var),
+            **bounds,
+        )
 
 
 CLAIM = Claim(build, measure, checks, (Panel("accuracy", "test accuracy", "weight_var", lines=("depth",)),))

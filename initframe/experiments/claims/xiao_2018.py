@@ -44,10 +44,14 @@ def measure(run: Run) -> Mapping[str, Value]:
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """All singular values are 1; a network that learned nothing has the loss 2.30."""
     for words, key in (("smallest", "least"), ("largest", "most")):
-        yield Check(f"delta-orthogonal: {words} singular value", "1", found.of(key, start="delta-orthogonal"), 0.999, 1.001)
+        yield Check(
+            f"delta-orthogonal: {words} singular value", "1", found.of(key, start="delta-orthogonal"), 0.999, 1.001
+        )
     yield Check("kaiming: largest singular value", "far above 1", found.of("most", start="kaiming"), 1.5)
     words = f"loss of {at['depth']} layers after {at['steps']} steps"
-    yield Check(f"delta-orthogonal: {words}", "trains (to 10,000 layers)", found.of("last", start="delta-orthogonal"), high=1.2)
+    yield Check(
+        f"delta-orthogonal: {words}", "trains (to 10,000 layers)", found.of("last", start="delta-orthogonal"), high=1.2
+    )
     yield Check(f"kaiming: {words}", "does not train (2.30 is chance)", found.of("last", start="kaiming"), low=2.0)
 
 
