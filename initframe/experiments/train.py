@@ -6,9 +6,9 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,11 @@ from initframe.cli.folders import clear, output_directory, siblings
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import COUNT, DATA, FLAG, NAMES, SEED, SHARE, SIZE, settings
 from initframe.errors import InitframeError, Problem, closest
+from initframe.experiments.claim_job import CLAIM, run_claims
 from initframe.experiments.digits import Digits, load_digits
+from initframe.experiments.fit import accuracy, fit
+from initframe.experiments.prune import Masks, keep, largest
+from initframe.experiments.threads import on_one_thread
 from initframe.files.atomic import replacing
 from initframe.plan import Plan, table
 from initframe.resolver.resolve import resolve
@@ -40,9 +44,10 @@ WANTED = {
     "seed": SEED,
     "overwrite": FLAG,
     "plugins": NAMES,
+    "claim": CLAIM,
+    "reduced": FLAG,
 }
 
-Masks = Mapping[str, Tensor]
 Rows = dict[str, list[float]]
 
 
@@ -50,9 +55,11 @@ def run(config: Any) -> float:
     """Resolve every start before any is trained; then train each, and print a row of accuracies for it.
 
     Returns:
-        The last accuracy of the last start, for Hydra's sweepers.
+        The last accuracy of the last start, for Hydra's sweepers; of claims, what :func:`run_claims` returns.
     """
     job = settings(config, **WANTED)
+    if job["claim"] is not None:
+        return run_claims(job)
     if not job["starts"]:
         fix = "Give one: +starts.xavier=xavier_relu."
         raise InitframeError(Problem("starts", "it is empty: there is nothing to compare.", fix=fix))
@@ -64,7 +71,7 @@ def run(config: Any) -> float:
     runs = len(plans) * (3 if job["prune"] else 1)
     folder = output_directory()
     with replacing(folder / FILE) as (draft,):
-        with unwarned(), _on_one_thread(), progress("Training", runs * trial.steps) as trial.advance:
+        with unwarned(), on_one_thread(), progress("Training", runs * trial.steps) as trial.advance:
             rows = {label: row for start, plan in plans.items() for label, row in _rows(trial, start, plan, job)}
         draft.write_text(json.dumps({"seed": job["seed"], "accuracy": rows}, indent=2) + "\n", encoding="utf-8")
         clear(folder)
@@ -75,17 +82,6 @@ def run(config: Any) -> float:
     if len(done := [_accuracies(path / FILE) for path in siblings() if (path / FILE).is_file()]) > 1:
         say(f"\nOver {len(done)} runs, after the last epoch:\n{spread(done)}")
     return [*rows.values()][-1][-1]
-
-
-@contextmanager
-def _on_one_thread() -> Iterator[None]:
-    """Use one thread: a net this small gains nothing from more, and sums are then in one order on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass
@@ -120,10 +116,7 @@ class Trial:
             apply(plan, seed, module=model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad = not any(fnmatchcase(name, pattern) for pattern in self.freeze)
-        for name, mask in (masks or {}).items():
-            pruned = model.get_parameter(name)
-            pruned.data = pruned.data * mask
-            pruned.register_hook(mask.mul)  # type: ignore[no-untyped-call]  # Adam moves nothing without gradient
+        keep(model, masks or {})
         return model
 
     def fit(self, model: nn.Module, seed: int) -> list[float]:
@@ -136,19 +129,13 @@ class Trial:
         Returns:
             Accuracies on the test images, one more than there are epochs.
         """
-        order = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=RATE)
-        accuracies = [accuracy(model, self.test)]
+        steps = fit(model, optimizer, self.train, seed=seed, batch=BATCH, loss=_loss)
+        accuracies = [accuracy(model, self.test, _answers)]
         for _ in range(self.epochs):
-            model.train()
-            for batch in torch.split(torch.randperm(len(self.train.labels), generator=order), BATCH):
-                optimizer.zero_grad()
-                torch.autograd.backward(
-                    cross_entropy(_answers(model, self.train.images[batch]), self.train.labels[batch])
-                )
-                optimizer.step()
+            for _ in islice(steps, self.steps // self.epochs):
                 self.advance(1)
-            accuracies.append(accuracy(model, self.test))
+            accuracies.append(accuracy(model, self.test, _answers))
         return accuracies
 
 
@@ -174,28 +161,8 @@ def _rows(trial: Trial, label: str, plan: Plan | None, job: Mapping[str, Any]) -
             yield f"{label}, {1 - share:.0%} left, {words}", trial.fit(trial.start(plan, again, masks), seed)
 
 
-def largest(model: nn.Module, share: float) -> Masks:
-    """Find the largest weights of each matrix and kernel (Frankle & Carbin 2019).
-
-    >>> net = nn.Linear(4, 1, bias=False)
-    >>> _ = net.weight.data.copy_(torch.tensor([[1.0, -3.0, 2.0, 0.0]]))
-    >>> largest(net, 0.5)["weight"].tolist()
-    [[False, True, True, False]]
-    """
-    weights = {name: p.detach().abs() for name, p in model.named_parameters() if p.ndim > 1 and p.requires_grad}
-    return {name: size >= _threshold(size.flatten(), share) for name, size in weights.items()}
-
-
-def _threshold(sizes: Tensor, share: float) -> Tensor:
-    kept = max(1, round(share * len(sizes)))
-    return sizes.kthvalue(len(sizes) - kept + 1).values
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, digits: Digits) -> float:
-    """Return the share of digits that a model classifies correctly."""
-    model.eval()
-    return float((_answers(model, digits.images).argmax(1) == digits.labels).float().mean())
+def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(_answers(model, images), labels)
 
 
 def _answers(model: nn.Module, images: Tensor) -> Tensor:

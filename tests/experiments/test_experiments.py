@@ -20,6 +20,7 @@ from initframe.cli import reinit
 from initframe.cli.groups import about
 from initframe.experiments import train
 from initframe.experiments.digits import load_digits
+from initframe.experiments.prune import largest
 from initframe.recipe.presets import conf_directory
 
 pytestmark = pytest.mark.slow
@@ -156,7 +157,7 @@ def test_a_ticket_is_the_start_again_but_for_what_was_pruned(trial):
     model = trial.start(plan, 7)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     trial.fit(model, 7)
-    masks = train.largest(model, 0.1)
+    masks = largest(model, 0.1)
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {"1.weight": 1568, "3.weight": 20}
     ticket = trial.start(plan, 7, masks)
     for name, value in ticket.state_dict().items():
