@@ -57,6 +57,9 @@ from initframe.recipe.recipe import Recipe as Recipe
 from initframe.recipe.recipe import Rule as Rule
 from initframe.recipe.recipe import load_recipe as load_recipe
 from initframe.resolver.resolve import resolve as resolve
+from initframe.verification.regenerate import regenerate as regenerate
+from initframe.verification.result import Verification as Verification
+from initframe.verification.verify import verify as verify
 from initframe.version import __version__ as __version__
 
 if TYPE_CHECKING:

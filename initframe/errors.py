@@ -45,8 +45,8 @@ class Problem:
         return replace(self, subject=": ".join(filter(None, [subject, self.subject])))
 
     def __str__(self) -> str:
-        text = " ".join(_harmless(part) for part in (self.fact, self.options, self.fix) if part)
-        return f"{_harmless(self.subject)}: {text}" if self.subject else text
+        text = " ".join(harmless(part) for part in (self.fact, self.options, self.fix) if part)
+        return f"{harmless(self.subject)}: {text}" if self.subject else text
 
 
 class InitframeError(Exception):
@@ -131,8 +131,15 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} too large to show"
 
 
-def _harmless(text: str) -> str:
-    """Escape what is not printable (line breaks, terminal codes, marks of text direction), and bound the length."""
+def harmless(text: str) -> str:
+    r"""Escape what is not printable (line breaks, terminal codes, marks of text direction), and bound the length.
+
+    Args:
+        text: from anywhere.
+
+    >>> harmless("a\x1b[31m")
+    'a\\x1b[31m'
+    """
     text = _bounded(text)
     if text.isprintable():
         return text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Literal
 
@@ -28,10 +29,12 @@ from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill, Partial
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
+from initframe.model.place import Place
+from initframe.model.slot import Slot
 from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
-from initframe.plan.report import Measured, Report, Result
+from initframe.plan.report import Left, Measured, Report, Result
 from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
@@ -63,8 +66,8 @@ def apply(
         module: another model with the same names and shapes (a pipeline stage, a materialized copy); by default the
             model that was resolved. A stage gets those of the plan's tensors that it has.
         generator: ``"stream"``, or ``"torch"`` to draw with torch.nn.init in state_dict order.
-        measure: whether to measure mean and std before and after, and a digest: passes over memory. ``"after"`` if
-            the values before do not matter.
+        measure: whether to measure mean and std before and after, and a digest, of the tensors that the plan leaves
+            alone, too: passes over memory. ``"after"`` if the values before do not matter.
         verify_replicas: whether to compare the digests of the plan's tensors, and of all that it leaves untouched,
             buffers included, over all processes.
         optimizer: forgets its state (moments, step counts) of the tensors that are written, and of no others; so do
@@ -179,6 +182,7 @@ def apply_surveyed(
                 for mine, source in outside:
                     mine.copy_(source)
             after = combine(_samples(writes)) if measure or verify_replicas else []
+            left = _left(writes, seen, measured=bool(measure))
         if verify_replicas:
             _demand_agreement(original, model, seen, writes, after)
         forgotten = None if optimizer is None else _forget(optimizers, touched)
@@ -187,7 +191,7 @@ def apply_surveyed(
             warn(unheeded(plan.asks, plan.recipe.name))
         stale = stale_copies(copies, set(map(id, held)))
         drawn_from = number if generator == "stream" or seed is not None else None
-        return Report(plan, drawn_from, generator, results, stale, forgotten, model)
+        return Report(plan, drawn_from, generator, results, stale, forgotten, model, left)
 
 
 @uncompiled
@@ -364,7 +368,33 @@ def _results(
     """Give one result per write, measured or not."""
     nothing = [None] * len(writes)
     triples = zip(writes, before or nothing, after or nothing, strict=True)
-    return tuple(Result(write.assignment, old, new) for write, old, new in triples)
+    return tuple(
+        Result(write.assignment, old, new, _other(write), write.place.computed is not None)
+        for write, old, new in triples
+    )
+
+
+def _other(write: Write) -> Slot | None:
+    """Return a tensor's facts in the model, if name or dtype are not the plan's."""
+    planned, slot = write.assignment.slot, write.slot
+    return None if slot.name == planned.name and slot.dtype == planned.dtype else slot
+
+
+def _left(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tuple[Left, ...]:
+    """List the tensors that a plan does not name, with their digests if they are wanted; views of others, too."""
+    written = {write.slot.name for write in writes}
+    rest = [(slot, seen.places[slot.name].tensor()) for slot in seen.every if slot.name not in written]
+    rest += [view for slot in seen.slots if slot.views for view in _views(slot, seen.places[slot.name])]
+    found = combine([bits(tensor) for _, tensor in rest]) if measured else [None] * len(rest)
+    return tuple(Left(slot, one) for (slot, _), one in zip(rest, found, strict=True))
+
+
+def _views(slot: Slot, place: Place) -> Iterator[tuple[Slot, Tensor]]:
+    """Yield the names under which a tensor is shown in another form, as slots of their own."""
+    for name, (owner, attribute) in zip((slot.name, *slot.aliases), place.owners, strict=False):
+        if name in slot.views:
+            tensor = getattr(owner, attribute) if isinstance(owner, nn.Module) else owner[attribute]
+            yield replace(slot, name=name, aliases=(), shape=tuple(tensor.shape), views=(slot.name,)), tensor
 
 
 def _demand_agreement(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,7 +71,7 @@ def shard(model: nn.Module, device: str) -> None:
         raise InitframeError(Problem(type(model).__name__, f"fully_shard refuses it: {error}")) from error
 
 
-def save_sharded(model: nn.Module, path: Path | None) -> None:
+def save_sharded(model: nn.Module, path: Path | None, metadata: Mapping[str, str] | None = None) -> None:
     """Save a sharded model's whole state_dict in one safetensors file; all processes call it.
 
     Tensors are put together one by one, so that no process holds the whole model.
@@ -79,13 +79,14 @@ def save_sharded(model: nn.Module, path: Path | None) -> None:
     Args:
         model: with DTensors, plain tensors or both.
         path: the file, in the one process that writes; ``None`` in all others.
+        metadata: texts for the header.
 
     Raises:
         InitframeError: a tensor cannot be saved.
         OSError: the file cannot be written; in the process that writes.
     """
     held = together(lambda: held_by(model))
-    start = together(lambda: begin(path, held) if path else 0)
+    start = together(lambda: begin(path, held, metadata) if path else 0)
     pour(held, path, start)
 
 

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
-import mmap
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
-from torch import Tensor
 
 from initframe.applying.apply import checked_seed
-from initframe.applying.draw import Piece, Progress, paint
+from initframe.applying.draw import Progress
 from initframe.applying.locate import NO_MODEL, current_survey, demand_plan, locate, uncovered
-from initframe.applying.regions import Region
-from initframe.errors import InitframeError, Problem, ResolveError, SourceError
-from initframe.files.atomic import replacing
-from initframe.files.safetensors import TensorInfo, begin, in_order, unsavable
-from initframe.fills import Copied, Fill, Keep, Partial, Whole
+from initframe.applying.paint_files import Item, paint_files
+from initframe.errors import InitframeError, Problem, ResolveError
+from initframe.files.safetensors import unsavable
+from initframe.fills import Copied, Fill, Keep, Partial
 from initframe.model.memory import is_distributed
 from initframe.model.obstacles import FILLABLE
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.plan import Plan
-
-CHUNK = 1 << 26
-"""Bytes that are mapped at a time."""
-INDEX = "model.safetensors.index.json"
 
 
 def write_checkpoint(
@@ -79,44 +67,10 @@ def write_checkpoint(
     seed = checked_seed(seed)
     if not isinstance(path, str | os.PathLike):
         raise InitframeError(Problem("path", f"got {path!r}.", "It is a folder, or a file that ends in .safetensors."))
-    shards = _laid_out(_contents(plan, dtype), Path(path), _bytes(max_shard_size))
-    index = _index(shards)
-    files = [*shards, *index]
-    _demand_room(files)
-    try:
-        with replacing(*files) as drafts:
-            texts = list(zip(drafts[len(shards) :], index.values(), strict=True))
-            for draft, text in texts:
-                draft.write_text(text, encoding="utf-8")
-            starts = [begin(draft, own) for draft, own in zip(drafts, shards.values(), strict=False)]
-            for draft, start, own in zip(drafts, starts, shards.values(), strict=False):
-                _paint(draft, start, own, seed, on_progress)
-            for place in index:
-                place.unlink(missing_ok=True)  # from here to the end, an older index must not point at newer files
-    except OSError as error:
-        if error.filename is None:  # raised by on_progress, and not by a file
-            raise
-        fact = f"it cannot be written: {error.strerror}."
-        raise SourceError(Problem(str(error.filename), fact, fix="Make room, or choose another place.")) from error
-    return tuple(files)
+    return paint_files(_contents(plan, dtype), Path(path), seed, max_shard_size, on_progress=on_progress)
 
 
 # --- what ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Item(TensorInfo):
-    """One tensor of a checkpoint.
-
-    Attributes:
-        stream: the name that addresses its numbers: the plan's, if this one is an alias.
-        fill: what it will hold; ``Keep`` for what the model holds.
-        current: the model's tensor.
-    """
-
-    stream: str
-    fill: Fill
-    current: Tensor
 
 
 def _contents(plan: Plan, dtype: torch.dtype | None) -> list[Item]:
@@ -183,6 +137,8 @@ def _views(seen: Survey) -> Iterator[Problem]:
 
 def _problem(item: Item) -> Problem | None:
     """Say why a tensor cannot be written."""
+    if item.current is None:
+        return None
     if item.fill.needs_current and is_distributed(item.current):
         fact = "it is sharded, and starts from current values."
         return Problem(item.name, fact, fix="Save it with torch.distributed.checkpoint.")
@@ -190,104 +146,3 @@ def _problem(item: Item) -> Problem | None:
         return found.on(item.name)
     narrow = item.fill.problem(item.shape, item.dtype) if item.dtype != item.current.dtype else None
     return narrow.on(item.name) if narrow else None
-
-
-# --- where -----------------------------------------------------------------------------------------------------------
-
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def _bytes(size: int | str) -> int:
-    """Read ``"5GB"``."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", size.upper()) if isinstance(size, str) else None
-    number = float(found[1]) * _UNITS.get(found[2], 0) if found else size
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
-        units = ", ".join(filter(None, _UNITS))
-        options = f'It is a number of bytes, or a text such as "5GB" (units: {units}).'
-        raise InitframeError(Problem("max_shard_size", f"got {size!r:.60}.", options))
-    return int(number)
-
-
-def _laid_out(held: Sequence[Item], path: Path, limit: int) -> dict[Path, list[Item]]:
-    """The files, and what each of them holds."""
-    if path.suffix == ".safetensors":
-        return {path: in_order(held)}
-    shards: list[list[Item]] = [[]]
-    size = 0
-    for item in held:
-        if shards[-1] and size + item.size > limit:
-            shards.append([])
-            size = 0
-        shards[-1].append(item)
-        size += item.size
-    if len(shards) == 1:
-        return {path / "model.safetensors": in_order(shards[0])}
-    return {path / f"model-{i:05}-of-{len(shards):05}.safetensors": in_order(own) for i, own in enumerate(shards, 1)}
-
-
-def _index(shards: dict[Path, list[Item]]) -> dict[Path, str]:
-    """The index file and its text, if there is more than one file."""
-    if len(shards) == 1:
-        return {}
-    places = {item.name: file.name for file, own in shards.items() for item in own}
-    total = sum(item.size for own in shards.values() for item in own)
-    data = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-    return {next(iter(shards)).with_name(INDEX): json.dumps(data, indent=2) + "\n"}
-
-
-def _demand_room(files: Sequence[Path]) -> None:
-    """Refuse a folder where other files would make a reader find another model."""
-    if len(files) == 1 and files[0].name != "model.safetensors":
-        return
-    here = files[0].parent
-    others = sorted(file.name for glob in ("*.safetensors", INDEX) for file in here.glob(glob) if file not in files)
-    if others:
-        fact = f"it holds another checkpoint: {', '.join(others[:3])}."
-        raise SourceError(Problem(str(here), fact, fix="Choose an empty folder."))
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _paint(draft: Path, start: int, held: Sequence[Item], seed: int, on_progress: Progress) -> None:
-    """Fill a file that was begun, tensor by tensor."""
-    with draft.open("r+b") as file:
-        for item in held:
-            for region, offset in _chunks(item):
-                _write_chunk(file, item, region, start + offset, seed)
-                on_progress(math.prod(region.local_shape))
-            start += item.size
-
-
-def _chunks(item: Item) -> Iterator[tuple[Region, int]]:
-    """A tensor in contiguous pieces, with the offset of each; in one piece if its fill is built whole."""
-    region, unit = Region.whole(item.shape), item.dtype.itemsize
-    if not item.size:
-        return
-    if not item.shape or any(isinstance(part, Whole) for part in item.fill.parts()):
-        yield region, 0
-        return
-    # The first dimension whose rows fit is cut into runs of rows, those before it into single indices.
-    sizes = [math.prod(item.shape[dim + 1 :]) * unit for dim in range(len(item.shape))]
-    split = next((dim for dim, size in enumerate(sizes) if size <= CHUNK), len(sizes) - 1)
-    step = max(1, CHUNK // sizes[split])
-    offset = 0
-    for outer in itertools.product(*map(range, item.shape[:split])):
-        for first in range(0, item.shape[split], step):
-            last = min(first + step, item.shape[split])
-            single = (((i, i + 1),) for i in outer)
-            yield replace(region, runs=(*single, ((first, last),), *region.runs[split + 1 :])), offset
-            offset += (last - first) * sizes[split]
-
-
-def _write_chunk(file: BinaryIO, item: Item, region: Region, offset: int, seed: int) -> None:
-    """Map a part of the file and paint it; the mapping ends with the last tensor on it."""
-    shape = region.local_shape
-    count = math.prod(shape)
-    base = offset - offset % mmap.ALLOCATIONGRANULARITY
-    window = mmap.mmap(file.fileno(), offset - base + count * item.dtype.itemsize, offset=base)
-    out = torch.frombuffer(window, dtype=item.dtype, count=count, offset=offset - base).view(shape)
-    with torch.no_grad():
-        if item.fill.needs_current:
-            out.copy_(region.pick(item.current))
-        paint([Piece(item.fill, out, region, item.stream)], seed)

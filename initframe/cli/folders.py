@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from initframe.cli.errors import leave, problems
 from initframe.errors import InitframeError, Problem, SourceError
+from initframe.files.atomic import remove, replacing
 
 FILES = ("manifest.json", "results.json", "model.safetensors", "plan.txt", "page.html", "picture.svg")
-"""What the jobs write. A folder with one of the first two holds a finished run."""
+"""What the jobs write. The first two are records: a folder with one of them holds a finished run."""
+RECORDS = {"manifest.json", "results.json"}
 DATA = ("model", "init", "starts", "inits", "input")
 """Parts of a config that name files to read."""
 FOLDERS = ("checkpoint", "path")
@@ -54,17 +59,56 @@ def demand_free(config: Any, folder: Path) -> None:
     earlier = [name for name in FILES if (folder / name).is_file()]
     if earlier and OmegaConf.select(config, "overwrite") is not True and not found:
         fix = "Choose another folder, hydra.run.dir=…, or replace them: overwrite=true."
-        found.append(
-            Problem(os.path.relpath(folder), f"it has files of an earlier run: {', '.join(earlier)}.", fix=fix)
-        )
+        run = "an earlier run" if RECORDS.intersection(earlier) else "an earlier run that did not finish"
+        found.append(Problem(os.path.relpath(folder), f"it has files of {run}: {', '.join(earlier)}.", fix=fix))
     if found:
         raise SourceError(*found)
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote, first of all what says that it is finished."""
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
+@contextmanager
+def run_set(config: Any, names: Sequence[str]) -> Iterator[dict[str, Path]]:
+    """Write a run's files as one set, in place of an earlier one.
+
+    Args:
+        config: the job's config.
+        names: the files; the last one is the record, without which the run is unfinished.
+
+    Yields:
+        A temporary path by name.
+
+    Raises:
+        SourceError: while this run waited for the folder, another one has written its files there.
+        OSError: another run writes there, or the files cannot be written.
+    """
+    folder = output_directory()
+    with replacing(*(folder / name for name in names), stale=[folder / name for name in FILES]) as drafts:
+        if not is_rerun():
+            demand_free(config, folder)
+        yield dict(zip(names, drafts, strict=True))
+
+
+def with_room(write: Callable[[], None]) -> None:
+    """Write a draft of this run; if the disk is full, remove the earlier run's files, the record first, and try again.
+
+    Args:
+        write: what to do, once or twice.
+
+    Raises:
+        OSError: the disk is full without them, too.
+    """
+    try:
+        write()
+    except OSError as error:
+        earlier = [path for name in FILES if (path := output_directory() / name).is_file()]
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not earlier:
+            raise
+        remove(earlier)
+        write()
+
+
+def is_rerun() -> bool:
+    """Whether Hydra runs an earlier job again, which replaces its own files."""
+    return any(argument.startswith("--experimental") for argument in sys.argv[1:])
 
 
 def _inputs_in(config: Any, folder: Path) -> Iterator[Problem]:

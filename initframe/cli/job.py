@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from initframe.cli import recipes
 from initframe.cli.console import speakable
 from initframe.cli.errors import leave, reported, stoppable
-from initframe.cli.folders import demand_free, output_directory
+from initframe.cli.folders import demand_free, is_rerun, output_directory
 from initframe.cli.groups import choices, demand_named, demand_one
 from initframe.cli.overview import version
 from initframe.errors import InitframeError, Problem, SourceError
@@ -35,11 +35,10 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
             the command was typed, so that relative paths mean the same with ``hydra.job.chdir=true``. An
             :class:`InitframeError` that it raises ends the process with one message.
     """
-    is_rerun = any(argument.startswith("--experimental") for argument in sys.argv[1:])
 
     def task(config: Any) -> float:
         with reported(), contextlib.chdir(HydraConfig.get().runtime.cwd):
-            if not is_rerun:  # which replaces its own files
+            if not is_rerun():
                 demand_free(config, output_directory())
             demand_one("model")
             recipes.demand_deletable()

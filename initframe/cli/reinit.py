@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +15,25 @@ from torch import nn
 from initframe import models, pages
 from initframe.applying import torch_init
 from initframe.cli.console import filling, remind, say, unwarned, width
-from initframe.cli.folders import clear, output_directory
+from initframe.cli.folders import output_directory, run_set, with_room
 from initframe.cli.groups import chosen, written
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import DATA, FLAG, GENERATOR, NAMES, RECIPE, SEED, settings
 from initframe.construction.deferred import materialize, resolve_deferred
 from initframe.errors import ResolveError
-from initframe.files.atomic import replacing
+from initframe.files.facts import file_facts, header_facts
 from initframe.files.safetensors import save_tensors
+from initframe.files.shards import list_files
 from initframe.plan import Plan
-from initframe.plan.manifest import manifest
+from initframe.plan.manifest import manifest, seal, to_text
 from initframe.plan.report import Report
 from initframe.resolver.resolve import resolve
 from initframe.signal.auto import explained, is_auto
 
-FILES = ("model.safetensors", "plan.txt", "manifest.json")
+MANIFEST = "manifest.json"
+RUN = "run"
+"""The key of the run's number, in the manifest and in the header of the tensors' file."""
+FILES = ("model.safetensors", "plan.txt", MANIFEST)
 """What every run writes, in this order: a folder with a manifest is complete."""
 WANTED = {
     "model": DATA,
@@ -57,18 +61,16 @@ def run(config: Any) -> float:
         return 0.0
     model: Any = plan.model
     models.check_memory(plan.title, sum(tensor.nbytes for tensor in model.parameters() if tensor.is_meta))
-    folder = output_directory()
     names = files(job)
-    with replacing(*(folder / name for name in names)) as paths:
-        drafts = dict(zip(names, paths, strict=True))
+    with run_set(config, names) as drafts:
         with unwarned(), filling(plan) as advance:
             report = materialize(
                 model, plan, job["seed"], generator=job["generator"], measure=True, on_progress=advance
             )
-        save_tensors(model, drafts["model.safetensors"])
-        write(report, job["model"], drafts)
-        clear(folder)
-    tell_report(report, folder, names)
+        record = manifest(report)
+        with_room(lambda: save_tensors(model, drafts["model.safetensors"], {RUN: record[RUN]}))
+        write(report, record, job, drafts)
+    tell_report(report, output_directory(), names)
     return 0.0
 
 
@@ -141,13 +143,49 @@ def _found(plan: Plan, model: nn.Module) -> Plan:
     return resolve(found.recipe, model)
 
 
-def write(report: Report, source: Mapping[str, Any], drafts: Mapping[str, Path]) -> None:
-    """Write the plan with what came of it, the page if it is asked for, and the manifest."""
-    drafts["plan.txt"].write_text(f"{report.plan}\n\n{report}\n", encoding="utf-8")
+def write(report: Report, record: Mapping[str, Any], job: Mapping[str, Any], drafts: Mapping[str, Path]) -> None:
+    """Write the plan with what came of it, the page if it is asked for, and the manifest with what is in all files.
+
+    Args:
+        report: what happened.
+        record: its manifest.
+        job: the job's settings.
+        drafts: where the files go, by name; the tensors' file is there already.
+    """
+    drafts["plan.txt"].write_text(f"{report.plan}\n\n{report}\n\nRun: {record[RUN]}\n", encoding="utf-8")
     if page := drafts.get("page.html"):
         page.write_text(pages.run_page(report), encoding="utf-8")
-    told = {**manifest(report), "job": {"model": source, "overrides": written()}}
-    drafts["manifest.json"].write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    told = {
+        **record,
+        "files": {name: _facts(name, draft) for name, draft in drafts.items() if name != MANIFEST},
+        "sources": _sources(job),
+        "job": {"model": job["model"], "overrides": written()},
+    }
+    drafts[MANIFEST].write_text(to_text(seal(told)), encoding="utf-8")
+
+
+def _facts(name: str, draft: Path) -> dict[str, Any]:
+    return header_facts(draft) if name.endswith(".safetensors") else file_facts(draft)
+
+
+def _sources(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the files were that the job read code and values from."""
+    found: dict[str, Any] = {"plugins": {name: _of_module(name) for name in job["plugins"]}}
+    if isinstance(path := job["model"].get("checkpoint"), str):
+        paths = list_files(Path(path)).files
+        found["checkpoint"] = {"path": path, "files": {file.name: file_facts(file) for file in paths}}
+    return found
+
+
+def _of_module(name: str) -> dict[str, Any]:
+    """The facts of a plugin's file; of a package, of all its Python files."""
+    own = getattr(sys.modules.get(name), "__file__", None)
+    if own is None:
+        return {}
+    path = Path(own)
+    folder = path.parent
+    paths = sorted(folder.rglob("*.py")) if path.name == "__init__.py" else [path]
+    return {str(one.relative_to(folder)): file_facts(one) for one in paths}
 
 
 def main() -> None:

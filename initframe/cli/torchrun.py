@@ -14,15 +14,15 @@ import torch
 
 from initframe.applying.processes import save_sharded, shard, together
 from initframe.cli.console import unwarned
-from initframe.cli.folders import clear, output_directory
+from initframe.cli.folders import output_directory, run_set
 from initframe.cli.groups import chosen
 from initframe.cli.job import hydra_job, import_plugins
-from initframe.cli.reinit import WANTED, files, planned, tell_plan, tell_report, write
+from initframe.cli.reinit import RUN, WANTED, files, planned, tell_plan, tell_report, write
 from initframe.cli.settings import settings
 from initframe.construction.deferred import materialize
 from initframe.errors import InitframeError, Problem
-from initframe.files.atomic import replacing
 from initframe.plan import Plan
+from initframe.plan.manifest import manifest
 from initframe.plan.report import Report
 
 Job = Mapping[str, Any]
@@ -46,18 +46,14 @@ def _lead(config: Any, device: str) -> float:
         fix = "Leave out hydra/launcher; jobs of a multirun then run one after the other, each in all processes."
         raise InitframeError(Problem("hydra.launcher", "it starts processes that torchrun does not know.", fix=fix))
     job = {**settings(config, **WANTED), "recipe": chosen("init")}
-    folder = output_directory()
-    names = [] if job["dry_run"] else files(job)
-    with replacing(*(folder / name for name in names)) as paths:
-        drafts = dict(zip(names, paths, strict=True))
-        report, plan = _work(_tell(job), device, drafts.get("model.safetensors"))
-        if report is not None:
-            write(report, job["model"], drafts)
-            clear(folder)
-    if report is None:
-        tell_plan(plan)
-    else:
-        tell_report(report, folder, names)
+    if job["dry_run"]:
+        tell_plan(_work(_tell(job), device)[1])
+        return 0.0
+    names = files(job)
+    with run_set(config, names) as drafts:
+        report, _ = _work(_tell(job), device, drafts)
+    if report is not None:
+        tell_report(report, output_directory(), names)
     return 0.0
 
 
@@ -68,7 +64,7 @@ def _follow(device: str) -> None:
             _work(job, device)
 
 
-def _work(job: Job, device: str, draft: Path | None = None) -> tuple[Report | None, Plan]:
+def _work(job: Job, device: str, drafts: Mapping[str, Path] | None = None) -> tuple[Report | None, Plan]:
     """Do the share of every process: plan, shard, fill, and bring the shards together in one file on rank 0."""
     plan = together(lambda: _planned(job))
     if job["dry_run"]:
@@ -78,7 +74,10 @@ def _work(job: Job, device: str, draft: Path | None = None) -> tuple[Report | No
     options = {"generator": job["generator"], "measure": True, "verify_replicas": True}
     with unwarned():
         report = materialize(model, plan, job["seed"], device, **options)
-    save_sharded(model, draft)
+    record = manifest(report)
+    save_sharded(model, drafts["model.safetensors"] if drafts else None, {RUN: record[RUN]})
+    if drafts:
+        write(report, record, job, drafts)
     return report, plan
 
 

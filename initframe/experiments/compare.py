@@ -14,12 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from initframe import models, pages
 from initframe.cli.console import say, width
-from initframe.cli.folders import clear, output_directory
+from initframe.cli.folders import output_directory, run_set
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import COUNT, DATA, FLAG, NAMES, SEED, Setting, settings
 from initframe.errors import InitframeError, Problem, SourceError
 from initframe.experiments.digits import load_digits
-from initframe.files.atomic import replacing
 from initframe.signal.batch import main_output
 from initframe.signal.compare import Comparison, compare
 from initframe.signal.inputs import example
@@ -69,9 +68,8 @@ def run(config: Any) -> float:
         predicted=job["predict"],
     )
     folder = output_directory()
-    with replacing(*(folder / name for name in FILES)) as drafts:
-        _write(found, words, *drafts)
-        clear(folder)
+    with run_set(config, FILES) as drafts:
+        _write(found, words, *drafts.values())
     where = os.path.relpath(folder)
     say(f"{found.render(width())}\nInput: {words}.\nFiles in {where}: results.json, page.html, picture.svg")
     return float(sum(any(one.bad for one in signal.findings) for signal in found.signals.values()))

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from initframe import models
 from initframe.applying.apply import apply
 from initframe.cli.console import progress, remind, say, unwarned
-from initframe.cli.folders import clear, output_directory, siblings
+from initframe.cli.folders import output_directory, run_set, siblings
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import COUNT, DATA, FLAG, NAMES, SEED, SHARE, SIZE, settings
 from initframe.errors import InitframeError, Problem, closest
@@ -28,7 +28,6 @@ from initframe.experiments.digits import Digits, load_digits
 from initframe.experiments.fit import accuracy, fit
 from initframe.experiments.prune import Masks, keep, largest
 from initframe.experiments.threads import on_one_thread
-from initframe.files.atomic import replacing
 from initframe.plan import Plan, table
 from initframe.resolver.resolve import resolve
 
@@ -70,11 +69,11 @@ def run(config: Any) -> float:
     plans = {label: resolve(recipe, trial.model) if recipe else None for label, recipe in job["starts"].items()}
     runs = len(plans) * (3 if job["prune"] else 1)
     folder = output_directory()
-    with replacing(folder / FILE) as (draft,):
+    with run_set(config, [FILE]) as drafts:
         with unwarned(), on_one_thread(), progress("Training", runs * trial.steps) as trial.advance:
             rows = {label: row for start, plan in plans.items() for label, row in _rows(trial, start, plan, job)}
-        draft.write_text(json.dumps({"seed": job["seed"], "accuracy": rows}, indent=2) + "\n", encoding="utf-8")
-        clear(folder)
+        text = json.dumps({"seed": job["seed"], "accuracy": rows}, indent=2) + "\n"
+        drafts[FILE].write_text(text, encoding="utf-8")
     for label, plan in plans.items():
         if plan:
             remind(plan, f"Start {label!r}", "this training does not use its companions.")

@@ -62,7 +62,7 @@ def in_order(infos: Iterable[AnyInfo]) -> list[AnyInfo]:
     return sorted(infos, key=lambda info: -info.dtype.itemsize)
 
 
-def begin(path: Path, infos: Sequence[TensorInfo]) -> int:
+def begin(path: Path, infos: Sequence[TensorInfo], metadata: Mapping[str, str] | None = None) -> int:
     """Write a file's header, and take the disk's room for all that follows.
 
     A mapped file that met a full disk later would kill the process.
@@ -70,6 +70,7 @@ def begin(path: Path, infos: Sequence[TensorInfo]) -> int:
     Args:
         path: a file; what it holds is lost.
         infos: the tensors that will follow, in order.
+        metadata: texts for the header.
 
     Returns:
         The offset of the first tensor, in bytes.
@@ -77,7 +78,7 @@ def begin(path: Path, infos: Sequence[TensorInfo]) -> int:
     Raises:
         OSError: there is no room.
     """
-    head = _header(infos)
+    head = _header(infos, metadata or {})
     size = len(head) + sum(info.size for info in infos)
     with path.open("wb") as file:
         file.write(head)
@@ -89,9 +90,9 @@ def begin(path: Path, infos: Sequence[TensorInfo]) -> int:
     return len(head)
 
 
-def _header(infos: Sequence[TensorInfo]) -> bytes:
+def _header(infos: Sequence[TensorInfo], metadata: Mapping[str, str]) -> bytes:
     """Return the length of the JSON and the JSON, which says where each tensor is after it."""
-    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    table: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     start = 0
     for info in infos:
         offsets = [start, start + info.size]
@@ -102,7 +103,9 @@ def _header(infos: Sequence[TensorInfo]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def save_tensors(model: nn.Module | Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(
+    model: nn.Module | Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Save a model's state_dict as safetensors, every name of it.
 
     Tied tensors are written once per name and strided ones densely, so that
@@ -111,13 +114,14 @@ def save_tensors(model: nn.Module | Mapping[str, Tensor], path: Path) -> None:
     Args:
         model: a module or a state_dict.
         path: the file; :func:`initframe.files.atomic.replacing` gives one that is complete or not there.
+        metadata: texts for the header.
 
     Raises:
         SourceError: a tensor has no memory, or safetensors has no such tensors.
         OSError: the file cannot be written.
     """
     held = held_by(model)
-    pour(held, path, begin(path, held))
+    pour(held, path, begin(path, held, metadata))
 
 
 def held_by(model: nn.Module | Mapping[str, Tensor]) -> list[Held]:

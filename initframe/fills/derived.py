@@ -358,6 +358,7 @@ class Mimetic(Whole):
     attention: str
     alpha: tuple[float, float] = (0.7, 0.4)
     beta: tuple[float, float] = (0.7, 0.4)
+    lapack: ClassVar[bool] = True
 
     @property
     def mean(self) -> float:

@@ -60,6 +60,8 @@ class Fill:
     distribution: ClassVar[str | None] = None
     layout: ClassVar[bool] = False
     """Whether the values depend on which dimensions are outputs, inputs and kernel."""
+    lapack: ClassVar[bool] = False
+    """Whether a library factorizes a matrix for it, whose last bits differ from library to library."""
 
     if TYPE_CHECKING:  # declared for the type checker only: a field of the same name must not inherit a default
 

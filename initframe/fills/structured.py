@@ -138,6 +138,7 @@ class Orthogonal(Whole):
     """
 
     gain: float = 1.0
+    lapack: ClassVar[bool] = True
     layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = range(2, 65)
 
@@ -185,6 +186,7 @@ class DeltaOrthogonal(Scattered):
 
     gain: float = 1.0
     groups: int = field(default=1, repr=False)
+    lapack: ClassVar[bool] = True
     layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest
 from initframe.fills import Keep
+from initframe.model.slot import Slot
 from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.plan import lines
@@ -40,11 +41,20 @@ class Result:
         assignment: what was to happen.
         before: what was measured before; ``None`` if it was not.
         after: what was measured after; ``None`` also if there were no numbers to see, in this process or at all.
+        written: the tensor's facts in the model that was written to, if they differ from the plan's.
+        computed: whether a layer computes the tensor from others.
     """
 
     assignment: Assignment
     before: Measured | None = None
     after: Measured | None = None
+    written: Slot | None = None
+    computed: bool = False
+
+    @property
+    def slot(self) -> Slot:
+        """The tensor's facts in the model that was written to."""
+        return self.written or self.assignment.slot
 
     @property
     def name(self) -> str:
@@ -55,6 +65,13 @@ class Result:
     def digest(self) -> str | None:
         """The digest of the new bits as 16 hex digits, if it was measured: equal digests, equal tensors."""
         return f"{self.after.digest:016x}" if self.after else None
+
+
+class Left(NamedTuple):
+    """A tensor of the model that a plan left as it was: its facts, and what was measured."""
+
+    slot: Slot
+    found: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,7 @@ class Report:
         stale: copies inside the model (averages, target networks) whose source was written, and that differ from it.
         forgotten: for how many parameters the optimizer forgot its state; ``None`` without an optimizer.
         model: the model that was written to; no part of the report's equality.
+        left: the model's other tensors.
     """
 
     plan: Plan
@@ -78,6 +96,7 @@ class Report:
     stale: tuple[str, ...] = ()
     forgotten: int | None = None
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+    left: tuple[Left, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model out of a pickle: it is its own, and may be large."""

@@ -132,7 +132,7 @@ def test_padding_rows_are_as_torch_leaves_them():
     report = initframe.reinit(model, rules(weight="normal"), seed=1, generator="torch")
     assert changed(model, loop({"weight": torch.zeros(9, 4)}, init.normal_, 1)) == set()
     assert report.results[0].assignment.fill == initframe.Normal(0, 1)
-    assert initframe.manifest(report)["tensors"][0]["fill"]["kind"] == "normal"
+    assert initframe.manifest(report)["others"][0]["fill"]["kind"] == "normal"
 
 
 class Tied(nn.Module):

@@ -18,8 +18,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import initframe
 from initframe import Elementwise, Keep, SourceError, deferred, resolve, write_checkpoint
-from initframe.applying import write_checkpoint as filling
-from initframe.applying.write_checkpoint import Item
+from initframe.applying import paint_files as filling
+from initframe.applying.paint_files import Item
 from tests.nets import Tower, bits, convnet, same_bits
 
 LAWS = {
@@ -82,7 +82,7 @@ def test_chunks_are_small_and_hold_every_element_once(shape, chunk, monkeypatch)
     monkeypatch.setattr(filling, "CHUNK", chunk)
     tensor = torch.arange(math.prod(shape), dtype=torch.int16).view(shape)
     entry = Item("w", shape, torch.int16, "w", Keep(), tensor)
-    pieces = [(region.pick(tensor), offset) for region, offset in filling._chunks(entry)]
+    pieces = [(region.pick(tensor), offset) for region, offset in filling.chunks(entry)]
     assert all(piece.nbytes <= max(chunk, 2) for piece, _ in pieces)
     assert [piece.flatten()[0] * 2 for piece, _ in pieces] == [offset for _, offset in pieces]
     assert torch.cat([torch.empty(0), *(piece.flatten() for piece, _ in pieces)]).equal(tensor.flatten().float())

@@ -322,7 +322,7 @@ def test_tables_go_with_a_pickled_plan_and_are_named_in_its_manifest():
     assert torch.equal(model.w[:2].detach(), torch.arange(8.0).view(2, 4))
     report = materialize(plan.model, plan, seed=3)
     assert torch.equal(plan.model.w, model.w)
-    fill = initframe.manifest(report)["tensors"][0]["fill"]
+    fill = initframe.manifest(report)["others"][0]["fill"]
     table, chain = fill["fills"]
     assert table == {"kind": "table", "digest": table["digest"], "needs": "constructor"}
     assert "needs" not in chain

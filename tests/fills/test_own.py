@@ -206,7 +206,7 @@ def test_it_is_data(fill):
 
 def test_the_constants_of_a_draw_inside_are_recorded(table):
     report = initframe.apply(plan_of(STEPS, nn.Linear(5, 6), table), seed=0)
-    recorded = initframe.manifest(report)["tensors"][0]["fill"]
+    recorded = initframe.manifest(report)["others"][0]["fill"]
     assert recorded["constants"]["std"] == stream.constants("normal", (0.0, 0.5))["std"]
     assert recorded["source"]["kind"] == "normal"
 

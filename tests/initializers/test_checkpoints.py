@@ -205,7 +205,7 @@ def test_nothing_is_read_before_it_is_applied_and_the_file_must_not_change_until
 def test_the_manifest_has_the_files_digest(trained):
     path, _ = trained
     record = initframe.manifest(initframe.reinit(model(), take(path), seed=0))
-    fill = record["tensors"][0]["fill"]
+    fill = record["others"][0]["fill"]
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert fill == {"kind": "stored", "path": path, "key": "0.weight", "sha256": digest}
 
