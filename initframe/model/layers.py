@@ -183,7 +183,7 @@ def _plain(cls: type) -> Callable[[Any], float] | None:
 def _attributes(config: object) -> Mapping[Any, Any]:
     """Read the attributes of a config: a mapping, a dataclass or any object.
 
-    A dataclass has its fields, which slots or properties may hold, and what a subclass that is none has set in addition.
+    A dataclass has its fields, also in slots; an instance may have further attributes, if a subclass set them.
     """
     if isinstance(config, Mapping):
         return config
