@@ -181,12 +181,14 @@ def _plain(cls: type) -> Callable[[Any], float] | None:
 
 
 def _attributes(config: object) -> Mapping[Any, Any]:
-    """Read the attributes of a config: a mapping, a dataclass or any object."""
+    """Read the attributes of a config: a mapping, a dataclass or any object.
+
+    A dataclass has its fields, also in slots; an instance may have further attributes, if a subclass set them.
+    """
     if isinstance(config, Mapping):
         return config
-    if dataclasses.is_dataclass(config):
-        return {one.name: _answer(config, one.name) for one in dataclasses.fields(config)}
-    return getattr(config, "__dict__", {})
+    declared = [one.name for one in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    return {name: _answer(config, name) for name in (*declared, *getattr(config, "__dict__", {}))}
 
 
 def _answer(thing: object, attribute: str) -> Any:

@@ -102,6 +102,18 @@ class TestConfig:
 
         assert self.model(Config()) == {"depth": 12}
 
+    def test_a_class_derived_from_a_dataclass_may_add_attributes(self):
+        @dataclass
+        class Base:
+            depth: int = 12
+
+        class Config(Base):  # as a user's config derives from transformers'
+            def __init__(self):
+                self.initializer_range = 0.02
+                super().__init__()
+
+        assert self.model(Config()) == {"depth": 12, "initializer_range": 0.02}
+
     def test_transformers_synonyms(self):
         class Config:
             attribute_map = {"hidden_size": "d_model", "absent": "nothing"}  # noqa: RUF012

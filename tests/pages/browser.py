@@ -84,10 +84,10 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
-    def open(self, path):
-        """Load a file, and wait until it is complete."""
+    def open(self, page):
+        """Load a file, or what is at an address, and wait until it is complete."""
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         until = time.monotonic() + PATIENCE
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             assert time.monotonic() < until, "the page does not load"
@@ -107,8 +107,11 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **facts)
         self.call("Input.dispatchKeyEvent", type="keyUp", **facts)
 
-    def complaints(self):
-        """What the console and the network showed since the page was opened: errors, warnings, requests elsewhere."""
+    def complaints(self, home="file:"):
+        """What the console and the network showed since the page was opened: errors, warnings, requests elsewhere.
+
+        Requests to addresses that begin with ``home`` are not elsewhere.
+        """
         self.run("1")  # whatever is on its way has come before this answer
         found = []
         for event in self.events:
@@ -121,7 +124,7 @@ class Browser:
                 found.append(params["entry"]["text"])
             elif method == "Page.javascriptDialogOpening":
                 found.append(f"dialog: {params['message']}")
-            elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
+            elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith((home, "data:")):
                 found.append(params["request"]["url"])
         return found
 
