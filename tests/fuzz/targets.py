@@ -227,35 +227,13 @@ def _torch(kind: int) -> bytes:
     return file.getvalue()
 
 
-_STEPS = (
-    b"\x85R",
-    b"R",
-    b"}",
-    b"]",
-    b")",
-    b"\x85",
-    b"(",
-    b"u",
-    b"s",
-    b"a",
-    b"0",
-    b"2",
-    b"Q",
-    b"b",
-    b"N",
-    b"q\x01",
-    b"h\x01",
+_STEPS = (*(b"\x85R", b"R", b"}", b"]", b")", b"\x85", b"(", b"u"), *(b"s", b"a", b"0", b"2", b"Q", b"b", b"N", b"q\1"))
+_GLOBALS = (
+    *("os system", "builtins bytearray", "torch FloatStorage", "torch.storage UntypedStorage", "torch Size"),
+    *("collections OrderedDict", "torch._utils _rebuild_qtensor", "torch load", "_codecs encode", "torch float32"),
 )
-_GLOBALS = ("os system", "builtins bytearray", "torch FloatStorage", "torch.storage UntypedStorage", "torch Size", "_codecs encode",
-            "collections OrderedDict", "torch._utils _rebuild_qtensor", "torch load", "torch.hub load", "torch float32")  # fmt: skip
-_ARGUMENTS = (
-    b"J\xff\xff\xff\x7f",
-    b"K\x05",
-    b"\x8a\x08" + b"\xff" * 7 + b"\x0f",
-    b"X\x02\x00\x00\x00hi",
-    b"N",
-    b"G" + b"\x7f" * 8,
-)
+_LARGE = (b"J\xff\xff\xff\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x0f", b"G" + b"\x7f" * 8)
+_ARGUMENTS = (*_LARGE, b"K\5", b"X\2\0\0\0hi", b"N")
 
 
 def _make_torch(rng: random.Random) -> bytes:
