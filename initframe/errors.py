@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
-LONGEST, MOST = 1_000, 100
-"""How many characters of one part of a problem are shown, and how many problems of one error."""
+from initframe.limits import (
+    COMPARED_CHARACTERS,
+    COMPARED_OPTIONS,
+    MESSAGE_CHARACTERS,
+    SHOWN_CHARACTERS,
+    SHOWN_PROBLEMS,
+)
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -18,8 +25,8 @@ _SHORT.maxstring = _SHORT.maxother = 200
 class Problem:
     """One thing that is wrong, as data; its text is rendered here and nowhere else.
 
-    The text is one line without control characters, and no part of it is longer than ``LONGEST``: names and values
-    come from files of strangers.
+    The text is one line without control characters, and no part of it is longer than ``SHOWN_CHARACTERS``: names
+    and values come from files of strangers.
 
     Args:
         subject: what it is about: a rule, a tensor, an argument, a file. Empty if the fact names it.
@@ -73,9 +80,11 @@ class InitframeError(Exception):
     def __str__(self) -> str:
         if len(self.problems) == 1:
             return str(self.problems[0])
-        lines = [f"  {i}. {problem}" for i, problem in enumerate(self.problems[:MOST], 1)]
-        more = [f"  … and {len(self.problems) - MOST} more"] if len(self.problems) > MOST else []
-        return "\n".join([f"{len(self.problems)} problems:", *lines, *more])
+        lines = [f"  {i}. {problem}" for i, problem in enumerate(self.problems[:SHOWN_PROBLEMS], 1)]
+        sizes = accumulate(len(line) + 1 for line in lines)
+        shown = [line for line, size in zip(lines, sizes, strict=True) if size <= MESSAGE_CHARACTERS]
+        more = len(self.problems) - len(shown)
+        return "\n".join([f"{len(self.problems)} problems:", *shown, *([f"  … and {more} more"] if more else [])])
 
 
 class RecipeError(InitframeError):
@@ -111,12 +120,43 @@ def closest(word: str, options: Iterable[str], count: int = 3) -> str:
     'Options: fan_in, fan_out.'
     """
     known = sorted(set(options))
-    near = difflib.get_close_matches(word, known, n=count, cutoff=0.5)
+    near = nearest(word, known, count)
     if near:
         return f"Closest: {', '.join(near)}."
     if known and len(known) <= 12:
         return f"Options: {', '.join(known)}."
     return ""
+
+
+def nearest(word: str, options: Iterable[str], count: int = 3, cutoff: float = 0.5) -> list[str]:
+    """Return the options most like a word, the best first.
+
+    Of many options, only those are compared that begin or end like the word, so that ten thousand names cost no more
+    than a few hundred.
+
+    Args:
+        word: what was written.
+        options: what could have been meant.
+        count: how many to return at most.
+        cutoff: how alike they must be, from 0 to 1, as :func:`difflib.get_close_matches` counts.
+
+    >>> nearest("layer.500.wieght", (f"layer.{i}.weight" for i in range(5_000)), count=1)
+    ['layer.500.weight']
+    """
+    if len(word) > COMPARED_CHARACTERS:
+        return []
+    known = [option for option in options if len(option) <= COMPARED_CHARACTERS]
+    if len(known) > COMPARED_OPTIONS:
+        backwards = _around(word[::-1], [option[::-1] for option in known])
+        known = list(dict.fromkeys([*_around(word, known), *(option[::-1] for option in backwards)]))
+    return difflib.get_close_matches(word, known, n=count, cutoff=cutoff)
+
+
+def _around(word: str, options: Sequence[str]) -> Iterator[str]:
+    """Yield the options next to a word in alphabetical order: they begin alike."""
+    ordered = sorted(options)
+    place, reach = bisect(ordered, word), COMPARED_OPTIONS // 4
+    yield from ordered[max(0, place - reach) : place + reach]
 
 
 def shown(value: object) -> str:
@@ -135,17 +175,29 @@ def harmless(text: str) -> str:
     r"""Escape what is not printable (line breaks, terminal codes, marks of text direction), and bound the length.
 
     Args:
-        text: from anywhere.
+        text: a name or value that may come from a stranger's file.
 
-    >>> harmless("a\x1b[31m")
-    'a\\x1b[31m'
+    >>> harmless("fc.\x1b[31mweight\n")
+    'fc.\\x1b[31mweight\\n'
     """
-    text = _bounded(text)
+    return _bounded(printable(_bounded(text)))
+
+
+def printable(text: str, besides: str = "") -> str:
+    r"""Escape what is not printable.
+
+    Args:
+        text: any.
+        besides: characters that stay nevertheless.
+
+    >>> printable("a\tb\nc", besides="\n")
+    'a\\tb\nc'
+    """
     if text.isprintable():
         return text
-    return _bounded("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+    return "".join(char if char.isprintable() or char in besides else repr(char)[1:-1] for char in text)
 
 
 def _bounded(text: str) -> str:
-    half = LONGEST // 2
-    return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+    half = SHOWN_CHARACTERS // 2
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:half]} … {text[-half:]}"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from initframe import errors
-from initframe.errors import LONGEST, MOST, InitframeError, Problem, closest, shown
+from initframe.errors import InitframeError, Problem, closest, shown
+from initframe.limits import SHOWN_CHARACTERS, SHOWN_PROBLEMS
 
 PARTS = st.builds(Problem, *[st.text(max_size=40)] * 4)
 
@@ -35,10 +36,10 @@ def test_length_is_bounded_and_both_ends_are_seen():
     text = str(Problem("", "begin " + "\x1b" * 10**6 + " end."))
     assert text.startswith("begin ")
     assert text.endswith(" end.")
-    assert len(text) <= LONGEST + 3
-    told = str(InitframeError(*map(str, range(10 * MOST)))).split("\n")
-    assert len(told) == MOST + 2
-    assert told[-1].endswith(f"{9 * MOST} more")
+    assert len(text) <= SHOWN_CHARACTERS + 3
+    told = str(InitframeError(*map(str, range(10 * SHOWN_PROBLEMS)))).split("\n")
+    assert len(told) == SHOWN_PROBLEMS + 2
+    assert told[-1].endswith(f"{9 * SHOWN_PROBLEMS} more")
 
 
 def test_a_problem_is_part_of_a_larger_thing():

@@ -22,7 +22,8 @@ PACKAGE = ROOT / "initframe"
 
 # Each floor may know the floors before it. Rooms on one floor know nothing of each other.
 FLOORS = [
-    {"errors", "version", "presets"},
+    {"limits", "version", "presets"},
+    {"errors"},
     {"recipe", "model", "stream"},
     {"files"},
     {"fills"},
@@ -171,6 +172,8 @@ def test_no_attribute_of_a_package_hides_a_module():
 OWN_CODE = ("initframe/stream/triton_kernels.py",)
 # Plugins, installed entry points, the libraries that models come from.
 IMPORTERS = ("initframe/cli/job.py", "initframe/initializers/table.py", "initframe/models.py")
+# Walks through a pickle with stand-ins for all that it names: its find_class imports nothing.
+WALKERS = ("initframe/files/pickles.py",)
 
 
 def called(path):
@@ -186,7 +189,7 @@ def test_nothing_makes_code_of_data(path):
     assert label(path) in OWN_CODE or not by_name & {"eval", "exec", "compile", "__import__"}
     assert not {"instantiate", "unsafe_load", "full_load"} & set(called(path))
     libraries = {name.split(".")[0] for name in imported(path)}
-    assert not libraries & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    assert label(path) in WALKERS or not libraries & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
     assert "importlib" not in libraries or label(path) in IMPORTERS
 
 

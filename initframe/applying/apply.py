@@ -24,7 +24,7 @@ from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
 from initframe.applying.uncompiled import uncompiled
-from initframe.applying.write import Generator, is_sharded, not_invertible, refresh, write_all
+from initframe.applying.write import Generator, is_sharded, refresh, unwritable, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill, Partial
 from initframe.model.memory import memoryless
@@ -168,7 +168,7 @@ def apply_surveyed(
         touched = [write for write in writes if not write.kept]
         held = [tensor for write in touched for tensor in write.place.held]
         with torch.no_grad():
-            if problems := problems or not_invertible(writes, number):
+            if problems := problems or unwritable(writes, number, generator):
                 raise ResolveError(*problems)
             before = _samples(writes) if measure is True else []
             copies = find_copies(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
+from itertools import islice, repeat
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from initframe.files.older_names import other_names
 from initframe.files.reading import Contents
 from initframe.files.safetensors import TensorInfo
 from initframe.files.shards import open_checkpoint
+from initframe.limits import COMPARED_NAMES
 from initframe.model.memory import footprint
 
 Found = Mapping[str, TensorInfo | Tensor]
@@ -49,11 +51,9 @@ def load_checkpoint(model: nn.Module, path: Path, entry: str | None = None) -> N
     hooked = _has_load_hooks(model)
     if hooked:
         found = _after_hooks(model, path, {name: contents.values()[key] for name, key in names.items()})
-    misfits = [*_misfits(found, held), *_untied(names, held, contents)]
-    if misfits:
-        more = [f"and {len(misfits) - 8} more."] if len(misfits) > 8 else []
-        fact = "\n  ".join([f"it does not fit {type(model).__name__}:", *map(str, misfits[:8]), *more])
-        raise SourceError(Problem(str(path), fact, fix=_ways_out(path)))
+    if misfits := [*_misfits(found, held), *_untied(names, held, contents)]:
+        whole = Problem(str(path), f"it does not fit {type(model).__name__}.", fix=_ways_out(path))
+        raise SourceError(whole, *misfits)
     values = contents.values()
     model.load_state_dict({name: values[key] for name, key in names.items()}, strict=False)
     _tell(path, contents if entry is None else None, [key for key in contents.entries if not key.startswith(prefix)])
@@ -123,13 +123,14 @@ def _after_hooks(model: nn.Module, path: Path, state: dict[str, Tensor]) -> dict
 
 def _misfits(found: Found, held: Mapping[str, Tensor]) -> Iterator[Problem]:
     """Yield everything that keeps a file from filling a model wholly."""
-    foreign = found.keys() - held.keys()
+    foreign, unfilled = found.keys() - held.keys(), held.keys() - found.keys()
+    compared = islice(repeat(True), COMPARED_NAMES)  # the closest names of more problems than that are not read
     reached = {name for names in _ties(held) if any(name in found for name in names) for name in names}
     for name, tensor in held.items():
         if name not in found:
             # The counter is younger than many checkpoints, and of no effect.
             if name not in reached and not name.endswith("num_batches_tracked"):
-                yield Problem("", f"it has no {name}.", closest(name, foreign))
+                yield Problem("", f"it has no {name}.", closest(name, foreign) if next(compared, False) else "")
             continue
         info = found[name]
         if tuple(info.shape) != tuple(tensor.shape):
@@ -138,7 +139,8 @@ def _misfits(found: Found, held: Mapping[str, Tensor]) -> Iterator[Problem]:
             yield Problem("", f"{name} is {info.dtype} in it, {tensor.dtype} in the model.")
     for name in found:
         if name in foreign:
-            yield Problem("", f"the model has no {name}.", closest(name, held.keys() - found.keys()))
+            options = closest(name, unfilled) if next(compared, False) else ""
+            yield Problem("", f"the model has no {name}.", options)
 
 
 def _ties(held: Mapping[str, Tensor]) -> list[list[str]]:
@@ -155,8 +157,8 @@ def _untied(names: Mapping[str, str], held: Mapping[str, Tensor], contents: Cont
     for tied in _ties(held):
         first, *others = [names[name] for name in tied if name in names] or [""]
         for other in others:
-            shapes = contents.entries[first].shape, contents.entries[other].shape
-            if shapes[0] == shapes[1] and not torch.equal(contents.value(first), contents.value(other)):
+            shapes = {contents.entries[name].shape for name in (first, other)}
+            if shapes == {tuple(held[tied[0]].shape)} and not torch.equal(contents.value(first), contents.value(other)):
                 yield Problem("", f"{first} and {other} differ in it, and are one tensor in the model.")
 
 

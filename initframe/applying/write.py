@@ -14,8 +14,9 @@ from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
-from initframe.errors import Problem, ResolveError
+from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.fills import Partial
+from initframe.fills.fill import has_own_code
 from initframe.model.memory import is_distributed
 from initframe.model.survey import Survey
 
@@ -136,12 +137,38 @@ def _is_computed(write: Write) -> bool:
     return write.place.direct is None
 
 
-def not_invertible(writes: Sequence[Write], seed: int) -> list[Problem]:
-    """Say which parametrizations do not take their values through right_inverse, tried with the values themselves."""
-    drawn = (write for write in writes if not (write.copied and write.copied.from_memory))
-    computed = [write for write in drawn if _is_computed(write) and not write.kept]
-    tried = ((write, write.place.check(_painted(write, seed))) for write in computed)
-    return [obstacle.on(write.slot.name) for write, obstacle in tried if obstacle]
+def unwritable(writes: Sequence[Write], seed: int, generator: Generator) -> list[Problem]:
+    """Say which values cannot be had or taken, tried with the values themselves, one tensor at a time.
+
+    These are fills with code of the user's own, which may fail at the real size or give NaN, and parametrizations
+    whose right_inverse does not take a value. Both are drawn twice.
+
+    Args:
+        writes: all that are to be written.
+        seed: of the stream.
+        generator: what will draw; torch's has no fills of one's own.
+
+    Returns:
+        One problem per tensor.
+    """
+    drawn = [write for write in writes if not write.kept and not (write.copied and write.copied.from_memory)]
+    own = {id(write) for write in drawn if generator == "stream" and has_own_code(write.fill)}
+    tried = (write for write in drawn if _is_computed(write) or id(write) in own)
+    return [found for write in tried if (found := _unwritable(write, seed, own=id(write) in own))]
+
+
+def _unwritable(write: Write, seed: int, *, own: bool) -> Problem | None:
+    name = write.slot.name
+    try:
+        value = _painted(write, seed)
+    except Exception as error:
+        if not own or isinstance(error, InitframeError):
+            raise
+        return Problem(name, f"{write.fill} fails with {type(error).__name__}: {error}.")
+    if own and value.is_floating_point() and not torch.isfinite(value.float()).all():
+        return Problem(name, f"{write.fill} gives NaN or infinity.", fix="Return finite numbers for every draw.")
+    obstacle = write.place.check(value) if _is_computed(write) else None
+    return obstacle.on(name) if obstacle else None
 
 
 def _batches(writes: Sequence[Write]) -> Iterator[list[Write]]:
@@ -182,17 +209,27 @@ def _whole(write: Write) -> Tensor:
 
 
 def _painted(write: Write, seed: int) -> Tensor:
-    """The whole value of a parametrized tensor, in new memory."""
-    logical = _whole(write)
-    paint([Piece(write.fill, *held(logical), write.name)], seed)
-    return logical
+    """What a tensor will hold here, in new memory: its shard, or the whole of a parametrized one."""
+    if write.place.direct is None:
+        local, region = held(_whole(write))
+    else:
+        there, region = held(write.place.direct)
+        local = there.clone() if write.fill.needs_current else torch.empty_like(there)
+    paint([Piece(write.fill, local, region, write.name)], seed)
+    return local
 
 
 def _settle(write: Write, logical: Tensor) -> None:
     """Copy the value of a parametrized tensor to those that it is computed from."""
-    if _is_computed(write):
-        for original, value in write.place.copies(logical):
-            original.copy_(value)
+    if not _is_computed(write):
+        return
+    try:
+        copies = write.place.copies(logical)
+    except Exception as error:
+        fact = f"its parametrization took the value when it was tried, and then failed: {error}."
+        raise ResolveError(Problem(write.slot.name, fact, fix="Make right_inverse a function of its input.")) from error
+    for original, value in copies:
+        original.copy_(value)
 
 
 def _write_torch_init(write: Write) -> Tensor | None:

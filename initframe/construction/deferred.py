@@ -108,7 +108,7 @@ def materialize(
         RecipeError: the recipe is wrong for every model.
         ResolveError: recipe and model do not fit together, a tensor would be left without values, or there is no such
             device. The model is as it was, without memory. So it is after any other exception, except that tensors
-            that had memory may have been filled.
+            that had memory may have been filled: for these, :func:`initframe.apply` has ``restore=True``.
         InitframeError: processes hold different values, after the write.
 
     >>> with deferred():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from functools import lru_cache
 from itertools import takewhile
 from operator import eq
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -24,6 +26,7 @@ from initframe.errors import Problem, ResolveError, SourceError
 from initframe.files.reading import Contents, open_file
 from initframe.files.safetensors import TensorInfo
 from initframe.files.shards import FIX, incomplete, list_files, merge
+from initframe.limits import OPEN_CHECKPOINTS
 
 
 class State(NamedTuple):
@@ -66,8 +69,12 @@ class Archive:
         best = sorted(filter(shared.get, shared), key=lambda name: (-shared[name], name))
         return [".".join(name) for name in best[:count]]
 
-    def read(self, key: str) -> Tensor:
+    def read(self, key: str, *, mapped: bool = False) -> Tensor:
         """Read one tensor, in the file's dtype.
+
+        Args:
+            key: its name.
+            mapped: whether it may stay on the file's memory, for those who take a part of it.
 
         Raises:
             ResolveError: a file has changed since the plan was made, or cannot be read.
@@ -75,7 +82,7 @@ class Archive:
         if found := self.change():
             raise ResolveError(found)
         with _as_resolve_error():
-            return self.contents.value(key)
+            return self.contents.mapped(key) if mapped else self.contents.value(key)
 
     def change(self) -> Problem | None:
         """Say how the files have changed since they were found; ``None`` if they have not."""
@@ -159,14 +166,29 @@ def _damage(files: tuple[State, ...], entry: str | None) -> Problem | None:
     return None
 
 
-@lru_cache(maxsize=64)
+_OPEN: OrderedDict[tuple[tuple[str, ...], str | None], tuple[tuple[State, ...], Contents]] = OrderedDict()
+"""Files that were read last; one that was rewritten takes the place of what it was, whose map would stay in memory."""
+_LOCK = Lock()
+
+
 def _contents(files: tuple[State, ...], entry: str | None) -> Contents:
     """Open the files, once for each of their states."""
+    key = tuple(state.path for state in files), entry
+    with _LOCK:
+        known = _OPEN.get(key)
+    if known is not None and known[0] == files:
+        return known[1]
     with _as_resolve_error():
-        return merge({Path(state.path): open_file(Path(state.path), entry) for state in files})
+        contents = merge({Path(state.path): open_file(Path(state.path), entry) for state in files})
+    with _LOCK:
+        _OPEN[key] = files, contents
+        _OPEN.move_to_end(key)
+        while len(_OPEN) > OPEN_CHECKPOINTS:
+            _OPEN.popitem(last=False)
+    return contents
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def _ordered(archive: Archive, step: int) -> list[tuple[str, ...]]:
     """Sort all names by their parts, read from the beginning (1) or from the end (-1)."""
     return sorted(tuple(name.split("."))[::step] for name in archive.entries)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -14,12 +16,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from initframe.errors import Problem, SourceError
+from initframe.errors import Problem, SourceError, shown
 from initframe.files.dtypes import DTYPES
+from initframe.files.pickles import strangers
 from initframe.files.safetensors import TensorInfo
-
-MAX_TENSORS, MAX_INDEX = 100_000, 1 << 25
-"""The limits of one file: the number of tensors, and the bytes of names and shapes."""
+from initframe.limits import ENTRIES, EXPANDED_BYTES, INDEX_BYTES, TENSORS
 
 USUAL = ("state_dict", "model_state_dict", "model")
 """The parts of a training state that are taken for the model's weights if no entry is requested."""
@@ -39,6 +40,7 @@ class Contents:
         entries: shape and dtype by name.
         values: reads all values.
         value: reads one tensor, on memory of its own.
+        mapped: the same on the file's memory, for those who need a part of it.
         check: compares the file's check sums, if it has any, before a value is read.
         entry: of a training state, the part that is read; ``None`` if the file is a state_dict itself.
         others: further parts of it that hold named tensors.
@@ -47,6 +49,7 @@ class Contents:
     entries: Mapping[str, TensorInfo]
     values: Callable[[], Mapping[str, Tensor]]
     value: Callable[[str], Tensor]
+    mapped: Callable[[str], Tensor]
     check: Callable[[], object] = lambda: None
     entry: str | None = None
     others: tuple[str, ...] = ()
@@ -93,8 +96,8 @@ def _wrong(path: Path, fact: str, fix: str = "") -> SourceError:
 def _open_safetensors(path: Path, index: int) -> Contents:
     from safetensors import safe_open  # noqa: PLC0415  # imported where used
 
-    if index > MAX_INDEX:
-        raise _wrong(path, f"it announces {index} bytes of names and shapes; {MAX_INDEX} is the limit.")
+    if index > INDEX_BYTES:
+        raise _wrong(path, f"it announces {index} bytes of names and shapes; {INDEX_BYTES} is the limit.")
     with _as_source_error(path), safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in _capped(path, file.keys())}
         kinds = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
@@ -109,7 +112,7 @@ def _open_safetensors(path: Path, index: int) -> Contents:
             return mapped().get_tensor(name)  # type: ignore[no-any-return, no-untyped-call]
 
     entries = {name: TensorInfo(name, shape, DTYPES[dtype]) for name, (shape, dtype) in kinds.items()}
-    return Contents(entries, lambda: {name: value(name) for name in entries}, lambda name: value(name).clone())
+    return Contents(entries, lambda: {name: value(name) for name in entries}, lambda name: value(name).clone(), value)
 
 
 @contextmanager
@@ -127,12 +130,15 @@ def _open_torch(path: Path, entry: str | None) -> Contents:
     """Open a torch checkpoint: a zip file, from which only tensors are read."""
     _check_zip(path)
     _check_sums(path, "data.pkl")
+    _check_pickle(path)
     chosen, others, tensors = _plain_tensors(path, "meta", entry)
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             fact = f"it is {tensor.layout}, {tensor.dtype}."
             raise SourceError(Problem(f"{path}: {name}", fact, fix="Save it dense."))
-        if tensor.untyped_storage().nbytes() > path.stat().st_size:
+        size = path.stat().st_size
+        dense = tensor.numel() * tensor.itemsize  # a stride of zero repeats elements
+        if tensor.untyped_storage().nbytes() > size or dense > max(size, EXPANDED_BYTES):
             raise _wrong(path, f"it is corrupt: {name} claims more memory than the file has.")
     entries = {name: TensorInfo(name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
@@ -141,16 +147,15 @@ def _open_torch(path: Path, entry: str | None) -> Contents:
         _check_sums(path, "data/")
         return _plain_tensors(path, "cpu", entry)[2]
 
-    return Contents(entries, mapped, lambda name: mapped()[name].clone(), mapped, chosen, others)
+    return Contents(
+        entries, mapped, lambda name: mapped()[name].clone(), lambda name: mapped()[name], mapped, chosen, others
+    )
 
 
 def _check_zip(path: Path) -> None:
     """Refuse archives that are no plain checkpoint before torch sees them."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            listed = _capped(path, archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise _wrong(path, f"it is corrupt: {error}.") from error
+    with _unzipped(path) as archive:
+        listed = _capped(path, archive.infolist())
     files = {info.filename.partition("/")[2]: info for info in listed}
     if "constants.pkl" in files or any(name.startswith("code/") for name in files):
         raise _wrong(path, "it is a TorchScript archive, a program with weights in it.", SAFE)
@@ -158,26 +163,58 @@ def _check_zip(path: Path) -> None:
         raise _wrong(path, "it is an exported program (.pt2), weights and code.", SAFE)
     if "data.pkl" not in files:
         raise _wrong(path, "it is a zip file, but none of torch's.", SAFE)
-    if files["data.pkl"].file_size > MAX_INDEX:
+    if files["data.pkl"].file_size > INDEX_BYTES:
         size = files["data.pkl"].file_size
-        raise _wrong(path, f"it has {size} bytes of names and shapes; {MAX_INDEX} is the limit.")
+        raise _wrong(path, f"it has {size} bytes of names and shapes; {INDEX_BYTES} is the limit.")
     if any(info.compress_type != zipfile.ZIP_STORED for info in listed):
         raise _wrong(path, "it is a compressed zip file; torch.save writes none.", SAFE)
     if sum(info.file_size for info in listed) > path.stat().st_size:
         raise _wrong(path, "it is corrupt: its parts are larger than the whole.")
+    if "byteorder" in files:
+        with _unzipped(path) as archive:
+            order = _member(archive, files["byteorder"])[:9].decode("ascii", "replace")
+        if order != sys.byteorder:  # torch swaps the bytes in place, which ends the process if the file is mapped
+            raise _wrong(path, f"its byte order is {shown(order)}, and this machine's is {sys.byteorder}.", SAFE)
+
+
+def _check_pickle(path: Path) -> None:
+    """Refuse a pickle that makes more than a state_dict has; torch's own reader would let it take any memory."""
+    with _unzipped(path) as archive:
+        part = next(info for info in archive.infolist() if info.filename.partition("/")[2] == "data.pkl")
+        names, fault = strangers(_member(archive, part), len(archive.infolist()))
+    if names:
+        raise _wrong(path, f"it holds more than tensors: it names {', '.join(names[:3])}.", SAFE)
+    if fault:
+        raise _wrong(path, f"it is corrupt: {fault}.")
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Read a part whose check sum was compared, or is 0 because torch was told to write none."""
+    unchecked = copy(info)
+    del unchecked.CRC
+    return archive.open(unchecked).read()
+
+
+@contextmanager
+def _unzipped(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file; whatever is wrong with it is an error of ours."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except SourceError:
+        raise
+    except Exception as error:  # zipfile's errors have no common base
+        raise _wrong(path, f"it is corrupt: {str(error) or type(error).__name__}.") from error
 
 
 def _check_sums(path: Path, part: str) -> None:
     """Read a part of an archive once, and compare it with the check sums of torch.save, which torch.load ignores."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if info.filename.partition("/")[2].startswith(part) and info.CRC:  # 0: torch was told to write none
-                    with archive.open(info) as member:
-                        while member.read(PIECE):
-                            pass
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
-        raise _wrong(path, f"it is corrupt: {error}.") from error
+    with _unzipped(path) as archive:
+        for info in archive.infolist():
+            if info.filename.partition("/")[2].startswith(part) and info.CRC:  # 0: torch was told to write none
+                with archive.open(info) as member:
+                    while member.read(PIECE):
+                        pass
 
 
 def _plain_tensors(path: Path, device: str, entry: str | None) -> tuple[str | None, tuple[str, ...], dict[str, Tensor]]:
@@ -189,19 +226,9 @@ def _plain_tensors(path: Path, device: str, entry: str | None) -> tuple[str | No
     try:
         loaded = torch.load(path, map_location=device, weights_only=True, mmap=True)
     except Exception as error:
-        if code := _code_named(path):
-            raise _wrong(path, f"it holds more than tensors: it names {', '.join(code[:3])}.", SAFE) from error
         raise _wrong(path, f"it holds more than tensors, or is corrupt ({type(error).__name__}).", SAFE) from error
     chosen, others, state = _chosen(path, loaded, entry)
     return chosen, others, dict(_capped(path, _tensors(state).items()))
-
-
-def _code_named(path: Path) -> list[str]:
-    """List what a checkpoint's pickle would import beyond tensors; nothing is imported."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # noqa: BLE001  # the pickle is damaged
-        return []
 
 
 def _chosen(path: Path, loaded: Any, entry: str | None) -> tuple[str | None, tuple[str, ...], Any]:
@@ -209,7 +236,7 @@ def _chosen(path: Path, loaded: Any, entry: str | None) -> tuple[str | None, tup
 
     A part of another name (``net``, ``params``, ``teacher``) is not guessed, even if it is the only one.
     """
-    states = _states(loaded)
+    states = _states(path, loaded)
     if entry is not None and entry not in states:
         has = f"It has {', '.join(states)}." if states else ""
         raise SourceError(Problem(str(path), f"it has no entry {entry!r} that holds named tensors.", has))
@@ -225,11 +252,15 @@ def _chosen(path: Path, loaded: Any, entry: str | None) -> tuple[str | None, tup
     raise _wrong(path, "it holds no state_dict, which is a mapping of names to tensors.", SAFE)
 
 
-def _states(loaded: Any) -> dict[str, Mapping[str, Any]]:
+def _states(path: Path, loaded: Any) -> dict[str, Mapping[str, Any]]:
     """Find the mappings of names to tensors inside a training state, up to two levels deep."""
     found: dict[str, Mapping[str, Any]] = {}
+    count = 0
     for name, part in loaded.items() if isinstance(loaded, dict) else ():
         if isinstance(name, str) and isinstance(part, dict):
+            count += len(part) + sum(len(inner) for inner in part.values() if isinstance(inner, dict))
+            if count > ENTRIES:  # a mapping that stands in many places counts in each
+                raise _wrong(path, f"its mappings have more than {ENTRIES} entries.")
             inner = {f"{name}.{key}": value for key, value in part.items() if isinstance(key, str)}
             found |= {key: state for key, state in ({name: part} | inner).items() if _tensors(state)}
     return found
@@ -242,7 +273,7 @@ def _tensors(state: Any) -> dict[str, Tensor]:
 
 
 def _capped(path: Path, items: Iterable[Item]) -> list[Item]:
-    listed = list(islice(items, MAX_TENSORS + 1))
-    if len(listed) > MAX_TENSORS:
-        raise _wrong(path, f"it has more than {MAX_TENSORS} entries.")
+    listed = list(islice(items, TENSORS + 1))
+    if len(listed) > TENSORS:
+        raise _wrong(path, f"it has more than {TENSORS} entries.")
     return listed

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from initframe.errors import Problem, SourceError
-from initframe.files.reading import MAX_INDEX, Contents, open_file
+from initframe.files.reading import Contents, open_file
 from initframe.files.safetensors import TensorInfo
+from initframe.limits import INDEX_BYTES
 
 FIX = "Give a .safetensors or .pt file, a folder of .safetensors files, or the index of a sharded checkpoint."
 
@@ -102,7 +103,13 @@ def merge(files: Mapping[Path, Contents]) -> Contents:
         for contents in files.values():
             contents.check()
 
-    return Contents(entries, values, lambda name: files[holder[name]].value(name), check)
+    return Contents(
+        entries,
+        values,
+        lambda name: files[holder[name]].value(name),
+        lambda name: files[holder[name]].mapped(name),
+        check,
+    )
 
 
 def _indexed(index: Path) -> Listing:
@@ -117,8 +124,8 @@ def _indexed(index: Path) -> Listing:
 
 def _weight_map(index: Path) -> Mapping[str, str]:
     try:
-        if index.stat().st_size > MAX_INDEX:
-            raise SourceError(Problem(str(index), f"it is larger than {MAX_INDEX} bytes."))
+        if index.stat().st_size > INDEX_BYTES:
+            raise SourceError(Problem(str(index), f"it is larger than {INDEX_BYTES} bytes."))
         written = json.loads(index.read_bytes())
     except OSError as error:
         raise SourceError(Problem(str(index), f"it cannot be read: {error.strerror}.", fix=FIX)) from None

@@ -216,6 +216,11 @@ def is_built_in(fill: Fill) -> bool:
     return type(fill).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
+def has_own_code(fill: Fill) -> bool:
+    """Tell whether a fill, or one inside of it, runs code of the user's own, which may fail or give no numbers."""
+    return not is_built_in(fill) or hasattr(fill, "fn") or any(map(has_own_code, fill.inner))
+
+
 def plain(value: Any) -> Any:
     """Return a field as JSON-ready data."""
     if isinstance(value, Fill):

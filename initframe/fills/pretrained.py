@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,12 +68,16 @@ class Stored(Fixed):
         Raises:
             ResolveError: they cannot be read, or the file has changed since the plan was made.
         """
-        source = self.archive.read(self.key)
+        source = self.source()
         values = self.fitted(source if self.verbatim or source.dtype == torch.float64 else source.float())
         if tuple(values.shape) != self.shape:  # a write would stretch them
             fact = f"it gives values of shape {list(values.shape)} for {list(self.shape)}."
             raise ResolveError(Problem(str(self), fact))
         return values
+
+    def source(self) -> Tensor:
+        """Read what the values are made of."""
+        return self.archive.read(self.key)
 
     def fitted(self, source: Tensor) -> Tensor:
         """Return the file's values in the tensor's shape."""
@@ -117,19 +120,24 @@ class Resampled(Stored):
 class Selected(Stored):
     """Evenly spaced elements of a larger tensor, in every dimension (Xu et al. 2024)."""
 
-    def fitted(self, source: Tensor) -> Tensor:
-        """Return every (T/S)-th index if S divides T, else S indices evenly from the first to the last."""
-        for dim, (indices, size) in enumerate(zip(self._indices(source), self.shape, strict=True)):
-            if size != source.shape[dim]:
-                source = source.index_select(dim, indices)
+    def source(self) -> Tensor:
+        """Read the elements that are taken, and no others: the file's tensor may be much larger than the model.
+
+        They are every (T/S)-th index if S divides T, else S indices evenly from the first to the last.
+        """
+        source = self.archive.read(self.key, mapped=True)
+        shrinking = sorted(range(source.ndim), key=lambda dim: self.shape[dim] / max(source.shape[dim], 1))
+        for dim in shrinking:
+            if self.shape[dim] != source.shape[dim]:
+                source = source.index_select(dim, _spread(source.shape[dim], self.shape[dim]))
         return source
 
-    def _indices(self, source: Tensor) -> Iterator[Tensor]:
-        for old, new in zip(source.shape, self.shape, strict=True):
-            if old % new == 0:
-                yield torch.arange(0, old, old // new, device="cpu")
-            else:
-                yield torch.linspace(0, old - 1, new, dtype=torch.float32, device="cpu").round().long()
+
+def _spread(old: int, new: int) -> Tensor:
+    """Return ``new`` indices of ``old``."""
+    if new and old % new == 0:
+        return torch.arange(0, old, old // new, device="cpu")
+    return torch.linspace(0, old - 1, new, dtype=torch.float32, device="cpu").round().long()
 
 
 @dataclass(frozen=True)

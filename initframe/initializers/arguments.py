@@ -11,10 +11,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from initframe.errors import InitframeError, Problem, closest, shown
 from initframe.initializers.table import Initializer, parameters
+from initframe.limits import INTEGER
 
 Evaluate = Callable[[Any], float]
-LARGEST = 2**63
-"""The first integer that torch has no type for."""
 
 
 class ArgumentError(InitframeError):
@@ -152,7 +151,7 @@ def _one(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
             return _bounded(number)
         if number != int(number):
             raise ArgumentError(f"an integer is needed, got {number:g}.")
-        if abs(number) >= LARGEST:
+        if abs(number) >= INTEGER:
             raise ArgumentError(f"an integer below 2**63 is needed, got {shown(value)}.")
         return int(number)
     if parameter.type == "choice" and value not in parameter.options:
@@ -167,7 +166,7 @@ def _one(parameter: Parameter, value: Any, evaluate: Evaluate) -> Any:
 
 def _bounded(number: float) -> float:
     """Return an integer that torch has no type for as a float."""
-    if type(number) is not int or abs(number) < LARGEST:
+    if type(number) is not int or abs(number) < INTEGER:
         return number
     try:
         return float(number)

@@ -10,6 +10,7 @@ from initframe.fills.pretrained import Inflated, Rechanneled, Resampled, Selecte
 from initframe.initializers.demands import refuse
 from initframe.initializers.lookup import Keys, find
 from initframe.initializers.table import Declined, initializer
+from initframe.limits import RESAMPLED
 from initframe.model.slot import Slot
 
 FROM_FILES = ("pretrained", "inflate_2d_to_3d", "resample_pos_embed", "weight_selection")
@@ -155,6 +156,8 @@ def resample_pos_embed(
             f"resample_pos_embed needs {class_tokens} + side² tokens of the same width, not {key} of {list(shape)} for "
             f"{list(slot.shape)}."
         )
+    if math.prod(shape) > RESAMPLED:
+        raise refuse(f"resample_pos_embed: {key} of {list(shape)} has more than {RESAMPLED} elements.")
     return Resampled(slot.shape, path, key, archive, class_tokens, **found.more)
 
 

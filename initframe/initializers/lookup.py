@@ -14,13 +14,11 @@ from initframe.files.older_names import other_names
 from initframe.files.safetensors import TensorInfo
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import Declined
+from initframe.limits import ELEMENTS
 from initframe.model.slot import Slot
 from initframe.recipe.rename import rename
 
 Keys = Mapping[str, str] | None
-
-MAX_ELEMENTS = 1 << 32
-"""The limit of one tensor of a file."""
 
 
 class Found(NamedTuple):
@@ -122,8 +120,8 @@ def find(slot: Slot, path: str, entry: str | None, prefix: str, keys: Keys) -> F
         raise Declined(f"{path} has no {wanted[0]}." + (f" Closest: {', '.join(near)}." if near else ""))
     info = held[known[0]]
     subject = f"{path}: {info.name}"
-    if math.prod(info.shape) > MAX_ELEMENTS:
-        raise ResolveError(Problem(subject, f"it has more than {MAX_ELEMENTS} elements."))
+    if math.prod(info.shape) > ELEMENTS:
+        raise ResolveError(Problem(subject, f"it has more than {ELEMENTS} elements."))
     if slot.storable:
         if not _widens(info.dtype, slot.dtype):
             raise ResolveError(Problem(subject, f"it is {info.dtype}, and {slot.dtype} in the model."))

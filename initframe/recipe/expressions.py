@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from initframe.errors import Problem, shown
+from initframe.limits import EXPRESSION_CHARACTERS, EXPRESSION_DEPTH, EXPRESSION_PARTS
 from initframe.recipe.evaluate import ARITHMETIC, COMPARISONS, CONSTANTS, FUNCTIONS, ExpressionError, evaluator
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
     "parse",
     "truth",
 ]
-
-MAX_LENGTH, MAX_NODES, MAX_DEPTH = 1_000, 250, 50
 
 _FACTS = frozenset({"fan_in", "fan_out", "ndim", "numel", "base_fan_in", "base_fan_out"})
 _DIMENSION = re.compile("(base_)?d[0-9]+")
@@ -184,8 +183,8 @@ def _refusal(reason: str) -> ExpressionError:
 def _parse_text(text: str) -> Expression:
     if not text:
         raise _refusal("it is empty")
-    if len(text) > MAX_LENGTH:
-        raise _refusal(f"it is longer than {MAX_LENGTH} characters")
+    if len(text) > EXPRESSION_CHARACTERS:
+        raise _refusal(f"it is longer than {EXPRESSION_CHARACTERS} characters")
     if stranger := _STRANGER.search(text):
         raise _refusal(f"{stranger[0]!r} has no place in an expression")
     tree = _syntax_tree(text)
@@ -208,15 +207,15 @@ def _check_nodes(tree: ast.expr) -> None:
     """Hold every node to the closed list, level by level, within the bounds."""
     level: list[ast.AST] = [tree]
     count = 0
-    for _ in range(MAX_DEPTH):
+    for _ in range(EXPRESSION_DEPTH):
         for node in level:
             _check_node(node)
         count += len(level)
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         if not level:
             break
-    if level or count > MAX_NODES:
-        raise _refusal("it is nested too deeply" if level else f"it has more than {MAX_NODES} parts")
+    if level or count > EXPRESSION_PARTS:
+        raise _refusal("it is nested too deeply" if level else f"it has more than {EXPRESSION_PARTS} parts")
 
 
 def _check_node(node: ast.AST) -> None:

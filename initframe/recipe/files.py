@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import yaml
 
 from initframe.errors import Problem, RecipeError, shown
-from initframe.recipe.plain import MAX_NODES
+from initframe.limits import NUMBER_CHARACTERS, RECIPE_BYTES, RECIPE_DEPTH, RECIPE_VALUES
 
-MAX_BYTES = 1 << 20
 MERGE = "tag:yaml.org,2002:merge"
+TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:binary")
 
 Pair: TypeAlias = tuple[yaml.ScalarNode, yaml.Node]
 
@@ -21,14 +21,14 @@ def read_yaml(path: Path) -> Any:
     """Read one YAML file.
 
     Args:
-        path: a file of at most ``MAX_BYTES`` bytes, in UTF-8.
+        path: a file of at most ``RECIPE_BYTES`` bytes, in UTF-8.
 
     Returns:
         What it holds: plain data, or ``None`` if it is empty.
 
     Raises:
         RecipeError: there is no such file, it cannot be read, or it is not one YAML document of at most
-            ``MAX_NODES`` values with distinct keys; the subject names file, line and column.
+            ``RECIPE_VALUES`` values with distinct keys; the subject names file, line and column.
     """
     text = _read_text(path)
     try:
@@ -57,10 +57,10 @@ def _read_text(path: Path) -> str:
             fix = "Give a preset's name, or the path of a YAML file."
             raise RecipeError(Problem("", f"{label} {fact}.", fix=fix))
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
+            content = file.read(RECIPE_BYTES + 1)
+        if len(content) > RECIPE_BYTES:
             fix = "Use patterns; a recipe is a few rules."
-            raise RecipeError(Problem("", f"{label} is larger than {MAX_BYTES} bytes.", fix=fix))
+            raise RecipeError(Problem("", f"{label} is larger than {RECIPE_BYTES} bytes.", fix=fix))
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         fact = f"{label} is not UTF-8 text (byte {error.start})."
@@ -76,22 +76,27 @@ class Loader(yaml.SafeLoader):
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._count = 0
+        self._count = self._depth = 0
         self._sizes: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose one node; an alias counts as all that it stands for."""
         is_alias = self.check_event(yaml.AliasEvent)
         before = self._count
+        self._depth += 1
+        if self._depth > RECIPE_DEPTH + 1:  # check_size counts what aliases nest
+            here = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _refusal(here, f"more than {RECIPE_DEPTH} levels.", "Flatten the values.")
         node = super().compose_node(parent, index)
+        self._depth -= 1
         if node is None:
             return None
         if is_alias and node not in self._sizes:
             raise _refusal(node.start_mark, "an alias of this stands inside of it.", "Write the values out.")
         self._count += self._sizes[node] if is_alias else 1
         self._sizes.setdefault(node, self._count - before)
-        if self._count > MAX_NODES:
-            fact = f"more than {MAX_NODES} values, aliases expanded."
+        if self._count > RECIPE_VALUES:
+            fact = f"more than {RECIPE_VALUES} values, aliases expanded."
             raise _refusal(node.start_mark, fact, "Write fewer rules; use patterns.")
         return node
 
@@ -130,9 +135,12 @@ class Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Construct one value; a scalar that its type cannot read is an error of the file."""
+        if node.tag not in TEXTS and isinstance(node, yaml.ScalarNode) and len(node.value) > NUMBER_CHARACTERS:
+            fact = f"a number of more than {NUMBER_CHARACTERS} characters."
+            raise _refusal(node.start_mark, fact, "Put the value in quotes if it is a text.")
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
             raise _refusal(node.start_mark, "a value does not fit its type.", "Put the value in quotes.") from None
 
 

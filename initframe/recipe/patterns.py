@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from initframe.errors import Problem, RecipeError, shown
-
-MAX_LENGTH = 1_000
+from initframe.limits import PATTERN_CHARACTERS
 
 _CAPTURE, _BOUNDARY = "\0", "\1"
 _BEGIN, _END = r"(?<![^.])", r"(?![^.])"
@@ -115,8 +114,8 @@ def compile_pattern(text: str) -> Pattern:
     """
     if not text:
         raise refusal(text, "it is empty")
-    if len(text) > MAX_LENGTH:
-        raise refusal(text, f"it is longer than {MAX_LENGTH} characters")
+    if len(text) > PATTERN_CHARACTERS:
+        raise refusal(text, f"it is longer than {PATTERN_CHARACTERS} characters")
     if _CAPTURE in text or _BOUNDARY in text:
         raise refusal(text, "it holds a control character")
     captures: list[str] = []

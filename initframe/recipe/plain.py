@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from initframe.errors import Problem, RecipeError, shown
-
-MAX_NODES, MAX_DEPTH = 20_000, 20
+from initframe.limits import RECIPE_DEPTH, RECIPE_VALUES
 
 CODE_KEYS = frozenset({"_target_", "target", "_args_", "_partial_", "_recursive_", "_convert_"})
 """Keys by which a config tells a library to call code. No key of a recipe's language is one of them."""
@@ -24,22 +23,22 @@ def check_size(data: object) -> None:
         data: anything.
 
     Raises:
-        RecipeError: it has more than ``MAX_NODES`` values, counted wherever they occur, or more than ``MAX_DEPTH``
-            levels.
+        RecipeError: it has more than ``RECIPE_VALUES`` values, counted wherever they occur, or more than
+            ``RECIPE_DEPTH`` levels.
     """
     waiting: deque[tuple[object, int]] = deque([(data, 1)])
     count = 0
     while waiting:
         value, depth = waiting.popleft()
         count += 1
-        if depth > MAX_DEPTH:
-            raise _too_large(f"it is nested deeper than {MAX_DEPTH} levels.")
+        if depth > RECIPE_DEPTH:
+            raise _too_large(f"it is nested deeper than {RECIPE_DEPTH} levels.")
         if isinstance(value, Mapping):
             value = list(value.values())
         if isinstance(value, list | tuple):
             waiting.extend((child, depth + 1) for child in value)
-        if count + len(waiting) > MAX_NODES:
-            raise _too_large(f"it holds more than {MAX_NODES} values.")
+        if count + len(waiting) > RECIPE_VALUES:
+            raise _too_large(f"it holds more than {RECIPE_VALUES} values.")
 
 
 def _too_large(fact: str) -> RecipeError:
@@ -70,6 +69,8 @@ def strangers(data: object, path: str = "", *, types_only: bool = False) -> Iter
         case list() | tuple():
             for index, value in enumerate(data):
                 yield from strangers(value, f"{path}[{index}]", types_only=types_only)
+        case str() if not _is_unicode(data):
+            yield Problem("", f"{here} is {shown(data)}, which has half of a character.", fix="Write it as UTF-8.")
         case str() if "${" in data and not types_only:
             fact = f"{here} is {shown(data)}; a recipe reads nothing from outside."
             yield Problem("", fact, fix="Write the value, or use vars.")
@@ -161,6 +162,8 @@ def plain_copy(data: Any) -> Any:
 def _key_strangers(key: object, path: str, *, types_only: bool) -> Iterator[Problem]:
     if not isinstance(key, str):
         yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=_key_fix(key))
+    elif not _is_unicode(key):
+        yield Problem("", f"key {shown(key)} has half of a character.", fix="Write it as UTF-8.")
     elif types_only:
         return
     elif key in CODE_KEYS and path not in NAMES.get(key, ()):
@@ -169,6 +172,11 @@ def _key_strangers(key: object, path: str, *, types_only: bool) -> Iterator[Prob
     elif "${" in key:
         fact = f"key {shown(key)} is refused: a recipe reads nothing from outside."
         yield Problem("", fact, fix="Write the key itself.")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written to a file: half of a surrogate pair cannot."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _key_fix(key: object) -> str:

@@ -7,7 +7,8 @@ import functools
 import re
 
 from initframe.errors import Problem, RecipeError, shown
-from initframe.recipe.patterns import MAX_LENGTH, compile_pattern, refusal
+from initframe.limits import PATTERN_CHARACTERS
+from initframe.recipe.patterns import compile_pattern, refusal
 
 _TOKEN = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|\{[^{}]*\}|.", re.DOTALL)
 _PIECE = re.compile(r"\*+|\{[^{}]*\}|[^*{]+|\{")
@@ -52,8 +53,8 @@ def rename(name: str, pattern: str, target: str) -> str | None:
 def _compiled(pattern: str, target: str) -> tuple[re.Pattern[str], tuple[str, ...], tuple[str, ...]]:
     """Make a regular expression, what each of its groups stands for, and the pieces of the target."""
     compile_pattern(pattern)  # refuses what is no pattern
-    if len(target) > MAX_LENGTH:
-        raise refusal(target, f"it is longer than {MAX_LENGTH} characters")
+    if len(target) > PATTERN_CHARACTERS:
+        raise refusal(target, f"it is longer than {PATTERN_CHARACTERS} characters")
     if re.search(r"[?\[\]]", target):
         raise RecipeError(Problem("", f"{shown(target)} is not a new name.", "Only * and {…} have a meaning there."))
     tokens = ["*" if part.startswith("*") else part for part in _TOKEN.findall(pattern)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from itertools import takewhile
+from itertools import islice, repeat, takewhile
 
-from initframe.errors import Problem, shown
+from initframe.errors import Problem, nearest, shown
+from initframe.limits import COMPARED_NAMES
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.patterns import Pattern
@@ -48,6 +48,7 @@ def unused(
         One problem per rule, or per pattern of it.
     """
     seen, used = scope.seen, {found.rule.name for several in matches.values() for found in several}
+    compared = islice(repeat(True), COMPARED_NAMES)  # the closest names of more rules than that are not read
     in_rule, elsewhere = "optional: true on the rule", "" if scope.recipe.unused == "warn" else "unused: warn"
     for matcher in matchers:
         rule = matcher.rule
@@ -69,7 +70,8 @@ def unused(
             if not named_slots(seen):
                 fact = f"it matches no tensor of {seen.title}, which has none at all."
             hints += _unregistered(seen)
-            yield Problem(said, fact, _neighbours(rule.match, seen), hints + fix)
+            options = _neighbours(rule.match, seen) if next(compared, False) else ""
+            yield Problem(said, fact, options, hints + fix)
         elif rule.broken:
             continue  # what could be read of it says too little
         elif rule.name not in used:
@@ -178,9 +180,9 @@ def _alike(text: str, names: Sequence[str]) -> list[str]:
     if 0 < len(literal) < len(segments):
         ends = {name: ".".join(name.split(".")[-len(literal) :]) for name in names}
         end = ".".join(reversed(literal))
-        if near := [] if end in ends.values() else get_close_matches(end, set(ends.values()), n=1, cutoff=0.6):
+        if near := [] if end in ends.values() else nearest(end, set(ends.values()), 1, 0.6):
             return [name for name in names if ends[name] == near[0]][:SHOWN]
-    near = get_close_matches(_WILD.sub("", text), names, n=SHOWN, cutoff=0.5)
+    near = nearest(_WILD.sub("", text), names, SHOWN)
     if not _WILD.search(text):
         return near
     of_a_kind = {_DIGITS.sub("#", name) for name in near[:1]}

@@ -12,6 +12,7 @@ from typing import Any
 from initframe.errors import InitframeError, Problem
 from initframe.files.archive import open_archive
 from initframe.initializers import GAINS
+from initframe.limits import CHAINED_NUMBERS
 from initframe.model.axes import axis_fans, fan_fields, with_axes
 from initframe.model.fans import fans, weight_of_bias, weights_of_bias
 from initframe.model.slot import Slot
@@ -183,6 +184,8 @@ class Facts(Mapping[str, Any]):
         if name in self._open:
             circle = [*list(self._open)[list(self._open).index(name) :], name]
             raise ExpressionError(f"{name} is defined by itself: {' → '.join(circle)}.")
+        if len(self._open) >= CHAINED_NUMBERS:
+            raise ExpressionError(_TOO_DEEP)
         if name not in self._values:
             self._open[name] = None
             try:
@@ -190,10 +193,7 @@ class Facts(Mapping[str, Any]):
             except ExpressionError as error:
                 self._values[name] = ExpressionError(*_of_number(error, subject, of_recipe=of_recipe))
             except RecursionError:
-                fact = "numbers name one another, too many in a row."
-                raise ExpressionError(
-                    NumberProblem("recipe", fact, fix="Define them directly.", of_recipe=True)
-                ) from None
+                raise ExpressionError(_TOO_DEEP) from None
             finally:
                 del self._open[name]
         value = self._values[name]

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
+from initframe.limits import EXPRESSION_DEPTH
 from initframe.recipe.expressions import (
     CONSTANTS,
     FUNCTIONS,
-    MAX_DEPTH,
     Expression,
     ExpressionError,
     is_taken,
@@ -266,8 +266,8 @@ def test_any_text_is_arithmetic_or_an_expression_error(text):
 
 
 def test_an_expression_as_deep_as_allowed_is_read():
-    text = "-" * (MAX_DEPTH - 2) + "x"
-    assert len(list(ast.walk(parse(text).tree))) == 2 * (MAX_DEPTH - 2) + 2
+    text = "-" * (EXPRESSION_DEPTH - 2) + "x"
+    assert len(list(ast.walk(parse(text).tree))) == 2 * (EXPRESSION_DEPTH - 2) + 2
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 10**309])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from initframe.errors import RecipeError
-from initframe.recipe.files import MAX_BYTES, read_yaml
-from initframe.recipe.plain import MAX_NODES
+from initframe.limits import RECIPE_BYTES, RECIPE_VALUES
+from initframe.recipe.files import read_yaml
 
 BOMB = "\n".join(
     f"{b}: &{b} [{', '.join([a] * 9)}]" for a, b in zip(["1", "*a", "*b", "*c", "*d"], "abcde", strict=True)
@@ -40,11 +40,11 @@ MALFORMED = {
     "? [a]\n: b": r"line 1, column 3: a key is not a text",
     "--- a\n--- b": r"malformed YAML: expected a single document",
     "a:\n  b: \x01": r"line 2: special characters are not allowed",
-    "[" * 5000: r"nested too deeply",
-    "- " * 5000: r"nested too deeply",
+    "[" * 5000: r"line 1, column 22: more than 20 levels",
+    "- " * 5000: r"line 1, column 43: more than 20 levels",
     BOMB: r"line \d+, column \d+: more than 20000 values, aliases expanded",
     MERGES: r"line \d+, column \d+: more than 20000 values, aliases expanded",
-    "- 1\n" * MAX_NODES: r"more than 20000 values",
+    "- 1\n" * RECIPE_VALUES: r"more than 20000 values",
 }
 
 
@@ -64,7 +64,10 @@ def test_malformed_files_give_one_message_with_the_place(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("content", "fact"),
-    [(b"\xff\xfea\x00", "is not UTF-8 text (byte 0)"), (b"#" * (MAX_BYTES + 1), f"is larger than {MAX_BYTES} bytes")],
+    [
+        (b"\xff\xfea\x00", "is not UTF-8 text (byte 0)"),
+        (b"#" * (RECIPE_BYTES + 1), f"is larger than {RECIPE_BYTES} bytes"),
+    ],
 )
 def test_files_that_are_no_bounded_text(tmp_path, content, fact):
     (problem,) = refused(read_yaml, written(tmp_path, content), kind=RecipeError)

@@ -7,7 +7,8 @@ import pytest
 from refusals import refused
 
 from initframe.errors import RecipeError
-from initframe.recipe.plain import CODE_KEYS, MAX_DEPTH, MAX_NODES, check_size, plain_copy, strangers
+from initframe.limits import RECIPE_DEPTH, RECIPE_VALUES
+from initframe.recipe.plain import CODE_KEYS, check_size, plain_copy, strangers
 from initframe.recipe.recipe import load_recipe
 
 
@@ -19,10 +20,10 @@ def nested(depth):
 
 
 def test_bounds_are_exact():
-    check_size(nested(MAX_DEPTH))
-    check_size([0] * (MAX_NODES - 1))
-    assert "deeper" in refused(check_size, nested(MAX_DEPTH + 1), kind=RecipeError)[0].fact
-    assert "more than" in refused(check_size, [0] * MAX_NODES, kind=RecipeError)[0].fact
+    check_size(nested(RECIPE_DEPTH))
+    check_size([0] * (RECIPE_VALUES - 1))
+    assert "deeper" in refused(check_size, nested(RECIPE_DEPTH + 1), kind=RecipeError)[0].fact
+    assert "more than" in refused(check_size, [0] * RECIPE_VALUES, kind=RecipeError)[0].fact
 
 
 def test_shared_and_cyclic_data_is_counted_wherever_it_occurs():
