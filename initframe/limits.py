@@ -59,3 +59,16 @@ ELEMENTS = 1 << 32
 """Of one tensor that a recipe reads from a file."""
 RESAMPLED = 1 << 26
 """Elements of a table of positions that is resampled: the file's, whatever the model's."""
+
+# --- manifests -------------------------------------------------------------------------------------------------------
+
+MANIFEST_BYTES = 1 << 28
+"""Of one manifest; 100,000 tensors take a quarter of it."""
+MANIFEST_FILES = 10_000
+"""Files that one manifest names."""
+NAME_CHARACTERS = 10_000
+"""Of the name of one tensor."""
+DIMENSIONS = 64
+"""Of one tensor in a manifest."""
+TENSOR_BYTES = 1 << 60
+"""Of one tensor in a manifest."""

@@ -14,7 +14,7 @@ from initframe.applying.backup import Backup
 from initframe.applying.exclusive import exclusive
 from initframe.applying.locate import Write, current_survey, demand_plan, without_memory
 from initframe.applying.uncompiled import uncompiled
-from initframe.applying.write import not_invertible, refresh, write_all
+from initframe.applying.write import refresh, unwritable, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.model.memory import is_composite, is_distributed, is_shapeless
 from initframe.model.place import Place
@@ -110,6 +110,11 @@ def _are_apart(writes: Sequence[Write], named: Mapping[str, Tensor]) -> bool:
     return all(entries) and len(storages) == len(set(storages))
 
 
+def _demand_writable(writes: Sequence[Write], seed: int) -> None:
+    if problems := unwritable(writes, seed, "stream"):
+        raise ResolveError(*problems)
+
+
 def _fill_members(stacked: Stack, writes: Sequence[Write], named: Mapping[str, Tensor], seeds: Sequence[int]) -> None:
     """Fill each member in its row of the stacked tensors, which holds the module's values."""
     names = {id(tensor): name for name, tensor in named.items()}
@@ -118,6 +123,7 @@ def _fill_members(stacked: Stack, writes: Sequence[Write], named: Mapping[str, T
         return place and Place((stacked[names[id(place.held[0])]][row],), owners=place.owners)
 
     for row, seed in enumerate(seeds):
+        _demand_writable(writes, seed)
         member = [write._replace(place=there(write.place, row), source=there(write.source, row)) for write in writes]
         write_all(member, seed, "stream", lambda _: None)
 
@@ -134,8 +140,7 @@ def _fill_in_turn(
         backup.take(writes, [])
         try:
             for row, seed in enumerate(seeds):
-                if problems := not_invertible(writes, seed):
-                    raise ResolveError(*problems)
+                _demand_writable(writes, seed)
                 write_all(writes, seed, "stream", lambda _: None)
                 refresh(writes, seen)
                 for name, tensor in named.items():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from initframe import pages
 from initframe.cli.console import progress, say, unwarned, width
-from initframe.cli.folders import clear, output_directory
+from initframe.cli.folders import output_directory
 from initframe.cli.settings import Setting
 from initframe.errors import InitframeError, Problem, closest
 from initframe.experiments.claim import Outcome, Settings, carry_out, count, numbers_of
@@ -46,7 +46,6 @@ def run_claims(job: Mapping[str, Any]) -> float:
     experiments = list(_experiments(job))
     missed, sections, folder = 0, [], output_directory()
     with progress("Runs", sum(count(one.starts, one.numbers) for one in experiments)) as advance:
-        clear(folder)
         for one in experiments:
             started = time.perf_counter()
             with unwarned(), on_one_thread():

@@ -13,19 +13,14 @@ from typing import Any
 
 import torch
 
+from initframe import limits
 from initframe.errors import InitframeError, Problem, SourceError, shown
 from initframe.files.dtypes import DTYPES
-from initframe.files.reading import MAX_TENSORS
 from initframe.fills import Fill
 from initframe.fills.record import KINDS, NEEDS, from_record
 from initframe.plan.manifest import FORMAT, SUM, sum_of, to_text
 
 MANIFEST = "manifest.json"
-MAX_MANIFEST = 1 << 28
-"""Bytes of a manifest; 100,000 tensors take a quarter of it."""
-MAX_NAME, MAX_DIMENSIONS, MAX_BYTES = 10_000, 64, 1 << 60
-"""Limits of one tensor: characters of a name, dimensions, bytes."""
-MAX_FILES = 10_000
 
 Given = Mapping[str, Any] | str | os.PathLike[str]
 """A manifest: the mapping, its file, or the folder of a run."""
@@ -163,12 +158,12 @@ def _read(place: Path) -> str:
         if not place.is_file():
             raise SourceError(Problem(str(place), "it is no regular file." if place.exists() else "it does not exist."))
         with place.open("rb") as file:
-            data = file.read(MAX_MANIFEST + 1)
+            data = file.read(limits.MANIFEST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(Problem(str(place), f"it cannot be read: {reason}.")) from None
-    if len(data) > MAX_MANIFEST:
-        raise SourceError(Problem(str(place), f"it is larger than {MAX_MANIFEST} bytes."))
+    if len(data) > limits.MANIFEST_BYTES:
+        raise SourceError(Problem(str(place), f"it is larger than {limits.MANIFEST_BYTES} bytes."))
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -239,8 +234,8 @@ def _list(data: Mapping[str, Any], key: str) -> list[Any]:
     found = data.get(key, [])
     if not isinstance(found, list | tuple):
         raise InitframeError(Problem(key, f"it is {shown(found)}.", "It is a list."))
-    if len(found) > MAX_TENSORS:
-        raise InitframeError(Problem(key, f"it has {len(found)} entries; {MAX_TENSORS} is the limit."))
+    if len(found) > limits.TENSORS:
+        raise InitframeError(Problem(key, f"it has {len(found)} entries; {limits.TENSORS} is the limit."))
     return list(found)
 
 
@@ -307,8 +302,10 @@ def _is_partly_told(fill: Mapping[str, Any]) -> bool:
 
 
 def _name(name: Any) -> str:
-    if not isinstance(name, str) or len(name) > MAX_NAME:
-        raise InitframeError(Problem("name", f"it is {shown(name)}.", f"It is a text of up to {MAX_NAME} characters."))
+    if not isinstance(name, str) or len(name) > limits.NAME_CHARACTERS:
+        raise InitframeError(
+            Problem("name", f"it is {shown(name)}.", f"It is a text of up to {limits.NAME_CHARACTERS} characters.")
+        )
     return name
 
 
@@ -321,7 +318,7 @@ def _text(text: Any) -> str:
 def _shape(shape: Any) -> tuple[int, ...]:
     if not isinstance(shape, list | tuple) or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
         raise InitframeError(Problem("shape", f"it is {shown(shape)}.", "It is a list of sizes."))
-    if len(shape) > MAX_DIMENSIONS or math.prod(shape) * 8 > MAX_BYTES:
+    if len(shape) > limits.DIMENSIONS or math.prod(shape) * 8 > limits.TENSOR_BYTES:
         raise InitframeError(Problem("shape", f"it is {shown(shape)}, more than any file holds."))
     return tuple(shape)
 
@@ -334,7 +331,7 @@ def _dtype(name: Any) -> torch.dtype | None:
 
 def _files(files: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The files next to a manifest: bare names, so that no path leads elsewhere."""
-    if not isinstance(files, Mapping) or len(files) > MAX_FILES:
+    if not isinstance(files, Mapping) or len(files) > limits.MANIFEST_FILES:
         raise InitframeError(Problem("files", f"it is {shown(files)}.", "It is a mapping of names to facts."))
     for name, facts in files.items():
         if not isinstance(name, str) or Path(name).name != name or not isinstance(facts, Mapping):
