@@ -141,17 +141,26 @@ def draws() -> None:
             model = build()
             tensors = dict(model.named_parameters())
             here = [
-                d for a in plan.assignments if (t := tensors.get(a.slot.name)) is not None for d in _apart(t, a.fill)
+                (d, a.slot.name)
+                for a in plan.assignments
+                if (t := tensors.get(a.slot.name)) is not None
+                for d in _apart(t, a.fill)
             ]
             for a in plan.assignments:
                 if a.slot.name in tensors and _has_far_bounds(a.fill):
                     clamped += int(_at_clamp(tensors[a.slot.name], a.fill).sum())
                     drawn += a.slot.numel
             found = initframe.identify(model)
-            told = list(_identified(plan, found))
-            far += here
-            right.update(told)
-            print(f"  {name}: {len(here)} moments, farthest {max(here):.1f} errors; identified {sum(told)}/{len(told)}")
+            told = dict(_identified(plan, found))
+            far += [d for d, _ in here]
+            right.update(told.values())
+            farthest, where = max(here)
+            missed = ", ".join(one for one, is_right in told.items() if not is_right)
+            print(
+                f"  {name}: {len(here)} moments, farthest {farthest:.1f} errors ({where}); "
+                f"identified {sum(told.values())}/{len(told)}{f', not {missed:.300}' * bool(missed)}",
+                flush=True,
+            )
     print(f"at the clamp of far bounds: {clamped} of {drawn:,} elements; 2^-24 of them are {drawn / 2**24:.1f}")
     print(f"{len(far)} moments, farthest {max(far):.2f} standard errors; identified {right[True] / right.total():.2%}")
 
@@ -192,7 +201,7 @@ def _at_clamp(tensor: torch.Tensor, fill: Fill) -> torch.Tensor:
     return (tensor == fill.low) | (tensor == fill.high)
 
 
-def _identified(plan: initframe.Plan, found: initframe.Plan) -> Iterator[bool]:
+def _identified(plan: initframe.Plan, found: initframe.Plan) -> Iterator[tuple[str, bool]]:
     """Whether each tensor of 256 elements or more is identified as what it was drawn from."""
     for a in plan.assignments:
         name, fill = a.slot.name, a.fill
@@ -200,7 +209,7 @@ def _identified(plan: initframe.Plan, found: initframe.Plan) -> Iterator[bool]:
             if isinstance(fill, TruncatedNormal) and min(fill.high - fill.loc, fill.loc - fill.low) > 4 * fill.scale:
                 fill = Normal(fill.loc, fill.scale)
             other = None if name in found.skipped else found[name].fill
-            yield other is not None and other.kind == fill.kind and abs(other.std - fill.std) <= 0.1 * fill.std
+            yield name, other is not None and other.kind == fill.kind and abs(other.std - fill.std) <= 0.1 * fill.std
 
 
 if __name__ == "__main__":

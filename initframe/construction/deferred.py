@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack
 
 from initframe.applying.apply import apply, apply_surveyed, checked_seed, prepared, reshard
 from initframe.applying.draw import Progress
@@ -16,7 +15,7 @@ from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
 from initframe.construction.record import Twins, recorded
-from initframe.construction.watch import Watch
+from initframe.construction.watch import is_watched
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.model.memory import elements, footprint, is_distributed
 from initframe.model.names import walk
@@ -61,7 +60,7 @@ def deferred() -> Iterator[None]:
     >>> model[0].weight.device.type, model[1].running_var.tolist()
     ('meta', [1.0, 1.0])
     """
-    if any(isinstance(mode, Watch) for mode in _get_current_function_mode_stack()):  # type: ignore[no-untyped-call]
+    if is_watched():
         yield  # what is built inside is recorded already
         return
     with recorded(Twins()):

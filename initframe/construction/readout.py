@@ -18,7 +18,7 @@ from initframe.fills.constructed import Constructed
 from initframe.fills.table import table
 
 NOTHING = "nothing is written to it: it would hold what its memory held before"
-UNSEEN = "nothing was recorded of it: it was not made by calls of torch in the thread that builds the model"
+UNSEEN = "nothing was recorded of it: it was made by a thread that had started before, or not by calls of torch"
 
 
 def constructed(tensor: Tensor, history: History | None) -> Constructed:

@@ -21,7 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.construction.recorder import Recorder
 from initframe.construction.remember import remember_all
-from initframe.construction.watch import Watch
+from initframe.construction.watch import watching
 from initframe.errors import InitframeError
 
 NOTE = (
@@ -119,7 +119,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
         What is noted. Hooks and modes come off again, whatever is raised.
     """
     recorder = Recorder(None if twins is None else HUGE)
-    here = get_ident()  # the hooks are the process's, the recording is this thread's
+    here = recorder.thread  # the hooks are the process's, the model is this thread's
     built: dict[int, ref[nn.Module]] = {}
 
     def parameter_comes(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
@@ -151,7 +151,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
         register_module_module_registration_hook(module_comes),
     ]
     try:
-        with Watch(recorder):
+        with watching(recorder):
             yield recorder
     except Exception as error:
         if twins and twins.memory and not isinstance(error, InitframeError):

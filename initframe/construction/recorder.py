@@ -54,6 +54,7 @@ class Recorder:
         loaded: where trained values were loaded, if they were.
         hollow: tensors that had no element when they were made: torch.load gives them a file's memory.
         registered: the shapes of all parameters that modules were given, in order.
+        thread: the one that builds the model.
         most: elements that a factory may allocate; what is larger is made on meta, because it can be a parameter only.
             ``None``: any number.
     """
@@ -64,8 +65,8 @@ class Recorder:
         self.loaded: Place | None = None
         self.hollow: list[Tensor] = []
         self.registered: list[tuple[int, ...]] = []
-        self._inside: FrameType | None = None
-        self._thread = get_ident()
+        self.thread = get_ident()
+        self._inside: dict[int, FrameType] = {}
 
     def history(self, tensor: Tensor) -> History | None:
         """Give the history of a tensor's storage, if anything is known of it."""
@@ -110,7 +111,7 @@ class Recorder:
         storage = target.untyped_storage()
         new = self.histories[storage._cdata] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # noqa: SLF001
         here = self._place()[1]  # loading a state_dict by assignment writes to no tensor: its frame alone tells
-        if old is None or get_ident() != self._thread:
+        if old is None:
             new.value, new.place = held(self.unrecorded(source), source), here
             return
         new.value, new.place, new.overwritten = held(old.value, source), old.place, old.overwritten
@@ -122,10 +123,6 @@ class Recorder:
         Args:
             tensor: any view of the memory.
         """
-        if get_ident() != self._thread:
-            return v.Unreadable(
-                "it is made in another thread than the one that builds the model, where nothing is seen"
-            )
         key = tensor.untyped_storage()._cdata  # noqa: SLF001
         if any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow):  # noqa: SLF001
             return v.Unreadable("its values come from a file")
@@ -133,13 +130,13 @@ class Recorder:
 
     def enter(self, frame: FrameType) -> None:
         """Note a function of torch.nn.init as a whole, once, whatever it does after that."""
-        if frame is not self._inside:
-            self._inside = frame
+        if frame is not self._inside.get(get_ident()):
+            self._inside[get_ident()] = frame
             self._note(*whole_call(frame), caller(frame))
 
     def leave(self) -> None:
         """Let go of what was only needed while the constructor ran."""
-        self._inside = None
+        self._inside = {}
         self.hollow = []
 
     def _place(self) -> tuple[bool, Place | None]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from initframe.construction.calls import IGNORED, IS_META, interpreter
 from initframe.construction.recorder import Recorder
@@ -37,3 +40,49 @@ class Watch(TorchFunctionMode):
             return func(*args)
         named = kwargs or {}
         return interpreter(func, named)(self.recorder, func, args, named)
+
+
+@contextmanager
+def watching(recorder: Recorder) -> Iterator[None]:
+    """Tell a recorder of the calls of this thread, and of all threads that start meanwhile.
+
+    A mode is seen by one thread only. Python calls a profile function first in every new thread; this one enters the
+    mode there, and leaves it when the constructor has ended, if the thread lives longer.
+
+    Args:
+        recorder: notes the writes.
+    """
+    before = threading.getprofile()
+    own = threading.local()
+    running = True
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        watch = getattr(own, "watch", None)
+        if running and watch is None:
+            own.watch = Watch(recorder)
+            own.watch.__enter__()
+        elif not running and (watch is None or _innermost() is watch):
+            if watch is not None:
+                watch.__exit__(None, None, None)
+            sys.setprofile(before)
+        if before is not None:
+            before(frame, event, argument)
+
+    threading.setprofile(look)
+    try:
+        with Watch(recorder):
+            yield
+    finally:
+        running = False
+        threading.setprofile(before)  # type: ignore[arg-type]  # None means none
+
+
+def is_watched() -> bool:
+    """Tell whether this thread builds a model whose calls are noted."""
+    modes: list[Any] = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    return any(isinstance(mode, Watch) and mode.recorder.thread == threading.get_ident() for mode in modes)
+
+
+def _innermost() -> Any:
+    modes: list[Any] = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    return modes[-1] if modes else None

@@ -1,13 +1,17 @@
 """What a constructor should not do is told with a fact and a fix, or read with a reason, and nothing is left behind."""
 
 import functools
+import queue
 import random
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.overrides import _get_current_function_mode_stack
 
 import initframe
 from initframe import Constant, materialize, trace
@@ -117,15 +121,60 @@ def test_a_build_that_trains_has_no_distribution():
     assert "run with memory" in plan.warnings[0]
 
 
-def test_a_build_in_another_thread_is_not_guessed():
+def in_a_thread(run):
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+
+def test_threads_that_a_build_starts_are_seen():
     def build():
         made = []
-        thread = threading.Thread(target=lambda: made.append(nn.Linear(2, 2)))
-        thread.start()
-        thread.join()
-        return nn.Sequential(*made, nn.Linear(2, 2))
+        in_a_thread(lambda: made.append(nn.Linear(2, 2)))
+        model = nn.Sequential(*made, nn.Linear(2, 2), nn.Linear(2, 2))
+        in_a_thread(lambda: nn.init.constant_(model[1].weight, 3))
+        in_a_thread(lambda: nn.init.orthogonal_(model[2].weight))
+        return model
 
     plan = trace(build)
+    assert [plan[f"{i}.weight"].fill.kind for i in range(3)] == ["uniform", "constant", "orthogonal"]
+    assert plan["1.weight"].origin.file.endswith("test_bad_builds.py")
+
+
+def test_a_thread_that_lives_on_is_let_go():
+    jobs, done = queue.Queue(), queue.Queue()
+
+    def work():
+        while (job := jobs.get()) is not None:
+            done.put(job())
+
+    def look():
+        return _get_current_function_mode_stack(), sys.getprofile()
+
+    thread = threading.Thread(target=work)
+
+    def build():
+        thread.start()
+        jobs.put(lambda: len(_get_current_function_mode_stack()))
+        assert done.get() == 1
+        return nn.Linear(2, 2)
+
+    trace(build)
+    try:
+        for ask in (lambda: None, look):  # the thread's first call after the constructor lets it go
+            jobs.put(ask)
+            seen = done.get()
+        assert seen == ([], None)
+        assert threading.getprofile() is None
+    finally:
+        jobs.put(None)
+        thread.join()
+
+
+def test_what_an_older_thread_makes_is_not_guessed():
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # the thread runs
+        plan = trace(lambda: nn.Sequential(pool.submit(nn.Linear, 2, 2).result(), nn.Linear(2, 2)))
     assert {a.slot.name for a in plan.assignments} == {"1.weight", "1.bias"}
     assert "thread" in plan.skipped["0.weight"]
 
