@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -69,7 +69,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 def named_file(block: Block) -> str | None:
     """The file that a block is, if its first line says so."""
-    found = re.match(r"# ([\w/]+\.(?:yaml|py))\n", block.text)
+    found = re.match(r"(?:# @package \w+\n)?# ([\w/]+\.(?:yaml|py))\n", block.text)
     return found[1] if found else None
 
 
@@ -108,9 +108,8 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if line.startswith(ELSEWHERE):
         return
     if line.startswith("python train.py"):  # an app that the page has written
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, *expanded(line.removeprefix("python"))]
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        monkeypatch.setattr(sys, "argv", expanded(line.removeprefix("python")))
+        runpy.run_path(str(Path("train.py").resolve()), run_name="__main__")
         return
     command = next((command for command in COMMANDS if line.startswith(command)), None)
     assert command, f"no test knows how to run: {line}"
