@@ -13,7 +13,7 @@ import initframe
 from initframe.errors import InitframeError
 from initframe.initializers.arguments import signature
 from initframe.initializers.table import get, list_initializers, parameters
-from initframe.recipe.presets import presets
+from initframe.recipe.presets import conf_directory, presets
 from initframe.recipe.recipe import OPTIONS
 from initframe.recipe.rule import RULE_KEYS
 from initframe.resolver.arguments import FACTOR, prepare
@@ -71,7 +71,7 @@ def test_a_preset_fits_and_says_where_the_schema_is(wrong, name):
 
 
 def test_the_file_is_what_the_table_says(request):
-    path = ROOT / "conf/init" / NAME
+    path = conf_directory() / "init" / NAME
     if request.config.getoption("--overwrite"):
         path.write_text(schema_text(plugins=False) + "\n", encoding="utf-8")
     assert path.read_text(encoding="utf-8") == schema_text(plugins=False) + "\n", (
