@@ -2,6 +2,7 @@
 
 import argparse
 
+from initframe.cli.console import speakable
 from initframe.cli.overview import overview, version
 
 
@@ -11,6 +12,7 @@ def main() -> None:
         "python -m initframe", description="Print the version, the commands and the presets."
     )
     parser.add_argument("--version", action="version", version=version())
+    speakable()
     parser.parse_args()
     print(overview())  # noqa: T201
 

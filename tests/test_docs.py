@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import itertools
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from torchvision import models
 
 import initframe
@@ -27,7 +29,7 @@ from initframe.recipe.presets import presets
 from initframe.resolver.schema import MODELINE
 
 ROOT = Path(__file__).parents[1]
-SLOW = ("docs/recipes.md", "docs/command_line.md", "README.md")  # they train, or run many commands
+SLOW = ("docs/recipes.md", "docs/command_line.md", "docs/hydra_apps.md", "README.md")  # they train, or run many commands
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "tests/README.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
@@ -67,8 +69,13 @@ def blocks(page: str) -> Iterator[Block]:
 
 def named_file(block: Block) -> str | None:
     """The file that a block is, if its first line says so."""
-    found = re.match(r"# ([\w/]+\.(?:yaml|py))\n", block.text)
+    found = re.match(r"(?:# @package \w+\n)?# ([\w/]+\.(?:yaml|py))\n", block.text)
     return found[1] if found else None
+
+
+def is_recipe(name: str) -> bool:
+    """Whether a file is a recipe, and no other config of an app."""
+    return not name.startswith("configs/") or name.startswith("configs/init/")
 
 
 def expanded(line: str) -> list[str]:
@@ -81,7 +88,9 @@ def run_yaml(block: Block) -> None:
     if name := named_file(block):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(block.text, encoding="utf-8")
-        initframe.load_recipe(Path(name))
+        data = yaml.safe_load(block.text)
+        if is_recipe(name):
+            initframe.load_recipe({key: data[key] for key in data if key != "defaults"})
     else:
         Path("block.yaml").write_text(block.text, encoding="utf-8")
         initframe.load_recipe("block.yaml")
@@ -98,12 +107,16 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a command in this process: smaller where it trains, dry where nobody needs its files."""
     if line.startswith(ELSEWHERE):
         return
+    if line.startswith("python train.py"):  # an app that the page has written
+        monkeypatch.setattr(sys, "argv", expanded(line.removeprefix("python")))
+        runpy.run_path(str(Path("train.py").resolve()), run_name="__main__")
+        return
     command = next((command for command in COMMANDS if line.startswith(command)), None)
     assert command, f"no test knows how to run: {line}"
     arguments = expanded(line.removeprefix(command))
     if COMMANDS[command] is train.main:
         arguments += ["images=100", "epochs=1"]
-    elif COMMANDS[command] is reinit.main and "hydra.run.dir" not in line and "--help" not in line:
+    elif COMMANDS[command] is reinit.main and not re.search("hydra.run.dir|--help|--schema", line):
         arguments += ["dry_run=true"]
     monkeypatch.setattr(sys, "argv", [command.split()[-1], *arguments])
     with contextlib.suppress(SystemExit) if "--help" in line else contextlib.nullcontext():

@@ -119,12 +119,15 @@ def _fill_members(stacked: Stack, writes: Sequence[Write], named: Mapping[str, T
     """Fill each member in its row of the stacked tensors, which holds the module's values."""
     names = {id(tensor): name for name, tensor in named.items()}
 
-    def there(place: Place | None, row: int) -> Place | None:
-        return place and Place((stacked[names[id(place.held[0])]][row],), owners=place.owners)
+    def there(place: Place, row: int) -> Place:
+        return Place((stacked[names[id(place.held[0])]][row],), owners=place.owners)
 
     for row, seed in enumerate(seeds):
         _demand_writable(writes, seed)
-        member = [write._replace(place=there(write.place, row), source=there(write.source, row)) for write in writes]
+        member = [
+            write._replace(place=there(write.place, row), source=write.source and there(write.source, row))
+            for write in writes
+        ]
         write_all(member, seed, "stream", lambda _: None)
 
 

@@ -44,12 +44,12 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
             recipes.demand_deletable()
             return run(config)
 
+    speakable()
     if (said := _said(sys.argv[1:])) is not None:
         print(said)  # noqa: T201
         return
     recipes.register()
     OmegaConf.register_new_resolver("initframe.choices", lambda: choices(name), replace=True)  # for --help
-    speakable()
     sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
     with stoppable():
         try:
@@ -91,12 +91,12 @@ def _said(arguments: list[str]) -> str | None:
         return version()
     if "--schema" not in arguments:
         return None
-    with contextlib.suppress(HydraException):  # an argument that is no override
-        changes = [OverridesParser.create().parse_override(text) for text in arguments if "plugins=" in text]
     try:
-        import_plugins([str(name) for change in changes for name in change.value()])
+        for text in (text for text in arguments if text.lstrip("+").startswith("plugins=")):
+            value = OverridesParser.create().parse_override(text).value()
+            import_plugins([str(name) for name in (value if isinstance(value, list) else [value])])
         return schema_text()
-    except InitframeError as error:
+    except (InitframeError, HydraException) as error:
         leave(str(error))
 
 

@@ -33,9 +33,8 @@ def recipe_schema(*, plugins: bool = True) -> Schema:
         plugins: whether to include initializers that do not ship with initframe: those that are registered, and those
             of installed packages.
 
-    >>> schema = recipe_schema()
-    >>> schema["definitions"]["constant"]["required"]
-    ['val']
+    >>> "xavier_uniform" in recipe_schema()["definitions"]["rule"]["properties"]["init"]["enum"]
+    True
     """
     table = {name: get(name) for name in list_initializers()}
     if not plugins:
@@ -56,7 +55,7 @@ def recipe_schema(*, plugins: bool = True) -> Schema:
         "type": "object",
         "additionalProperties": False,
         "properties": {key: {**schema, "description": _ABOUT[key]} for key, schema in properties.items()},
-        "definitions": {"rule": _rule(table), **{name: _call(function) for name, function in table.items()}},
+        "definitions": {"rule": _rule(table)},
     }
 
 
@@ -145,17 +144,13 @@ def _rule(table: dict[str, Initializer]) -> Schema:
         "type": "object",
         "properties": {**RULE, "init": {**RULE["init"], "enum": list(table)}},
         "if": {"required": ["init"]},
-        "then": {"allOf": [_only_with(name) for name in table]},
+        "then": {"allOf": [_if_it_names(name, function) for name, function in table.items()]},
         "else": {"properties": dict.fromkeys([*RULE, *arguments], True), "additionalProperties": False},
     }
 
 
-def _only_with(name: str) -> Schema:
-    return {"if": {"properties": {"init": {"const": name}}}, "then": {"$ref": f"#/definitions/{name}"}}
-
-
-def _call(function: Initializer) -> Schema:
-    """What a rule may hold if it names this initializer."""
+def _if_it_names(initializer: str, function: Initializer) -> Schema:
+    """What a rule may hold if it names an initializer."""
     known, texts, raw = signature(function), _argument_texts(function), parameters(function)
     arguments = {}
     for name, parameter in known.items():
@@ -163,12 +158,13 @@ def _call(function: Initializer) -> Schema:
         default = raw[name].default
         plain = {"default": default} if isinstance(default, bool | int | float | str) else {}
         arguments[name] = {**_argument(parameter), **about, **plain}
-    return {
-        "description": _plain((inspect.getdoc(function) or "").partition("\n\n")[0]),
-        "properties": {**dict.fromkeys(RULE, True), **arguments},
+    about_it = _plain((inspect.getdoc(function) or "").partition("\n\n")[0])
+    then = {
+        "properties": {**dict.fromkeys(RULE, True), "init": {"description": about_it}, **arguments},
         "required": [name for name, parameter in known.items() if parameter.required],
         "additionalProperties": False,
     }
+    return {"if": {"properties": {"init": {"const": initializer}}}, "then": then}
 
 
 def _argument(parameter: Parameter) -> Schema:
@@ -182,7 +178,7 @@ def _argument(parameter: Parameter) -> Schema:
         one = {"type": [*_TYPES[parameter.type], *null]}
     if parameter.many:
         return {"type": ["array", *null], "items": one}
-    # of a split tensor, a list has one number for each block
+    # For a split tensor, a list has one number for each block.
     return {"type": [*one["type"], "array"], "items": one} if parameter.numeric else one
 
 

@@ -107,33 +107,29 @@ def test_several_runs(app, expected):
         assert same(jobs[str(number)], expected(recipe, seed))
 
 
-def in_a_process(folder, *arguments):
+@pytest.mark.slow
+def test_optuna_over_joblib(tmp_path, expected):
+    """In processes of their own: joblib starts them, and optuna warns when it is imported."""
+    for plugin in ("hydra_joblib_launcher", "hydra_optuna_sweeper"):
+        if not find_spec(f"hydra_plugins.{plugin}"):
+            pytest.skip(f"no {plugin}")
+    line = [sys.executable, str(TEMPLATE / "src/train.py"), "hparams_search=optuna", "seed=3"]
+    line += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TEMPLATE), *sys.path])}
-    line = [sys.executable, str(TEMPLATE / "src/train.py"), *arguments]
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return saved(folder)
-
-
-@pytest.mark.slow
-def test_joblib(tmp_path, expected):
-    if not find_spec("hydra_plugins.hydra_joblib_launcher"):
-        pytest.skip("no hydra-joblib-launcher")
-    jobs = in_a_process(tmp_path, "-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    assert all(same(jobs[str(seed)], expected("xavier_relu", seed)) for seed in (0, 1))
-
-
-@pytest.mark.slow
-def test_optuna(tmp_path, expected):
-    """In a process of its own: optuna warns when it is imported."""
-    if not find_spec("hydra_plugins.hydra_optuna_sweeper"):
-        pytest.skip("no hydra-optuna-sweeper")
-    jobs = in_a_process(tmp_path, "hparams_search=optuna", "seed=3")
-    best = yaml.safe_load((tmp_path / "logs/train/sweep/optimization_results.yaml").read_text())
-    gain = best["best_params"]["init.rules.weights.gain"]
-    made = expected(["xavier_relu", {"rules": {"weights": {"gain": gain}}}], seed=3)
-    assert [same(state, made) for state in jobs.values()].count(True) == 1
-    assert best["best_value"] == made["net.0.weight"].std().item()
+    sweep, values = tmp_path / "logs/train/sweep", []
+    for number, state in saved(tmp_path).items():
+        [gain] = (
+            text for text in yaml.safe_load((sweep / number / ".hydra/overrides.yaml").read_text()) if "gain" in text
+        )
+        assert same(
+            state, expected(["xavier_relu", {"rules": {"weights": {"gain": float(gain.partition("=")[2])}}}], 3)
+        )
+        values.append(state["net.0.weight"].std().item())
+    best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
+    assert len(values) == 2
+    assert best["best_value"] == max(values)
 
 
 def groups(searchpath):

@@ -13,7 +13,7 @@ import initframe
 from initframe.errors import InitframeError
 from initframe.initializers.arguments import signature
 from initframe.initializers.table import get, list_initializers, parameters
-from initframe.recipe.presets import presets
+from initframe.recipe.presets import conf_directory, presets
 from initframe.recipe.recipe import OPTIONS
 from initframe.recipe.rule import RULE_KEYS
 from initframe.resolver.arguments import FACTOR, prepare
@@ -37,6 +37,11 @@ def wrong(schema):
     return lambda data: [error.message for error in validator.iter_errors(data)]
 
 
+def named(schema):
+    """The initializers that a schema knows."""
+    return schema["definitions"]["rule"]["properties"]["init"]["enum"]
+
+
 def refused(data):
     """Whether initframe itself refuses a recipe without a model."""
     try:
@@ -50,8 +55,10 @@ def test_it_is_a_schema(schema):
     jsonschema.Draft7Validator.check_schema(schema)
     assert RULE.keys() == {*RULE_KEYS, FACTOR}
     assert schema["properties"].keys() == {"rules", "vars", "base", "requires", "defaults", *OPTIONS}
-    assert schema["definitions"].keys() == {"rule", *OWN}
-    assert all(call["description"] for call in schema["definitions"].values() if "description" in call)
+    assert named(schema) == OWN
+    calls = [entry["then"] for entry in schema["definitions"]["rule"]["then"]["allOf"]]
+    assert len(calls) == len(OWN)
+    assert all(call["properties"]["init"]["description"] for call in calls)
 
 
 @pytest.mark.parametrize("name", presets())
@@ -64,7 +71,7 @@ def test_a_preset_fits_and_says_where_the_schema_is(wrong, name):
 
 
 def test_the_file_is_what_the_table_says(request):
-    path = ROOT / "conf/init" / NAME
+    path = conf_directory() / "init" / NAME
     if request.config.getoption("--overwrite"):
         path.write_text(schema_text(plugins=False) + "\n", encoding="utf-8")
     assert path.read_text(encoding="utf-8") == schema_text(plugins=False) + "\n", (
@@ -181,4 +188,15 @@ def test_an_initializer_of_ones_own_is_in_it(table):
     assert validator.is_valid({"rules": {"r": {"match": "*", "init": "quiet", "level": 3}}})
     assert not validator.is_valid({"rules": {"r": {"match": "*", "init": "quiet", "levle": 3}}})
     assert not validator.is_valid({"rules": {"r": {"match": "*", "init": "quiet", "level": 3, "loud": 1}}})
-    assert "quiet" not in recipe_schema(plugins=False)["definitions"]
+    assert "quiet" not in named(recipe_schema(plugins=False))
+
+
+@pytest.mark.parametrize("name", ["rule", "my/law", "50%~"])
+def test_any_name_of_an_initializer(table, name):
+    @initframe.initializer(name)
+    def law(slot, *, level: int):
+        """Anything."""
+
+    validator = jsonschema.Draft7Validator(recipe_schema())
+    assert validator.is_valid({"rules": {"r": {"match": "*", "init": name, "level": 3}}})
+    assert not validator.is_valid({"rules": {"r": {"match": "*", "init": name, "levle": 3}}})
