@@ -23,7 +23,7 @@ from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, ResolveError, SourceError
 from initframe.files.atomic import replacing
 from initframe.files.safetensors import TensorInfo, begin, in_order, unsavable
-from initframe.fills import Copied, Fill, Keep, Partial, Whole
+from initframe.fills import Copied, Fill, Keep, Norms, Partial, Whole
 from initframe.model.memory import is_distributed
 from initframe.model.obstacles import FILLABLE
 from initframe.model.slot import Slot
@@ -165,7 +165,11 @@ def _computed(plan: Plan, seen: Survey) -> Iterator[Problem]:
             fix = "Materialize the model and save it, or remove the parametrization."
             yield Problem(a.slot.name, "its layer computes it from others, and no layer is run here.", fix=fix)
         inner = a.fill.fill if isinstance(a.fill, Partial) else a.fill
-        if isinstance(inner, Copied) and inner.from_memory:
+        if isinstance(inner, Norms):
+            yield Problem(
+                a.slot.name, f"it is {inner}, which is read from memory.", fix="Materialize the model and save it."
+            )
+        elif isinstance(inner, Copied) and inner.from_memory:
             if seen.places[inner.source].computed:
                 fact = f"its source {inner.source} is computed by its layer, and no layer is run here."
                 yield Problem(a.slot.name, fact, fix="Materialize the model and save it.")

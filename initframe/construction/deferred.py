@@ -296,7 +296,7 @@ def allocate(
 
 
 def _demand_free_of_optimizers(model: nn.Module) -> None:
-    """Refuse a model that accelerate has sharded: it gave the optimizer one of its parameters, as often as it had any."""
+    """Refuse a model that accelerate has sharded: its optimizer got one parameter in the place of each."""
     lacking = sum(is_distributed(parameter) and parameter.is_meta for parameter in model.parameters())
     if lacking and is_prepared(model):
         fact = f"accelerate has prepared it before it had memory, and its optimizer got 1 of {lacking} parameters."

@@ -17,7 +17,12 @@ from initframe.resolver.resolve import Written
 
 
 def prepare(
-    accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, *others: Any, recipe: Written | None, seed: int = 0
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Optimizer,
+    *others: Any,
+    recipe: Written | None,
+    seed: int = 0,
 ) -> list[Any]:
     """Call ``accelerator.prepare`` and fill the model: under FSDP2 when it is sharded, otherwise before.
 
@@ -84,7 +89,7 @@ def _unfit(optimizer: Optimizer, groups: list[list[str]]) -> Iterator[Problem]:
 def _nothing_to_send(accelerator: Accelerator, model: nn.Module) -> Iterator[Problem]:
     """Say that the main process would send values that it has not."""
     plugin = accelerator.state.fsdp_plugin if accelerator.is_fsdp2 else None
-    if plugin and plugin.cpu_ram_efficient_loading and any(parameter.is_meta for parameter in model.parameters()):
-        if accelerator.is_main_process:
-            fact = "cpu_ram_efficient_loading sends the main process's values to the others, and it has none."
-            yield Problem("model", fact, fix="Turn it off; or build the model with its memory in the main process.")
+    sends = accelerator.is_main_process and plugin is not None and plugin.cpu_ram_efficient_loading
+    if sends and any(parameter.is_meta for parameter in model.parameters()):
+        fact = "cpu_ram_efficient_loading sends the main process's values to the others, and it has none."
+        yield Problem("model", fact, fix="Turn it off; or build the model with its memory in the main process.")

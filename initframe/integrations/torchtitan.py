@@ -15,7 +15,7 @@ from initframe.resolver.resolve import Written, resolve
 
 
 def initialized(spec: ModelSpec, recipe: Written, seed: int = 0) -> ModelSpec:
-    """Return a spec whose model is filled by a recipe, right after its optimizer is built and before a checkpoint is read.
+    """Return a spec whose model is filled by a recipe, after its optimizer is built and before a checkpoint is read.
 
     The trainer initializes the model as ever, buffers included; its parameters are then written in place, every process
     its own shards. The plan is made from the whole model on the meta device, so the stages of a pipeline share it.

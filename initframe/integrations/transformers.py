@@ -19,7 +19,7 @@ from initframe.resolver.resolve import Written, resolve_surveyed
 def model_init(build: Callable[..., nn.Module], recipe: Written, seed: int = 0) -> Callable[..., nn.Module]:
     """Make the ``model_init`` of a Trainer: every call gives a new model with the same weights.
 
-    torch's generators are left where ``build`` leaves them, so that the order of the data and dropout are as without it.
+    torch's generators are left where ``build`` leaves them, so the order of the data and dropout are as without it.
 
     Args:
         build: makes the model; takes nothing, or the trial of a hyperparameter search.

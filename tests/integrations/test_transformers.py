@@ -195,7 +195,9 @@ def test_what_is_missing_needs_a_rule(tmp_path):
 def test_new_words_are_drawn_and_old_ones_kept(tied):
     model, whole = llama(tied), llama(tied)
     before = bits(model)
-    new = rules({"new": {"match": ["*.embed_tokens.weight", "lm_head.weight"], "units": "unit >= 40", "init": "normal"}})
+    new = rules(
+        {"new": {"match": ["*.embed_tokens.weight", "lm_head.weight"], "units": "unit >= 40", "init": "normal"}}
+    )
     for one in (model, whole):
         torch.manual_seed(0)
         one.resize_token_embeddings(45)

@@ -84,7 +84,9 @@ def held(trainer):
     for part in trainer.model_parts:
         for slot in initframe.survey(part).slots:
             value = part.get_parameter(actual(part, slot.name))
-            found |= dict.fromkeys((slot.name, *slot.aliases), value.full_tensor() if hasattr(value, "full_tensor") else value)
+            found |= dict.fromkeys(
+                (slot.name, *slot.aliases), value.full_tensor() if hasattr(value, "full_tensor") else value
+            )
     return found
 
 

@@ -19,6 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -95,7 +96,11 @@ def accelerate_prepares_first_and_materialize_refuses():
     with pytest.raises(ResolveError) as caught:
         initframe.materialize(model, "llama", SEED)
     (problem,) = caught.value.problems
-    assert (problem.subject, "1 of 30" in problem.fact, all(p.is_meta for p in model.parameters())) == ("model", True, True)
+    assert (problem.subject, "1 of 30" in problem.fact, all(p.is_meta for p in model.parameters())) == (
+        "model",
+        True,
+        True,
+    )
 
 
 def accelerate_fills_its_shards():
@@ -222,6 +227,23 @@ def lightning_shards():
     assert equal(resumed.state(), trained)
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.magnitude = nn.Linear(4, 5), nn.Parameter(torch.zeros(5))
+
+
+def norms_of_shards():
+    recipe = {"rules": {"*": "normal", "magnitude": {"init": "row_norms", "source": "layer.weight"}}}
+    expected, model = Scaled(), fully_shard(deferred(Scaled))
+    initframe.reinit(expected, recipe, SEED)
+    initframe.materialize(model, recipe, SEED)
+    assert_holds(model, expected)
+    columns = fully_shard(Scaled(), shard_placement_fn=lambda p: Shard(p.ndim - 1))
+    with pytest.raises(ResolveError):
+        initframe.reinit(columns, recipe, SEED)
+
+
 CHECKS = [
     accelerate_prepares_first_and_materialize_refuses,
     accelerate_fills_its_shards,
@@ -230,6 +252,7 @@ CHECKS = [
     accelerate_refuses,
     accelerate_without_fsdp,
     lightning_shards,
+    norms_of_shards,
 ]
 
 
