@@ -1,12 +1,10 @@
 """What two processes check of torchtitan: the real Llama 3 at debug sizes, through the real Trainer's constructor.
 
 torchtitan asks for an accelerator. Here it is told that the CPU is one, before its modules ask. The constructor is left
-when it builds the tokenizer, whose files are not in the package: the model, its optimizer and its mesh are there by then.
+when it builds the tokenizer, whose files are not in the package: model, optimizer and mesh are there by then.
 """
 
-import json
 import sys
-import traceback
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -38,17 +36,18 @@ from torchtitan.trainer import Trainer  # noqa: E402
 
 import initframe  # noqa: E402
 from initframe.integrations.torchtitan import initialized  # noqa: E402
+from tests.integrations import processes  # noqa: E402
 
 SEED, FOLDER = 3, Path(sys.argv[1])
 
 
-class AtTheTokenizer(Exception):
+class TokenizerReachedError(Exception):
     """Raised where the constructor is left."""
 
 
 class NoTokenizer:
     def build(self, **_):
-        raise AtTheTokenizer
+        raise TokenizerReachedError
 
 
 def constructed(recipe="llama3", tied=False, after=None, **parallelism):
@@ -65,7 +64,7 @@ def constructed(recipe="llama3", tied=False, after=None, **parallelism):
     trainer = Trainer.__new__(Trainer)
     try:
         trainer.__init__(config)
-    except AtTheTokenizer:
+    except TokenizerReachedError:
         return trainer, whole(config.model_spec, recipe)
     raise AssertionError("the constructor did not come to the tokenizer")
 
@@ -136,29 +135,12 @@ def pipeline_by_plan():
     everyone = [None, None]
     dist.all_gather_object(everyone, sorted(own))
     assert sorted(everyone[0] + everyone[1]) == sorted(expected)
-    assert everyone[0] and everyone[1]
+    assert all(everyone)
 
 
 CHECKS = [fully_sharded, fully_sharded_and_tied, tensor_parallel, pipeline_by_plan]
 
 
-def main():
-    torch.set_num_threads(1)
-    rank, told = 0, {}
-    for check in CHECKS:
-        try:
-            check()
-            told[check.__name__] = "passed"
-        except Exception:
-            told[check.__name__] = traceback.format_exc()
-        rank = dist.get_rank() if dist.is_initialized() else rank
-        (FOLDER / f"{rank}.json").write_text(json.dumps(told), encoding="utf-8")
-        failed = torch.tensor([told[check.__name__] != "passed"], dtype=torch.float32)
-        dist.all_reduce(failed)
-        if failed.item():
-            break
-    dist.destroy_process_group()
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    processes.run(CHECKS, FOLDER)

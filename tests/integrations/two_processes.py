@@ -3,9 +3,7 @@
 accelerate offers FSDP on accelerators only. On CPUs its state is told that it has one; what runs then is its own code.
 """
 
-import json
 import sys
-import traceback
 import warnings
 from pathlib import Path
 
@@ -27,6 +25,7 @@ import initframe
 from initframe.errors import ResolveError
 from initframe.integrations.accelerate import prepare
 from initframe.integrations.lightning import Initialize
+from tests.integrations import processes
 
 SEED, FOLDER = 3, Path(sys.argv[1])
 
@@ -256,24 +255,8 @@ CHECKS = [
 ]
 
 
-def main():
+if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    accelerator()
-    told = {}
-    for check in CHECKS:
-        try:
-            check()
-            told[check.__name__] = "passed"
-        except (Exception, pytest.fail.Exception):
-            told[check.__name__] = traceback.format_exc()
-        (FOLDER / f"{dist.get_rank()}.json").write_text(json.dumps(told), encoding="utf-8")
-        failed = torch.tensor([told[check.__name__] != "passed"], dtype=torch.float32)
-        dist.all_reduce(failed)
-        if failed.item():
-            break  # what follows would wait for a process that stopped half-way
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
+    accelerator()  # connects the processes
+    processes.run(CHECKS, FOLDER)
