@@ -117,7 +117,6 @@ def test_only_an_integration_imports_its_library():
     files = {path.stem: path for path in SOURCES if room(path) == "integrations" and path.stem != "__init__"}
     assert files
     for name, path in files.items():
-        assert name in {module.split(".")[0] for module in imported(path)} | {"transformers"}
         assert len(path.read_text(encoding="utf-8").splitlines()) < 100
     for path in SOURCES:
         others = files.keys() - {path.stem} if room(path) == "integrations" else files.keys()

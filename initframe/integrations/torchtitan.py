@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torchtitan.protocols.model_spec import ModelSpec
 
 from initframe.applying.apply import apply
 from initframe.recipe.recipe import load_recipe
 from initframe.resolver.resolve import Written, resolve
+
+if TYPE_CHECKING:
+    from torchtitan.protocols.model_spec import ModelSpec
 
 
 def initialized(spec: ModelSpec, recipe: Written, seed: int = 0) -> ModelSpec:

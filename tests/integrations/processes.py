@@ -67,4 +67,5 @@ def launch(launcher, script, folder):
 
 def passed(check, told):
     """Assert that both processes passed a check."""
-    assert [rank.get(check, "not run: an earlier check failed") for rank in told] == ["passed", "passed"]
+    results = [rank.get(check, "not run: an earlier check failed") for rank in told]
+    assert results == ["passed", "passed"], "\n\n".join(results)
