@@ -87,9 +87,9 @@ class Initialize(Callback):
 
     def _model(self, pl_module: LightningModule) -> nn.Module:
         """Find the model in its LightningModule."""
-        modules = dict(pl_module.named_modules())
-        model = modules.get(self.attribute or "")
-        if model is None:
+        try:
+            return pl_module.get_submodule(self.attribute or "")
+        except AttributeError:
+            names = [name for name, _ in pl_module.named_modules() if name]
             fact = f"{type(pl_module).__name__} has no module {self.attribute!r} when it is configured."
-            raise ResolveError(Problem("attribute", fact, closest(str(self.attribute), filter(None, modules))))
-        return model
+            raise ResolveError(Problem("attribute", fact, closest(str(self.attribute), names))) from None

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from initframe.applying.apply import apply
+from initframe.model.survey import survey
 from initframe.recipe.recipe import load_recipe
 from initframe.resolver.resolve import Written, resolve
 
@@ -39,8 +40,10 @@ def initialized(spec: ModelSpec, recipe: Written, seed: int = 0) -> ModelSpec:
         with torch.device("meta"):
             whole = spec.model.build()
         plan = resolve(loaded, whole)
+        planned = {name for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
         for part in parts:
-            apply(plan, seed, module=part)
+            if planned.intersection(survey(part).names):  # a recipe may mean other stages only
+                apply(plan, seed, module=part)
         if after is not None:
             after(optimizers, parts, *others, **named)
 

@@ -4,6 +4,7 @@ torchtitan asks for an accelerator. Here it is told that the CPU is one, before 
 when it builds the tokenizer, whose files are not in the package: model, optimizer and mesh are there by then.
 """
 
+import functools
 import sys
 import types
 from dataclasses import replace
@@ -51,7 +52,11 @@ class NoTokenizer:
 
 
 def constructed(recipe="llama3", tied=False, after=None, **parallelism):
-    """A trainer whose model is parallelized and filled, and whose optimizer is built."""
+    """Build a trainer up to its tokenizer: its model is parallelized and filled, its optimizer is built.
+
+    Returns:
+        The trainer, and a function that gives the parameters of the same model in one piece.
+    """
     config = llama3_debugmodel()
     spec = replace(config.model_spec, post_optimizer_build_fn=after)
     spec.model.enable_weight_tying = tied
@@ -65,7 +70,7 @@ def constructed(recipe="llama3", tied=False, after=None, **parallelism):
     try:
         trainer.__init__(config)
     except TokenizerReachedError:
-        return trainer, whole(config.model_spec, recipe)
+        return trainer, functools.partial(whole, config.model_spec, recipe)
     raise AssertionError("the constructor did not come to the tokenizer")
 
 
@@ -95,8 +100,9 @@ def actual(part, name):
     return next(n for n in names if n.replace("_checkpoint_wrapped_module.", "").replace("_orig_mod.", "") == name)
 
 
-def assert_filled(trainer, expected, names):
-    found = held(trainer)
+def assert_filled(trainer, expected, names=None):
+    found, expected = held(trainer), expected()
+    names = expected.keys() if names is None else names
     assert found.keys() == names, sorted(found.keys() ^ names)
     for name, value in found.items():
         assert torch.equal(value, expected[name]), name
@@ -107,7 +113,7 @@ def assert_filled(trainer, expected, names):
 def fully_sharded():
     called = []
     trainer, expected = constructed(after=lambda *given: called.append(len(given)))
-    assert_filled(trainer, expected, expected.keys())
+    assert_filled(trainer, expected)
     assert called == [3]  # what the spec had to do itself
     rope = [buffer for name, buffer in trainer.model_parts[0].named_buffers() if "rope" in name or "cache" in name]
     assert all(buffer.device.type == "cpu" and buffer.abs().sum() > 0 for buffer in rope)
@@ -117,14 +123,13 @@ def fully_sharded_and_tied():
     tied = {"rules": {"*.weight": {"init": "normal", "std": 0.02}}}
     for recipe in (tied, "llama3"):
         trainer, expected = constructed(recipe, tied=True)
-        assert_filled(trainer, expected, expected.keys())
+        assert_filled(trainer, expected)
         (part,) = trainer.model_parts
         assert part.lm_head.weight is part.tok_embeddings.weight
 
 
 def tensor_parallel():
-    trainer, expected = constructed(tensor_parallel_degree=2)
-    assert_filled(trainer, expected, expected.keys())
+    assert_filled(*constructed(tensor_parallel_degree=2))
 
 
 def pipeline_by_plan():
@@ -134,11 +139,18 @@ def pipeline_by_plan():
     assert_filled(trainer, expected, own)
     everyone = [None, None]
     dist.all_gather_object(everyone, sorted(own))
-    assert sorted(everyone[0] + everyone[1]) == sorted(expected)
+    assert sorted(everyone[0] + everyone[1]) == sorted(expected())
     assert all(everyone)
 
 
-CHECKS = [fully_sharded, fully_sharded_and_tied, tensor_parallel, pipeline_by_plan]
+def a_recipe_for_one_stage():
+    stages = {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "1F1B"}
+    trainer, _ = constructed({"rules": {"lm_head.weight": "zeros"}}, **stages)
+    zeros = {name for name, value in held(trainer).items() if not value.any()}
+    assert zeros == ({"lm_head.weight"} if trainer.pp_has_last_stage else set())
+
+
+CHECKS = [fully_sharded, fully_sharded_and_tied, tensor_parallel, pipeline_by_plan, a_recipe_for_one_stage]
 
 
 if __name__ == "__main__":
