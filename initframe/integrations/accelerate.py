@@ -53,7 +53,7 @@ def prepare(
     prepared = list(accelerator.prepare(model, optimizer, *others))
     if accelerator.is_fsdp2:
         mark = vars(prepared[0]).pop(PREPARED)  # materialize refuses it, as nothing else mends the optimizer
-        _fill(*prepared[:2], groups, recipe, seed)
+        _fill(prepared[0], prepared[1], groups, recipe, seed)
         setattr(prepared[0], PREPARED, mark)
     return prepared
 
