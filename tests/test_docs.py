@@ -49,6 +49,7 @@ ELSEWHERE = (
     ".venv/bin/",  # .ci/run
     'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
     "python benchmarks/",  # their numbers mean nothing on a busy machine
+    "accelerate launch",  # tests/integrations/test_two_processes.py
     "torchrun",  # tests/distributed and tests/cli/test_torchrun.py
 )
 

@@ -55,6 +55,12 @@ HEAVY = {
     "triton",
     "numba",
     "safetensors",
+    "lightning",
+    "pytorch_lightning",
+    "accelerate",
+    "transformers",
+    "peft",
+    "torchtitan",
 }
 
 
@@ -143,6 +149,18 @@ def test_import_is_light():
     modules = set(json.loads(done.stdout))
     assert "torch" in modules
     assert modules & HEAVY == set()
+
+
+def test_only_an_integration_imports_its_library():
+    """Each file of integrations/ imports the library that it is called after; models.py builds what libraries offer."""
+    files = {path.stem: path for path in SOURCES if room(path) == "integrations" and path.stem != "__init__"}
+    assert files
+    for path in files.values():
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 100
+    for path in SOURCES:
+        others = files.keys() - {path.stem} if room(path) == "integrations" else files.keys()
+        found = {module.split(".")[0] for module in imported(path)} & others
+        assert not found or label(path) == "initframe/models.py", (label(path), found)
 
 
 def public():

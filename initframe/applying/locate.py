@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying.placements import held, unplaced
+from initframe.applying.regions import Region
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Copied, Fill, Keep, Partial
+from initframe.fills import Copied, Fill, Keep, Norms, Partial
 from initframe.model.elsewhere import OFFLOADED
 from initframe.model.memory import is_distributed, memoryless
 from initframe.model.place import Place
@@ -207,9 +208,21 @@ def uncopiable(write: Write) -> Problem | None:
     mine, theirs = write.place.direct, write.source.direct
     if mine is None or theirs is None or not (is_distributed(mine) or is_distributed(theirs)):
         return None
-    if held(mine)[1] == held(theirs)[1]:
+    if isinstance(write.copied, Norms):
+        if _rows_are_here(write.copied.dim, held(theirs)[1], held(mine)[1]):
+            return None
+    elif held(mine)[1] == held(theirs)[1]:
         return None
     return Problem(write.slot.name, f"its source {source} is sharded in another way.", fix="Shard both alike.")
+
+
+def _rows_are_here(dim: int, rows: Region, norms: Region) -> bool:
+    """Whether this process holds whole rows, and the norms of just these."""
+    others = (
+        runs == ((0, size),) for d, (runs, size) in enumerate(zip(rows.runs, rows.shape, strict=True)) if d != dim
+    )
+    along = [runs for runs, size in zip(norms.runs, norms.shape, strict=True) if size != 1] or [norms.runs[-1]]
+    return all(others) and along == [rows.runs[dim]]
 
 
 def _trial(write: Write) -> Problem | None:

@@ -15,7 +15,7 @@ from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.fills import Partial
+from initframe.fills import Norms, Partial
 from initframe.fills.fill import has_own_code
 from initframe.model.memory import is_distributed
 from initframe.model.survey import Survey
@@ -70,6 +70,12 @@ def _copy_from_memory(write: Write) -> None:
     if source is None:  # refused before
         return
     theirs, mine = source.computed, write.place.computed
+    if isinstance(write.copied, Norms):
+        target = _whole(write) if mine else held(write.place.held[0])[0]
+        norms = write.copied.of(source.tensor() if theirs else held(source.held[0])[0])
+        target.copy_(norms.reshape(target.shape))
+        _settle(write, target)
+        return
     pairs = list(zip(write.place.held, source.held, strict=False))
     if (
         theirs

@@ -15,7 +15,7 @@ from initframe.applying.locate import NO_MODEL, current_survey, demand_plan, loc
 from initframe.applying.paint_files import Item, paint_files
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.files.safetensors import unsavable
-from initframe.fills import Copied, Fill, Keep, Partial
+from initframe.fills import Copied, Fill, Keep, Norms, Partial
 from initframe.model.memory import is_distributed
 from initframe.model.obstacles import FILLABLE
 from initframe.model.slot import Slot
@@ -119,7 +119,11 @@ def _computed(plan: Plan, seen: Survey) -> Iterator[Problem]:
             fix = "Materialize the model and save it, or remove the parametrization."
             yield Problem(a.slot.name, "its layer computes it from others, and no layer is run here.", fix=fix)
         inner = a.fill.fill if isinstance(a.fill, Partial) else a.fill
-        if isinstance(inner, Copied) and inner.from_memory:
+        if isinstance(inner, Norms):
+            yield Problem(
+                a.slot.name, f"it is {inner}, which is read from memory.", fix="Materialize the model and save it."
+            )
+        elif isinstance(inner, Copied) and inner.from_memory:
             if seen.places[inner.source].computed:
                 fact = f"its source {inner.source} is computed by its layer, and no layer is run here."
                 yield Problem(a.slot.name, fact, fix="Materialize the model and save it.")

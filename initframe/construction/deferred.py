@@ -17,6 +17,7 @@ from initframe.applying.write import Generator
 from initframe.construction.record import Twins, recorded
 from initframe.construction.watch import is_watched
 from initframe.errors import InitframeError, Problem, ResolveError
+from initframe.model.elsewhere import is_prepared
 from initframe.model.memory import elements, footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.scripted import is_scripted
@@ -105,9 +106,10 @@ def materialize(
 
     Raises:
         RecipeError: the recipe is wrong for every model.
-        ResolveError: recipe and model do not fit together, a tensor would be left without values, or there is no such
-            device. The model is as it was, without memory. So it is after any other exception, except that tensors
-            that had memory may have been filled: for these, :func:`initframe.apply` has ``restore=True``.
+        ResolveError: recipe and model do not fit together, a tensor would be left without values, there is no such
+            device, or accelerate has prepared the model and its optimizer already. The model is as it was, without
+            memory. So it is after any other exception, except that tensors that had memory may have been filled: for
+            these, :func:`initframe.apply` has ``restore=True``.
         InitframeError: processes hold different values, after the write.
 
     >>> with deferred():
@@ -121,6 +123,7 @@ def materialize(
     >>> model.weight.tolist()
     [1.0, 1.0]
     """
+    _demand_free_of_optimizers(model)
     if isinstance(recipe, Plan):
         seen = current_survey(recipe, model)
         plan = restricted(recipe, out_of_sight(only, seen))
@@ -290,6 +293,15 @@ def allocate(
         _, new = replaced.setdefault(id(old), (old, _of_class(type(old), module._parameters[name])))  # noqa: SLF001
         module._parameters[name] = new  # noqa: SLF001
         new.__dict__.update(attributes)
+
+
+def _demand_free_of_optimizers(model: nn.Module) -> None:
+    """Refuse a model that accelerate has sharded: its optimizer got one parameter in the place of each."""
+    lacking = sum(is_distributed(parameter) and parameter.is_meta for parameter in model.parameters())
+    if lacking and is_prepared(model):
+        fact = f"accelerate has prepared it before it had memory, and its optimizer got 1 of {lacking} parameters."
+        fix = "Call initframe.integrations.accelerate.prepare in the place of accelerator.prepare and materialize."
+        raise ResolveError(Problem("model", fact, fix=fix))
 
 
 def _scripted_without_memory(seen: Survey) -> list[Problem]:

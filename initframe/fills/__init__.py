@@ -9,7 +9,7 @@ a subclass (:class:`Fill`).
 
 from initframe.fills.chain import Chain
 from initframe.fills.composed import Blocks, Masked
-from initframe.fills.copied import Copied
+from initframe.fills.copied import Copied, Norms
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
@@ -33,6 +33,7 @@ __all__ = [
     "Mapped",
     "Masked",
     "Normal",
+    "Norms",
     "OnCurrent",
     "Orthogonal",
     "Partial",

@@ -1,10 +1,12 @@
-"""A fill that is another tensor's: the same numbers, drawn under the other's name, or read from its memory."""
+"""Fills that follow from another tensor: the same numbers, or the norms of its rows."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from initframe.errors import Problem
 from initframe.fills.fill import Fill, Shape
@@ -68,3 +70,50 @@ class Copied(Fill):
 
     def __str__(self) -> str:
         return f"copy of {self.source}" if self.from_memory else f"copy of {self.source}: {self.fill}"
+
+
+@dataclass(frozen=True)
+class Norms(Copied):
+    """The Euclidean norms of what ``source`` holds after the write, one for every index along a dimension.
+
+    Attributes:
+        dim: the dimension of the source that the norms' elements count.
+
+    >>> from initframe.fills import Keep
+    >>> fill = Norms("layer.weight", Keep(), from_memory=True, dim=0)
+    >>> str(fill), fill.of(torch.tensor([[3.0, 4.0], [0.0, 2.0]])).tolist()
+    ('norms of layer.weight along 0', [5.0, 2.0])
+    """
+
+    dim: int = 0
+
+    @property
+    def mean(self) -> float:
+        """NaN: it depends on the source's values."""
+        return math.nan
+
+    @property
+    def std(self) -> float:
+        """NaN, likewise."""
+        return math.nan
+
+    @property
+    def reach(self) -> float:
+        """0: what the source holds, its norms are not checked against."""
+        return 0.0
+
+    def suits(self, slot: Slot) -> bool:  # noqa: ARG002
+        """Never: norms are no counters."""
+        return False
+
+    def of(self, values: Tensor) -> Tensor:
+        """Compute the norms, in float64.
+
+        Args:
+            values: the source's.
+        """
+        others = tuple(dim for dim in range(values.ndim) if dim != self.dim)
+        return torch.linalg.vector_norm(values.double(), dim=others) if others else values.double().abs()
+
+    def __str__(self) -> str:
+        return f"norms of {self.source} along {self.dim}"

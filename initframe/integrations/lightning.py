@@ -81,15 +81,18 @@ class Initialize(Callback):
         model = self._model(pl_module)
         if vars(model).get(_DONE):
             return
-        fill = materialize if any(parameter.is_meta for parameter in model.parameters()) else reinit
-        self.report = fill(model, self.recipe, self.seed)
+        if self.recipe is None or any(parameter.is_meta for parameter in model.parameters()):
+            self.report = materialize(model, self.recipe, self.seed)
+        else:
+            self.report = reinit(model, self.recipe, self.seed)
         vars(model)[_DONE] = True
 
     def _model(self, pl_module: LightningModule) -> nn.Module:
         """Find the model in its LightningModule."""
-        modules = dict(pl_module.named_modules())
-        model = modules.get(self.attribute or "")
-        if model is None:
+        try:
+            model: nn.Module = pl_module.get_submodule(self.attribute or "")
+        except AttributeError:
+            names = [name for name, _ in pl_module.named_modules() if name]
             fact = f"{type(pl_module).__name__} has no module {self.attribute!r} when it is configured."
-            raise ResolveError(Problem("attribute", fact, closest(str(self.attribute), filter(None, modules))))
+            raise ResolveError(Problem("attribute", fact, closest(str(self.attribute), names))) from None
         return model

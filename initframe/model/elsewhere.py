@@ -20,6 +20,9 @@ PARTITIONED = Obstacle(
     "processes, or before it is partitioned.",
 )
 
+PREPARED = "_is_accelerate_prepared"
+"""The attribute by which accelerate knows what it has prepared."""
+
 
 def elsewhere(module: nn.Module, tensor: Tensor, *, placed: bool = False) -> Obstacle | None:
     """Say that a tensor's values are not in the model, and what to do about it.
@@ -36,6 +39,15 @@ def elsewhere(module: nn.Module, tensor: Tensor, *, placed: bool = False) -> Obs
     if is_partitioned(tensor):
         return PARTITIONED
     return OFFLOADED if tensor.is_meta and (placed or any(map(_offloads, _hooks(module)))) else None
+
+
+def is_prepared(model: nn.Module) -> bool:
+    """Tell a model that accelerate has prepared, under FSDP2 always together with an optimizer.
+
+    >>> is_prepared(nn.Linear(2, 3))
+    False
+    """
+    return bool(vars(model).get(PREPARED))
 
 
 def is_partitioned(tensor: Tensor) -> bool:

@@ -18,7 +18,7 @@ from initframe.model.axes import axis_fans, is_unread, member, without_fans
 from initframe.model.slot import Slot
 from initframe.recipe.expressions import Expression, ExpressionError, number, truth
 from initframe.resolver.arguments import Arguments, Call
-from initframe.resolver.copies import copied
+from initframe.resolver.copies import FROM_OTHERS, copied
 from initframe.resolver.match import Captures, Match
 from initframe.resolver.scope import Facts, Scope
 
@@ -41,10 +41,10 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     """
     if match.call is None:
         raise ResolveError  # the rule is broken, which was reported
-    if match.rule.init == "copy":
-        source = match.call.arguments["source"]
-        fill: Fill = copied(match.rule, match.names, source, slot, scope.slots)
-        return _of_units(fill, match, slot, scope), {"source": source}
+    if match.rule.init in FROM_OTHERS:
+        arguments = dict(match.call.arguments)
+        fill: Fill = copied(match.rule, match.names, arguments, slot, scope.slots)
+        return _of_units(fill, match, slot, scope), arguments
     slot = scope.read(slot, match.rule.axes)
     make = _fill if match.rule.split is None else _blocks
     fill, arguments = make(match.call, match.captures, slot, scope)

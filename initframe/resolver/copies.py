@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from initframe.errors import Problem, RecipeError, ResolveError, closest
-from initframe.fills import Copied, Fill, Keep, Partial
+from initframe.fills import Copied, Fill, Keep, Norms, Partial
 from initframe.initializers import Declined
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
@@ -14,14 +14,19 @@ from initframe.recipe.rename import rename
 from initframe.recipe.rule import Rule
 from initframe.resolver.problems import Problems
 
+FROM_OTHERS = ("copy", "row_norms")
+"""The initializers whose fill follows from another tensor of the model."""
 
-def copied(rule: Rule, names: frozenset[str], template: object, slot: Slot, slots: Mapping[str, Slot]) -> Copied:
-    """Find the source of a slot that a rule makes a copy.
+
+def copied(
+    rule: Rule, names: frozenset[str], arguments: Mapping[str, object], slot: Slot, slots: Mapping[str, Slot]
+) -> Copied:
+    """Find the source of a slot that a rule makes a copy, or the norms of another tensor.
 
     Args:
         rule: the rule that won.
         names: the slot's names that the rule matches.
-        template: its ``source``.
+        arguments: its ``source``, and the ``dim`` of norms.
         slot: the tensor.
         slots: all of the model, by each of their names.
 
@@ -32,6 +37,7 @@ def copied(rule: Rule, names: frozenset[str], template: object, slot: Slot, slot
         ResolveError: there is no such tensor, it has another shape, or it is the slot itself.
         Declined: the slot is tied to its source, so there is nothing to copy.
     """
+    template = arguments["source"]
     if not isinstance(template, str):
         raise ResolveError(Problem("argument 'source'", f"a text is needed, got {template!r:.60}."))
     if rule.split is not None or rule.axes:
@@ -49,12 +55,30 @@ def copied(rule: Rule, names: frozenset[str], template: object, slot: Slot, slot
         raise ResolveError(Problem("", "it is its own source.", fix="Fix source, or exclude it."))
     if source is slot:
         raise Declined(f"it is one tensor with its source {wanted}.")
+    if rule.init == "row_norms":
+        return _norms(rule, arguments.get("dim"), slot, source)
     if source.shape != slot.shape:
         fact = f"its shape is {list(slot.shape)}, that of its source {wanted} {list(source.shape)}."
         raise ResolveError(Problem("", fact, fix="Exclude it."))
     if source.blocked and not (source.resettable and slot.resettable):
         raise ResolveError(Problem("", f"its source {wanted} {source.blocked}", fix="Exclude it."))
     return Copied(source.name, Keep())
+
+
+def _norms(rule: Rule, given: object, slot: Slot, source: Slot) -> Norms:
+    """Make the norms of a source, if the slot has an element for each."""
+    dim = source.output_dim if given is None else given
+    if not isinstance(dim, int) or not 0 <= dim < source.ndim:
+        options = f"It has dimensions 0 to {source.ndim - 1}."
+        raise ResolveError(Problem("argument 'dim'", f"{source.name} has no dimension {dim!r:.60}.", options))
+    if rule.units is not None:
+        raise ResolveError(Problem("units", "norms are written all together.", fix="Leave it out."))
+    if source.blocked:
+        raise ResolveError(Problem("", f"its source {source.name} {source.blocked}", fix="Exclude it."))
+    if slot.numel != source.shape[dim]:
+        fact = f"it has {slot.numel} elements, and its source {source.name} {source.shape[dim]} along dimension {dim}."
+        raise ResolveError(Problem("", fact, fix="Give the dimension that it counts: dim."))
+    return Norms(source.name, Keep(), from_memory=True, dim=dim)
 
 
 def follow(assignments: Sequence[Assignment], slots: Mapping[str, Slot], problems: Problems) -> tuple[Assignment, ...]:
@@ -92,8 +116,13 @@ def _completed(copy: Copied, fills: Mapping[str, Fill], slots: Mapping[str, Slot
     if name in chain:
         circle = " → ".join([*chain[chain.index(name) :], name])
         raise ResolveError(Problem("", f"copies go in a circle: {circle}.", fix="Give one of them values of its own."))
-    if isinstance(fill, Copied):
+    if isinstance(fill, Norms):
+        fact = f"its source {name} has norms of {fill.source}, which are written last."
+        raise ResolveError(Problem("", fact, fix=f"Give it the rule of {name}."))
+    if isinstance(fill, Copied) and not isinstance(copy, Norms):
         return _completed(fill, fills, slots, [*chain, name])
     if isinstance(fill, Partial) and isinstance(fill.fill, Copied):
         _completed(fill.fill, fills, slots, [*chain, name])  # it may be part of a circle
+    if isinstance(copy, Norms):
+        return copy
     return Copied(name, fill, from_memory=fill.needs_current or not slots[name].exact)

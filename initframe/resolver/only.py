@@ -75,7 +75,8 @@ def restricted(plan: Plan, hidden: frozenset[str]) -> Plan:
         return plan
 
     def seen(fill: Fill) -> Fill:
-        return Copied(fill.source, Keep(), True) if isinstance(fill, Copied) and fill.source in hidden else fill
+        hides = isinstance(fill, Copied) and fill.source in hidden
+        return replace(fill, fill=Keep(), from_memory=True) if hides else fill  # type: ignore[call-arg]
 
     return replace(
         plan,

@@ -475,17 +475,11 @@ def the_page(rank, folder):
     assert expected in PAGE
     assert printed.getvalue() == (expected if rank == 0 else "")
     shard = functools.partial(layouts.fsdp, size=dist.get_world_size())
-    titan = page_module("torchtitan_style")["prepare"](Llama, shard, recipe("normal"), 7, "cpu")
-    assert_equal(titan, Llama, torch.float32, "normal")
+    looped = page_module("loop_style")["prepare"](Llama, shard, recipe("normal"), 7, "cpu")
+    assert_equal(looped, Llama, torch.float32, "normal")
     stage_of = functools.partial(layouts.stage, index=rank, count=2)
     stage = page_module("pipeline_style")["prepare"](Llama, stage_of, recipe("normal"), 7, "cpu")
     assert_equal(stage, Llama, torch.float32, "normal")
-    light = page_module("lightning_style", lightning={"LightningModule": nn.Module})["Trained"](
-        Llama, recipe("normal"), 7
-    )
-    light.device_mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("data_parallel",))
-    light.configure_model()
-    assert_equal(light.model, Llama, torch.float32, "normal")
     accelerated = page_module("accelerate_style", accelerate=AccelerateLike)["prepare"](
         Llama, recipe("normal"), 7, "cpu"
     )
