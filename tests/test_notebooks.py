@@ -61,5 +61,13 @@ def test_a_notebook_shows_what_it_shows_when_it_is_run(path, tmp_path, request):
             assert agree(shown(kept), shown(made)), f"{kept.source}\n{shown(kept)}\n{shown(made)}"
 
 
+def test_what_differs_is_noticed():
+    assert agree("rms 1.00 at 0", "rms 1.01 at 0")
+    assert not agree("rms 1.00 at 0", "rms 1.10 at 0")
+    assert not agree("rms 1.00 at 0", "rms 1.00 at 2")
+    assert not agree("rms 1.00 at 0", "std 1.00 at 0")
+    assert not agree("1 layer", "1 layer, 2 findings")
+
+
 def test_there_are_notebooks():
     assert len(NOTEBOOKS) >= 3
