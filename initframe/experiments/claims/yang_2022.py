@@ -10,7 +10,7 @@ from torch import nn
 
 from initframe.experiments.claim import Check, Claim, Panel, Results, Run, Settings, Value
 from initframe.experiments.digits import load_small_digits
-from initframe.experiments.fit import learned, losses, fit
+from initframe.experiments.fit import fit, learned, losses
 from initframe.experiments.networks import mlp
 
 STARTS = ("μP", "standard")
