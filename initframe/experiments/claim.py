@@ -181,11 +181,13 @@ def numbers_of(claim: Settings, *, reduced: bool) -> dict[str, Any]:
         claim: the config's ``claim``.
         reduced: whether the values of its key ``reduced`` replace the full ones.
 
+    Returns:
+        The numbers; ``reduced`` says which they are.
+
     >>> numbers_of({"steps": 100, "sweep": {"depth": [2, 30]}, "reduced": {"sweep": {"depth": [2]}}}, reduced=True)
-    {'steps': 100, 'sweep': {'depth': [2]}}
+    {'steps': 100, 'sweep': {'depth': [2]}, 'reduced': True}
     """
-    full = {key: value for key, value in claim.items() if key != "reduced"}
-    return {**full, **(claim.get("reduced") or {})} if reduced else full
+    return {**claim, **(claim.get("reduced") or {} if reduced else {}), "reduced": reduced}
 
 
 def count(starts: Settings, numbers: Settings) -> int:

@@ -1,4 +1,4 @@
-"""Ash & Adams 2020, figures 1 and 6: the generalization gap of a warm start, and shrink-and-perturb."""
+"""Ash & Adams 2020, figure 1: the generalization gap of a warm start, and shrink-and-perturb."""
 
 from __future__ import annotations
 

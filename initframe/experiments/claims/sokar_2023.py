@@ -1,4 +1,4 @@
-"""Sokar et al. 2023 (ReDo), figures 2 and 9: dormant units under changing targets, and their resets."""
+"""Sokar et al. 2023 (ReDo), figures 2 and 3: dormant units under changing targets, and their resets."""
 
 from __future__ import annotations
 
