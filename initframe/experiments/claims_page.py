@@ -26,7 +26,7 @@ def page(outcomes: Mapping[str, Data], machine: str) -> str:
         machine: where they were run, as a sentence.
     """
     rows = "".join(
-        f"| [{data['numbers']['paper']}](#{name.replace('_', '-')}) | {data['numbers']['says']} | {_judgement(data)} | "
+        f"| {data['numbers']['paper']} | {data['numbers']['says']} | {_judgement(data)} | "
         f"`experiment={name}` | {data['seconds']:.0f} |\n"
         for name, data in outcomes.items()
     )
@@ -44,7 +44,7 @@ def _judgement(data: Data) -> str:
 def _section(name: str, data: Data) -> str:
     rows = "".join(f"| {' | '.join(cells(check))} |\n" for check in data["checks"])
     return (
-        f"({name.replace('_', '-')})=\n## {data['numbers']['paper']}\n\n"
+        f"## {data['numbers']['paper']}\n\n"
         f"`python scripts/train.py experiment={name}`: {here(data)}.\n\n"
         f"| number | the paper | here | holds |\n|---|---|---|---|\n{rows}\n"
         f"{data['verdict']}\n\n"

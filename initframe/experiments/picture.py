@@ -33,9 +33,9 @@ def picture(data: Data, panels: Sequence[Panel]) -> str:
         if panel.wide:
             marks = sorted({x for line in lines for x in line.x})
             axis.set_xscale("log")
-            axis.set_xticks(marks, [f"{x:.3g}" for x in marks])
+            axis.set_xticks(marks, [f"{x:g}" for x in marks])
             axis.set_xticks([], minor=True)
-        axis.set_xlabel(panel.x)
+        axis.set_xlabel(panel.x.replace("_", " "))
         axis.set_title(panel.label, loc="left", fontsize=10)
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2}
         axis.legend(drawn, [label for label, _ in named], fontsize="small", frameon=False, **below)
@@ -48,11 +48,12 @@ def picture(data: Data, panels: Sequence[Panel]) -> str:
 def _lines(runs: Sequence[Data], panel: Panel) -> list[tuple[str, Line]]:
     """The lines of a panel, each with its label."""
     groups: dict[str, list[tuple[str, Data]]] = {}
+    is_compared = len({run["at"]["start"] for run in runs}) > 1
     for run in runs:
         if panel.where(run["at"]):
             for y in (panel.y,) if isinstance(panel.y, str) else panel.y:
-                words = [str(run["at"]["start"]), *(f"{key} {run['at'][key]}" for key in panel.lines)]
-                label = ", ".join([*words, *([] if isinstance(panel.y, str) else [y])])
+                words = [str(run["at"]["start"])] * is_compared + [f"{key} {run['at'][key]}" for key in panel.lines]
+                label = ", ".join(words if isinstance(panel.y, str) else [*words, y])
                 groups.setdefault(label.replace("$", r"\$"), []).append((y, run))
     named = ((label, _points(group, panel)) for label, group in groups.items())
     return [(label, _line(series, points)) for series, (label, points) in enumerate(named) if points]

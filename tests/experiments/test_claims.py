@@ -172,8 +172,10 @@ def test_the_verdict_names_what_differs():
     found = outcome()
     assert "in part" not in Outcome(NUMBERS, found.results, ()).verdict
     one = Check("a number", "", (1.0,), 2.0, 3.0)
-    assert "a number" in Outcome(NUMBERS, found.results, (one,)).verdict
-    assert "in part" in Outcome(NUMBERS, found.results, (one, Check("", "", (1.0,)))).verdict
+    alone = Outcome(NUMBERS, found.results, (one, Check("", "", (1.0,)))).verdict
+    assert "a number" in alone
+    assert "does not hold here" in alone
+    assert "in part" in Outcome(NUMBERS, found.results, (one, Check("", "", (1.0,), 1.0))).verdict
 
 
 def test_data_text_picture_and_page_agree():

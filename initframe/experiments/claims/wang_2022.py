@@ -75,4 +75,4 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
     yield Check(f"no norms, xavier: {words}", "does not train", found.of("last", start="no norms"), low=2.0)
 
 
-CLAIM = Claim(build, measure, checks, (Panel("curve", "training loss", "step"),))
+CLAIM = Claim(build, measure, checks, (Panel("curve", "training loss", "step", logarithmic=True),))
