@@ -50,6 +50,7 @@ ELSEWHERE = (
     'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
     "python benchmarks/",  # their numbers mean nothing on a busy machine
     "accelerate launch",  # tests/integrations/test_two_processes.py
+    "python scripts/train.py experiment=all",  # tests/experiments/test_claims.py
     "torchrun",  # tests/distributed and tests/cli/test_torchrun.py
 )
 

@@ -167,11 +167,12 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """Whether the claim holds here, as one sentence."""
-        missed = [check.what for check in self.checks if not check.holds]
-        if not missed:
+        judged = [check.judged for check in self.checks]
+        if "no" not in judged:
             return f"The claim holds here: {self.numbers['says']}."
-        how = "in part" if len(missed) < len(self.checks) else "not"
-        return f"The claim ({self.numbers['says']}) holds here {how}. What differs: {'; '.join(missed)}."
+        how = "holds here in part" if "yes" in judged else "does not hold here"
+        missed = "; ".join(check.what for check in self.checks if not check.holds)
+        return f"The claim ({self.numbers['says']}) {how}. What differs: {missed}."
 
 
 def numbers_of(claim: Settings, *, reduced: bool) -> dict[str, Any]:
@@ -181,11 +182,13 @@ def numbers_of(claim: Settings, *, reduced: bool) -> dict[str, Any]:
         claim: the config's ``claim``.
         reduced: whether the values of its key ``reduced`` replace the full ones.
 
+    Returns:
+        The numbers; ``reduced`` says which they are.
+
     >>> numbers_of({"steps": 100, "sweep": {"depth": [2, 30]}, "reduced": {"sweep": {"depth": [2]}}}, reduced=True)
-    {'steps': 100, 'sweep': {'depth': [2]}}
+    {'steps': 100, 'sweep': {'depth': [2]}, 'reduced': True}
     """
-    full = {key: value for key, value in claim.items() if key != "reduced"}
-    return {**full, **(claim.get("reduced") or {})} if reduced else full
+    return {**claim, **(claim.get("reduced") or {} if reduced else {}), "reduced": reduced}
 
 
 def count(starts: Settings, numbers: Settings) -> int:

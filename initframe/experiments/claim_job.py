@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from initframe import pages
 from initframe.cli.console import progress, say, unwarned, width
@@ -16,7 +19,9 @@ from initframe.cli.settings import Setting
 from initframe.errors import InitframeError, Problem, closest
 from initframe.experiments.claim import Outcome, Settings, carry_out, count, numbers_of
 from initframe.experiments.claims import CLAIMS
-from initframe.experiments.outcome import picture, render, section, to_dict
+from initframe.experiments.claims_page import page
+from initframe.experiments.outcome import Data, render, to_dict
+from initframe.experiments.picture import picture
 from initframe.experiments.threads import on_one_thread
 from initframe.files.atomic import replacing
 from initframe.recipe.files import read_yaml
@@ -43,30 +48,37 @@ def run_claims(job: Mapping[str, Any]) -> float:
         How many numbers differ from a paper's, for Hydra's sweepers.
     """
     pages.need_libraries()
-    experiments = list(_experiments(job))
-    missed, sections, folder = 0, [], output_directory()
+    experiments, folder = list(_experiments(job)), output_directory()
+    done: dict[str, Data] = {}
     with progress("Runs", sum(count(one.starts, one.numbers) for one in experiments)) as advance:
         for one in experiments:
-            started = time.perf_counter()
-            with unwarned(), on_one_thread():
-                results = carry_out(CLAIMS[one.name], one.starts, one.numbers, job["seed"], advance)
-            checks = tuple(CLAIMS[one.name].checks(results, one.numbers))
-            outcome = Outcome(one.numbers, results, checks, time.perf_counter() - started)
-            say(render(outcome, width()) + "\n")
-            missed += sum(not check.holds for check in checks)
-            sections.append(section(one.name, outcome))
-            _write(folder / one.name if len(experiments) > 1 else folder, one.name, outcome)
+            done[one.name] = _carried_out(one, job["seed"], advance)
+            say(render(done[one.name], width()) + "\n")
+            _write(folder / one.name if len(experiments) > 1 else folder, one.name, done[one.name])
     if len(experiments) > 1:
-        (folder / "claims.md").write_text("\n".join(sections), encoding="utf-8")
+        (folder / "claims.md").write_text(page(done, machine()), encoding="utf-8")
     say(f"Files in {os.path.relpath(folder)}")
-    return float(missed)
+    return float(sum(check["holds"] == "no" for data in done.values() for check in data["checks"]))
 
 
-def _write(folder: Path, name: str, outcome: Outcome) -> None:
+def _carried_out(one: Experiment, seed: int, advance: Callable[[int], None]) -> Data:
+    claim, started = CLAIMS[one.name], time.perf_counter()
+    with unwarned(), on_one_thread():
+        results = carry_out(claim, one.starts, one.numbers, seed, advance)
+    outcome = Outcome(one.numbers, results, tuple(claim.checks(results, one.numbers)), time.perf_counter() - started)
+    return to_dict(outcome)
+
+
+def machine() -> str:
+    """Say where this runs."""
+    return f"Run on {platform.machine()} with {os.cpu_count()} cores, of which one is used; torch {torch.__version__}."
+
+
+def _write(folder: Path, name: str, data: Data) -> None:
     folder.mkdir(exist_ok=True)
     with replacing(folder / "picture.svg", folder / "results.json") as (image, results):
-        image.write_text(picture(outcome, CLAIMS[name].panels), encoding="utf-8")
-        results.write_text(json.dumps(to_dict(outcome), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        image.write_text(picture(data, CLAIMS[name].panels), encoding="utf-8")
+        results.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _experiments(job: Mapping[str, Any]) -> list[Experiment]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,21 +26,6 @@ pytestmark = pytest.mark.slow
 
 EXPERIMENTS = sorted(path.stem for path in (conf_directory() / "experiment").glob("*.yaml"))
 JOBS = {"initframe-reinit": "reinit", "initframe-train": "train"}
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run an experiment in an empty folder, in this process."""
-    pytest.importorskip("digit_recognizer")
-    pytest.importorskip("mlxtend")
-    monkeypatch.chdir(tmp_path)
-
-    def go(main, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["job", *arguments])
-        main()
-        return capsys.readouterr().out
-
-    return go
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -2,6 +2,7 @@
 
 from initframe.experiments.claim import Claim
 from initframe.experiments.claims import (
+    ash_2020,
     frankle_2019,
     glorot_2010,
     goyal_2017,
@@ -11,6 +12,8 @@ from initframe.experiments.claims import (
     radford_2019,
     saxe_2013,
     schoenholz_2017,
+    sokar_2023,
+    wang_2022,
     xiao_2018,
     yang_2022,
     zhang_2019,
@@ -29,5 +32,8 @@ CLAIMS: dict[str, Claim] = {
     "lin_2017": lin_2017.CLAIM,
     "yang_2022": yang_2022.CLAIM,
     "frankle_2019": frankle_2019.CLAIM,
+    "ash_2020": ash_2020.CLAIM,
+    "sokar_2023": sokar_2023.CLAIM,
+    "wang_2022": wang_2022.CLAIM,
 }
 """By the name of the config in ``conf/experiment``."""

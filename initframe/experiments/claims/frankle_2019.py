@@ -1,4 +1,4 @@
-"""Frankle & Carbin 2019, figures 1 and 4: a pruned network from its own start, and from another one."""
+"""Frankle & Carbin 2019, figure 1: a pruned network from its own start, and from another one."""
 
 from __future__ import annotations
 

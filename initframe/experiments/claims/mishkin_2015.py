@@ -34,7 +34,7 @@ def measure(run: Run) -> Mapping[str, Value]:
 
 
 def checks(found: Results, at: Settings) -> Iterator[Check]:
-    """LSUV's tolerance is 0.1 around 1."""
+    """LSUV's tolerance is 0.1 around 1; the paper has no numbers for the others."""
     for activation in at["sweep"]["activation"]:
         yield Check(
             f"{activation}, lsuv: smallest size of an output",
@@ -51,10 +51,10 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
             1.25,
         )
     words = f"size of output {at['depth']}"
-    yield Check(f"relu, xavier: {words}", "vanishes", found.of("final", start="xavier", activation="relu"), high=0.05)
+    yield Check(f"relu, xavier: {words}", "—", found.of("final", start="xavier", activation="relu"), high=0.05)
     yield Check(
         f"relu, kaiming: {words}",
-        "far from 1 in deep nets",
+        "—",
         found.of("final", start="kaiming", activation="relu"),
         high=0.5,
     )

@@ -1,4 +1,4 @@
-"""Saxe, McClelland & Ganguli 2013, figure 6: learning time of deep linear networks by depth."""
+"""Saxe, McClelland & Ganguli 2013: learning time of deep linear networks by depth."""
 
 from __future__ import annotations
 

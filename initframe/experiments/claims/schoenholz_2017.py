@@ -1,4 +1,4 @@
-"""Schoenholz et al. 2017, figure 5: tanh networks train as deep as a multiple of the depth scale ξ."""
+"""Schoenholz et al. 2017: tanh networks train as deep as a multiple of the depth scale ξ."""
 
 from __future__ import annotations
 

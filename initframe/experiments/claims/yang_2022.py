@@ -1,4 +1,4 @@
-"""Yang et al. 2022 (Tensor Programs V), figures 1 and 5: the best learning rate by width, and the coordinate check."""
+"""Yang et al. 2022 (Tensor Programs V), figure 1: the best learning rate by width, and the coordinate check."""
 
 from __future__ import annotations
 
