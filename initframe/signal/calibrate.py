@@ -26,10 +26,11 @@ from initframe.resolver.resolve import resolve
 from initframe.signal.batch import as_before, call, failed, refusal
 from initframe.signal.grid import Grid
 from initframe.signal.moments import average
+from initframe.signal.operations import op_name
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
 from initframe.signal.walk import Walk
-from initframe.signal.watch import Call, Watch, op_name, storage
+from initframe.signal.watch import Call, Watch, storage
 
 CLOSE = 0.05
 """How far from the target an output may be, relatively."""
