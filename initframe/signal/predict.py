@@ -171,6 +171,8 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
 
 def _zeros(grid: Grid) -> float:
     """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
+    if grid.normal and bool(grid.values[0, 0] != grid.values[0, -1]):
+        return 0.0
     zero = grid.values == 0
     if not bool(zero.any()):
         return 0.0

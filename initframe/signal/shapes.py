@@ -106,7 +106,7 @@ def _key(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
         named = [(name, _part(value, tensors)) for name, value in kwargs.items()]
     except TypeError:
         return None
-    return (func, torch.get_default_dtype(), tuple(given), tuple(named)) if tensors else None
+    return (func, torch.get_default_dtype(), tuple(given), tuple(named))
 
 
 def _part(value: Any, tensors: list[Tensor]) -> Any:

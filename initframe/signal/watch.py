@@ -67,8 +67,12 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Watch:
         for name, module in self.model.named_modules():
+            cls = next((base.__name__ for base in type(module).__mro__ if not _injected(base)), "Module")
+            leaf = not any(True for _ in module.children())
             self._handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-            self._handles.append(module.register_forward_hook(self._leave))
+            self._handles.append(
+                module.register_forward_hook(lambda _, __, out, cls=cls, leaf=leaf: self._leave(cls, leaf, out))
+            )
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -116,7 +120,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack.append(name)
         self._weight.append(None)
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG002
+    def _leave(self, cls: str, leaf: bool, output: Any) -> None:
         name, weight = self.stack.pop(), self._weight.pop()
         result = main_output(output)
         if self._pending and result is not None and storage(self._pending[2]) == storage(result):
@@ -125,8 +129,6 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if result is None:
             return
         kind = self._made[1] if self._made and self._made[0] == storage(result) else ""
-        cls = next((base.__name__ for base in type(module).__mro__ if not _injected(base)), "Module")
-        leaf = not any(True for _ in module.children())
         self._tell(name, cls, kind, result, weight if leaf or kind in ("matmul", "conv") else None)
 
     def _note_weight(self, args: Any) -> None:
