@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._python_dispatch import _disable_current_modes
@@ -25,9 +27,10 @@ from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
+from initframe.signal.row import Row
 from initframe.signal.rules import RULES
 from initframe.signal.shapes import Shapes
-from initframe.signal.signal import Row, Signal
+from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
 from initframe.signal.watch import Call, storage
 
@@ -110,7 +113,7 @@ class Prepared:
 
     def run(self, walk: Walk) -> None:
         """Call the model under a walk."""
-        with as_before(self.model), torch.no_grad(), _composed(), _disable_current_modes(), walk:
+        with as_before(self.model), torch.no_grad(), _composed(), _unlogged(), _disable_current_modes(), walk:
             functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
             walk.flush()
 
@@ -151,6 +154,18 @@ def _composed() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Have torch not log shapes that do not fit: the error that is raised says it."""
+    logger = logging.getLogger(fake_tensor.__name__)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _facts(grid: Grid | None) -> dict[str, Any]:

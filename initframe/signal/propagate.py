@@ -16,7 +16,8 @@ from initframe.model.layers import title
 from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import facts
-from initframe.signal.signal import Row, Signal
+from initframe.signal.row import Row
+from initframe.signal.signal import Signal
 from initframe.signal.watch import Call, Watch, storage
 
 
