@@ -121,7 +121,8 @@ def in_cache(distribution: str, dtype: torch.dtype, bench: Bench) -> Timed:
         row = torch.empty(IN_CACHE, dtype=dtype)
         height = (cpu.LARGE - 1) // row.element_size() // IN_CACHE  # more would be written past the caches
         out = row.expand(height, IN_CACHE)  # rows that are all the same memory
-        prepared = list(cpu.prepare(stream.Draw(out, distribution, ARGS[distribution], KEY, 0, IN_CACHE))(KEY))
+        drawn = stream.Draw(out, distribution, ARGS[distribution], KEY, 0, IN_CACHE)
+        prepared = list(cpu.prepare(drawn).tasks(KEY, out))
         return prepared * (bench.elements // bench.threads // out.numel())
 
     own = [tasks() for _ in range(bench.threads)]

@@ -177,7 +177,7 @@ def apply_surveyed(
                 if restore:
                     backup.take(writes, optimizers, [mine for mine, _ in outside])
                 own = None if seed is None and generator == "torch" else number
-                write_all(writes, own, generator, on_progress or (lambda _: None), done)
+                write_all(writes, own, generator, on_progress or (lambda _: None), done, _prepared_draws(plan, seen))
                 refresh(writes, seen)
                 for mine, source in outside:
                     mine.copy_(source)
@@ -291,6 +291,15 @@ def _without_factors(plan: Plan) -> list[Problem]:
     options = "initframe.signal.auto.auto(model) predicts them; initframe.calibrate(model, recipe, batch) measures."
     fix = "Apply the recipe that one of these returns, for example reinit(model, auto(model))."
     return [Problem(f"recipe {plan.recipe.name!r}", fact, options, fix)]
+
+
+def _prepared_draws(plan: Plan, seen: Survey) -> dict[int, Any]:
+    """What earlier applications of the plan have prepared: addresses, which hold as long as the survey does."""
+    assignments, kept = seen.memo.get("drawn", (None, {}))
+    if assignments is not plan.assignments:
+        kept = {}
+        seen.memo["drawn"] = plan.assignments, kept
+    return kept
 
 
 def checked_seed(seed: int) -> int:

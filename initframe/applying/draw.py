@@ -67,6 +67,55 @@ def paint(pieces: Iterable[Piece], seed: int, on_progress: Progress = lambda _: 
     work.run(on_progress)
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Draws of pieces that need nothing else, prepared once, without their memory.
+
+    Attributes:
+        draws: what is known of them.
+        sources: the place of each draw's piece in the list of all.
+    """
+
+    draws: stream.Prepared
+    sources: tuple[int, ...]
+
+    def paint(self, pieces: Sequence[Piece], seed: int, on_progress: Progress) -> None:
+        """Fill pieces of memory that are where they were."""
+        ours = [pieces[i] for i in self.sources]
+        keys = [stream.key(piece.name, seed) for piece in ours]
+        self.draws.execute(keys, on_progress, [piece.out for piece in ours])
+        done = set(self.sources)
+        if rest := [piece for i, piece in enumerate(pieces) if i not in done]:
+            paint(rest, seed, on_progress)
+
+
+def ready(pieces: Sequence[Piece]) -> Ready | None:
+    """Prepare what a stream draws directly into some of the pieces; ``None`` if it is nothing, or keeps the memory.
+
+    >>> from initframe import Normal
+    >>> piece = Piece(Normal(0.0, 1.0), torch.empty(3), Region.whole((3,)), "w")
+    >>> found = ready([piece])
+    >>> found.paint([piece], 7, lambda _: None)
+    >>> beside = torch.empty(3)
+    >>> paint([Piece(piece.fill, beside, piece.region, "w")], 7)
+    >>> torch.equal(piece.out, beside)
+    True
+    """
+    work = _Work(0)
+    sources: list[int] = []
+    for i, piece in enumerate(pieces):
+        if not piece.fill.distribution or not piece.out.numel():
+            continue
+        before = len(work.draws)
+        _ask(piece, work)
+        if work.after:  # it is drawn on other memory
+            del work.draws[before:]
+            work.after.clear()
+        sources += [i] * (len(work.draws) - before)
+    draws = stream.Prepared(work.draws)
+    return Ready(draws, tuple(sources)) if sources and draws.release() else None
+
+
 @dataclass
 class _Work:
     """The work on a batch of pieces: draws and tensors that threads build, which run together; then the rest, in order.

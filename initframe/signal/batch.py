@@ -52,6 +52,8 @@ def main_output(value: Any) -> Tensor | None:
     >>> main_output({"ids": torch.tensor([1]), "logits": torch.ones(2)}).tolist()
     [1.0, 1.0]
     """
+    if isinstance(value, Tensor):  # what most calls return
+        return value if value.is_floating_point() and not value.is_quantized else None
     return next((t for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)
 
 

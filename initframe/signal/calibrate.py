@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Literal
 
@@ -26,13 +26,12 @@ from initframe.resolver.resolve import resolve
 from initframe.signal.batch import as_before, call, failed, refusal
 from initframe.signal.grid import Grid
 from initframe.signal.moments import average
+from initframe.signal.operations import op_name
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
+from initframe.signal.tuner import Calibrated, Tuner
 from initframe.signal.walk import Walk
-from initframe.signal.watch import Call, Watch, op_name, storage
-
-CLOSE = 0.05
-"""How far from the target an output may be, relatively."""
+from initframe.signal.watch import Call, Watch, storage
 
 ATTENTION = re.compile(
     r"(^|[._])(q|k|qkv|wq|wk|query|key|q_?proj|k_?proj|q_?lin|k_?lin|to_q|to_k|to_qkv|c_attn|c_q|c_k|in_proj_weight|"
@@ -44,25 +43,6 @@ ATTENTION = re.compile(
 
 class CalibrationWarning(UserWarning):
     """Some weights could not be calibrated."""
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """What was found for one weight.
-
-    Attributes:
-        name: the weight's name.
-        factor: what its values are multiplied by; 1 if it is left.
-        before: the output's rms without the factor, at the weight's first call.
-        after: with it.
-        reason: why the weight is left or off the target; empty if neither.
-    """
-
-    name: str
-    factor: float
-    before: float
-    after: float
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,62 +179,6 @@ def _why_not(assignment: Assignment, attention: bool) -> str:
     return ""
 
 
-@dataclass
-class Tuner:
-    """Finds factors, one weight after the other.
-
-    Attributes:
-        able: the assignments of the weights that get a factor.
-        left: the others, with the reason.
-        target: the rms of every output.
-        rows: what was found so far, in order.
-    """
-
-    able: Mapping[str, Assignment]
-    left: Mapping[str, str]
-    target: float
-    rows: dict[str, Calibrated] = field(default_factory=dict)
-
-    def factor(self, name: str, part: float, cross: float, bias: float) -> float:
-        """The factor of a weight whose output has mean square part·f² + 2·cross·f + bias; its first call decides.
-
-        Args:
-            name: of the weight.
-            part: the mean square of what the weight makes.
-            cross: the mean product with the bias.
-            bias: the bias's mean square.
-        """
-        if name in self.rows:
-            return self._again(name, part, cross, bias)
-        before = math.sqrt(max(part + 2 * cross + bias, 0.0))
-        if name in self.left:
-            self.rows[name] = Calibrated(name, 1.0, before, before, self.left[name])
-            return 1.0
-        factor, reason = _solved(part, cross, bias - self.target**2)
-        after = math.sqrt(max(part * factor**2 + 2 * cross * factor + bias, 0.0))
-        self.rows[name] = Calibrated(name, factor, before, after, reason)
-        return factor
-
-    def _again(self, name: str, part: float, cross: float, bias: float) -> float:
-        row = self.rows[name]
-        after = math.sqrt(max(part * row.factor**2 + 2 * cross * row.factor + bias, 0.0))
-        if not row.reason and abs(after / self.target - 1) > CLOSE:
-            reason = f"its first call decides; a later call gives rms {after:.3g}."
-            self.rows[name] = replace(row, reason=reason)
-        return row.factor
-
-
-def _solved(a: float, b: float, c: float) -> tuple[float, str]:
-    """The positive root of a·f² + 2·b·f + c, or 1 and the reason that there is none."""
-    if not all(map(math.isfinite, (a, b, c))):
-        return 1.0, "its output is not finite."
-    if a <= 0:
-        return 1.0, "its output is zero: its input is."
-    root = b * b - a * c
-    factor = (-b + math.sqrt(root)) / a if root >= 0 else -1.0
-    return (factor, "") if factor > 0 else (1.0, "its bias alone is larger than the target.")
-
-
 # --- by measurement --------------------------------------------------------------------------------------------------
 
 
@@ -307,7 +231,7 @@ class _Scaling(Watch):  # type: ignore[no-untyped-call]
 
 def used(func: Any, args: Any, weights: Mapping[int, str]) -> str | None:
     """The weight that an operation multiplies with or looks rows up in, if there is one."""
-    if op_name(func) not in ("matmul", "conv", "embedding"):
+    if op_name(func) not in ("matmul", "_grouped_mm", "conv", "embedding"):
         return None
     found = [weights.get(storage(t)) for t in args if isinstance(t, Tensor) and t.ndim > 1]
     return next((name for name in found if name is not None), None)
@@ -391,11 +315,15 @@ def with_factors(plan: Plan, factors: Mapping[str, float]) -> Recipe:
     return replace(load_recipe(data), name=f"{plan.recipe.name}, calibrated")
 
 
+KEPT = ("axes", "split", "units", "padding", "companions", "kind")
+"""Keys of a rule that decide about numbers, next to the initializer and its arguments."""
+
+
 def _rule(assignment: Assignment, factor: float) -> dict[str, Any]:
     """A rule for one tensor alone: its own initializer and numbers, and the factor."""
     slot = assignment.slot
     written = assignment.rule.to_dict()
-    kept: dict[str, Any] = {key: written[key] for key in ("split", "padding", "companions", "kind") if key in written}
+    kept: dict[str, Any] = {key: written[key] for key in KEPT if key in written}
     numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in assignment.arguments.items() if v is not None}
     names = [slot.name, *slot.aliases]
     return {

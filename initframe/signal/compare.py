@@ -22,7 +22,8 @@ from initframe.resolver.resolve import resolve
 from initframe.signal.auto import auto, is_auto
 from initframe.signal.predict import predict
 from initframe.signal.propagate import propagate
-from initframe.signal.signal import Row, Signal
+from initframe.signal.row import Row
+from initframe.signal.signal import Signal
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,19 @@ DENSE = {
     "group_norm",
     "batch_norm",
     "add",
+    "mul",
     "gelu",
+    "silu",
+    "elu",
+    "celu",
+    "selu",
+    "mish",
+    "softplus",
     "tanh",
     "sigmoid",
+    "log_softmax",
 }
-"""Operations without exact zeros, unless all that they get is zero."""
+"""Operations without exact zeros, unless much of what they get is zero."""
 SAMPLE = 1024
 """How many elements of a dense operation's result are looked at."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from initframe.errors import InitframeError, Problem
@@ -24,8 +27,10 @@ from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
+from initframe.signal.row import Row
 from initframe.signal.rules import RULES
-from initframe.signal.signal import Row, Signal
+from initframe.signal.shapes import Shapes
+from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
 from initframe.signal.watch import Call, storage
 
@@ -108,7 +113,7 @@ class Prepared:
 
     def run(self, walk: Walk) -> None:
         """Call the model under a walk."""
-        with as_before(self.model), torch.no_grad(), _composed(), self.fake, walk:
+        with as_before(self.model), torch.no_grad(), _composed(), _unlogged(), _disable_current_modes(), walk:
             functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
             walk.flush()
 
@@ -127,8 +132,9 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
         raise InitframeError(*problems)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     states = States()
-    state, names = _model_states(plan, model, fake, states)
-    positional, keywords = _faked_batch(batch, fake, states)
+    with _disable_current_modes(), torch.no_grad():
+        state, names = _model_states(plan, model, fake, states)
+        positional, keywords = _faked_batch(batch, fake, states)
     parameters = {name: state[name] for name, _ in model.named_parameters()}
     return Prepared(model, state, parameters, names, states, fake, RULES, positional, keywords)
 
@@ -150,6 +156,18 @@ def _composed() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Have torch not log shapes that do not fit: the error that is raised says it."""
+    logger = logging.getLogger(fake_tensor.__name__)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _facts(grid: Grid | None) -> dict[str, Any]:
     """The numbers of a row, from the state of its output."""
     if grid is None:
@@ -168,6 +186,8 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
 
 def _zeros(grid: Grid) -> float:
     """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
+    if grid.normal and bool(grid.values[0, 0] != grid.values[0, -1]):
+        return 0.0
     zero = grid.values == 0
     if not bool(zero.any()):
         return 0.0
@@ -180,6 +200,7 @@ def _model_states(
     """Fake parameters and buffers by name, their states, and the names of parameters by storage."""
     planned = {name: a for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
     made: dict[int, Tensor] = {}
+    shapes = Shapes(fake)
     state: dict[str, Tensor] = {}
     names: dict[int, str] = {}
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -187,8 +208,7 @@ def _model_states(
         if id(tensor) in made:
             state[name] = made[id(tensor)]
             continue
-        with fake:
-            stand_in = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+        stand_in = shapes.empty(tensor.shape, tensor.stride(), tensor.dtype)
         made[id(tensor)] = state[name] = stand_in
         is_parameter = name in parameters
         found = _state(tensor, planned.get(name), is_parameter, name)
@@ -225,12 +245,12 @@ def _state(tensor: Tensor, assignment: Any, is_parameter: bool, name: str) -> An
 
 def _faked_batch(batch: Any, fake: FakeTensorMode, states: States) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The batch as fake tensors with their states."""
+    shapes = Shapes(fake)
 
     def stand_in(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        with fake:
-            tensor = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
+        tensor = shapes.empty(value.shape, value.stride(), value.dtype)
         if value.is_floating_point():
             states.put(tensor, _assumed(value) if value.is_meta else observed(value))
         elif not value.is_meta:

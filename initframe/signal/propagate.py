@@ -15,7 +15,9 @@ from initframe.errors import InitframeError, Problem
 from initframe.model.layers import title
 from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
-from initframe.signal.signal import Row, Signal
+from initframe.signal.operations import facts
+from initframe.signal.row import Row
+from initframe.signal.signal import Signal
 from initframe.signal.watch import Call, Watch, storage
 
 
@@ -86,7 +88,7 @@ class Measuring(Watch):  # type: ignore[no-untyped-call]
         Raises:
             InitframeError: it would write to one.
         """
-        if func._schema.is_mutable:  # noqa: SLF001  # the only way to know it beforehand
+        if facts(func).mutable:
             for argument, value in zip(func._schema.arguments, args, strict=False):  # noqa: SLF001
                 written = argument.alias_info is not None and argument.alias_info.is_write
                 if written and isinstance(value, Tensor) and (name := self.weights.get(storage(value))):

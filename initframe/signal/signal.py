@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from initframe.errors import InitframeError, Problem, closest
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.text import WIDTH, counted, table, wrapped
+from initframe.signal.row import Row, as_json
 from initframe.signal.stability import Stability, of_rows
 from initframe.signal.verdicts import Finding, judge
 
@@ -19,60 +19,6 @@ ROWS = 100
 """Rows that a printed signal shows; of more, the first and the last."""
 HTML_ROWS = 300
 """Rows that a notebook shows."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one call produced: a module's output, or an operation's inside a module.
-
-    Attributes:
-        name: the module's name, ``""`` for the model itself; an operation inside it is ``<module>/<op>``.
-        call: which call of that name, from 0.
-        op: the module's class, or the operation.
-        shape: the output's shape.
-        mean: of all elements; ``None`` if nothing is known, as ``rms`` is then.
-        rms: the root of the mean square.
-        correlation: the mean cosine between the outputs of two different inputs of the batch; ``None`` for one input.
-        zeros: the share of elements that are exactly zero.
-        saturated: the share of elements at the flat ends of a sigmoid, tanh or softmax; ``None`` for other operations.
-        dead: the share of a rectifier's units that are zero for every input; ``None`` for other operations.
-        grad_rms: the rms of the loss's gradient with respect to the output; ``None`` without a loss.
-        depth: the number of weighted layers so far, for the call of a weighted layer; else ``None``.
-        weight: the name of the weight that a weighted layer used.
-        spread: the relative standard deviation of ``rms`` to expect over seeds; ``None`` if it is not known.
-        approximate: why the numbers are approximations, or why there are none; empty if they are neither.
-    """
-
-    name: str
-    call: int
-    op: str
-    shape: tuple[int, ...]
-    mean: float | None
-    rms: float | None
-    correlation: float | None = None
-    zeros: float | None = None
-    saturated: float | None = None
-    dead: float | None = None
-    grad_rms: float | None = None
-    depth: int | None = None
-    weight: str | None = None
-    spread: float | None = None
-    approximate: str = ""
-
-    @property
-    def label(self) -> str:
-        """The name with the call's number, if it is not the first.
-
-        >>> Row("fc", 1, "Linear", (2, 3), 0.0, 1.0).label
-        'fc #1'
-        """
-        name = self.name or "(model)"
-        return f"{name} #{self.call}" if self.call else name
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as plain data; a number that is not finite is ``None``, and ``finite`` says so."""
-        values = {key: _plain(value) for key, value in asdict(self).items()}
-        return {**values, "finite": self.rms is None or math.isfinite(self.rms)}
 
 
 @dataclass(frozen=True)
@@ -152,11 +98,11 @@ class Signal:
             "source": self.source,
             "recipe": self.recipe,
             "batch": self.batch,
-            "loss": _plain(self.loss),
+            "loss": as_json(self.loss),
             "rows": [row.to_dict() for row in self.rows],
-            "findings": [{key: _plain(value) for key, value in asdict(one).items()} for one in self.findings],
+            "findings": [{key: as_json(value) for key, value in asdict(one).items()} for one in self.findings],
             "verdicts": list(self.verdicts),
-            "stability": [{key: _plain(value) for key, value in asdict(one).items()} for one in self.stability],
+            "stability": [{key: as_json(value) for key, value in asdict(one).items()} for one in self.stability],
             "notes": list(self.notes),
         }
 
@@ -263,10 +209,3 @@ def _number(value: float | None) -> str:
 def _share(value: float | None) -> str:
     """A share in percent; none at all is not worth a cell."""
     return f"{100 * value:.0f} %" if value else ""
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON takes it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return list(value) if isinstance(value, tuple) else value

@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.grid import W, Z
-
-if TYPE_CHECKING:
-    from initframe.signal.signal import Row
+from initframe.signal.row import Row
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -147,7 +144,6 @@ def of_rows(rows: Sequence[Row]) -> tuple[Stability, ...]:
     Args:
         rows: of a signal, in execution order.
 
-    >>> from initframe.signal.signal import Row
     >>> rows = [Row("a", 0, "Linear", (2, 4), 0.0, 1.0, depth=1), Row("b", 0, "ReLU", (2, 4), 0.4, 0.7071)]
     >>> [round(one.chi, 2) for one in of_rows([*rows, Row("c", 0, "Linear", (2, 4), 0.0, 1.0, depth=2)])]
     [1.0]

@@ -6,10 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from initframe.signal.signal import Row
+from initframe.signal.row import Row
 
 SHRINKS, GROWS = 1e-2, 1e2
 """How far activations or gradients may fall or rise over the depth of a model."""
@@ -54,7 +52,6 @@ def judge(rows: Sequence[Row]) -> tuple[Finding, ...]:
     Returns:
         The findings, the gravest kinds first.
 
-    >>> from initframe.signal.signal import Row
     >>> rows = [Row(f"fc{i}", 0, "Linear", (8, 4), 0.0, 10.0**-i, depth=i) for i in range(1, 5)]
     >>> judge(rows)[0].text
     'activations shrink by 10⁻³ over 4 layers: rms 0.1 at fc1, 0.0001 at fc4.'

@@ -18,7 +18,6 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
-from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -27,7 +26,9 @@ from initframe.signal.combine import mixture
 from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
-from initframe.signal.watch import Call, Watch, op_name, storage
+from initframe.signal.operations import facts
+from initframe.signal.shapes import Shapes
+from initframe.signal.watch import Call, Watch, storage
 
 LARGEST = 2**22
 """Up to how many elements a tensor that depends on nothing is computed for real."""
@@ -85,12 +86,12 @@ class States:
 
     def get(self, tensor: Tensor) -> State:
         """The state of a tensor; a plain real tensor that nobody told of is itself."""
-        if tensor in self._states:
-            return self._states[tensor]  # type: ignore[no-any-return]
+        known = self._states.get(tensor, self)
+        if known is not self:
+            return known  # type: ignore[no-any-return]
         if isinstance(tensor, FakeTensor) or tensor.is_meta:
             return None
-        with _disable_current_modes():
-            self._states[tensor] = tensor.detach().clone()
+        self._states[tensor] = tensor.detach().clone()
         return self._states[tensor]  # type: ignore[no-any-return]
 
     def put(self, tensor: Tensor, state: State) -> None:
@@ -103,8 +104,7 @@ class States:
         if not isinstance(state, Tensor):
             return state
         if state not in self._distributions:
-            with _disable_current_modes():
-                self._distributions[state] = distribution(state)
+            self._distributions[state] = distribution(state)
         return self._distributions[state]  # type: ignore[no-any-return]
 
 
@@ -134,7 +134,7 @@ def angle(tensor: Tensor) -> Grid:
 
 
 class Walk(Watch):  # type: ignore[no-untyped-call]
-    """A watch that carries states along.
+    """A watch that carries states along; while it is entered, no other dispatch mode may be active.
 
     Args:
         model: what runs, with fake parameters.
@@ -156,25 +156,26 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__(model, seen, weights)
         self.states, self.fake, self.rules = states, fake, rules
+        self.shapes = Shapes(fake)
         self.gaps: dict[str, str] = {}
         self._first: dict[int, Tensor] = {}
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation on fake tensors, and on the states beside them."""
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = _tensors(args) + (_tensors(kwargs) if kwargs else [])
         states = [self.states.get(tensor) for tensor in inputs]
-        random = torch.Tag.nondeterministic_seeded in func.tags
-        real = not random and all(isinstance(state, Tensor) for state in states)
+        real = not facts(func).random and all(isinstance(state, Tensor) for state in states)
         try:
             out = self._run(func, args, kwargs)
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
             if not real or func.overloadpacket.__name__ == "item":
                 raise self._depends(func) from error
             return self._measured(func, args, kwargs)
-        if not func.is_view:
-            for one in _tensors(out):
+        outs = _tensors(out)
+        if not facts(func).is_view:
+            for one in outs:
                 self._first.setdefault(storage(one), one)
-        if real and all(t.numel() <= LARGEST for t in [*inputs, *_tensors(out)]):
+        if real and all(t.numel() <= LARGEST for t in [*inputs, *outs]):
             self._compute(func, args, kwargs, out)
         elif isinstance(out, Tensor | tuple | list):
             self._settle(func, args, kwargs, out, inputs, states)
@@ -183,8 +184,9 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation on fake tensors; torch knows no float32 shapes of grouped products."""
         if func.overloadpacket.__name__ == "_grouped_mm":
-            return args[0].new_empty(*args[0].shape[:-1], args[1].shape[-1])
-        return func(*args, **kwargs)
+            shape = (*args[0].shape[:-1], args[1].shape[-1])
+            return self.shapes.run(torch.ops.aten.new_empty.default, (args[0], list(shape)), {})
+        return self.shapes.run(func, args, kwargs)
 
     def _depends(self, func: Any) -> InitframeError:
         fact = f"module {self.where!r} decides by values ({func}), which are not there."
@@ -197,18 +199,15 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         return tree_map(lambda one: self._faked(one) if isinstance(one, Tensor) else one, result)
 
     def _faked(self, real: Tensor) -> Tensor:
-        with _disable_current_modes():
-            copy = real.clone()
-        out = self.fake.from_tensor(copy)
+        out = self.fake.from_tensor(real.clone())
         self.states.put(out, real)
         return out
 
     def _really(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation on the real tensors; every device is the CPU."""
-        with _disable_current_modes(), torch.no_grad():
-            real = tree_map(lambda one: self.states.get(one) if isinstance(one, Tensor) else one, (args, kwargs))
-            here = {**real[1], **({"device": torch.device("cpu")} if real[1].get("device") is not None else {})}
-            return func(*real[0], **here)
+        real = tree_map(lambda one: self.states.get(one) if isinstance(one, Tensor) else one, (args, kwargs))
+        here = {**real[1], **({"device": torch.device("cpu")} if real[1].get("device") is not None else {})}
+        return func(*real[0], **here)
 
     def _compute(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Give the output of an operation on real tensors its values."""
@@ -218,18 +217,15 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
 
     def _settle(self, func: Any, args: Any, kwargs: Any, out: Any, inputs: Any, states: Any) -> None:
         """Find the rule of an operation, and give its outputs their states."""
-        name = op_name(func)
+        known = facts(func)
         outs = _tensors(out)
-        draws = torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable  # noqa: SLF001
+        draws = known.random and known.mutable
         if not draws and any(
             state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)
         ):
-            with _disable_current_modes():
-                found: Any = angle(outs[0]) if name in ("cos", "sin") else None
+            found: Any = angle(outs[0]) if known.name in ("cos", "sin") else None
         else:
-            operation = Operation(name, func, _named(func, args, kwargs), out, self.states)
-            with _disable_current_modes(), torch.no_grad():
-                found = self.applied(operation, args)
+            found = self.applied(Operation(known.name, func, _named(func, args, kwargs), out, self.states), args)
         if isinstance(found, tuple):
             for one, state in zip(outs, found, strict=False):
                 self._give(one, state, func)
@@ -240,9 +236,10 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
     def applied(self, operation: Operation, args: Any) -> Any:  # noqa: ARG002  # for those who do more
         """Apply the rule of an operation: a state, one per output, or nothing."""
         rule = self.rules.get(operation.name)
-        if rule is None and torch.Tag.pointwise in operation.func.tags:
+        if rule is None and facts(operation.func).pointwise:
             rule = self.rules["pointwise"]
-        if not any(t.is_floating_point() for t in _tensors(operation.out)) and rule is None:
+        floating = any(t.is_floating_point() for t in _tensors(operation.out))
+        if rule is None and not floating:
             return None
         try:
             found = rule(operation) if rule else None
@@ -255,7 +252,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         ):  # a form that the rule does not know
             found = None
         first = found[0] if isinstance(found, tuple) and found else found
-        if first is None and any(t.is_floating_point() for t in _tensors(operation.out)):
+        if first is None and floating:
             self.gaps.setdefault(operation.name, self.where)
         return found
 
@@ -264,11 +261,11 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         if isinstance(state, Grid) and state.layout.shape != tuple(tensor.shape):
             state = replace(state, layout=state.layout.fitted(tensor.shape))
         self.states.put(tensor, state)
-        key = storage(tensor)
-        base = self._first.get(key)
-        if func.is_view and base is not None:
+        known = facts(func)
+        if not known.mutable or known.is_view:
             return
-        if base is None or not func._schema.is_mutable or base is tensor or base.numel() <= tensor.numel():  # noqa: SLF001
+        base = self._first.get(storage(tensor))
+        if base is None or base is tensor or base.numel() <= tensor.numel():
             return
         share = tensor.numel() / base.numel()
         before = self.states.grid(base)
@@ -280,11 +277,24 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
 
 
 def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if type(value) is tuple or type(value) is list:
+        found = []
+        for one in value:
+            if isinstance(one, Tensor):
+                found.append(one)
+            elif not isinstance(one, PLAIN):
+                found += _tensors(one)
+        return found
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+PLAIN = (int, float, str, type(None), torch.dtype, torch.device)
+"""Arguments that hold no tensors."""
 
 
 def _named(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """An operation's arguments by name, defaults included."""
-    arguments = func._schema.arguments  # noqa: SLF001  # there is no public way to an overload's schema
-    named = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
-    return {**named, **{a.name: value for a, value in zip(arguments, args, strict=False)}, **kwargs}
+    known = facts(func)
+    return {**known.defaults, **dict(zip(known.arguments, args, strict=False)), **kwargs}

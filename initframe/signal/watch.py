@@ -15,63 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from initframe.signal.batch import main_output
-
-NAMES = {
-    "_softmax": "softmax",
-    "_log_softmax": "log_softmax",
-    "convolution": "conv",
-    "_convolution": "conv",
-    "addmm": "matmul",
-    "mm": "matmul",
-    "bmm": "matmul",
-    "baddbmm": "matmul",
-    "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm",
-    "native_batch_norm": "batch_norm",
-    "_native_batch_norm_legit": "batch_norm",
-    "_native_batch_norm_legit_no_training": "batch_norm",
-    "_batch_norm_with_update": "batch_norm",
-    "_batch_norm_no_update": "batch_norm",
-    "cudnn_batch_norm": "batch_norm",
-    "_fused_rms_norm": "rms_norm",
-    "max_pool2d_with_indices": "max_pool",
-    "max_pool3d_with_indices": "max_pool",
-    "avg_pool2d": "avg_pool",
-    "avg_pool3d": "avg_pool",
-    "_adaptive_avg_pool2d": "avg_pool",
-    "_adaptive_avg_pool3d": "avg_pool",
-    "adaptive_max_pool2d": "max_pool",
-    "mkldnn_max_pool2d": "max_pool",
-    "_scaled_dot_product_flash_attention_for_cpu": "attention",
-    "_scaled_dot_product_flash_attention": "attention",
-    "_scaled_dot_product_efficient_attention": "attention",
-    "_scaled_dot_product_cudnn_attention": "attention",
-    "_scaled_dot_product_attention_math": "attention",
-    "_prelu_kernel": "prelu",
-}
-"""What people call an operation of ATen."""
-
-SHOWN = {
-    *NAMES.values(),
-    *("relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "hardsigmoid"),
-    *("sigmoid", "tanh", "hardtanh", "softplus", "threshold", "glu", "clamp", "clamp_min"),
-    *("add", "mul", "cat", "mean", "embedding", "upsample_nearest2d", "upsample_bilinear2d"),
-}
-"""Operations that have a row of their own."""
-
-VIEWS = {"_unsafe_view", "_reshape_alias", "detach", "alias"}
-"""Operations that share memory and are not marked as views."""
-
-
-def op_name(func: Any) -> str:
-    """The name of a dispatched operation, as people know it.
-
-    >>> import torch
-    >>> op_name(torch.ops.aten.relu_.default), op_name(torch.ops.aten.addmm.default)
-    ('relu', 'matmul')
-    """
-    name: str = func.overloadpacket.__name__
-    return NAMES.get(name, name if name.startswith("__") else name.rstrip("_"))
+from initframe.signal.operations import SHOWN, facts
 
 
 @dataclass(frozen=True)
@@ -123,8 +67,12 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Watch:
         for name, module in self.model.named_modules():
+            cls = next((base.__name__ for base in type(module).__mro__ if not _injected(base)), "Module")
+            leaf = not any(True for _ in module.children())
             self._handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-            self._handles.append(module.register_forward_hook(self._leave))
+            self._handles.append(
+                module.register_forward_hook(lambda _, __, out, cls=cls, leaf=leaf: self._leave(cls, leaf, out))
+            )
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -138,12 +86,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if func.namespace == "prim":  # what a fake tensor is asked for its device with
             return func(*args, **kwargs)
-        moves = func.is_view or func.overloadpacket.__name__ in VIEWS
+        known = facts(func)
+        name, moves = known.name, known.moves
         if not moves:
             self.flush()
-        self._note_weight(func, args)
+        if name in ("matmul", "conv"):
+            self._note_weight(args)
         out = self.operate(func, args, kwargs)
-        name = op_name(func)
         result = main_output(out)
         if moves and self._pending and result is not None and args and args[0] is self._pending[2]:
             self._pending = (*self._pending[:2], result)  # of a fake tensor some views have storage of their own
@@ -171,7 +120,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack.append(name)
         self._weight.append(None)
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG002
+    def _leave(self, cls: str, leaf: bool, output: Any) -> None:
         name, weight = self.stack.pop(), self._weight.pop()
         result = main_output(output)
         if self._pending and result is not None and storage(self._pending[2]) == storage(result):
@@ -180,13 +129,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if result is None:
             return
         kind = self._made[1] if self._made and self._made[0] == storage(result) else ""
-        cls = next((base.__name__ for base in type(module).__mro__ if not _injected(base)), "Module")
-        leaf = not any(True for _ in module.children())
         self._tell(name, cls, kind, result, weight if leaf or kind in ("matmul", "conv") else None)
 
-    def _note_weight(self, func: Any, args: Any) -> None:
+    def _note_weight(self, args: Any) -> None:
         """Remember which weight the running module multiplies with."""
-        if not self._weight or op_name(func) not in ("matmul", "conv"):
+        if not self._weight:
             return
         for tensor in args:
             if isinstance(tensor, Tensor) and tensor.ndim > 1 and (name := self.weights.get(storage(tensor))):

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import llvmlite.binding as llvm
 import torch
@@ -53,38 +53,46 @@ def host() -> Processor:
     return Processor(llvm.get_host_cpu_name(), features.flatten(), bits)
 
 
-def prepare(draw: Draw, processor: Processor | None = None) -> Callable[[Key], Iterator[Task]]:
+class Filling(NamedTuple):
+    """What a draw needs, without its memory: the compiled kernel, its constants, and addresses."""
+
+    kernel: Kernel | None
+    pieces: tuple[Rows, ...]
+    past_cache: int
+    numbers: tuple[float, ...]
+
+    def tasks(self, key: Key, memory: Tensor) -> Iterator[Task]:
+        """Return tasks that return how many elements they filled; they keep the memory alive."""
+        if self.kernel is None:
+            return
+        rest = self.past_cache, *key, *self.numbers
+        for piece in self.pieces:
+            yield Task(partial(_fill, self.kernel, piece, rest, memory), piece.number * piece.length)
+
+
+def prepare(draw: Draw, processor: Processor | None = None) -> Filling:
     """Look up once what a draw needs: its kernel, compiled, its constants and its pieces.
 
     Args:
         draw: what to draw, in CPU memory.
         processor: what to compile for; this machine's by default.
-
-    Returns:
-        A function from a key to tasks that return how many elements they filled; they keep the memory alive.
     """
     if not draw.out.numel():
-        return lambda _: iter(())
+        return Filling(None, (), 0, ())
     processor = processor or host()
     constants, names = kernel_constants(draw.distribution, draw.args), constant_names(draw.distribution)
     rows, size = rows_of(draw.out, draw.start, draw.stride), draw.out.element_size()
     # Rows of less than half a tile would waste most of what long vectors compute.
     short = rows.number > 1 and rows.length < processor.lanes(32)
     kernel = fill_kernel(draw.distribution, draw.out.dtype, processor.lanes(32, 1 if short else REGISTERS), processor)
-    past_cache, numbers = int(draw.out.numel() * size >= LARGE), [constants[name] for name in names]
+    past_cache, numbers = int(draw.out.numel() * size >= LARGE), tuple(constants[name] for name in names)
     prefer_huge_pages(draw.out)
-    cut, out = list(pieces(rows, size)), draw.out
-
-    def tasks(key: Key) -> Iterator[Task]:
-        rest = past_cache, *key, *numbers
-        return (Task(partial(_fill, kernel, piece, rest, out), piece.number * piece.length) for piece in cut)
-
-    return tasks
+    return Filling(kernel, tuple(pieces(rows, size)), past_cache, numbers)
 
 
 def fill(draw: Draw) -> None:
     """Fill a draw's memory in the calling thread."""
-    for task in prepare(draw)(draw.key):
+    for task in prepare(draw).tasks(draw.key, draw.out):
         task.run()
 
 

@@ -49,7 +49,8 @@ class Table:
     """
 
     def __init__(self, draws: Sequence[Draw]) -> None:
-        self.draws = draws  # the table has addresses only: this keeps their memory
+        self.draws: Sequence[Draw] = draws  # the table has addresses only: this keeps their memory
+        self.keys = [draw.key for draw in draws]
         self.device = draws[0].out.device
         self.entries: list[int] = []
         self.launches: list[Launch] = []
@@ -75,7 +76,7 @@ class Table:
         """
         if not self.launches:
             return
-        keys = [draw.key for draw in self.draws] if keys is None else keys
+        keys = self.keys if keys is None else keys
         words = np.array([keys[i] for i in self.entries], dtype=np.uint32)
         addresses = self._copied(words.view(np.int64))
         with torch.cuda.device(self.device if self.device.type == "cuda" else -1):

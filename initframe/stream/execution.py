@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,7 +13,10 @@ from initframe.stream import eager
 from initframe.stream.backends import compiled, launched
 from initframe.stream.draws import Draw
 from initframe.stream.philox import Key
-from initframe.stream.threads import Task, spread
+from initframe.stream.threads import spread
+
+if TYPE_CHECKING:
+    from initframe.stream.cpu import Filling
 
 
 def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None) -> None:
@@ -38,7 +42,8 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
 class Prepared:
     """Draws that were looked up once: kernels and constants, and on a GPU a table of them. Executing them only draws.
 
-    The memory is the draws': a tensor that is given other memory later needs other draws.
+    The memory is the draws', which this keeps alive until `release`: a tensor that is given other memory later needs
+    other draws.
 
     Args:
         draws: what to draw.
@@ -56,35 +61,57 @@ class Prepared:
 
     def __init__(self, draws: Iterable[Draw]) -> None:
         self.draws = tuple(draws)
-        self._tasks: list[tuple[int, Callable[[Key], Iterator[Task]]]] = []
+        self.keys = [one.key for one in self.draws]
+        self.sizes = [one.out.numel() for one in self.draws]
+        self._fillings: list[tuple[int, Filling]] = []
         self._eager: list[int] = []
         by_device: dict[torch.device, list[int]] = {}
         for i, one in enumerate(self.draws):
             device = one.out.device
             if cpu := compiled(device):
-                self._tasks.append((i, cpu.prepare(one)))
+                self._fillings.append((i, cpu.prepare(one)))
             else:
                 (by_device.setdefault(device, []) if launched(device) else self._eager).append(i)
         tables = ((which, launched(device)) for device, which in by_device.items())
         self._tables = [(which, gpu.Table([self.draws[i] for i in which])) for which, gpu in tables if gpu]
 
-    def execute(self, keys: Sequence[Key] | None = None, on_done: Callable[[int], None] | None = None) -> None:
+    def release(self) -> bool:
+        """Let go of the memory, of which only addresses stay: `execute` is given it from now on.
+
+        Returns:
+            Whether that can be: what torch's own operations draw needs its tensors.
+        """
+        if self._eager:
+            return False
+        self.draws = ()
+        for _, table in self._tables:
+            table.draws = ()
+        return True
+
+    def execute(
+        self,
+        keys: Sequence[Key] | None = None,
+        on_done: Callable[[int], None] | None = None,
+        memory: Sequence[Tensor] | None = None,
+    ) -> None:
         """Fill the memory of every draw.
 
         Args:
             keys: one for each draw, in their order; by default the draws' own.
             on_done: as for `execute`.
+            memory: after `release`, for each draw a tensor that is in its memory, which is still where it was.
         """
-        keys = [one.key for one in self.draws] if keys is None else keys
+        keys = self.keys if keys is None else keys
+        memory = [one.out for one in self.draws] if memory is None else memory
         tell = on_done or (lambda _: None)
-        torch.autograd.graph.increment_version([one.out for one in self.draws])
+        torch.autograd.graph.increment_version(memory)
         for which, table in self._tables:
             table.execute([keys[i] for i in which])
-            if filled := sum(self.draws[i].out.numel() for i in which):
+            if filled := sum(self.sizes[i] for i in which):
                 tell(filled)
         for i in self._eager:
             eager.fill(replace(self.draws[i], key=keys[i]), on_done)
-        for done in spread(task for i, tasks in self._tasks for task in tasks(keys[i])):
+        for done in spread(task for i, one in self._fillings for task in one.tasks(keys[i], memory[i])):
             tell(done)
 
 

@@ -44,3 +44,16 @@ def test_compare_finds_the_factors_of_auto(predicted):
     last = {name: [row.rms for row in signal.rows if row.depth][-1] for name, signal in found.signals.items()}
     assert last["auto"] == pytest.approx(1, rel=0.2)
     assert last["torch_default"] < 0.3
+
+
+def test_what_is_written_over_auto_stands_and_the_rest_gets_factors():
+    model = narrowing()
+    over = ["auto", {"rules": {"first": {"match": "0.weight", "init": "normal", "std": 0.5}}}]
+    recipe = auto(model, over)
+    plan = initframe.resolve(recipe, model)
+    assert plan["0.weight"].fill.std == 0.5
+    assert plan["0.weight"].factor == 1
+    assert plan["10.weight"].factor != 1
+    initframe.apply(plan, 0)
+    last = [row.rms for row in initframe.propagate(model, torch.randn(64, 128)).rows if row.depth][-1]
+    assert last == pytest.approx(1, rel=0.2)

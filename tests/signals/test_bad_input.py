@@ -1,5 +1,7 @@
 """What cannot be measured or predicted: a problem with a fix, and everything is as before."""
 
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -43,6 +45,20 @@ def test_a_batch_of_another_shape_names_the_module_and_the_batch(call):
     (problem,) = untouched(call, nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(5, 2)), torch.randn(3, 4))
     assert "'2'" in problem.fact
     assert "3×4" in problem.fix
+
+
+def test_what_torch_logs_of_shapes_that_do_not_fit_is_not_logged():
+    logger, records = logging.getLogger("torch._subclasses.fake_tensor"), []
+    handler = logging.Handler()
+    handler.emit = records.append
+    level = logger.level
+    logger.addHandler(handler)
+    try:
+        untouched(predicted, nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 2)), torch.randn(3, 4))
+    finally:
+        logger.removeHandler(handler)
+    assert not records
+    assert logger.level == level
 
 
 @BOTH

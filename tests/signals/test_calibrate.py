@@ -159,3 +159,29 @@ def test_an_initializer_with_a_factor_of_its_own_keeps_it():
     plan = initframe.resolve({"rules": {"weight": {"init": "icnr", "factor": 2}}}, nn.Conv2d(2, 8, 1))
     assert plan["weight"].arguments["factor"] == 2
     assert plan["weight"].factor == 1
+
+
+class Experts(nn.Module):
+    """Stacked weights, of which every row of the input meets one."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Parameter(torch.empty(4, 32, 16))
+        self.down = nn.Parameter(torch.empty(4, 16, 32))
+
+    def forward(self, x):
+        ends = torch.arange(1, 5, dtype=torch.int32) * (len(x) // 4)
+        hidden = torch._grouped_mm(x, self.up.transpose(1, 2), offs=ends).relu()
+        return torch.bmm(hidden.view(4, -1, 32), self.down.transpose(1, 2)).view(len(x), 16)
+
+
+@pytest.mark.parametrize("method", ["measure", "predict"])
+def test_stacked_experts_get_factors_and_keep_their_axes(method):
+    model, batch = Experts(), torch.randn(256, 16)
+    written = {"rules": {"*": {"init": "xavier_normal", "axes": ["batch", "out", "in"]}}}
+    recipe = initframe.calibrate(model, written, batch, method=method)
+    assert [rule.axes for rule in recipe.rules] == [("batch", "out", "in")] * 3
+    initframe.reinit(model, recipe, seed=0)
+    sizes = [model(batch).square().mean().sqrt().item()]
+    sizes.append(torch.einsum("nei,eoi->neo", batch.view(-1, 4, 16), model.up).square().mean().sqrt().item())
+    assert sizes == pytest.approx([1, 1], rel=0.15)

@@ -11,7 +11,8 @@ from initframe.pages.curves import measured_lines
 from initframe.signal.compare import compare
 from initframe.signal.inputs import example
 from initframe.signal.propagate import propagate
-from initframe.signal.signal import Row, Signal
+from initframe.signal.row import Row
+from initframe.signal.signal import Signal
 from initframe.signal.verdicts import judge
 from tests.refusals import refused
 

@@ -79,7 +79,8 @@ def test_done_elements_are_told_as_they_come():
 
 
 @pytest.mark.parametrize(
-    "tasks_of", [lambda out: cpu.prepare(Draw(out, *NORMAL, KEY))(KEY), lambda out: cpu.digest_tasks(out, 0, 0)]
+    "tasks_of",
+    [lambda out: cpu.prepare(Draw(out, *NORMAL, KEY)).tasks(KEY, out), lambda out: cpu.digest_tasks(out, 0, 0)],
 )
 def test_memory_lives_as_long_as_its_tasks(tasks_of):
     out = torch.empty(1, 8)
