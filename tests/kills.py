@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 import initframe
 from initframe import SourceError, models
-from initframe.cli import reinit
+from initframe.cli import folders, reinit
 from initframe.files.atomic import replacing
+from initframe.files.safetensors import save_tensors
 from initframe.files.shards import open_checkpoint
 
 EVENTS = {"os.rename", "os.remove", "os.chmod", "os.mkdir", "os.truncate", "os.rmdir"}
@@ -34,6 +36,7 @@ WRAPPED = ("fsync", "posix_fallocate")
 """Calls that change what is on the disk and have no audit event."""
 NEVER = 10**9
 WIDTH = 24
+COMMAND = "the command, over a run"
 
 Action = Callable[[], object]
 
@@ -126,15 +129,18 @@ class Scenario(NamedTuple):
 def scenarios(folder: Path) -> Iterator[Scenario]:
     """Yield the scenarios in a folder that each of them may use alone."""
     run = folder / "run"
-    yield Scenario("a first run", _nothing, lambda: job(run, 1), lambda: torn_run(run), lambda: job(run, 2))
-    yield Scenario("over a run", lambda: job(run, 1), lambda: job(run, 2), lambda: torn_run(run), lambda: job(run, 3))
+    yield Scenario("a first run", _nothing, lambda: write(run, 1), lambda: torn_run(run), lambda: write(run, 2))
+    yield Scenario(
+        "over a run", lambda: write(run, 1), lambda: write(run, 2), lambda: torn_run(run), lambda: write(run, 3)
+    )
     yield Scenario(
         "over a run with more files",
-        lambda: (job(run, 1), (run / "results.json").write_text("{}"), (run / "page.html").write_text("old")),
-        lambda: job(run, 2),
+        lambda: (write(run, 1), (run / "results.json").write_text("{}"), (run / "page.html").write_text("old")),
+        lambda: write(run, 2),
         lambda: torn_run(run),
-        lambda: job(run, 3),
+        lambda: write(run, 3),
     )
+    yield Scenario(COMMAND, lambda: job(run, 1), lambda: job(run, 2), lambda: torn_run(run), lambda: job(run, 3))
     shards = folder / "shards"
     yield Scenario(
         "first shards",
@@ -163,6 +169,21 @@ def _nothing() -> None:
 def build() -> nn.Module:
     """A small model, with tensors that no rule matches."""
     return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, 2))
+
+
+def write(folder: Path, seed: int) -> None:
+    """Write a run's files as the command does, without the second that Hydra takes."""
+    folder.mkdir(exist_ok=True)
+    folders.output_directory = lambda: folder
+    reinit.written = list
+    with folders.run_set(OmegaConf.create({"overwrite": True}), reinit.FILES) as drafts:
+        model = build()
+        report = initframe.reinit(
+            model, {"rules": {"*.weight": {"init": "normal", "where": "ndim > 1"}}}, seed, measure=True
+        )
+        record = initframe.manifest(report)
+        folders.with_room(lambda: save_tensors(model, drafts["model.safetensors"], {"run": record["run"]}))
+        reinit.write(report, record, {"model": {}, "plugins": []}, drafts)
 
 
 def job(folder: Path, seed: int) -> None:
@@ -266,7 +287,7 @@ def main() -> None:
         print(f"{scenario.name}: killed before each of {points} calls", flush=True)
     aimed = kills
     while kills < asked.count:
-        scenario = dice.choice(every)
+        scenario = dice.choice([one for one in every if one.name != COMMAND])
         moment = dice.uniform(0, lengths[scenario.name])
         outcome, faults = killed(scenario, folder, after=moment)
         kills += outcome.signal == signal.SIGKILL
