@@ -269,6 +269,7 @@ def main() -> None:
     """Kill until the count is reached; the exit code says whether anything was torn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--each", type=int, default=0, help="aimed kills of every scenario; 0: one at every call")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     dice, kills, torn = random.Random(asked.seed), 0, 0
@@ -279,7 +280,7 @@ def main() -> None:
         began, points = time.monotonic(), 0
         calls = killed(scenario, folder)[0].calls
         lengths[scenario.name] = (time.monotonic() - began) / 3
-        for point in range(calls):
+        for point in dice.sample(range(calls), min(calls, asked.each or calls)):
             outcome, faults = killed(scenario, folder, point)
             points += outcome.signal == signal.SIGKILL
             torn += report(f"{scenario.name}, before call {point}", faults)
