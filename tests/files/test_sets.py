@@ -113,10 +113,12 @@ def test_a_shard_of_another_set_is_not_read(tmp_path):
 @pytest.mark.slow
 def test_a_killed_writer_leaves_no_mixture():
     """A process of its own, as a fork of one with threads may wait for them."""
-    line = [sys.executable, "-m", "tests.kills", "--count", "0", "--each", "4", "--seed", str(random.randrange(10**6))]
-    done = subprocess.run(line, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    line = [sys.executable, "-m", "tests.kills", "--count", "0", "--each", "2", "--seed", str(random.randrange(10**6))]
+    done = subprocess.run(
+        line, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "28 kills (28 aimed, 0 at random moments): 0 torn or mixed sets" in done.stdout
+    assert "14 kills (14 aimed, 0 at random moments): 0 torn or mixed sets" in done.stdout
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
