@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -20,6 +21,7 @@ from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, SourceError
 from initframe.files.atomic import replacing
 from initframe.files.safetensors import TensorInfo, begin, in_order
+from initframe.files.shards import SET
 from initframe.fills import Fill, Whole
 
 CHUNK = 1 << 26
@@ -67,7 +69,10 @@ def paint_files(
         SourceError: the files cannot be written, or the folder holds another checkpoint.
     """
     shards = _laid_out(items, path, _bytes(max_shard_size))
-    index = _index(shards)
+    number = _number(items, seed)
+    index = _index(shards, number)
+    if index:
+        metadata = {**(metadata or {}), SET: number}
     files = [*shards, *index]
     _demand_room(files)
     try:
@@ -119,13 +124,19 @@ def _laid_out(held: Sequence[Item], path: Path, limit: int) -> dict[Path, list[I
     return {path / f"model-{i:05}-of-{len(shards):05}.safetensors": in_order(own) for i, own in enumerate(shards, 1)}
 
 
-def _index(shards: dict[Path, list[Item]]) -> dict[Path, str]:
+def _number(items: Sequence[Item], seed: int) -> str:
+    """Return the number of a set of shards: equal for equal tensors, so that no other file passes for one of them."""
+    told = [(item.name, item.shape, str(item.dtype), item.stream, item.fill.to_dict()) for item in items]
+    return hashlib.sha256(repr((seed, told)).encode()).hexdigest()[:32]
+
+
+def _index(shards: dict[Path, list[Item]], number: str) -> dict[Path, str]:
     """The index file and its text, if there is more than one file."""
     if len(shards) == 1:
         return {}
     places = {item.name: file.name for file, own in shards.items() for item in own}
     total = sum(item.size for own in shards.values() for item in own)
-    data = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+    data = {"metadata": {"total_size": total, SET: number}, "weight_map": dict(sorted(places.items()))}
     return {next(iter(shards)).with_name(INDEX): json.dumps(data, indent=2) + "\n"}
 
 

@@ -89,6 +89,21 @@ def open_file(path: Path, entry: str | None = None) -> Contents:
     raise _wrong(path, "it is no checkpoint.", SAFE)
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """Return the texts in the header of a safetensors file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        SourceError: it is corrupt.
+    """
+    from safetensors import safe_open  # noqa: PLC0415  # imported where used
+
+    with _as_source_error(path), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def _wrong(path: Path, fact: str, fix: str = "") -> SourceError:
     return SourceError(Problem(str(path), fact, fix=fix))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +11,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from initframe.errors import Problem, SourceError
-from initframe.files.reading import Contents, open_file
+from initframe.files.reading import Contents, metadata, open_file
 from initframe.files.safetensors import TensorInfo
 from initframe.limits import INDEX_BYTES
 
+SHARD = re.compile(r".*-\d+-of-\d+\.safetensors")
+"""One file of several, which only an index makes a whole."""
+SET = "set"
+"""The key of the number that an index and its shards share, in its metadata and in their headers."""
 FIX = "Give a .safetensors or .pt file, a folder of .safetensors files, or the index of a sharded checkpoint."
 
 
@@ -32,6 +37,8 @@ class Listing(NamedTuple):
 def list_files(path: Path) -> Listing:
     """Find the files of a checkpoint.
 
+    The index is the record of a set of shards: without it they are not read, and each must be of the set that it names.
+
     Args:
         path: a file; an index (``model.safetensors.index.json``); or a folder. Of a folder, the files that its index
             names are taken, or else all safetensors files, or else ``pytorch_model.bin``.
@@ -49,6 +56,9 @@ def list_files(path: Path) -> Listing:
         if indexes:
             return _indexed(indexes[0])
         if found := sorted(path.glob(files)):
+            if shards := [file.name for file in found if SHARD.fullmatch(file.name)]:
+                fact = f"it holds {', '.join(shards[:3])}, and no index: whoever wrote them did not finish."
+                raise SourceError(Problem(str(path), fact, fix="Write it again, or give one file."))
             return Listing(tuple(found))
     fact = "it is a directory, and this folder holds no .safetensors file."
     raise SourceError(Problem(str(path), fact, fix=FIX))
@@ -114,15 +124,19 @@ def merge(files: Mapping[Path, Contents]) -> Contents:
 
 def _indexed(index: Path) -> Listing:
     """Read an index: ``{"weight_map": {name: file}}``, the files next to it."""
-    names = _weight_map(index)
+    names, number = _weight_map(index)
     files = tuple(index.parent / file for file in sorted(set(names.values())))
     if missing := [file.name for file in files if not file.is_file()]:
         fact = f"it names {', '.join(missing[:3])}, which {'does' if len(missing) == 1 else 'do'} not exist."
         raise SourceError(Problem(str(index), fact, fix="Put all shards next to the index."))
+    if number is not None and (strangers := [file.name for file in files if metadata(file).get(SET) != number]):
+        fact = f"{', '.join(strangers[:3])} {'is' if len(strangers) == 1 else 'are'} of another checkpoint."
+        raise SourceError(Problem(str(index), fact, fix="Put back all shards that were written with the index."))
     return Listing(files, tuple(names))
 
 
-def _weight_map(index: Path) -> Mapping[str, str]:
+def _weight_map(index: Path) -> tuple[Mapping[str, str], str | None]:
+    """Read what an index says: the file of each tensor, and the number of the set, if it has one."""
     try:
         if index.stat().st_size > INDEX_BYTES:
             raise SourceError(Problem(str(index), f"it is larger than {INDEX_BYTES} bytes."))
@@ -134,6 +148,8 @@ def _weight_map(index: Path) -> Mapping[str, str]:
     names: Any = written.get("weight_map") if isinstance(written, dict) else None
     # A name with a folder in it could be any file of the machine.
     if names and isinstance(names, dict) and all(isinstance(f, str) and Path(f).name == f for f in names.values()):
-        return names
+        about = written.get("metadata")
+        number = about.get(SET) if isinstance(about, dict) else None
+        return names, number if isinstance(number, str) else None
     fact = "it is no index of a sharded checkpoint: weight_map must map tensor names to files next to it."
     raise SourceError(Problem(str(index), fact))
