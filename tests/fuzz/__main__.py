@@ -2,7 +2,7 @@
 
 An error that is no InitframeError, a model that a failed call has changed, a message that is none for a terminal, or
 more than SLOW seconds is a failure. What failed is kept in tests/fuzz/corpus, which the tests replay. A process that
-dies is started again, and the file that it read last is kept, too.
+dies is started again, and the input that it had last is kept, too.
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ def main() -> int:
             child.start()
             child.join()
             total.update({name: counts[name] for name in [*TARGETS, "failures"]})
+            if child.exitcode and child.exitcode > 0:
+                return 2  # the making of inputs failed
             if child.exitcode:
                 name, _, content = (Path(folder) / "last").read_bytes().partition(b"\n")
                 total["failures"] += 1
