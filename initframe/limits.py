@@ -44,11 +44,11 @@ INTEGER = 2**63
 
 TENSORS = 100_000
 """Of one file."""
-ENTRIES = 1_000_000
+ENTRIES = 200_000
 """Of all mappings in a training state; optimizers have several for each tensor."""
 INDEX_BYTES = 1 << 25
 """Of the names and shapes of one file (safetensors' header, the pickle of a ``.pt``), or of an index of shards."""
-PICKLE_STEPS = 500_000
+PICKLE_STEPS = 200_000
 """Reads of a ``.pt`` file's pickle, a microsecond each; more for each tensor that the file has memory for:"""
 PICKLE_STEPS_PER_TENSOR = 500
 EXPANDED_BYTES = 1 << 26

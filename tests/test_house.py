@@ -188,8 +188,13 @@ def test_no_attribute_of_a_package_hides_a_module():
 
 # Triton reads a kernel's source: that of our own formulas, spelled for it.
 OWN_CODE = ("initframe/stream/triton_kernels.py",)
-# Plugins, installed entry points, the libraries that models come from.
-IMPORTERS = ("initframe/cli/job.py", "initframe/initializers/table.py", "initframe/models.py")
+# Plugins, packages that hydra.searchpath names, installed entry points, the libraries that models come from.
+IMPORTERS = (
+    "initframe/cli/job.py",
+    "initframe/cli/recipes.py",
+    "initframe/initializers/table.py",
+    "initframe/models.py",
+)
 # Walks through a pickle with stand-ins for all that it names: its find_class imports nothing.
 WALKERS = ("initframe/files/pickles.py",)
 

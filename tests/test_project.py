@@ -115,3 +115,15 @@ def test_the_citation_is_of_this_project():
     assert citation["license"] == PROJECT["license"]
     assert citation["keywords"] == PROJECT["keywords"]
     assert [author["name"] for author in citation["authors"]] == [author["name"] for author in PROJECT["authors"]]
+
+
+def test_the_lowest_and_the_newest_dependencies_are_tested():
+    jobs = read(".github/workflows/dependencies.yml")["jobs"]
+    assert jobs["dependencies"]["strategy"]["matrix"]["resolution"] == ["lowest", "newest"]
+    assert (ROOT / ".ci/dependencies").stat().st_mode & 0o100
+    floors = [text.split(";")[0] for text in PROJECT["dependencies"]]
+    assert [text for text in floors if ">=" not in text] == []  # without a bound, "lowest" means nothing
+    for step in jobs["fuzz"]["steps"]:
+        if "-m tests." in step.get("run", ""):
+            name = step["run"].split("-m ")[1].split()[0].replace(".", "/")
+            assert (ROOT / f"{name}.py").is_file() or (ROOT / name / "__main__.py").is_file()

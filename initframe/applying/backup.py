@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from initframe.applying.locate import Write
 from initframe.applying.optimizer_state import with_wrapped
-from initframe.errors import InitframeError, Problem
+from initframe.errors import InitframeError, Problem, harmless
 from initframe.fills import Partial
 from initframe.model.memory import footprint, local
 
@@ -133,4 +133,4 @@ def told_on_failure(writes: Sequence[Write], done: Sequence[Write]) -> Iterator[
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more if names else "none"
+    return ", ".join(map(harmless, names[:SHOWN])) + more if names else "none"

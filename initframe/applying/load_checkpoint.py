@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from initframe.errors import Problem, SourceError, closest
+from initframe.errors import Problem, SourceError, closest, harmless
 from initframe.files.older_names import other_names
 from initframe.files.reading import Contents
 from initframe.files.safetensors import TensorInfo
@@ -70,11 +70,12 @@ def _ways_out(path: Path) -> str:
 def _tell(path: Path, contents: Contents | None, outside: list[str]) -> None:
     """Log which part of the file was read, if nobody chose it, and what was left out."""
     if contents is not None and contents.entry is not None and contents.others:
-        others = ", ".join(contents.others)
-        _LOG.warning("%s: %s was read; the file also has %s. model.entry chooses.", path, contents.entry, others)
+        entry, others = map(harmless, (contents.entry, ", ".join(contents.others)))
+        _LOG.warning("%s: %s was read; the file also has %s. model.entry chooses.", path, entry, others)
     if outside:
         more = f" and {len(outside) - 8} more" if len(outside) > 8 else ""
-        _LOG.warning("%s: not taken, as they are outside of the model: %s%s.", path, ", ".join(outside[:8]), more)
+        named = ", ".join(map(harmless, outside[:8]))
+        _LOG.warning("%s: not taken, as they are outside of the model: %s%s.", path, named, more)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,14 +13,28 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from initframe.errors import Problem, SourceError, printable
 from initframe.plan import WIDTH, Plan, counted
 from initframe.plan.param_groups import CompanionWarning
 
 
 def say(text: str) -> None:
-    """Print text as it is, without markup or wrapping, and keep it in the job's log."""
-    print(text)  # noqa: T201
+    """Print text without markup or wrapping, and keep it in the job's log; what could move a cursor is escaped.
+
+    Raises:
+        SourceError: stdout takes no more.
+    """
+    text = printable(text, besides="\n")
     record(text)
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would fail once more when it ends
+        fact = f"it cannot be written to: {error.strerror}."
+        fix = "Read plan.txt or the log in the job's folder; a folder with a manifest.json is complete."
+        raise SourceError(Problem("stdout", fact, fix=fix)) from error
 
 
 def record(text: str, level: int = logging.INFO) -> None:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from initframe.errors import InitframeError, Problem
+from initframe.errors import InitframeError, Problem, printable
 from initframe.initializers import list_initializers
 from initframe.recipe.files import read_yaml
 from initframe.recipe.presets import conf_directory
@@ -51,7 +51,7 @@ def about(path: Path) -> tuple[str, str]:
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     comments = (line[1:].strip() for line in lines if line.startswith("#") and not _FOR_TOOLS.match(line))
-    words = re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip()
+    words = printable(re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip())
     command, comma, rest = words.partition(", ")
     return (command, rest) if comma and command.startswith("initframe-") else ("", words)
 
@@ -80,7 +80,9 @@ def _rows(job: str, group: str) -> dict[str, str]:
 
 
 def _listing(title: str, rows: dict[str, str]) -> str:
-    return "\n".join([f"{title}=", *(f"  {name:<{COLUMN - 2}}{rows[name]}".rstrip() for name in sorted(rows))])
+    return "\n".join(
+        [f"{title}=", *(f"  {printable(name):<{COLUMN - 2}}{rows[name]}".rstrip() for name in sorted(rows))]
+    )
 
 
 # --- what was chosen -------------------------------------------------------------------------------------------------

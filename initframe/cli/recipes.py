@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,8 +32,8 @@ Files: TypeAlias = list[Path]
 
 GROUP, SCHEME = "init", "recipe"
 SELF = "_self_"
-_NAME = re.compile(r"\w[\w./-]*")
-"""What defaults may name: a recipe, without moving it, overriding with it or reading from outside."""
+_NAME = re.compile(r"(?!.*\.\.)\w[\w./-]*")
+"""What defaults may name: a recipe, by its name or its path below the current folder."""
 
 
 def register() -> None:
@@ -52,8 +53,22 @@ class RecipeSearchPath(SearchPathPlugin):
                 change = OverridesParser.create().parse_override(argument) if "hydra.searchpath" in argument else None
                 value = change.value() if change and change.key_or_group == "hydra.searchpath" else None
                 folders += value if isinstance(value, list) else []
-        own = [str(folder).removeprefix("file://") for folder in folders if str(folder).startswith("file://")]
+        own = [path for folder in folders if (path := _folder(str(folder)))]
         search_path.prepend("initframe", f"{SCHEME}://{os.pathsep.join(own)}")
+
+
+def _folder(entry: str) -> str | None:
+    """Find the folder of an entry of ``hydra.searchpath``, as Hydra does; ``None`` if it is none."""
+    scheme, found, path = entry.rpartition("://")
+    if not found or scheme == "file":
+        return path
+    if scheme != "pkg":
+        return None
+    try:
+        folder = resources.files(path.replace("/", "."))
+    except (ImportError, ValueError, TypeError):  # Hydra will say so
+        return None
+    return str(folder) if isinstance(folder, Path) else None
 
 
 class RecipeSource(ConfigSource):
@@ -204,7 +219,8 @@ def read(path: Path) -> dict[str, Any]:
 def _problems(path: Path, data: Any) -> Iterator[Problem]:
     """What in a recipe's file Hydra would read as more than a recipe, or could not hold."""
     if data is not None and not isinstance(data, dict):
-        yield Problem(str(path), f"a recipe is a mapping, got {shown(data)}.", fix="Write rules: and a rule under it.")
+        fact = f"a recipe is a mapping, and this is a {type(data).__name__}."  # which may be any text file
+        yield Problem(str(path), fact, fix="Write rules: and a rule under it.")
         return
     given = dict(data or {})
     below = given.pop("defaults", [])

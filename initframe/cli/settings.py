@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from initframe.cli.groups import about, experiment, files, overrides
-from initframe.errors import InitframeError, Problem, closest
+from initframe.errors import InitframeError, Problem, closest, shown
 
 
 class Setting(NamedTuple):
@@ -64,7 +64,9 @@ def settings(config: Any, **wanted: Setting) -> dict[str, Any]:
         if key not in config:
             problems.append(Problem(key, "it is missing.", fix=fix))
         elif not setting.fits(given[key]):
-            problems.append(Problem(key, f"it is {given[key]!r}.", fix=fix))
+            written = plain(config, key, resolve=False)
+            found = written if isinstance(written, str) and "${" in written else given[key]  # not what it reads
+            problems.append(Problem(key, f"it is {shown(found)}.", fix=fix))
     if problems:
         raise InitframeError(*problems)
     return given

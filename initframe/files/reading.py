@@ -69,10 +69,10 @@ def open_file(path: Path, entry: str | None = None) -> Contents:
     Raises:
         SourceError: there is no such file, it is of no kind that is read here, or it has no such entry.
     """
-    if not path.is_file():
-        fact = "is a directory" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
-        raise SourceError(Problem(f"checkpoint {path}", f"it {fact}.", fix="Give a .safetensors or .pt file."))
     try:
+        if not path.is_file():
+            fact = "is a directory" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+            raise SourceError(Problem(f"checkpoint {path}", f"it {fact}.", fix="Give a .safetensors or .pt file."))
         with path.open("rb") as file:
             head = file.read(9)
     except OSError as error:

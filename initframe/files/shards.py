@@ -46,7 +46,7 @@ def list_files(path: Path) -> Listing:
     Raises:
         SourceError: there is nothing to read, or an index is wrong.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         return _indexed(path) if path.name.endswith(".index.json") else Listing((path,))
     for index, files in (("*.safetensors.index.json", "*.safetensors"), ("*.bin.index.json", "pytorch_model.bin")):
         indexes = sorted(path.glob(index))
@@ -126,13 +126,32 @@ def _indexed(index: Path) -> Listing:
     """Read an index: ``{"weight_map": {name: file}}``, the files next to it."""
     names, number = _weight_map(index)
     files = tuple(index.parent / file for file in sorted(set(names.values())))
-    if missing := [file.name for file in files if not file.is_file()]:
+    if missing := [file.name for file in files if not _is_file(file)]:
         fact = f"it names {', '.join(missing[:3])}, which {'does' if len(missing) == 1 else 'do'} not exist."
         raise SourceError(Problem(str(index), fact, fix="Put all shards next to the index."))
     if number is not None and (strangers := [file.name for file in files if metadata(file).get(SET) != number]):
         fact = f"{', '.join(strangers[:3])} {'is' if len(strangers) == 1 else 'are'} of another checkpoint."
         raise SourceError(Problem(str(index), fact, fix="Put back all shards that were written with the index."))
     return Listing(files, tuple(names))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is that of a folder; a name that nothing can have is none.
+
+    >>> is_folder(Path("x" * 9_999)), is_folder(Path("."))
+    (False, True)
+    """
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _weight_map(index: Path) -> tuple[Mapping[str, str], str | None]:

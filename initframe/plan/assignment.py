@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from initframe.errors import printable
 from initframe.fills import Fill
 from initframe.fills.constructed import Origin
 from initframe.initializers.requested import requested_gain, requested_std
@@ -64,7 +65,7 @@ class Assignment:
         Args:
             fans: the recipe's convention.
         """
-        return " ".join(_sentences(self, fans))
+        return printable(" ".join(_sentences(self, fans)))
 
     @property
     def std_difference(self) -> str:

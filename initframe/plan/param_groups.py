@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from initframe.errors import Problem, ResolveError
+from initframe.errors import Problem, ResolveError, printable
 from initframe.model.survey import survey
 
 OPTIMIZER = ("lr", "weight_decay", "eps")
@@ -35,7 +35,7 @@ def warn(text: str) -> None:
     frame, level = inspect.currentframe(), 1
     while frame and frame.f_code.co_filename.startswith((_HOME, _DYNAMO)):
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, CompanionWarning, stacklevel=level)
+    warnings.warn(printable(text), CompanionWarning, stacklevel=level)
 
 
 def sentences(asked: Iterable[tuple[str, Mapping[str, float]]], requires: Sequence[str]) -> list[str]:

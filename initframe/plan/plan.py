@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.errors import Problem, ResolveError, closest
+from initframe.errors import Problem, ResolveError, closest, harmless, printable
 from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment, fan_difference
@@ -134,9 +134,9 @@ class Plan:
             ResolveError: the plan and its leftovers have no such tensor.
         """
         if name in self.skipped:
-            return f"{name} is skipped: {self.skipped[name]}"
+            return printable(f"{name} is skipped: {self.skipped[name]}")
         if name in self.kept:
-            return f"{name} is untouched: {self.kept[name]} It keeps its values."
+            return printable(f"{name} is untouched: {self.kept[name]} It keeps its values.")
         if name not in self._by_name:
             known = (*self._by_name, *self.kept, *self.skipped)
             raise ResolveError(Problem("plan", f"it has no tensor {name!r}.", closest(name, known)))
@@ -154,7 +154,7 @@ class Plan:
         return self.render()
 
     def __repr__(self) -> str:
-        return f"<Plan of {self._head():.1000}>"
+        return f"<Plan of {harmless(self._head())}>"
 
     def _repr_html_(self) -> str:
         return html_table(self._head(), _COLUMNS, self._rows(), list(lines(self)))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initframe.errors import Problem, ResolveError, closest
+from initframe.errors import Problem, ResolveError, closest, harmless
 from initframe.fills import Keep
 from initframe.model.slot import Slot
 from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
@@ -180,7 +180,7 @@ class Report:
         return self.render()
 
     def __repr__(self) -> str:
-        return f"<Report of {self._head():.1000}>"
+        return f"<Report of {harmless(self._head())}>"
 
     def _repr_html_(self) -> str:
         columns, rows = self._cells()

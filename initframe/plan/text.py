@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 from typing import Any
 
+from initframe.errors import printable
 from initframe.fills import Fill
 from initframe.model.slot import Slot
 
@@ -34,7 +35,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = WI
     for column in grid.columns:
         column.overflow = "fold"
     for row in rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*map(Text, map(printable, row)))
     # In Jupyter, rich would show the table itself and leave the text empty.
     console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, force_jupyter=False)
     console.print(grid)
@@ -75,7 +76,7 @@ def wrapped(line: str, width: int = WIDTH) -> str:
     Untouched (3): a,
       b, c
     """
-    lines = textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
+    lines = textwrap.wrap(printable(line), width, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(lines)
 
 

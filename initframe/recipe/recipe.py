@@ -159,7 +159,7 @@ def _layered(sources: Sequence[object]) -> tuple[object, str, list[Problem]]:
     for source in sources:
         above, name = _plain(source)
         if not isinstance(above, Mapping):
-            fact = "is empty." if above is None else f"is {shown(above)}, not a mapping."
+            fact = "is empty." if above is None else f"is a {type(above).__name__}, not a mapping."
             raise RecipeError(Problem("", f"recipe {shown(name)} {fact}", fix="Write rules: and a rule under it."))
         problems += new_deletions(above, data)
         data = laid_over(data, above)
@@ -235,7 +235,7 @@ def _parse(data: object, name: str) -> tuple[Recipe, Problems]:
     """Read a recipe from plain data."""
     label = "recipe" if name == "recipe" else f"recipe {shown(name)}"
     if not isinstance(data, Mapping):
-        fact = "is empty." if data is None else f"is {shown(data)}, not a mapping."
+        fact = "is empty." if data is None else f"is a {type(data).__name__}, not a mapping."  # perhaps any text
         return Recipe(name=name), (Problem("", f"{label} {fact}", fix="Write rules: and a rule under it."),)
     entries, of_entries = _read_entries(data.get("rules"))
     variables, of_variables = _read_vars(data.get("vars"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from initframe.errors import printable
 from initframe.recipe.plain import plain_copy
 
 WIDTH = 110
@@ -43,11 +44,17 @@ def to_yaml(data: Mapping[str, Any], name: str, comments: Mapping[str, str]) -> 
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return [f"{indent}# {line}" for line in textwrap.wrap(text, WIDTH, break_long_words=False)]
+    return [f"{indent}# {line}" for line in textwrap.wrap(printable(text), WIDTH, break_long_words=False)]
 
 
 def _dumped(data: Mapping[str, Any]) -> list[str]:
     if not data:
         return []
-    text = yaml.dump(plain_copy(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-    return text.splitlines()
+    texts = (
+        yaml.dump(plain_copy(data), Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=10_000)
+        for readable in (True, False)
+    )
+    text = next(texts)
+    if not text.replace("\n", "").isprintable():  # marks of text direction and the like, which YAML takes for letters
+        text = next(texts)
+    return text.rstrip("\n").split("\n")

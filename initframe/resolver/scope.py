@@ -123,6 +123,11 @@ class Scope:
 
     def _base_fans(self, slot: Slot, shape: tuple[int, ...]) -> dict[str, float]:
         """Fans of the base model's weight, read and counted as the slot's are."""
+        if slot.axes and len(shape) not in (0, len(slot.axes)):
+            fact = f"it gives {slot.name} the shape {list(shape)}, and its rule has {len(slot.axes)} axes."
+            raise ExpressionError(NumberProblem("base", fact, fix="Give both the same dimensions.", of_recipe=True))
+        if slot.axes and not shape:
+            return {}
         count = axis_fans(shape, slot.axes, slot.meaning) if slot.axes else fans(shape, slot.meaning)
         if count is None:
             return {}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying.apply import apply
-from initframe.errors import InitframeError, Problem
+from initframe.errors import InitframeError, Problem, harmless
 from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
@@ -115,7 +115,9 @@ def calibrate(
     """
     found = calibration(model, recipe, batch, target=target, method=method, seed=seed, attention=attention)
     if found.left:
-        shown = "\n  ".join(found.left[:20]) + (f"\n  … {len(found.left) - 20} more" if len(found.left) > 20 else "")
+        shown = "\n  ".join(map(harmless, found.left[:20])) + (
+            f"\n  … {len(found.left) - 20} more" if len(found.left) > 20 else ""
+        )
         warnings.warn(f"Not calibrated:\n  {shown}", CalibrationWarning, stacklevel=2)
     return found.recipe
 

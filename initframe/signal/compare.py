@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying.apply import apply
-from initframe.errors import InitframeError, Problem
+from initframe.errors import InitframeError, Problem, harmless
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.text import WIDTH, counted, table, wrapped
 from initframe.recipe.recipe import Recipe, load_recipe
@@ -128,7 +128,7 @@ class Comparison:
         return self.render()
 
     def __repr__(self) -> str:
-        return f"<Comparison of {counted(len(self.signals), 'recipe')} on {self.title}>"
+        return f"<Comparison of {counted(len(self.signals), 'recipe')} on {harmless(self.title)}>"
 
     def render(self, width: int = WIDTH) -> str:
         """The comparison as text: a table, then one verdict for each recipe.

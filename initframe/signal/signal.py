@@ -8,7 +8,7 @@ from functools import cached_property
 from string import ascii_lowercase
 from typing import Any, Literal
 
-from initframe.errors import InitframeError, Problem, closest
+from initframe.errors import InitframeError, Problem, closest, harmless
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.text import WIDTH, counted, table, wrapped
 from initframe.signal.row import Row, as_json
@@ -131,7 +131,7 @@ class Signal:
         return self.render()
 
     def __repr__(self) -> str:
-        return f"<Signal of {self.title}, {self.source}: {counted(len(self.rows), 'row')}>"
+        return f"<Signal of {harmless(self.title)}, {self.source}: {counted(len(self.rows), 'row')}>"
 
     def render(self, width: int = WIDTH, limit: int = ROWS) -> str:
         """The signal as text: a table, the verdicts, the notes.

@@ -170,7 +170,7 @@ FILES = {
     "deep": ("a: " + 5000 * "[", ["deep.yaml"]),
     "two": ("a: 1\n---\nb: 2\n", ["two.yaml", "malformed YAML"]),
     "a_list": ("- a\n- b\n", ["a recipe is a mapping"]),
-    "a_number": ("3\n", ["a recipe is a mapping, got 3"]),
+    "a_number": ("3\n", ["a recipe is a mapping, and this is a int"]),
     "a_date": ('rules:\n  "*.bias": {init: constant, val: 2024-01-01}\n', ["val is of type date"]),
     "all_of_it": ("defaults: 3\nrules: {}\n", ["defaults names 3. Name recipes"]),
     "a_mapping": ("defaults: [{a: b, c: d}]\nrules: {}\n", ["defaults names {'a': 'b', 'c': 'd'}"]),

@@ -2,7 +2,7 @@
 
 An error that is no InitframeError, a model that a failed call has changed, a message that is none for a terminal, or
 more than SLOW seconds is a failure. What failed is kept in tests/fuzz/corpus, which the tests replay. A process that
-dies is started again, and the file that it read last is kept, too.
+dies is started again, and the input that it had last is kept, too.
 """
 
 from __future__ import annotations
@@ -114,6 +114,28 @@ class _Counts:
         self._values[self._order.index(name)] = value
 
 
+def run(seconds: float, seed: int, folder: Path, names: list[str], total: Counter[str]) -> None:
+    """Fuzz in a process of its own, and in a new one if that dies; add to the total what was tried."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        counts = _Counts()
+        child = multiprocessing.get_context("fork").Process(target=_child, args=(left, seed, folder, names, counts))
+        child.start()
+        try:
+            child.join()
+        finally:
+            child.kill()
+            child.join()
+            total.update({name: counts[name] for name in [*TARGETS, "failures"]})
+        if child.exitcode and child.exitcode > 0:
+            raise RuntimeError("an input could not be made")
+        if child.exitcode:
+            name, _, content = (folder / "last").read_bytes().partition(b"\n")
+            total["failures"] += 1
+            keep(name.decode(), content, "", set())
+            seed += 1
+
+
 def main() -> int:
     """Fuzz for some minutes; 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,24 +143,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--targets", default=",".join(TARGETS))
     given = parser.parse_args()
-    end = time.monotonic() + 60 * given.minutes
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     total: Counter[str] = Counter()
-    seed = given.seed
     memory = Path("/dev/shm")  # a file system in memory, if there is one
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        while (left := end - time.monotonic()) > 0:
-            counts = _Counts()
-            child = multiprocessing.get_context("fork").Process(
-                target=_child, args=(left, seed, Path(folder), given.targets.split(","), counts)
-            )
-            child.start()
-            child.join()
-            total.update({name: counts[name] for name in [*TARGETS, "failures"]})
-            if child.exitcode:
-                name, _, content = (Path(folder) / "last").read_bytes().partition(b"\n")
-                total["failures"] += 1
-                keep(name.decode(), content, "", set())
-                seed += 1
+        try:
+            run(60 * given.minutes, given.seed, Path(folder), given.targets.split(","), total)
+        except KeyboardInterrupt:
+            print("stopped early")
     failures = total.pop("failures")
     print(f"seed {given.seed}: {sum(total.values()):,} inputs, {failures:,} failures")
     for name, count in total.items():

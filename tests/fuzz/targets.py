@@ -308,7 +308,7 @@ def _make_manifest(rng: random.Random) -> bytes:
     data[key] = words.value(rng)
     if rng.random() < 0.5 and isinstance(data["tensors"], list):
         for tensor in data["tensors"]:
-            if isinstance(tensor, dict):
+            if isinstance(tensor, dict) and tensor:
                 tensor[rng.choice(sorted(tensor))] = words.value(rng)
     return json.dumps(data).encode()
 
