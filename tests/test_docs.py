@@ -29,7 +29,12 @@ from initframe.recipe.presets import presets
 from initframe.resolver.schema import MODELINE
 
 ROOT = Path(__file__).parents[1]
-SLOW = ("docs/recipes.md", "docs/command_line.md", "docs/hydra_apps.md", "README.md")  # they train, or run many commands
+SLOW = (
+    "docs/recipes.md",
+    "docs/command_line.md",
+    "docs/hydra_apps.md",
+    "README.md",
+)  # they train or run much
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "tests/README.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 

@@ -157,8 +157,8 @@ def _read(place: Path) -> str:
     try:
         if not place.is_file():
             raise SourceError(Problem(str(place), "it is no regular file." if place.exists() else "it does not exist."))
-        if place.stat().st_size > MAX_MANIFEST:
-            raise SourceError(Problem(str(place), f"it is larger than {MAX_MANIFEST} bytes."))
+        if place.stat().st_size > limits.MANIFEST_BYTES:
+            raise SourceError(Problem(str(place), f"it is larger than {limits.MANIFEST_BYTES} bytes."))
         with place.open("rb") as file:
             data = file.read(limits.MANIFEST_BYTES + 1)
     except (OSError, ValueError) as error:
