@@ -77,13 +77,13 @@ def _is_dense(tensor: Tensor) -> bool:
     return all(stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1)
 
 
-def pieces(recorder: Recorder, tensor: Tensor) -> Sequence[tuple[tuple[slice, ...] | None, Value]] | None:
+def pieces(recorder: Recorder, tensor: Tensor) -> Sequence[tuple[tuple[slice, ...], Value]] | None:
     """Give what was written to a tensor in parts, as slices; ``None`` if it was written whole, or not by slices."""
     history = recorder.history(tensor)
     if history is None or not history.parts:
         return None
     here = geometry(tensor)
-    found: list[tuple[tuple[slice, ...] | None, Value]] = [] if history.value is None else [(None, history.value)]
+    found: list[tuple[tuple[slice, ...], Value]] = [] if history.value is None else [((), history.value)]
     for part in history.parts:
         box = box_of(part.where, here)
         if box is None:
