@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from initframe.construction import values as v
+from initframe.construction.boxes import is_all
 from initframe.construction.reads import of, read
 from initframe.construction.recorder import Recorder
 from initframe.construction.unknown_calls import (
@@ -105,7 +106,7 @@ def _settle(
     """Note the result of an operation."""
     history = recorder.history(written)
     in_parts = not fresh and history is not None and history.parts and len(tensors) == 1
-    if in_parts and history is not None and written.numel() * written.itemsize >= written.untyped_storage().nbytes():
+    if in_parts and history is not None and is_all(written):
         history.value = history.value and make([history.value, *operands[1:]])
         history.parts = [p._replace(value=make([p.value, *operands[1:]])) for p in history.parts]
         return

@@ -32,6 +32,17 @@ def geometry(tensor: Tensor) -> Geometry:
     return Geometry(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
 
+def is_all(tensor: Tensor) -> bool:
+    """Tell whether a tensor is all of its storage."""
+    return tensor.numel() * tensor.itemsize >= tensor.untyped_storage().nbytes()
+
+
+def apart(one: Geometry, other: Geometry) -> bool:
+    """Tell whether two views of a storage are known to share no element: one ends before the other begins."""
+    a, b = (g.offset + sum((n - 1) * s for n, s in zip(g.shape, g.strides, strict=True)) for g in (one, other))
+    return a < other.offset or b < one.offset
+
+
 def box_of(part: Geometry, whole: Geometry) -> Box | None:
     """Find a view in a dense tensor of the same storage.
 

@@ -32,7 +32,7 @@ def copied(recorder: Recorder, func: Function, args: Arguments, named: Named) ->
     inner = pieces(recorder, source) if source.shape == tensor.shape else None
     out = func(*args, **named)
     if inner and (tensor.is_meta or not isinstance(found, Real)):
-        _write_pieces(recorder, tensor, inner)
+        _write_pieces(recorder, source, tensor, inner)
     else:
         recorder.write(tensor, kept(found, source, tensor))
     return out
@@ -65,16 +65,18 @@ def cloned(recorder: Recorder, func: Function, args: Arguments, named: Named) ->
         return noted(recorder, func, [source], out)
     found, inner = read(recorder, source), pieces(recorder, source) if source.shape == out.shape else None
     if inner and (out.is_meta or not isinstance(found, Real)):
-        _write_pieces(recorder, out, inner)
+        _write_pieces(recorder, source, out, inner)
     else:
         recorder.write(out, kept(found, source, out))
     return out
 
 
-def _write_pieces(recorder: Recorder, tensor: Tensor, inner: Sequence[tuple[tuple[slice, ...] | None, Value]]) -> None:
+def _write_pieces(
+    recorder: Recorder, source: Tensor, tensor: Tensor, inner: Sequence[tuple[tuple[slice, ...], Value]]
+) -> None:
     """Write part by part, as the source was written."""
     for index, value in inner:
-        recorder.write(tensor if index is None else tensor[index], value)
+        recorder.write(tensor[index], kept(value, source[index], tensor[index]))
 
 
 def set_item(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from initframe.construction.boxes import Box, Geometry, assemble, box_of, geometry
+from initframe.construction.boxes import Box, Geometry, apart, assemble, box_of, geometry
 from initframe.construction.distributions import fill_of, shortest
 from initframe.construction.recorder import History, Part, held
 from initframe.construction.values import Drawn, Known, Number, Unreadable, Value, Whole, draws
@@ -52,7 +52,7 @@ def _fill(tensor: Tensor, value: Value, written: Sequence[Part]) -> Fill | str:
     parts: list[tuple[Box, Fill]] = []
     for part in written:
         box = box_of(part.where, where)
-        if box is None and _outside(part.where, where):
+        if box is None and apart(part.where, where):
             continue
         if box is None:
             return "a part of it is written that is no block of it"
@@ -80,12 +80,6 @@ def _covered(parts: Sequence[tuple[Box, Fill]], shape: tuple[int, ...]) -> bool:
 def _of_box(box: Box, where: Geometry) -> Geometry:
     ahead = sum(a * stride for (a, _), stride in zip(box, where.strides, strict=True))
     return Geometry(tuple(b - a for a, b in box), where.strides, where.offset + ahead)
-
-
-def _outside(part: Geometry, where: Geometry) -> bool:
-    """Whether a part of the storage lies before or behind the parameter."""
-    ends = [g.offset + sum((n - 1) * s for n, s in zip(g.shape, g.strides, strict=True)) for g in (part, where)]
-    return ends[0] < where.offset or part.offset > ends[1]
 
 
 def _of_value(value: Value, where: Geometry, dtype: torch.dtype) -> Fill | str:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from initframe.construction import values as v
-from initframe.construction.boxes import box_of, geometry
+from initframe.construction.boxes import apart, box_of, geometry, is_all
 from initframe.construction.recorder import Recorder
 from initframe.construction.values import Drawn, Known, Number, Real, Unreadable, Value, Whole
 
@@ -39,13 +39,12 @@ def read(recorder: Recorder, tensor: Tensor) -> Value:
         if tensor.is_meta:
             return Unreadable("nothing is known of the values that it comes from")
         return recorder.unrecorded(tensor)
-    is_all = tensor.numel() * tensor.itemsize >= tensor.untyped_storage().nbytes()
     if history.parts:
         here = geometry(tensor)
         for part in reversed(history.parts):
             if part.where == here:
                 return part.value
-            if _apart(part.where, here) is not True:
+            if not apart(part.where, here):
                 known = (history.value, *(p.value for p in history.parts))
                 if all(isinstance(value, Real | Number | Known) for value in known) and not tensor.is_meta:
                     return v.REAL
@@ -53,7 +52,7 @@ def read(recorder: Recorder, tensor: Tensor) -> Value:
     value = history.value
     if isinstance(value, Drawn | Whole) and not _is_dense(tensor):
         return Unreadable("one draw is repeated over several elements")
-    if is_all or isinstance(value, Number | Real | Unreadable | None):
+    if is_all(tensor) or isinstance(value, Number | Real | Unreadable | None):
         return value
     if isinstance(value, Known):
         where, whole = geometry(tensor), value.values
@@ -63,27 +62,18 @@ def read(recorder: Recorder, tensor: Tensor) -> Value:
     return value
 
 
-def _apart(one: Any, other: Any) -> bool:
-    """Whether two views of a storage are known to share no element."""
-    ends = [
-        (g.offset, g.offset + sum((n - 1) * s for n, s in zip(g.shape, g.strides, strict=True))) for g in (one, other)
-    ]
-    (a, b), (c, d) = ends
-    return bool(b < c or d < a)
-
-
 def _is_dense(tensor: Tensor) -> bool:
     """Whether no element of a view is seen twice."""
     return all(stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1)
 
 
-def pieces(recorder: Recorder, tensor: Tensor) -> Sequence[tuple[tuple[slice, ...] | None, Value]] | None:
+def pieces(recorder: Recorder, tensor: Tensor) -> Sequence[tuple[tuple[slice, ...], Value]] | None:
     """Give what was written to a tensor in parts, as slices; ``None`` if it was written whole, or not by slices."""
     history = recorder.history(tensor)
     if history is None or not history.parts:
         return None
     here = geometry(tensor)
-    found: list[tuple[tuple[slice, ...] | None, Value]] = [] if history.value is None else [(None, history.value)]
+    found: list[tuple[tuple[slice, ...], Value]] = [] if history.value is None else [((), history.value)]
     for part in history.parts:
         box = box_of(part.where, here)
         if box is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from initframe.construction import values as v
-from initframe.construction.boxes import Geometry, geometry
+from initframe.construction.boxes import Geometry, geometry, is_all
 from initframe.construction.origins import Place, caller, is_torch
 from initframe.construction.values import Value
 from initframe.construction.whole_calls import WHOLE, whole_call
@@ -91,7 +91,7 @@ class Recorder:
         if history is None:
             history = self.histories[key] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]
         history.place = place
-        if tensor.numel() * tensor.itemsize >= storage.nbytes():
+        if is_all(tensor):
             if fresh and (history.value is not None or history.parts):
                 history.overwritten += 1
             history.value, history.parts = value, []
@@ -126,7 +126,7 @@ class Recorder:
         key = tensor.untyped_storage()._cdata  # noqa: SLF001
         if any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow):  # noqa: SLF001
             return v.Unreadable("its values come from a file")
-        return v.Real(outside=True)
+        return v.REAL
 
     def enter(self, frame: FrameType) -> None:
         """Note a function of torch.nn.init as a whole, once, whatever it does after that."""
@@ -165,7 +165,7 @@ def held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:
     """
     if not isinstance(value, v.Real):
         return value
-    if where is None and source.numel() * source.itemsize >= source.untyped_storage().nbytes():
+    if where is None and is_all(source):
         return v.Known(source.detach())
     if where is None:
         count = source.untyped_storage().nbytes() // source.itemsize

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from initframe.construction.boxes import Geometry, geometry
 from initframe.construction.readout import constructed
@@ -41,21 +41,11 @@ def remember_all(modules: Iterable[nn.Module], recorder: Recorder) -> None:
         seen.add(id(module))
         waiting += [child for child in module._modules.values() if child is not None]  # noqa: SLF001
         own = module._parameters.items()  # noqa: SLF001
-        found = {name: look_up(p) for name, p in own if p is not None and _has_storage(p)}
+        found = {name: look_up(p) for name, p in own if p is not None and not is_lazy(p)}
         if _may_compute(module):
             found |= {name: how for name, how in _computed(parametrizations(module), look_up) if how}
         if found:
             remember(module, found)
-
-
-def _has_storage(tensor: Tensor) -> bool:
-    """Whether a tensor has memory that a history could be of: a lazy one has not."""
-    return _is_plain(type(tensor))
-
-
-@lru_cache(maxsize=256)
-def _is_plain(kind: type) -> bool:
-    return not any(base.__name__ == "UninitializedTensorMixin" for base in kind.__mro__)
 
 
 def _may_compute(module: nn.Module) -> bool:

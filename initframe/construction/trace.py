@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,10 +15,14 @@ import torch
 from torch import nn
 
 from initframe.construction.deferred import CONSTRUCTOR
+from initframe.construction.equal import same
 from initframe.construction.memory import demand_memory, without_memory
 from initframe.construction.record import Twins, recorded
 from initframe.construction.recorder import Recorder
 from initframe.errors import InitframeError, Problem, ResolveError
+from initframe.fills.constructed import Constructed
+from initframe.fills.table import Table
+from initframe.model.remembered import remember, remembered
 from initframe.model.survey import survey
 from initframe.plan import Plan
 from initframe.resolver.constructed import RULE, constructed_assignment, constructed_slots, related
@@ -24,12 +30,16 @@ from initframe.resolver.constructed import RULE, constructed_assignment, constru
 Build = Callable[[], nn.Module]
 Shape = tuple[int, ...]
 
+_ASKS_FOR_WEIGHTS = ("pretrained", "weights", "weights_backbone", "checkpoint_path")
+_CHANGES = "its values are others each time the constructor runs, and no call of torch draws them"
+
 
 def trace(build: Build) -> Plan:
     """Run a constructor without its parameters' memory, and read what it does to every one of them.
 
     Nothing of torch is replaced, and its generators are left as they were. A constructor that needs its parameters'
-    values is run once more with memory, which the plan's warnings tell.
+    values is run once more with memory, which the plan's warnings tell. One that computes a parameter's values, or
+    draws from Python's or numpy's generator, is run twice: values that are others then are no table.
 
     Args:
         build: builds a model, without arguments: a class, a partial, a lambda.
@@ -47,8 +57,11 @@ def trace(build: Build) -> Plan:
     uniform(±0.5) uniform(±0.5)
     """
     _demand_builder(build)
+    before = _drawn_outside_torch()
     with _generators_kept():
         model, warnings = _built(build)
+        if _has_tables(model) or _drawn_outside_torch() != before:
+            _refuse_what_changes(model, _built(build)[0])
     return plan_of(model, warnings)
 
 
@@ -81,10 +94,19 @@ def _demand_builder(build: object) -> None:
                 "trace", f"it takes a function that builds a model, got {build!r:.60}.", "", "Write trace(lambda: …)."
             )
         )
-    asked = build.keywords if isinstance(build, partial) else {}
-    for name, value in asked.items():
-        if name in ("pretrained", "weights", "weights_backbone", "checkpoint_path") and value:
+    for name, value in _arguments(build).items():
+        if name in _ASKS_FOR_WEIGHTS and value:
             raise _loads(f"it is called with {name}={value!r}")
+
+
+def _arguments(build: Build) -> dict[str, Any]:
+    """What a function gets by its defaults and by a partial; nothing is known of some classes written in C."""
+    given = build.keywords if isinstance(build, partial) else {}
+    try:
+        defaults = {p.name: p.default for p in inspect.signature(build).parameters.values() if p.default is not p.empty}
+    except (TypeError, ValueError):
+        defaults = {}
+    return defaults | given
 
 
 def _loads(fact: str) -> ResolveError:
@@ -161,6 +183,37 @@ def _called(build: Build) -> nn.Module:
 def _check_loaded(recorder: Recorder) -> None:
     if recorder.loaded:
         raise _loads(f"the constructor loads a state_dict ({recorder.loaded.origin()})")
+
+
+# --- values that are computed ----------------------------------------------------------------------------------------
+
+
+def _has_tables(model: nn.Module) -> bool:
+    """Whether a constructor computed the values of a parameter."""
+    found = (how.fill for module in model.modules() for how in remembered(module).values() if how.fill)
+    return any(isinstance(part, Table) for fill in found for part in fill.parts())
+
+
+def _refuse_what_changes(model: nn.Module, again: nn.Module) -> None:
+    """Forget the fills of parameters that another run of the same constructor did not give the same."""
+    others = {name: remembered(module) for name, module in again.named_modules()}
+    for name, module in model.named_modules():
+        if found := remembered(module):
+            other = others.get(name, {})
+            remember(module, {key: _settled(how, other.get(key)) for key, how in found.items()})
+
+
+def _settled(how: Constructed, other: Constructed | None) -> Constructed:
+    if how.fill is None or (other is not None and other.fill is not None and same(how.fill, other.fill)):
+        return how
+    return replace(how, fill=None, reason=_CHANGES)
+
+
+def _drawn_outside_torch() -> Any:
+    """The states of Python's and numpy's global generators."""
+    numpy = sys.modules.get("numpy")
+    _, key, *rest = numpy.random.get_state() if numpy else ("", b"")
+    return random.getstate(), bytes(key), rest
 
 
 @contextmanager

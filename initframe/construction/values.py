@@ -65,8 +65,6 @@ class Known:
 class Real(NamedTuple):
     """Values that were computed without a draw, and stand in the tensor's own memory."""
 
-    outside: bool = False
-
 
 Value: TypeAlias = Drawn | Number | Whole | Unreadable | Known | Real | None
 """``None``: nobody has written yet."""

@@ -56,7 +56,7 @@ def watching(recorder: Recorder) -> Iterator[None]:
     own = threading.local()
     running = True
 
-    def look(frame: FrameType, event: str, argument: Any) -> None:
+    def look(frame: FrameType, event: Any, argument: Any) -> None:
         watch = getattr(own, "watch", None)
         if running and watch is None:
             own.watch = Watch(recorder)
@@ -74,7 +74,7 @@ def watching(recorder: Recorder) -> Iterator[None]:
             yield
     finally:
         running = False
-        threading.setprofile(before)  # type: ignore[arg-type]  # None means none
+        threading.setprofile(before)
 
 
 def is_watched() -> bool:

@@ -8,12 +8,10 @@ a subclass (:class:`Fill`).
 """
 
 from initframe.fills.chain import Chain
-from initframe.fills.composed import Blocks, Masked
-from initframe.fills.copied import Copied, Norms
+from initframe.fills.composed import Blocks, Copied, Masked, Norms, Partial
 from initframe.fills.current import Keep, OnCurrent, Scale, Shift, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Elementwise, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
-from initframe.fills.partial import Partial
 from initframe.fills.stacked import Stacked
 from initframe.fills.structured import Dirac, Identity, Orthogonal, Sparse
 from initframe.fills.table import Table

@@ -22,20 +22,8 @@ class OnCurrent(Fill):
     Derive a frozen dataclass from it, with ``apply``.
     """
 
-    @property
-    def needs_current(self) -> bool:
-        """Always true: these fills read the current values."""
-        return True
-
-    @property
-    def mean(self) -> float:
-        """NaN: not known beforehand."""
-        return math.nan
-
-    @property
-    def std(self) -> float:
-        """NaN: not known beforehand."""
-        return math.nan
+    needs_current = True
+    mean = std = math.nan
 
     @property
     def reach(self) -> float:

@@ -33,20 +33,8 @@ class Stored(Fixed):
     others: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     verbatim: bool = field(default=False, repr=False, kw_only=True)
 
-    @property
-    def mean(self) -> float:
-        """NaN: not known before the values are read."""
-        return math.nan
-
-    @property
-    def std(self) -> float:
-        """NaN: not known before the values are read."""
-        return math.nan
-
-    @property
-    def reach(self) -> float:
-        """Infinite: not known before the values are read."""
-        return math.inf
+    mean = std = math.nan  # not known before the values are read
+    reach = math.inf
 
     def suits(self, slot: Slot) -> bool:
         """Values of a tensor's own kind can be stored, if nothing can be drawn for it."""

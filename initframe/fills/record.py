@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from initframe import stream
 from initframe.errors import InitframeError, Problem, shown
 from initframe.fills.chain import OPERATIONS, Chain
-from initframe.fills.composed import Blocks, Masked
-from initframe.fills.copied import Copied
+from initframe.fills.composed import Blocks, Copied, Masked, Partial
 from initframe.fills.current import OnCurrent
 from initframe.fills.derived import (
     BilinearKernel,
@@ -27,7 +26,6 @@ from initframe.fills.derived import (
 )
 from initframe.fills.elementwise import Constant, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill, Shape
-from initframe.fills.partial import Partial
 from initframe.fills.pretrained import Stored
 from initframe.fills.scaled import MultipliedMap, MultipliedWhole
 from initframe.fills.stacked import Stacked

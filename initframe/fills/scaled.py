@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from initframe.errors import Problem, ResolveError
-from initframe.fills.composed import Blocks, Masked
+from initframe.fills.composed import Around, Blocks, Masked
 from initframe.fills.current import Keep, OnCurrent, Scale, ShrinkPerturb
 from initframe.fills.elementwise import Constant, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill
@@ -16,31 +17,31 @@ from initframe.fills.whole import Sampler, Whole
 
 
 @dataclass(frozen=True)
-class _Times(Fill):
-    """The moments of a fill times ``factor``."""
+class _Times(Around):
+    """What another fill gives, times ``factor``."""
+
+    if TYPE_CHECKING:  # a field of every subclass
+
+        @property
+        def factor(self) -> float: ...
 
     @property
     def mean(self) -> float:
         """The fill's, times the factor."""
-        return self.factor * self.fill.mean  # type: ignore[attr-defined, no-any-return]
+        return self.factor * self.fill.mean
 
     @property
     def std(self) -> float:
         """The fill's, times the factor."""
-        return self.factor * self.fill.std  # type: ignore[attr-defined, no-any-return]
-
-    @property
-    def inner(self) -> tuple[Fill, ...]:
-        """The fill."""
-        return (self.fill,)  # type: ignore[attr-defined]
+        return self.factor * self.fill.std
 
     @property
     def reach(self) -> float:
         """The fill's, times the factor."""
-        return self.factor * self.fill.reach  # type: ignore[attr-defined, no-any-return]
+        return self.factor * self.fill.reach
 
     def __str__(self) -> str:
-        return f"{self.factor:.4g} × {self.fill}"  # type: ignore[attr-defined]
+        return f"{self.factor:.4g} × {self.fill}"
 
 
 @dataclass(frozen=True)

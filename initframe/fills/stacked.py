@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from initframe.fills.composed import Masked
+from initframe.fills.composed import Around, Masked
 from initframe.fills.elementwise import Constant, Mapped
 from initframe.fills.fill import Fill, Shape
 from initframe.fills.whole import Sampler, Whole
@@ -17,7 +17,7 @@ from initframe.model.axes import ORDER, member_shape
 
 
 @dataclass(frozen=True)
-class Stacked(Fill):
+class Stacked(Around):
     r"""``fill`` for every member of a batch, each drawn apart; a member has the shape (out, in, \*kernel).
 
     The numbers are those of the whole tensor's elements, so they depend on neither the batch nor a sharding.
@@ -37,24 +37,9 @@ class Stacked(Fill):
     shape: Shape = field(repr=False)
     axes: tuple[str, ...]
 
-    @property
-    def inner(self) -> tuple[Fill, ...]:
-        """The fill of one member."""
-        return (self.fill,)
-
     def inner_shapes(self, shape: Shape) -> tuple[Shape, ...]:
         """Return the shape of one member."""
         return (member_shape(shape, self.axes),)
-
-    @property
-    def mean(self) -> float:
-        """The member's."""
-        return self.fill.mean
-
-    @property
-    def std(self) -> float:
-        """The member's."""
-        return self.fill.std
 
     @property
     def members(self) -> int:

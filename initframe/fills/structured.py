@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,25 +18,18 @@ from initframe.fills.whole import ALL, Fixed, Index, Sampler, Scattered, Whole, 
 
 
 @dataclass(frozen=True)
-class Identity(Scattered):
-    """Ones on the diagonal of a matrix, zeros elsewhere (torch/nn/init.py, ``eye_``).
+class _Ones(Scattered):
+    """``gain`` at some elements, zeros elsewhere."""
 
-    >>> Identity((2, 2)).mean
-    0.5
-    """
+    if TYPE_CHECKING:
 
-    gain: float = field(default=1.0, repr=False)
-    dims: ClassVar[Sequence[int]] = (2,)
-
-    @property
-    def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
-        """``eye_``, which knows no gain."""
-        return ("eye_", ()) if self.gain == 1 else None
+        @property
+        def gain(self) -> float: ...  # a field of every subclass, whose place among the others is its own
 
     @property
     def share(self) -> float:
-        """min(n, m)/(n·m), the share of elements that are not zero."""
-        return min(self.shape) / max(math.prod(self.shape), 1)
+        """The share of elements that are not zero."""
+        raise NotImplementedError
 
     @property
     def reach(self) -> float:
@@ -60,6 +53,28 @@ class Identity(Scattered):
     def __str__(self) -> str:
         return super().__str__() if self.gain == 1 else f"{short(self.gain)} × {super().__str__()}"
 
+
+@dataclass(frozen=True)
+class Identity(_Ones):
+    """Ones on the diagonal of a matrix, zeros elsewhere (torch/nn/init.py, ``eye_``).
+
+    >>> Identity((2, 2)).mean
+    0.5
+    """
+
+    gain: float = field(default=1.0, repr=False)
+    dims: ClassVar[Sequence[int]] = (2,)
+
+    @property
+    def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
+        """``eye_``, which knows no gain."""
+        return ("eye_", ()) if self.gain == 1 else None
+
+    @property
+    def share(self) -> float:
+        """min(n, m)/(n·m), the share of elements that are not zero."""
+        return min(self.shape) / max(math.prod(self.shape), 1)
+
     def elements(self, draw: Sampler) -> tuple[Index, Tensor]:  # noqa: ARG002
         """Return the diagonal."""
         diagonal = torch.arange(min(self.shape), device="cpu")
@@ -67,7 +82,7 @@ class Identity(Scattered):
 
 
 @dataclass(frozen=True)
-class Dirac(Scattered):
+class Dirac(_Ones):
     """A convolution that passes its input through, per group (torch/nn/init.py, ``dirac_``).
 
     >>> Dirac((4, 2, 3), groups=2).mean
@@ -89,32 +104,10 @@ class Dirac(Scattered):
         return ("dirac_", (self.groups,)) if self.gain == 1 else None
 
     @property
-    def reach(self) -> float:
-        """``|gain|``."""
-        return abs(self.gain)
-
-    @property
     def share(self) -> float:
         """The share of elements that are not zero."""
         passed = min(self.shape[0] // self.groups, self.shape[1]) * self.groups
         return passed / max(math.prod(self.shape), 1)
-
-    @property
-    def mean(self) -> float:
-        """gain·p, p the share."""
-        return self.gain * self.share
-
-    @property
-    def std(self) -> float:
-        """``|gain|·√(p(1−p))``, p the share."""
-        return abs(self.gain) * math.sqrt(self.share * (1 - self.share))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fill as plain data; a gain of 1 is not said."""
-        return super().to_dict() | ({} if self.gain == 1 else {"gain": self.gain})
-
-    def __str__(self) -> str:
-        return super().__str__() if self.gain == 1 else f"{short(self.gain)} × {super().__str__()}"
 
     def elements(self, draw: Sampler) -> tuple[Index, Tensor]:  # noqa: ARG002
         """Return 1 at the kernel's centre, from input channel c to output channel c of each group."""
@@ -139,6 +132,7 @@ class Orthogonal(Whole):
 
     gain: float = 1.0
     lapack: ClassVar[bool] = True
+    mean = 0.0
     layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = range(2, 65)
 
@@ -151,11 +145,6 @@ class Orthogonal(Whole):
     def reach(self) -> float:
         """``|gain|``."""
         return abs(self.gain)
-
-    @property
-    def mean(self) -> float:
-        """0."""
-        return 0.0
 
     @property
     def std(self) -> float:
@@ -187,6 +176,7 @@ class DeltaOrthogonal(Scattered):
     gain: float = 1.0
     groups: int = field(default=1, repr=False)
     lapack: ClassVar[bool] = True
+    mean = 0.0
     layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (3, 4, 5)
 
@@ -198,11 +188,6 @@ class DeltaOrthogonal(Scattered):
     def reach(self) -> float:
         """``|gain|``."""
         return abs(self.gain)
-
-    @property
-    def mean(self) -> float:
-        """0."""
-        return 0.0
 
     @property
     def std(self) -> float:
@@ -232,6 +217,7 @@ class Sparse(Whole):
 
     sparsity: float
     scale: float = 0.01
+    mean = 0.0
     dims: ClassVar[Sequence[int]] = (2,)
 
     def undrawable(self) -> str | None:
@@ -248,11 +234,6 @@ class Sparse(Whole):
     def reach(self) -> float:
         """6.67·scale."""
         return FARTHEST * self.scale
-
-    @property
-    def mean(self) -> float:
-        """0."""
-        return 0.0
 
     @property
     def zeros(self) -> int:
@@ -285,17 +266,13 @@ class PartialHadamard(Scattered, Fixed):
 
     groups: int = field(default=1, repr=False)
     transposed: bool = field(default=False, repr=False)
+    reach = 1.0
     layout: ClassVar[bool] = True
     dims: ClassVar[Sequence[int]] = (2, 3, 4, 5)
 
     def misshapen(self, shape: Shape) -> str | None:
         """Say why the shape is another one, or groups do not divide it; ``None`` if all is well."""
         return super().misshapen(shape) or undivided(shape, self.groups)
-
-    @property
-    def reach(self) -> float:
-        """1."""
-        return 1.0
 
     def elements(self, draw: Sampler) -> tuple[Index, Tensor]:
         """Return the diagonal, or the matrix, at the centre k//2 of the kernel."""

@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 
 from initframe.fills import Fill
-from initframe.fills.derived import BilinearKernel, Repeated
+from initframe.fills.derived import Repeated
 from initframe.fills.structured import DeltaOrthogonal
+from initframe.fills.table import BilinearKernel
 from initframe.initializers.demands import demand_dimensions, refuse
 from initframe.initializers.table import initializer
 from initframe.initializers.variance import Distribution, Mode, scaled

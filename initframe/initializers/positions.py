@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from initframe.fills import Fill
-from initframe.fills.derived import SineCosine, Sinusoids
+from initframe.fills.table import SineCosine, Sinusoids
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from initframe.fills import Constant, Fill
-from initframe.fills.derived import Rows
+from initframe.fills.table import Rows
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot

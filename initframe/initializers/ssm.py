@@ -6,7 +6,8 @@ import math
 from typing import Literal
 
 from initframe.fills import Constant, Fill
-from initframe.fills.derived import LogUniform, Rows, StepBias
+from initframe.fills.derived import LogUniform, StepBias
+from initframe.fills.table import Rows
 from initframe.initializers.demands import refuse
 from initframe.initializers.table import initializer
 from initframe.model.slot import Slot

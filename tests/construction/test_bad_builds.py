@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -80,6 +81,8 @@ def test_weights_that_are_asked_for():
         assert next(iter(given)) in problem.fact
         assert "pretrained=False" in problem.fix
     assert not trace(functools.partial(build, pretrained=False)).skipped
+    [problem] = refused(trace, lambda pretrained=True: nn.Linear(2, 2))  # before it begins a download
+    assert "pretrained=True" in problem.fact
 
 
 @pytest.mark.parametrize("assign", [False, True])
@@ -177,6 +180,57 @@ def test_what_an_older_thread_makes_is_not_guessed():
         plan = trace(lambda: nn.Sequential(pool.submit(nn.Linear, 2, 2).result(), nn.Linear(2, 2)))
     assert {a.slot.name for a in plan.assignments} == {"1.weight", "1.bias"}
     assert "thread" in plan.skipped["0.weight"]
+
+
+class Computed(nn.Module):
+    def __init__(self, values):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(values.shape))
+        self.bias = nn.Parameter(torch.zeros(3))
+        with torch.no_grad():
+            self.weight.copy_(torch.as_tensor(values, dtype=torch.float32))
+
+
+OUTSIDE = {
+    "numpy": lambda: np.random.standard_normal((3, 4)),  # noqa: NPY002
+    "numpy's own generator": lambda: np.random.default_rng().random((3, 4)),
+    "python": lambda: np.array([[random.gauss(0, 1) for _ in range(4)] for _ in range(3)]),
+    "a single number": lambda: np.full((3, 4), np.random.random()),  # noqa: NPY002
+    "an older thread": lambda: POOL.submit(torch.randn, 3, 4).result().numpy(),
+}
+POOL = ThreadPoolExecutor(1)
+
+
+@pytest.mark.parametrize("source", OUTSIDE)
+def test_numbers_that_others_draw_are_no_table(source):
+    POOL.submit(int).result()
+    states = random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    plan = trace(lambda: Computed(OUTSIDE[source]()))
+    assert "others each time" in plan.skipped["weight"]
+    assert plan["bias"].fill == Constant(0.0)
+    assert refused(materialize, plan.model)[0].subject.endswith("on weight [3, 4]")
+    assert (random.getstate(), np.random.get_state()[1].tobytes()) == states  # noqa: NPY002
+
+
+def test_a_table_that_was_written_in_parts_is_copied():
+    """As Marian's sinusoids are: halves of a new tensor, from numpy, copied to the parameter."""
+
+    def build():
+        model, table = nn.Embedding(3, 4), torch.empty(3, 4)
+        table[:, :2], table[:, 2:] = torch.FloatTensor(np.sin(np.ones((3, 2)))), torch.arange(6.0).reshape(3, 2)
+        with torch.no_grad():
+            model.weight.copy_(table)
+        return model
+
+    plan = trace(build)
+    assert not plan.skipped
+    materialize(plan.model)
+    assert torch.equal(plan.model.weight, build().weight)
+
+
+def test_seeded_numbers_are_a_table():
+    plan = trace(lambda: Computed(np.random.default_rng(0).random((3, 4))))
+    assert plan["weight"].fill.kind == "table"
 
 
 def test_a_build_that_differs_each_time():

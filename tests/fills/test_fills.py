@@ -43,21 +43,12 @@ from initframe.fills import (
     Uniform,
     Whole,
 )
-from initframe.fills.derived import (
-    BilinearKernel,
-    Chrono,
-    LogUniform,
-    Mimetic,
-    Repeated,
-    Rows,
-    SineCosine,
-    Sinusoids,
-    StepBias,
-)
+from initframe.fills.composed import Around
+from initframe.fills.derived import Chrono, LogUniform, Mimetic, Repeated, StepBias
 from initframe.fills.pretrained import Inflated, Rechanneled, Resampled, Selected, Stored
 from initframe.fills.scaled import scaled
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
-from initframe.fills.table import table
+from initframe.fills.table import BilinearKernel, Rows, SineCosine, Sinusoids, table
 
 NUMBERS = st.floats(-10, 10)
 ELEMENTWISE = [
@@ -138,7 +129,7 @@ def test_a_cut_without_mass_has_no_moments():
     assert math.isnan(TruncatedNormal(0, 1, 50, 51).std)
 
 
-FACES = {Fill, Mapped, OnCurrent, Whole, Scattered, Fixed}
+FACES = {Fill, Mapped, OnCurrent, Whole, Scattered, Fixed, Around}
 
 
 def kinds(face=Fill):

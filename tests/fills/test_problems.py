@@ -27,8 +27,9 @@ from initframe.fills import (
     TruncatedNormal,
     Uniform,
 )
-from initframe.fills.derived import Chrono, Repeated, Rows, SineCosine
+from initframe.fills.derived import Chrono, Repeated
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
+from initframe.fills.table import Rows, SineCosine
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from initframe import (
     TruncatedNormal,
     Uniform,
 )
-from initframe.fills.copied import Copied
+from initframe.fills.composed import Copied
 from initframe.fills.derived import (
     BilinearKernel,
     Chrono,
