@@ -59,7 +59,7 @@ def _first_below(steps: Iterator[float], target: float, most: int) -> int:
 
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """Compare the deepest network's learning time with the shallowest one's."""
-    shallow, *_, deep = at["sweep"]["depth"]
+    shallow, deep = at["sweep"]["depth"][0], at["sweep"]["depth"][-1]
     grows = {
         start: tuple(
             b / a

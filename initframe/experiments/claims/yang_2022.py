@@ -48,7 +48,7 @@ def slope(found: Results, at: Settings, start: str) -> tuple[float, ...]:
 
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """The best rate's move over the widths, in powers of two, and the coordinate check."""
-    narrow, *_, wide = at["sweep"]["width"]
+    narrow, wide = at["sweep"]["width"][0], at["sweep"]["width"][-1]
     for start, paper, low, high in (("μP", "0: it stays", -1.0, 1.0), ("standard", "it falls", -math.inf, -1.5)):
         ends = (best(found, at, start, width) for width in (narrow, wide))
         move = sum(b - a for a, b in zip(*ends, strict=True)) / at["seeds"]
