@@ -31,7 +31,8 @@ def whitened(width: int) -> Digits:
 
 def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Half the squared error, as in the paper."""
-    return (model(inputs) - targets).square().sum() / 2
+    half: Tensor = (model(inputs) - targets).square().sum() / 2
+    return half
 
 
 def measure(run: Run) -> Mapping[str, Value]:

@@ -22,7 +22,8 @@ def build(at: Settings) -> nn.Module:
 def singular_values(kernel: Tensor) -> Tensor:
     """Singular values of a circular convolution on 4 × 4 pixels: those of its transfer matrix at every frequency."""
     frequencies = torch.fft.fft2(kernel, s=(4, 4)).permute(2, 3, 0, 1)
-    return torch.linalg.svdvals(frequencies)
+    values: Tensor = torch.linalg.svdvals(frequencies)
+    return values
 
 
 def measure(run: Run) -> Mapping[str, Value]:

@@ -64,19 +64,10 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
     yield Check(f"standard: {words}", "above 0", slope(found, at, "standard"), 0.3)
 
 
-CLAIM = Claim(
-    build,
-    measure,
-    checks,
-    tuple(
-        Panel(
-            "last",
-            f"{start}: training loss",
-            "log2_lr",
-            lines=("width",),
-            logarithmic=True,
-            where=lambda at, start=start: at["start"] == start,
-        )  # type: ignore[misc]
-        for start in STARTS
-    ),
-)
+def panel(start: str) -> Panel:
+    """The last loss by learning rate, a line for each width."""
+    words = f"{start}: training loss"
+    return Panel("last", words, "log2_lr", lines=("width",), logarithmic=True, where=lambda at: at["start"] == start)
+
+
+CLAIM = Claim(build, measure, checks, tuple(map(panel, STARTS)))
