@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from initframe.applying.apply import apply
+from initframe.errors import InitframeError, Problem
 from initframe.plan.param_groups import CompanionWarning
 from initframe.plan.report import Report
 from initframe.recipe.recipe import load_recipe
@@ -58,14 +59,16 @@ class Results:
         """Give a number of the runs at some settings, one for each seed.
 
         Raises:
-            KeyError: no run has these settings, or measured the number.
+            InitframeError: no run has these settings.
 
         >>> Results((Result({"depth": 2}, 0, {"loss": 0.5}),)).of("loss", depth=2)
         (0.5,)
         """
         found = [one for one in self.every if all(one.at[key] == value for key, value in at.items())]
         if not found:
-            raise KeyError(at)
+            wanted = ", ".join(f"{key} = {value}" for key, value in at.items())
+            fix = "Leave the starts and the ends of the sweep as the experiment has them."
+            raise InitframeError(Problem("claim", f"a check needs a run with {wanted}; there is none.", fix=fix))
         return tuple(one.values[name] for one in found)  # type: ignore[misc]  # a curve has no check
 
 

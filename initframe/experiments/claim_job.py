@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +56,9 @@ def run_claims(job: Mapping[str, Any]) -> float:
             say(render(done[one.name], width()) + "\n")
             _write(folder / one.name if len(experiments) > 1 else folder, one.name, done[one.name])
     if len(experiments) > 1:
-        (folder / "claims.md").write_text(page(done, machine()), encoding="utf-8")
+        with replacing(folder / "claims.md", folder / "results.json") as (text, verdicts):
+            text.write_text(page(done, machine()), encoding="utf-8")
+            verdicts.write_text(_json({name: data["verdict"] for name, data in done.items()}), encoding="utf-8")
     say(f"Files in {os.path.relpath(folder)}")
     return float(sum(check["holds"] == "no" for data in done.values() for check in data["checks"]))
 
@@ -78,15 +80,24 @@ def _write(folder: Path, name: str, data: Data) -> None:
     folder.mkdir(exist_ok=True)
     with replacing(folder / "picture.svg", folder / "results.json") as (image, results):
         image.write_text(picture(data, CLAIMS[name].panels), encoding="utf-8")
-        results.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        results.write_text(_json(data), encoding="utf-8")
+
+
+def _json(data: Data) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
 def _experiments(job: Mapping[str, Any]) -> list[Experiment]:
     """The experiment that was asked for, or all of them."""
     if job["claim"] != "all":
         return [_experiment(job["claim"], job["starts"], job["reduced"])]
-    configs = (read_yaml(conf_directory() / "experiment" / f"{name}.yaml") for name in CLAIMS)
-    return [_experiment(config["claim"], config["starts"], job["reduced"]) for config in configs]
+    return [_experiment(config["claim"], config["starts"], job["reduced"]) for config in map(_config, CLAIMS)]
+
+
+def _config(name: str) -> dict[str, Any]:
+    """The config of a claim's experiment, as it ships."""
+    config: dict[str, Any] = read_yaml(conf_directory() / "experiment" / f"{name}.yaml")
+    return config
 
 
 def _experiment(claim: Settings, starts: Settings, reduced: bool) -> Experiment:
@@ -94,4 +105,18 @@ def _experiment(claim: Settings, starts: Settings, reduced: bool) -> Experiment:
     name = str(numbers.get("name"))
     if name not in CLAIMS:
         raise InitframeError(Problem("claim.name", f"there is no claim {name!r}.", closest(name, CLAIMS)))
+    if problems := list(_problems(_config(name)["claim"], numbers)):
+        raise InitframeError(*problems)
     return Experiment(name, starts, numbers)
+
+
+def _problems(shipped: Settings, numbers: Settings) -> Iterator[Problem]:
+    """Find numbers that a claim lacks, does not know, or cannot use."""
+    fix = f"Choose experiment={shipped['name']}, which has all of them, and change some: claim.seeds=5."
+    if missing := sorted(shipped.keys() - numbers.keys()):
+        yield Problem("claim", f"it lacks {', '.join(missing)}.", fix=fix)
+    for key in numbers.keys() - shipped.keys():
+        yield Problem(f"claim.{key}", "it is no number of this claim.", closest(key, shipped))
+    seeds = numbers.get("seeds", 1)
+    if type(seeds) is not int or seeds < 1:
+        yield Problem("claim.seeds", f"it is {seeds!r}.", fix="Give a whole number, 1 or more.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Literal
 
 from torch import nn
 
 CLASSES = 10
+Padding = Literal["zeros", "circular"]
 
 
 def mlp(inputs: int, width: int, depth: int, activation: Callable[[], nn.Module], *, bias: bool = True) -> nn.Module:
@@ -21,7 +23,9 @@ def mlp(inputs: int, width: int, depth: int, activation: Callable[[], nn.Module]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, CLASSES, bias=bias))
 
 
-def convnet(channels: int, depth: int, activation: Callable[[], nn.Module], padding_mode: str = "zeros") -> nn.Module:
+def convnet(
+    channels: int, depth: int, activation: Callable[[], nn.Module], padding_mode: Padding = "zeros"
+) -> nn.Module:
     """Build 3×3 convolutions for digits of 8×8 pixels: the first halves the image; a readout sees all 4×4 pixels.
 
     >>> len(convnet(8, 3, nn.ReLU))

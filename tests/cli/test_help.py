@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -78,7 +79,7 @@ def test_every_setting_has_a_line_with_what_it_is_by_default(command, job):
     head = command("--help", main=JOBS[job]).out.partition("\nmodel=\n")[0]
     config = yaml.safe_load((conf_directory() / f"{job}.yaml").read_text())
     for name in config.keys() - {"defaults", "hydra", "starts"}:
-        value = str(config[name]).lower() if isinstance(config[name], bool) else config[name]
+        value = json.dumps(config[name]).strip('"')
         assert f"\n{name}={value} " in head
     assert ("\n+starts.NAME=RECIPE " in head) == ("starts" in config)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 from torch import nn
 
 import initframe
@@ -93,9 +94,24 @@ def test_all_claims_give_a_page(run, monkeypatch):
 
 WRONG = {
     "claim={name: he_2051}": "there is no claim 'he_2051'. Closest: he_2015",
+    "claim={name: he_2015}": "claim: it lacks channels, here, lr",
     "claim=some": "Give null, all, or a mapping with a name",
     "reduced=5": "Give true or false",
 }
+
+
+BESIDE = {
+    "claim.seeds=0": "claim.seeds: it is 0. Give a whole number, 1 or more",
+    "+claim.wdith=3": "claim.wdith: it is no number of this claim. Closest: width",
+    "~starts.standard": "a check needs a run with start = standard; there is none",
+}
+
+
+@pytest.mark.parametrize("argument", BESIDE)
+def test_what_does_not_fit_an_experiment(run, capsys, argument):
+    with pytest.raises(SystemExit):
+        run(train.main, "experiment=glorot_2010", "reduced=true", "claim.reduced.width=64", argument)
+    assert BESIDE[argument] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argument", WRONG)
@@ -152,8 +168,8 @@ def test_a_run_is_what_apply_writes():
 
 
 def test_a_number_that_nobody_measured():
-    with pytest.raises(KeyError):
-        outcome().results.of("std", width=7)
+    [problem] = refused(outcome().results.of, "std", width=7)
+    assert "width = 7" in problem.fact
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1), st.floats(-10, 10), st.floats(-10, 10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -32,15 +33,14 @@ class Stream(nn.Module):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.start = nn.Identity()
-        blocks = ({"attn": Branch(width), "mlp": Branch(width)} for _ in range(depth))
-        self.h = nn.ModuleList(nn.ModuleDict(block) for block in blocks)
+        names = ("attn", "mlp")
+        blocks = (nn.Sequential(OrderedDict((name, Branch(width)) for name in names)) for _ in range(depth))
+        self.h = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the stream after the last block."""
-        x = self.start(x)
-        for block in self.h:
-            x = block["mlp"](block["attn"](x))
-        return x
+        stream: Tensor = self.h(self.start(x))
+        return stream
 
 
 def build(at: Settings) -> nn.Module:

@@ -31,7 +31,8 @@ def whitened(width: int) -> Digits:
 
 def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Half the squared error, as in the paper."""
-    return (model(inputs) - targets).square().sum() / 2
+    half: Tensor = (model(inputs) - targets).square().sum() / 2
+    return half
 
 
 def measure(run: Run) -> Mapping[str, Value]:
@@ -59,7 +60,7 @@ def _first_below(steps: Iterator[float], target: float, most: int) -> int:
 
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """Compare the deepest network's learning time with the shallowest one's."""
-    shallow, *_, deep = at["sweep"]["depth"]
+    shallow, deep = at["sweep"]["depth"][0], at["sweep"]["depth"][-1]
     grows = {
         start: tuple(
             b / a

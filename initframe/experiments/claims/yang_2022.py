@@ -48,7 +48,7 @@ def slope(found: Results, at: Settings, start: str) -> tuple[float, ...]:
 
 def checks(found: Results, at: Settings) -> Iterator[Check]:
     """The best rate's move over the widths, in powers of two, and the coordinate check."""
-    narrow, *_, wide = at["sweep"]["width"]
+    narrow, wide = at["sweep"]["width"][0], at["sweep"]["width"][-1]
     for start, paper, low, high in (("μP", "0: it stays", -1.0, 1.0), ("standard", "it falls", -math.inf, -1.5)):
         ends = (best(found, at, start, width) for width in (narrow, wide))
         move = sum(b - a for a, b in zip(*ends, strict=True)) / at["seeds"]
@@ -64,19 +64,10 @@ def checks(found: Results, at: Settings) -> Iterator[Check]:
     yield Check(f"standard: {words}", "above 0", slope(found, at, "standard"), 0.3)
 
 
-CLAIM = Claim(
-    build,
-    measure,
-    checks,
-    tuple(
-        Panel(
-            "last",
-            f"{start}: training loss",
-            "log2_lr",
-            lines=("width",),
-            logarithmic=True,
-            where=lambda at, start=start: at["start"] == start,
-        )  # type: ignore[misc]
-        for start in STARTS
-    ),
-)
+def panel(start: str) -> Panel:
+    """The last loss by learning rate, a line for each width."""
+    words = f"{start}: training loss"
+    return Panel("last", words, "log2_lr", lines=("width",), logarithmic=True, where=lambda at: at["start"] == start)
+
+
+CLAIM = Claim(build, measure, checks, tuple(map(panel, STARTS)))

@@ -25,7 +25,8 @@ class FixupBasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the input plus the branch."""
         inside = torch.relu(self.conv1(torch.relu(x) + self.bias1a) + self.bias1b)
-        return x + self.scale * self.conv2(inside + self.bias2a) + self.bias2b
+        out: Tensor = x + self.scale * self.conv2(inside + self.bias2a) + self.bias2b
+        return out
 
 
 class ResNet(nn.Module):
