@@ -82,22 +82,18 @@ def whole(spec, recipe):
     return dict(model.named_parameters(remove_duplicate=False))
 
 
+def parameters(part):
+    """The parameters of a part by their names in the bare model; a tied one by each of its names."""
+    seen = initframe.survey(part)
+    for slot in seen.slots:
+        if slot.kind == "parameter":
+            yield from ((name, seen.places[slot.name].direct) for name in (slot.name, *slot.aliases))
+
+
 def held(trainer):
-    """The values of the parts that this process has, by their names in the bare model."""
-    found = {}
-    for part in trainer.model_parts:
-        for slot in initframe.survey(part).slots:
-            value = part.get_parameter(actual(part, slot.name))
-            found |= dict.fromkeys(
-                (slot.name, *slot.aliases), value.full_tensor() if hasattr(value, "full_tensor") else value
-            )
-    return found
-
-
-def actual(part, name):
-    """A bare name as the part has it, wrappers included."""
-    names = dict(part.named_parameters(remove_duplicate=False))
-    return next(n for n in names if n.replace("_checkpoint_wrapped_module.", "").replace("_orig_mod.", "") == name)
+    """The values of the parts that this process has."""
+    named = (pair for part in trainer.model_parts for pair in parameters(part))
+    return {name: p.full_tensor() if hasattr(p, "full_tensor") else p for name, p in named}
 
 
 def assert_filled(trainer, expected, names=None):
@@ -134,8 +130,7 @@ def tensor_parallel():
 
 def pipeline_by_plan():
     trainer, expected = constructed(pipeline_parallel_degree=2, pipeline_parallel_schedule="1F1B")
-    parts = trainer.model_parts
-    own = {name for part in parts for name in (slot.name for slot in initframe.survey(part).slots)}
+    own = {name for part in trainer.model_parts for name, _ in parameters(part)}
     assert_filled(trainer, expected, own)
     everyone = [None, None]
     dist.all_gather_object(everyone, sorted(own))
