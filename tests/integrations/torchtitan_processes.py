@@ -40,6 +40,8 @@ from initframe.integrations.torchtitan import initialized  # noqa: E402
 from tests.integrations import processes  # noqa: E402
 
 SEED, FOLDER = 3, Path(sys.argv[1])
+DTENSORS = "partial_dtensor"  # in the default backend, a second mesh in one process is refused by fully_shard
+STAGES = {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "1F1B", "spmd_backend": DTENSORS}
 
 
 class TokenizerReachedError(Exception):
@@ -118,18 +120,18 @@ def fully_sharded():
 def fully_sharded_and_tied():
     tied = {"rules": {"*.weight": {"init": "normal", "std": 0.02}}}
     for recipe in (tied, "llama3"):
-        trainer, expected = constructed(recipe, tied=True)
+        trainer, expected = constructed(recipe, tied=True, spmd_backend=DTENSORS)
         assert_filled(trainer, expected)
         (part,) = trainer.model_parts
         assert part.lm_head.weight is part.tok_embeddings.weight
 
 
 def tensor_parallel():
-    assert_filled(*constructed(tensor_parallel_degree=2))
+    assert_filled(*constructed(tensor_parallel_degree=2, spmd_backend=DTENSORS))
 
 
 def pipeline_by_plan():
-    trainer, expected = constructed(pipeline_parallel_degree=2, pipeline_parallel_schedule="1F1B")
+    trainer, expected = constructed(**STAGES)
     own = {name for part in trainer.model_parts for name, _ in parameters(part)}
     assert_filled(trainer, expected, own)
     everyone = [None, None]
@@ -139,8 +141,7 @@ def pipeline_by_plan():
 
 
 def a_recipe_for_one_stage():
-    stages = {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "1F1B"}
-    trainer, _ = constructed({"rules": {"lm_head.weight": "zeros"}}, **stages)
+    trainer, _ = constructed({"rules": {"lm_head.weight": "zeros"}}, **STAGES)
     zeros = {name for name, value in held(trainer).items() if not value.any()}
     assert zeros == ({"lm_head.weight"} if trainer.pp_has_last_stage else set())
 
