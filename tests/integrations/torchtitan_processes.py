@@ -40,8 +40,7 @@ from initframe.integrations.torchtitan import initialized  # noqa: E402
 from tests.integrations import processes  # noqa: E402
 
 SEED, FOLDER = 3, Path(sys.argv[1])
-DTENSORS = "partial_dtensor"  # in the default backend, a second mesh in one process is refused by fully_shard
-STAGES = {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "1F1B", "spmd_backend": DTENSORS}
+STAGES = {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "1F1B"}
 
 
 class TokenizerReachedError(Exception):
@@ -64,6 +63,7 @@ def constructed(recipe="llama3", tied=False, after=None, **parallelism):
     spec.model.enable_weight_tying = tied
     config.model_spec = initialized(spec, recipe, SEED)
     config.tokenizer = NoTokenizer()
+    config.training.disable_cuda_graphs = True
     config.dump_folder = str(FOLDER)
     config.metrics.save_tb_folder = str(FOLDER)
     for name, value in parallelism.items():
@@ -118,16 +118,17 @@ def fully_sharded():
 
 
 def fully_sharded_and_tied():
+    """Not in torchtitan's default backend, where its own parallelize_fn fails on a tied model."""
     tied = {"rules": {"*.weight": {"init": "normal", "std": 0.02}}}
     for recipe in (tied, "llama3"):
-        trainer, expected = constructed(recipe, tied=True, spmd_backend=DTENSORS)
+        trainer, expected = constructed(recipe, tied=True, spmd_backend="partial_dtensor")
         assert_filled(trainer, expected)
         (part,) = trainer.model_parts
         assert part.lm_head.weight is part.tok_embeddings.weight
 
 
 def tensor_parallel():
-    assert_filled(*constructed(tensor_parallel_degree=2, spmd_backend=DTENSORS))
+    assert_filled(*constructed(tensor_parallel_degree=2))
 
 
 def pipeline_by_plan():
