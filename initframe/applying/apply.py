@@ -26,7 +26,7 @@ from initframe.applying.replicas import demand_agreement
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator, is_sharded, refresh, unwritable, write_all
 from initframe.errors import Problem, ResolveError
-from initframe.fills import Fill, Partial
+from initframe.fills import Copied, Fill, Partial
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
 from initframe.model.place import Place
@@ -247,6 +247,9 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     if problem := _unfillable(tensor, region):
         raise ResolveError(problem.on(f"tensor {name!r}"))
     local, region = held(tensor) if region is None else (tensor, region)
+    if isinstance(fill, Copied) and fill.from_memory:
+        fact = f"its fill is {fill}, which is read from a model, and there is none here."
+        raise ResolveError(Problem(f"tensor {name!r}", fact, fix="Apply a recipe to the model: initframe.reinit."))
     if found := fill.problem(region.shape, tensor.dtype) or fill.trial(tensor.device):
         raise ResolveError(found.on(f"tensor {name!r}"))
     with torch.no_grad():

@@ -40,6 +40,7 @@ from initframe.integrations.torchtitan import initialized  # noqa: E402
 from tests.integrations import processes  # noqa: E402
 
 SEED, FOLDER = 3, Path(sys.argv[1])
+STAGES = {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "1F1B"}
 
 
 class TokenizerReachedError(Exception):
@@ -62,6 +63,7 @@ def constructed(recipe="llama3", tied=False, after=None, **parallelism):
     spec.model.enable_weight_tying = tied
     config.model_spec = initialized(spec, recipe, SEED)
     config.tokenizer = NoTokenizer()
+    config.training.disable_cuda_graphs = True
     config.dump_folder = str(FOLDER)
     config.metrics.save_tb_folder = str(FOLDER)
     for name, value in parallelism.items():
@@ -82,22 +84,18 @@ def whole(spec, recipe):
     return dict(model.named_parameters(remove_duplicate=False))
 
 
+def parameters(part):
+    """The parameters of a part by their names in the bare model; a tied one by each of its names."""
+    seen = initframe.survey(part)
+    for slot in seen.slots:
+        if slot.kind == "parameter":
+            yield from ((name, seen.places[slot.name].direct) for name in (slot.name, *slot.aliases))
+
+
 def held(trainer):
-    """The values of the parts that this process has, by their names in the bare model."""
-    found = {}
-    for part in trainer.model_parts:
-        for slot in initframe.survey(part).slots:
-            value = part.get_parameter(actual(part, slot.name))
-            found |= dict.fromkeys(
-                (slot.name, *slot.aliases), value.full_tensor() if hasattr(value, "full_tensor") else value
-            )
-    return found
-
-
-def actual(part, name):
-    """A bare name as the part has it, wrappers included."""
-    names = dict(part.named_parameters(remove_duplicate=False))
-    return next(n for n in names if n.replace("_checkpoint_wrapped_module.", "").replace("_orig_mod.", "") == name)
+    """The values of the parts that this process has."""
+    named = (pair for part in trainer.model_parts for pair in parameters(part))
+    return {name: p.full_tensor() if hasattr(p, "full_tensor") else p for name, p in named}
 
 
 def assert_filled(trainer, expected, names=None):
@@ -120,9 +118,10 @@ def fully_sharded():
 
 
 def fully_sharded_and_tied():
+    """Not in torchtitan's default backend, where its own parallelize_fn fails on a tied model."""
     tied = {"rules": {"*.weight": {"init": "normal", "std": 0.02}}}
     for recipe in (tied, "llama3"):
-        trainer, expected = constructed(recipe, tied=True)
+        trainer, expected = constructed(recipe, tied=True, spmd_backend="partial_dtensor")
         assert_filled(trainer, expected)
         (part,) = trainer.model_parts
         assert part.lm_head.weight is part.tok_embeddings.weight
@@ -133,9 +132,8 @@ def tensor_parallel():
 
 
 def pipeline_by_plan():
-    trainer, expected = constructed(pipeline_parallel_degree=2, pipeline_parallel_schedule="1F1B")
-    parts = trainer.model_parts
-    own = {name for part in parts for name in (slot.name for slot in initframe.survey(part).slots)}
+    trainer, expected = constructed(**STAGES)
+    own = {name for part in trainer.model_parts for name, _ in parameters(part)}
     assert_filled(trainer, expected, own)
     everyone = [None, None]
     dist.all_gather_object(everyone, sorted(own))
@@ -144,8 +142,7 @@ def pipeline_by_plan():
 
 
 def a_recipe_for_one_stage():
-    stages = {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "1F1B"}
-    trainer, _ = constructed({"rules": {"lm_head.weight": "zeros"}}, **stages)
+    trainer, _ = constructed({"rules": {"lm_head.weight": "zeros"}}, **STAGES)
     zeros = {name for name, value in held(trainer).items() if not value.any()}
     assert zeros == ({"lm_head.weight"} if trainer.pp_has_last_stage else set())
 

@@ -73,6 +73,14 @@ def test_what_has_no_norms_is_refused(wrong):
     refused(initframe.resolve, recipe(**wrong), Scaled(), kind=ResolveError)
 
 
+def test_a_tensor_alone_has_nothing_to_read_them_from():
+    for fill in (
+        initframe.fills.Norms("w", initframe.Keep(), from_memory=True),
+        initframe.fills.Copied("w", initframe.Keep(), True),
+    ):
+        refused(initframe.fill_, torch.ones(3), fill, name="m", kind=ResolveError)
+
+
 def test_nothing_copies_norms():
     model = Scaled()
     model.other = nn.Parameter(torch.zeros(3))
