@@ -2,6 +2,7 @@
 
     python benchmarks/verify.py [--gigabytes 2] [--folder DIR]    # verify / reading the file
     python benchmarks/verify.py billion [--folder DIR]            # 10⁹ elements made again, compared with a model
+    python benchmarks/verify.py memory [--gigabytes 12]           # peak memory of a manifest that is written to files
 
 The file is read in three ways: with an empty page cache, into memory of its own (as a loader does), and into one small
 buffer that stays in the processor's cache, which nobody who wants the values can do.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import statistics
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from torch import nn
 
 import initframe
 from initframe.files.safetensors import save_tensors
+from initframe.plan.manifest import seal
 
 REPEATS = 5
 BUFFER = 1 << 22
@@ -32,7 +35,7 @@ BUFFER = 1 << 22
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "billion"])
+    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "billion", "memory"])
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--folder", default=None)
     asked = parser.parse_args()
@@ -40,7 +43,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         if asked.what == "billion":
             sys.exit(billion(Path(folder)))
-        speed(Path(folder), asked.gigabytes)
+        if asked.what == "memory":
+            memory(Path(folder), asked.gigabytes)
+        else:
+            speed(Path(folder), asked.gigabytes)
+
+
+def memory(folder: Path, gigabytes: float) -> None:
+    """Write the tensors of a large manifest, of which no model was ever made, and tell the peak."""
+    shape, count = [4096, 14336], int(gigabytes * 1e9 / 2 / 4096 / 14336)
+    fill = {"kind": "normal", "mean": 0.0, "std": 0.02}
+    entries = [{"name": f"{i}.weight", "shape": shape, "dtype": "bfloat16", "fill": fill} for i in range(count)]
+    record = seal({"format": 2, "seed": 0, "generator": "stream", "tensors": entries})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    made = initframe.regenerate(record, path=folder, check=False)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    size = sum(tensor.nbytes for tensor in made.values())
+    print(f"{size / 1e9:.1f} GB in {seconds:.0f} s; peak memory grew by {peak / 1024:.0f} MiB")
 
 
 def speed(folder: Path, gigabytes: float) -> None:

@@ -21,7 +21,7 @@ from torchvision import models
 
 import initframe
 import initframe.experiments.gap  # registers its law in the real table, not in the copy of one test
-from initframe.cli import reinit, trace
+from initframe.cli import reinit, trace, verify
 from initframe.experiments import compare, train
 from initframe.initializers import table as initializer_table
 from initframe.initializers.table import parameters
@@ -43,6 +43,8 @@ COMMANDS = {
     "initframe-reinit": reinit.main,
     "python scripts/trace.py": trace.main,
     "initframe-trace": trace.main,
+    "python scripts/verify.py": verify.main,
+    "initframe-verify": verify.main,
     "python scripts/train.py": train.main,
     "initframe-train": train.main,
     "python scripts/compare.py": compare.main,
@@ -53,6 +55,7 @@ ELSEWHERE = (
     "source .venv/bin/activate",  # .ci/run
     ".venv/bin/",  # .ci/run
     'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
+    "python -m tests.",  # the long counts of what the tests sample
     "python benchmarks/",  # their numbers mean nothing on a busy machine
     "accelerate launch",  # tests/integrations/test_two_processes.py
     "python scripts/train.py experiment=all",  # tests/experiments/test_claims.py

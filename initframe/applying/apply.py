@@ -395,7 +395,8 @@ def _other(write: Write) -> Slot | None:
 def _left(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tuple[Left, ...]:
     """List the tensors that a plan does not name, with their digests if they are wanted; views of others, too."""
     written = {write.slot.name for write in writes}
-    rest = [(slot, seen.places[slot.name].tensor()) for slot in seen.every if slot.name not in written]
+    places = ((slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written)
+    rest = [(slot, place.held[0]) for slot, place in places if place.computed is None]  # or its originals tell it
     rest += [view for slot in seen.slots if slot.views for view in _views(slot, seen.places[slot.name])]
     found = combine([bits(tensor) for _, tensor in rest]) if measured else [None] * len(rest)
     return tuple(Left(slot, one) for (slot, _), one in zip(rest, found, strict=True))

@@ -22,8 +22,6 @@ from initframe.verification.read import MANIFEST, Given, Promised, Record, read_
 from initframe.verification.result import Row, State, Verification
 
 MODEL = "model.safetensors"
-RUN = "run"
-"""The key of a run's number in a manifest and in the header of its safetensors."""
 WRAPPERS = ("module.", "_orig_mod.")
 """What wrappers put before every name."""
 

@@ -143,6 +143,9 @@ def test_computed_tensors_and_what_they_are_computed_from_need_the_layer():
     assert names == {"weight": False, **originals}
     assert initframe.verify(record, layer).ok
     assert initframe.verify(record, layer.state_dict()).ok
+    record = manifest(initframe.reinit(layer, {"rules": {"bias": "zeros"}}, measure=True))
+    assert {entry["name"] for entry in record["others"]} == {*originals}
+    assert initframe.verify(record, layer).ok
 
 
 def test_views_of_tied_tensors_are_apart():
