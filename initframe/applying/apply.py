@@ -25,7 +25,7 @@ from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_agreement
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator, is_sharded, refresh, unwritable, write_all
-from initframe.errors import Problem, ResolveError
+from initframe.errors import Problem, ResolveError, StreamError
 from initframe.fills import Copied, Fill, Partial
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
@@ -37,6 +37,7 @@ from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Left, Measured, Report, Result
 from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
+from initframe.stream import key
 
 
 @uncompiled
@@ -282,7 +283,7 @@ def prepared(
         raise ResolveError(Problem("generator", f"unknown generator {generator!r}.", "Options: stream, torch."))
     checked_seed(0 if seed is None else seed)
     writes, problems = locate(plan, model, seen)
-    problems = [*_without_factors(plan), *problems]
+    problems = [*_without_factors(plan), *filter(None, map(_unnameable, writes)), *problems]
     return writes, problems + (_unknown_to_torch(writes, seed) if generator == "torch" else [])
 
 
@@ -303,6 +304,17 @@ def _prepared_draws(plan: Plan, seen: Survey) -> dict[int, Any]:
         kept = {}
         seen.memo["drawn"] = plan.assignments, kept
     return kept
+
+
+def _unnameable(write: Write) -> Problem | None:
+    """Refuse a name that addresses no numbers, as it cannot be written as UTF-8."""
+    if write.name.isascii():
+        return None
+    try:
+        key(write.name, 0)
+    except StreamError:
+        return Problem(write.name, "its name has half of a character.", fix="Rename it in the model.")
+    return None
 
 
 def checked_seed(seed: int) -> int:

@@ -11,7 +11,7 @@ import io
 import math
 import pickle
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -46,32 +46,44 @@ class _Mapping(dict[Any, Any]):
         """Forget it."""
 
 
-def strangers(pickled: bytes, tensors: int = 0) -> tuple[list[str], str]:
-    r"""List what a pickle names that no state_dict is made of.
+class Walked(NamedTuple):
+    """What a pickle holds.
+
+    Attributes:
+        strangers: the names of what no state_dict is made of, in order.
+        fault: why it is none of torch.save, or damaged; empty if it is sound.
+        storages: how many bytes the memory of tensors has, by its key in the file.
+    """
+
+    strangers: list[str]
+    fault: str
+    storages: dict[str, int]
+
+
+def walk(pickled: bytes, tensors: int = 0) -> Walked:
+    r"""Walk through a pickle, and say what it holds.
 
     Args:
         pickled: a pickle of protocol 2, as torch.save writes it.
         tensors: how many tensors the file has memory for: each may take some steps.
 
     Returns:
-        The names, in order; and why the pickle is none of torch.save, or damaged.
+        What it holds.
 
-    >>> strangers(pickle.dumps({"a": bytearray(3)}, protocol=2))
-    (['__builtin__.bytearray'], '')
-    >>> strangers(pickle.dumps({"a": 1}, protocol=2))
-    ([], '')
-    >>> strangers(b"\x80\x02}.")
-    ([], '')
+    >>> walk(pickle.dumps({"a": bytearray(3)}, protocol=2)).strangers
+    ['__builtin__.bytearray']
+    >>> walk(b"\x80\x02}.")
+    Walked(strangers=[], fault='', storages={})
     """
-    walk = _Walk(_Counted(pickled, PICKLE_STEPS + PICKLE_STEPS_PER_TENSOR * tensors))
+    walker = _Walk(_Counted(pickled, PICKLE_STEPS + PICKLE_STEPS_PER_TENSOR * tensors))
     fault = ""
     try:
-        walk.load()
+        walker.load()
     except Malformed as error:
         fault = str(error)
     except Exception as error:  # noqa: BLE001  # of a damaged pickle, any
         fault = f"its pickle is damaged ({type(error).__name__})"
-    return list(dict.fromkeys(walk.strangers)), fault
+    return Walked(list(dict.fromkeys(walker.strangers)), fault, walker.storages)
 
 
 class _Counted(io.BytesIO):
@@ -100,6 +112,7 @@ class _Walk(pickle._Unpickler):  # noqa: SLF001  # the one in C reserves memory 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.strangers: list[str] = []
+        self.storages: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Give the stand-in of a name."""
@@ -116,6 +129,10 @@ class _Walk(pickle._Unpickler):  # noqa: SLF001  # the one in C reserves memory 
         """Give the stand-in of a storage."""
         if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[2], str)):
             raise Malformed("it has a storage that torch.save does not write")
+        _, kind, key, _, count = pid
+        if not isinstance(kind, _StandIn) or not isinstance(count, int) or count < 0:
+            raise Malformed("it has a storage that torch.save does not write")
+        self.storages[key] = max(self.storages.get(key, 0), count * _item_size(kind.name))
         return _StandIn("storage")
 
     def _named(self, full: str) -> Any:
@@ -185,6 +202,12 @@ def _hashable(key: Any) -> Any:
     if isinstance(key, _StandIn):
         return id(key)
     raise Malformed(f"a key of a mapping is a {type(key).__name__}")
+
+
+def _item_size(storage: str) -> int:
+    """Return the bytes of one element of a storage's type."""
+    dtype = getattr(getattr(torch, storage.rpartition(".")[2], None), "dtype", torch.uint8)
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
 
 
 def _is_only_named(module: str, name: str) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from initframe.errors import Problem, SourceError, shown
 from initframe.files.dtypes import DTYPES
-from initframe.files.pickles import strangers
+from initframe.files.pickles import walk
 from initframe.files.safetensors import TensorInfo
 from initframe.limits import ENTRIES, EXPANDED_BYTES, INDEX_BYTES, TENSORS
 
@@ -196,11 +196,15 @@ def _check_pickle(path: Path) -> None:
     """Refuse a pickle that makes more than a state_dict has; torch's own reader would let it take any memory."""
     with _unzipped(path) as archive:
         part = next(info for info in archive.infolist() if info.filename.partition("/")[2] == "data.pkl")
-        names, fault = strangers(_member(archive, part), len(archive.infolist()))
-    if names:
-        raise _wrong(path, f"it holds more than tensors: it names {', '.join(names[:3])}.", SAFE)
-    if fault:
-        raise _wrong(path, f"it is corrupt: {fault}.")
+        sizes = {info.filename.partition("/data/")[2]: info.file_size for info in archive.infolist()}
+        found = walk(_member(archive, part), len(sizes))
+    if found.strangers:
+        raise _wrong(path, f"it holds more than tensors: it names {', '.join(found.strangers[:3])}.", SAFE)
+    if found.fault:
+        raise _wrong(path, f"it is corrupt: {found.fault}.")
+    for key, size in found.storages.items():
+        if sizes.get(key, -1) < size:  # torch would read what comes after it in the file
+            raise _wrong(path, f"it is corrupt: data/{key} has fewer than the {size} bytes of its tensors.")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

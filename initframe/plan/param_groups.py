@@ -35,7 +35,7 @@ def warn(text: str) -> None:
     frame, level = inspect.currentframe(), 1
     while frame and frame.f_code.co_filename.startswith((_HOME, _DYNAMO)):
         frame, level = frame.f_back, level + 1
-    warnings.warn(printable(text), CompanionWarning, stacklevel=level)
+    warnings.warn(printable(text, besides="\n"), CompanionWarning, stacklevel=level)
 
 
 def sentences(asked: Iterable[tuple[str, Mapping[str, float]]], requires: Sequence[str]) -> list[str]:

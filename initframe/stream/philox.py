@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TypeAlias
 
-from initframe.errors import Problem, StreamError
+from initframe.errors import Problem, StreamError, shown
 from initframe.stream.lanes import Pair, Wide
 
 Key: TypeAlias = tuple[int, int, int, int]
@@ -32,7 +32,7 @@ def key(name: str, seed: int, purpose: str = "") -> Key:
         Four 32-bit words: the Philox key (two), then the upper half of the counter (two).
 
     Raises:
-        StreamError: the seed is outside of [0, 2**64).
+        StreamError: the seed is outside of [0, 2**64), or the name has half of a character.
 
     >>> [f"{word:08x}" for word in key("features.0.weight", seed=0)]
     ['88f992a8', 'c4065ad5', '2dce6b58', '8c04e81d']
@@ -40,9 +40,12 @@ def key(name: str, seed: int, purpose: str = "") -> Key:
     if not 0 <= seed < 1 << 64:
         raise StreamError(Problem("seed", f"{seed} is outside of [0, 2**64)."))
     text = f"{name}\0{purpose}" if purpose else name
-    hashed = hashlib.blake2b(
-        text.encode(), digest_size=16, key=seed.to_bytes(8, "little"), person=b"initframe.v1"
-    ).digest()
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        fact = f"the name {shown(name)} has half of a character."
+        raise StreamError(Problem("name", fact, fix="Give a name that can be written as UTF-8.")) from None
+    hashed = hashlib.blake2b(encoded, digest_size=16, key=seed.to_bytes(8, "little"), person=b"initframe.v1").digest()
     k0, k1, s0, s1 = (int.from_bytes(hashed[j : j + 4], "little") for j in (0, 4, 8, 12))
     return k0, k1, s0, s1
 

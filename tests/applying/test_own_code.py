@@ -1,4 +1,4 @@
-"""Code of the user's own that fails late: it is found before the first write, or said to have been too late."""
+"""What fails late: it is found before the first write, or said to have been too late."""
 
 import pytest
 import torch
@@ -40,6 +40,19 @@ def test_a_law_that_fails_at_real_sizes_is_found_before_the_first_write(table, f
     (problem,) = refused(initframe.reinit, model, {"rules": rules}, kind=ResolveError)
     assert (problem.subject, said in problem.fact) == ("1.weight", True)
     assert changed(model, before) == set()
+
+
+@pytest.mark.parametrize("law", ["ones", "normal", "orthogonal"])
+def test_a_name_that_cannot_be_written_addresses_no_numbers(law):
+    model = nn.Module()
+    model.register_parameter("a", nn.Parameter(torch.zeros(3, 3)))
+    model.register_parameter("\ud800", nn.Parameter(torch.zeros(3, 3)))
+    before = bits(model)
+    (problem,) = refused(initframe.reinit, model, {"rules": {"*": law}}, kind=ResolveError)
+    assert problem.subject == "\ud800"
+    assert changed(model, before) == set()
+    (problem,) = refused(initframe.fill_, model.a, initframe.Normal(), name="\ud800")
+    assert "half of a character" in problem.fact
 
 
 class Once(nn.Module):

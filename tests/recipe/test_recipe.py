@@ -189,7 +189,7 @@ def test_all_problems_come_together_and_what_can_be_read_is_kept():
 def test_problems_of_a_file_name_the_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("- 1\n")
-    with pytest.raises(RecipeError, match=r"recipe '.*mine\.yaml' is \[1\], not a mapping"):
+    with pytest.raises(RecipeError, match=r"recipe '.*mine\.yaml' is a list, not a mapping"):
         load_recipe(path)
     path.write_text("")
     with pytest.raises(RecipeError, match=r"recipe '.*mine\.yaml' is empty"):

@@ -220,3 +220,15 @@ def test_axes_survive_the_way_through_a_recipe():
     recipe = initframe.load_recipe(rule("w", EXPERTS))
     assert recipe.to_dict()["rules"]["r"]["axes"] == EXPERTS
     assert initframe.load_recipe(recipe.to_dict()) == recipe
+
+
+def test_a_base_of_another_number_of_dimensions_is_refused():
+    rule = {"init": "zeros", "axes": ["out", "in"], "where": "base_fan_in > 1"}
+    for shape, said in (([4, 4, 4], "has 2 axes"), ([4, 8], "")):
+        recipe = {"rules": {"weight": rule}, "base": {"weight": shape}}
+        if said:
+            assert said in refused(initframe.resolve, recipe, nn.Linear(3, 3))[0].fact
+        else:
+            assert initframe.resolve(recipe, nn.Linear(3, 3))["weight"]
+    recipe = {"rules": {"weight": {**rule, "where": "fan_in > 1"}}, "base": {"other": [2]}}
+    assert initframe.resolve(recipe, nn.Linear(3, 3))["weight"]
