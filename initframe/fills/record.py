@@ -13,24 +13,14 @@ from initframe.errors import InitframeError, Problem, shown
 from initframe.fills.chain import OPERATIONS, Chain
 from initframe.fills.composed import Blocks, Copied, Masked, Partial
 from initframe.fills.current import OnCurrent
-from initframe.fills.derived import (
-    BilinearKernel,
-    Chrono,
-    LogUniform,
-    Mimetic,
-    Repeated,
-    Rows,
-    SineCosine,
-    Sinusoids,
-    StepBias,
-)
+from initframe.fills.derived import Chrono, LogUniform, Mimetic, Repeated, StepBias
 from initframe.fills.elementwise import Constant, Mapped, Normal, TruncatedNormal, Uniform
 from initframe.fills.fill import Fill, Shape
 from initframe.fills.pretrained import Stored
 from initframe.fills.scaled import MultipliedMap, MultipliedWhole
 from initframe.fills.stacked import Stacked
 from initframe.fills.structured import DeltaOrthogonal, Dirac, Identity, Orthogonal, PartialHadamard, Sparse
-from initframe.fills.table import Table
+from initframe.fills.table import BilinearKernel, Rows, SineCosine, Sinusoids, Table
 from initframe.model.axes import ORDER, member_shape
 
 KINDS: dict[str, type[Fill]] = {

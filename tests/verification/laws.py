@@ -18,20 +18,11 @@ from initframe import (
     Uniform,
 )
 from initframe.fills.composed import Copied
-from initframe.fills.derived import (
-    BilinearKernel,
-    Chrono,
-    LogUniform,
-    Mimetic,
-    Repeated,
-    Rows,
-    SineCosine,
-    Sinusoids,
-    StepBias,
-)
+from initframe.fills.derived import Chrono, LogUniform, Mimetic, Repeated, StepBias
 from initframe.fills.scaled import scaled
 from initframe.fills.stacked import Stacked
 from initframe.fills.structured import DeltaOrthogonal, PartialHadamard
+from initframe.fills.table import BilinearKernel, Rows, SineCosine, Sinusoids
 
 FILLS = {
     "constant": Constant(8),
