@@ -46,6 +46,7 @@ ELSEWHERE = (
     ".venv/bin/",  # .ci/run
     'eval "$(initframe-reinit -sc',  # tests/cli/test_help.py
     "python benchmarks/",  # their numbers mean nothing on a busy machine
+    "python -m tests.",  # long counts, of which the tests have samples
     "torchrun",  # tests/distributed and tests/cli/test_torchrun.py
 )
 
