@@ -205,9 +205,17 @@ def _hashable(key: Any) -> Any:
 
 
 def _item_size(storage: str) -> int:
-    """Return the bytes of one element of a storage's type."""
-    dtype = getattr(getattr(torch, storage.rpartition(".")[2], None), "dtype", torch.uint8)
-    return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
+    """Return the bytes of one element of a storage's type, such as ``torch.FloatStorage``."""
+    return _ITEM_SIZES.get(storage.rpartition(".")[2].removesuffix("Storage"), 1)
+
+
+# torch's own classes of storages warn when they are asked.
+_ITEM_SIZES = {
+    **dict.fromkeys(("ComplexDouble",), 16),
+    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
+    **dict.fromkeys(("Float", "Int", "QInt32"), 4),
+    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
+}
 
 
 def _is_only_named(module: str, name: str) -> bool:
