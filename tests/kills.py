@@ -270,11 +270,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--each", type=int, default=0, help="aimed kills of every scenario; 0: one at every call")
+    parser.add_argument("--only", default="", help="scenarios whose names have this in them")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     dice, kills, torn = random.Random(asked.seed), 0, 0
     folder = Path(tempfile.mkdtemp()) / "place"
-    every = list(scenarios(folder))
+    every = [scenario for scenario in scenarios(folder) if asked.only in scenario.name]
     lengths: dict[str, float] = {}
     for scenario in every:
         began, points = time.monotonic(), 0
@@ -288,7 +289,7 @@ def main() -> None:
         print(f"{scenario.name}: killed before each of {points} calls", flush=True)
     aimed = kills
     while kills < asked.count:
-        scenario = dice.choice([one for one in every if one.name != COMMAND])
+        scenario = dice.choice([one for one in every if one.name != COMMAND] or every)
         moment = dice.uniform(0, lengths[scenario.name])
         outcome, faults = killed(scenario, folder, after=moment)
         kills += outcome.signal == signal.SIGKILL
