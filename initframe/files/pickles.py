@@ -19,6 +19,13 @@ from initframe.limits import EXPANDED_BYTES, PICKLE_STEPS, PICKLE_STEPS_PER_TENS
 
 _SCALARS = (str, int, float, bool, bytes, type(None))
 _REBUILD = ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state", "sparse_tensor")
+_ITEM_SIZES = {
+    2: ("Half", "BFloat16", "Short"),
+    4: ("Float", "Int", "QInt32"),
+    8: ("Double", "Long", "ComplexFloat"),
+    16: ("ComplexDouble",),
+}
+"""Of the storages that torch names by type: to ask them for their dtype is deprecated."""
 _FORBIDDEN = (
     *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),  # take memory before they read
     *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.STACK_GLOBAL, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX),
@@ -205,17 +212,9 @@ def _hashable(key: Any) -> Any:
 
 
 def _item_size(storage: str) -> int:
-    """Return the bytes of one element of a storage's type, such as ``torch.FloatStorage``."""
-    return _ITEM_SIZES.get(storage.rpartition(".")[2].removesuffix("Storage"), 1)
-
-
-# torch's own classes of storages warn when they are asked.
-_ITEM_SIZES = {
-    **dict.fromkeys(("ComplexDouble",), 16),
-    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
-    **dict.fromkeys(("Float", "Int", "QInt32"), 4),
-    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
-}
+    """Return the bytes of one element of a storage's type; of others than these, torch has no values here."""
+    kind = storage.rpartition(".")[2].removesuffix("Storage")
+    return next((size for size, kinds in _ITEM_SIZES.items() if kind in kinds), 1)
 
 
 def _is_only_named(module: str, name: str) -> bool:
