@@ -38,10 +38,10 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
 
     def task(config: Any) -> float:
         with reported(), contextlib.chdir(HydraConfig.get().runtime.cwd):
-            if not is_rerun():
+            if not is_rerun():  # which replaces its own files, and whose config was composed before
                 demand_free(config, output_directory())
+                recipes.demand_deletable()
             demand_one("model")
-            recipes.demand_deletable()
             return run(config)
 
     speakable()
