@@ -171,6 +171,8 @@ class Outcome:
     def verdict(self) -> str:
         """Whether the claim holds here, as one sentence."""
         judged = [check.judged for check in self.checks]
+        if "no" not in judged and self.numbers.get("reduced"):
+            return f"Nothing at the reduced size contradicts the claim: {self.numbers['says']}."
         if "no" not in judged:
             return f"The claim holds here: {self.numbers['says']}."
         how = "holds here in part" if "yes" in judged else "does not hold here"
@@ -186,12 +188,13 @@ def numbers_of(claim: Settings, *, reduced: bool) -> dict[str, Any]:
         reduced: whether the values of its key ``reduced`` replace the full ones.
 
     Returns:
-        The numbers; ``reduced`` says which they are.
+        The numbers; ``reduced`` has those that were replaced.
 
     >>> numbers_of({"steps": 100, "sweep": {"depth": [2, 30]}, "reduced": {"sweep": {"depth": [2]}}}, reduced=True)
-    {'steps': 100, 'sweep': {'depth': [2]}, 'reduced': True}
+    {'steps': 100, 'sweep': {'depth': [2]}, 'reduced': {'sweep': {'depth': [2]}}}
     """
-    return {**claim, **(claim.get("reduced") or {} if reduced else {}), "reduced": reduced}
+    smaller = (claim.get("reduced") or {}) if reduced else {}
+    return {**claim, **smaller, "reduced": smaller}
 
 
 def count(starts: Settings, numbers: Settings) -> int:

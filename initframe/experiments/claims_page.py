@@ -11,7 +11,9 @@ HEAD = """# Claims
 What papers say about initializations, tried at small sizes on data that packages ship. Every experiment is one command
 and one config in `conf/experiment`; the config's `starts` are its recipes. A number holds if it is within bounds for
 every seed; `initframe/experiments/claims` has the bounds, the networks and the schedules. If a claim does not hold at
-this size, its table says so. The bands in the pictures go from the lowest seed to the highest.
+this size, its table says so. Sizes, learning rates and some bounds were chosen after first trials, so that what is said
+to train does train here; if a trial at other numbers went otherwise, the experiment's first line says it. The bands in
+the pictures go from the lowest seed to the highest.
 
 `python scripts/train.py experiment=all` runs them all and writes this page. With `reduced=true`, each takes
 seconds; the tests run these and check the direction of each claim.

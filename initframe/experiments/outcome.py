@@ -51,7 +51,8 @@ def render(data: Data, width: int = WIDTH) -> str:
 def here(data: Data) -> str:
     """Say what was run, with how many seeds and for how long."""
     numbers = data["numbers"]
-    size = ", at a reduced size" if numbers.get("reduced") else ""
+    changed = ", ".join(f"{key} = {value}" for key, value in (numbers.get("reduced") or {}).items())
+    size = f", but reduced: {changed}" if changed else ""
     return f"{numbers['here']}{size} (seeds: {numbers['seeds']}; {data['seconds']:.0f} s)"
 
 
