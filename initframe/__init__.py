@@ -7,6 +7,7 @@
 ('bias',)
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from initframe.applying.apply import apply as apply
@@ -16,9 +17,6 @@ from initframe.applying.write_checkpoint import write_checkpoint as write_checkp
 from initframe.construction.deferred import deferred as deferred
 from initframe.construction.deferred import materialize as materialize
 from initframe.construction.deferred import param_init_fn as param_init_fn
-from initframe.construction.describe import describe as describe
-from initframe.construction.identify import identify as identify
-from initframe.construction.trace import trace as trace
 from initframe.errors import InitframeError as InitframeError
 from initframe.errors import RecipeError as RecipeError
 from initframe.errors import ResolveError as ResolveError
@@ -59,6 +57,9 @@ from initframe.resolver.resolve import resolve as resolve
 from initframe.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from initframe.construction.describe import describe as describe
+    from initframe.construction.identify import identify as identify
+    from initframe.construction.trace import trace as trace
     from initframe.signal.calibrate import CalibrationWarning as CalibrationWarning
     from initframe.signal.calibrate import calibrate as calibrate
     from initframe.signal.compare import Comparison as Comparison
@@ -67,16 +68,25 @@ if TYPE_CHECKING:
     from initframe.signal.propagate import propagate as propagate
     from initframe.signal.signal import Signal as Signal
 
-_LATER = {"CalibrationWarning", "Comparison", "Signal", "calibrate", "compare", "predict", "propagate"}
+_LATER = {
+    "CalibrationWarning": "signal.calibrate",
+    "Comparison": "signal.compare",
+    "Signal": "signal.signal",
+    "calibrate": "signal.calibrate",
+    "compare": "signal.compare",
+    "describe": "construction.describe",
+    "identify": "construction.identify",
+    "predict": "signal.predict",
+    "propagate": "signal.propagate",
+    "trace": "construction.trace",
+}
+"""Where names are that are loaded when they are first asked for: an application of a recipe does not need them."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load what follows signals through a model when it is first asked for."""
     if name not in _LATER:
         raise AttributeError(f"module 'initframe' has no attribute {name!r}")
-    from initframe.signal import calibrate, compare, predict, propagate, signal  # noqa: PLC0415  # not before it is needed
-
-    return next(getattr(home, name) for home in (calibrate, compare, predict, propagate, signal) if hasattr(home, name))
+    return getattr(importlib.import_module(f"initframe.{_LATER[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initframe import models, pages
+from initframe import models
 from initframe.applying import torch_init
 from initframe.cli.console import filling, remind, say, unwarned, width
 from initframe.cli.folders import clear, output_directory
@@ -27,7 +27,6 @@ from initframe.plan import Plan
 from initframe.plan.manifest import manifest
 from initframe.plan.report import Report
 from initframe.resolver.resolve import resolve
-from initframe.signal.auto import explained, is_auto
 
 FILES = ("model.safetensors", "plan.txt", "manifest.json")
 """What every run writes, in this order: a folder with a manifest is complete."""
@@ -80,6 +79,8 @@ def files(job: Mapping[str, Any]) -> list[str]:
     """
     if not job["page"]:
         return [*FILES]
+    from initframe import pages  # noqa: PLC0415  # few runs write one
+
     pages.need_libraries()
     return ["page.html", *FILES]
 
@@ -123,15 +124,19 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
         plan = resolve(job["init"], build())
     else:
         plan = resolve_deferred(job["init"], build, only_read=job["dry_run"])
-    if is_auto(plan.recipe) and isinstance(plan.model, nn.Module):
-        plan = _found(plan, plan.model)
+    if plan.recipe.requires and isinstance(plan.model, nn.Module):
+        plan = _with_factors(plan, plan.model)
     if job["generator"] == "torch" and (problems := torch_init.refusals((a, a.slot) for a in plan.assignments)):
         raise ResolveError(*problems)
     return replace(plan, recipe=replace(plan.recipe, name=name))
 
 
-def _found(plan: Plan, model: nn.Module) -> Plan:
-    """Find the factors that ``init=auto`` leaves open, print them, and resolve again."""
+def _with_factors(plan: Plan, model: nn.Module) -> Plan:
+    """Find the factors that ``init=auto`` leaves open, print them, and resolve again; other plans stay as they are."""
+    from initframe.signal.auto import explained, is_auto  # noqa: PLC0415  # few runs need what predicts
+
+    if not is_auto(plan.recipe):
+        return plan
     found = explained(model, plan.recipe)
     lines = [
         f"  {row.name}: factor {row.factor:.4g}, output rms {row.before:.3g} → {row.after:.3g}" for row in found.rows
@@ -145,6 +150,8 @@ def write(report: Report, source: Mapping[str, Any], drafts: Mapping[str, Path])
     """Write the plan with what came of it, the page if it is asked for, and the manifest."""
     drafts["plan.txt"].write_text(f"{report.plan}\n\n{report}\n", encoding="utf-8")
     if page := drafts.get("page.html"):
+        from initframe import pages  # noqa: PLC0415  # as above
+
         page.write_text(pages.run_page(report), encoding="utf-8")
     told = {**manifest(report), "job": {"model": source, "overrides": written()}}
     drafts["manifest.json"].write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
