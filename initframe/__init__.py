@@ -7,7 +7,6 @@
 ('bias',)
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from initframe.applying.apply import apply as apply
@@ -68,25 +67,22 @@ if TYPE_CHECKING:
     from initframe.signal.propagate import propagate as propagate
     from initframe.signal.signal import Signal as Signal
 
-_LATER = {
-    "CalibrationWarning": "signal.calibrate",
-    "Comparison": "signal.compare",
-    "Signal": "signal.signal",
-    "calibrate": "signal.calibrate",
-    "compare": "signal.compare",
-    "describe": "construction.describe",
-    "identify": "construction.identify",
-    "predict": "signal.predict",
-    "propagate": "signal.propagate",
-    "trace": "construction.trace",
-}
-"""Where names are that are loaded when they are first asked for: an application of a recipe does not need them."""
+_SIGNALS = {"CalibrationWarning", "Comparison", "Signal", "calibrate", "compare", "predict", "propagate"}
+_CONSTRUCTION = {"describe", "identify", "trace"}
+_LATER = _SIGNALS | _CONSTRUCTION
+"""Names that are loaded when they are first asked for: an application of a recipe does not need them."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name in _CONSTRUCTION:
+        from initframe.construction import describe, identify, trace  # noqa: PLC0415  # not before it is needed
+
+        return getattr({"describe": describe, "identify": identify, "trace": trace}[name], name)
+    if name not in _SIGNALS:
         raise AttributeError(f"module 'initframe' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"initframe.{_LATER[name]}"), name)
+    from initframe.signal import calibrate, compare, predict, propagate, signal  # noqa: PLC0415  # not before it is needed
+
+    return next(getattr(home, name) for home in (calibrate, compare, predict, propagate, signal) if hasattr(home, name))
 
 
 def __dir__() -> list[str]:
