@@ -17,9 +17,6 @@ from initframe.applying.write_checkpoint import write_checkpoint as write_checkp
 from initframe.construction.deferred import deferred as deferred
 from initframe.construction.deferred import materialize as materialize
 from initframe.construction.deferred import param_init_fn as param_init_fn
-from initframe.construction.describe import describe as describe
-from initframe.construction.identify import identify as identify
-from initframe.construction.trace import trace as trace
 from initframe.errors import InitframeError as InitframeError
 from initframe.errors import RecipeError as RecipeError
 from initframe.errors import ResolveError as ResolveError
@@ -63,6 +60,9 @@ from initframe.verification.verify import verify as verify
 from initframe.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from initframe.construction.describe import describe as describe
+    from initframe.construction.identify import identify as identify
+    from initframe.construction.trace import trace as trace
     from initframe.signal.calibrate import CalibrationWarning as CalibrationWarning
     from initframe.signal.calibrate import calibrate as calibrate
     from initframe.signal.compare import Comparison as Comparison
@@ -71,12 +71,18 @@ if TYPE_CHECKING:
     from initframe.signal.propagate import propagate as propagate
     from initframe.signal.signal import Signal as Signal
 
-_LATER = {"CalibrationWarning", "Comparison", "Signal", "calibrate", "compare", "predict", "propagate"}
+_SIGNALS = {"CalibrationWarning", "Comparison", "Signal", "calibrate", "compare", "predict", "propagate"}
+_CONSTRUCTION = {"describe", "identify", "trace"}
+_LATER = _SIGNALS | _CONSTRUCTION
+"""Names that are loaded when they are first asked for: an application of a recipe does not need them."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load what follows signals through a model when it is first asked for."""
-    if name not in _LATER:
+    if name in _CONSTRUCTION:
+        from initframe.construction import describe, identify, trace  # noqa: PLC0415  # not before it is needed
+
+        return getattr({"describe": describe, "identify": identify, "trace": trace}[name], name)
+    if name not in _SIGNALS:
         raise AttributeError(f"module 'initframe' has no attribute {name!r}")
     from initframe.signal import calibrate, compare, predict, propagate, signal  # noqa: PLC0415  # not before it is needed
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initframe import models, pages
+from initframe import models
 from initframe.applying import torch_init
 from initframe.cli.console import filling, remind, say, unwarned, width
 from initframe.cli.folders import output_directory, run_set, with_room
@@ -28,7 +28,6 @@ from initframe.plan import Plan
 from initframe.plan.manifest import manifest, seal, to_text
 from initframe.plan.report import Report
 from initframe.resolver.resolve import resolve
-from initframe.signal.auto import explained, is_auto
 
 MANIFEST = "manifest.json"
 RUN = "run"
@@ -82,6 +81,8 @@ def files(job: Mapping[str, Any]) -> list[str]:
     """
     if not job["page"]:
         return [*FILES]
+    from initframe import pages  # noqa: PLC0415  # few runs write one
+
     pages.need_libraries()
     return ["page.html", *FILES]
 
@@ -125,15 +126,19 @@ def planned(job: Mapping[str, Any], name: str) -> Plan:
         plan = resolve(job["init"], build())
     else:
         plan = resolve_deferred(job["init"], build, only_read=job["dry_run"])
-    if is_auto(plan.recipe) and isinstance(plan.model, nn.Module):
-        plan = _found(plan, plan.model)
+    if plan.recipe.requires and isinstance(plan.model, nn.Module):
+        plan = _with_factors(plan, plan.model)
     if job["generator"] == "torch" and (problems := torch_init.refusals((a, a.slot) for a in plan.assignments)):
         raise ResolveError(*problems)
     return replace(plan, recipe=replace(plan.recipe, name=name))
 
 
-def _found(plan: Plan, model: nn.Module) -> Plan:
-    """Find the factors that ``init=auto`` leaves open, print them, and resolve again."""
+def _with_factors(plan: Plan, model: nn.Module) -> Plan:
+    """Find the factors that ``init=auto`` leaves open, print them, and resolve again; other plans stay as they are."""
+    from initframe.signal.auto import explained, is_auto  # noqa: PLC0415  # few runs need what predicts
+
+    if not is_auto(plan.recipe):
+        return plan
     found = explained(model, plan.recipe)
     lines = [
         f"  {row.name}: factor {row.factor:.4g}, output rms {row.before:.3g} → {row.after:.3g}" for row in found.rows
@@ -154,6 +159,8 @@ def write(report: Report, record: Mapping[str, Any], job: Mapping[str, Any], dra
     """
     drafts["plan.txt"].write_text(f"{report.plan}\n\n{report}\n\nRun: {record[RUN]}\n", encoding="utf-8")
     if page := drafts.get("page.html"):
+        from initframe import pages  # noqa: PLC0415  # as above
+
         page.write_text(pages.run_page(report), encoding="utf-8")
     told = {
         **record,

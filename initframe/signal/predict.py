@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from initframe.signal.shapes import Shapes
 from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
 from initframe.signal.watch import Call, storage
+from initframe.stream.threads import single_threaded
 
 
 def predict(plan: Plan, batch: Any) -> Signal:
@@ -112,10 +113,13 @@ class Prepared:
     keywords: Mapping[str, Any]
 
     def run(self, walk: Walk) -> None:
-        """Call the model under a walk."""
-        with as_before(self.model), torch.no_grad(), _composed(), _unlogged(), _disable_current_modes(), walk:
-            functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
-            walk.flush()
+        """Call the model under a walk, with one thread: what is computed is small, and threads would wait for it."""
+        with ExitStack() as stack:
+            for context in (as_before(self.model), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
+                stack.enter_context(context)
+            with _disable_current_modes(), walk:
+                functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
+                walk.flush()
 
 
 def prepare(plan: Plan, batch: Any) -> Prepared:
@@ -132,7 +136,7 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
         raise InitframeError(*problems)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     states = States()
-    with _disable_current_modes(), torch.no_grad():
+    with _disable_current_modes(), torch.no_grad(), single_threaded():
         state, names = _model_states(plan, model, fake, states)
         positional, keywords = _faked_batch(batch, fake, states)
     parameters = {name: state[name] for name, _ in model.named_parameters()}
