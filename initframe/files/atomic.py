@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
-"""Locks; on Windows there are none like these, and no folder can be opened."""
+if sys.platform != "win32":  # which has no locks like these, and where no folder can be opened
+    import fcntl
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Errors of a disk while a file is open; the system raises them without the file's name."""
@@ -110,7 +109,7 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     Raises:
         BlockingIOError: another process holds it.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -190,7 +189,7 @@ def _sync(paths: Iterable[Path]) -> None:
     """Wait until files, or a folder's names, are on the disk; give files the permissions of any new file."""
     for path in paths:
         if path.is_dir():
-            if fcntl is None:
+            if sys.platform == "win32":
                 continue
             handle = os.open(path, os.O_RDONLY)
         else:
