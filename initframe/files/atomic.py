@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
-"""Locks; on Windows there are none like these, and no folder can be opened."""
+if sys.platform != "win32":  # where there are no locks like these, and no folder can be opened
+    import fcntl
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Errors of a disk while a file is open; the system raises them without the file's name."""
@@ -110,7 +109,7 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     Raises:
         BlockingIOError: another process holds it.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -128,7 +127,7 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
 def _lock(handle: int, folder: Path, patience: float) -> bool:
     """Lock a folder; ``False`` if its file system has no locks."""
     end = time.monotonic() + patience
-    while True:
+    while sys.platform != "win32":
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -139,6 +138,7 @@ def _lock(handle: int, folder: Path, patience: float) -> bool:
             time.sleep(PAUSE)
         else:
             return True
+    return False
 
 
 def _sweep(folder: Path, names: Iterable[str]) -> None:
@@ -151,7 +151,7 @@ def _sweep(folder: Path, names: Iterable[str]) -> None:
         with contextlib.suppress(OSError):  # somebody else's: it stays
             handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
             try:
-                if fcntl is not None:
+                if sys.platform != "win32":
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a single file's writer holds it while it lives
                 path.unlink()
             finally:
@@ -178,7 +178,7 @@ def _made(path: Path) -> tuple[int, Path]:
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
-        if fcntl is not None:
+        if sys.platform != "win32":
             with contextlib.suppress(OSError):  # no locks here
                 fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
@@ -190,7 +190,7 @@ def _sync(paths: Iterable[Path]) -> None:
     """Wait until files, or a folder's names, are on the disk; give files the permissions of any new file."""
     for path in paths:
         if path.is_dir():
-            if fcntl is None:
+            if sys.platform == "win32":
                 continue
             handle = os.open(path, os.O_RDONLY)
         else:
