@@ -42,16 +42,18 @@ Action = Callable[[], object]
 
 
 class Outcome(NamedTuple):
-    """How a writer ended: by what signal, with what exit code, and how many calls it had made."""
+    """How a writer ended: by what signal, with what exit code, after how many calls and seconds."""
 
     signal: int
     code: int
     calls: int
+    seconds: float = 0.0
 
 
 def forked(action: Action, point: int = NEVER, after: float | None = None) -> Outcome:
     """Run an action in a fork that kills itself before a call, or that is killed after some seconds."""
     read, write = os.pipe()
+    began = time.monotonic()
     child = os.fork()
     if child == 0:
         code = 1
@@ -71,7 +73,8 @@ def forked(action: Action, point: int = NEVER, after: float | None = None) -> Ou
     with os.fdopen(read) as pipe:
         calls = int(pipe.read() or 0)
     status = os.waitpid(child, 0)[1]
-    return Outcome(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, os.waitstatus_to_exitcode(status), calls)
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return Outcome(number, os.waitstatus_to_exitcode(status), calls, time.monotonic() - began)
 
 
 def _silent() -> None:
@@ -278,9 +281,9 @@ def main() -> None:
     every = [scenario for scenario in scenarios(folder) if asked.only in scenario.name]
     lengths: dict[str, float] = {}
     for scenario in every:
-        began, points = time.monotonic(), 0
-        calls = killed(scenario, folder)[0].calls
-        lengths[scenario.name] = (time.monotonic() - began) / 3
+        points = 0
+        whole = killed(scenario, folder)[0]
+        calls, lengths[scenario.name] = whole.calls, whole.seconds
         for point in dice.sample(range(calls), min(calls, asked.each or calls)):
             outcome, faults = killed(scenario, folder, point)
             points += outcome.signal == signal.SIGKILL

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-if sys.platform != "win32":  # which has no locks like these, and where no folder can be opened
+if sys.platform != "win32":  # where there are no locks like these, and no folder can be opened
     import fcntl
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -127,7 +127,7 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
 def _lock(handle: int, folder: Path, patience: float) -> bool:
     """Lock a folder; ``False`` if its file system has no locks."""
     end = time.monotonic() + patience
-    while True:
+    while sys.platform != "win32":
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -138,6 +138,7 @@ def _lock(handle: int, folder: Path, patience: float) -> bool:
             time.sleep(PAUSE)
         else:
             return True
+    return False
 
 
 def _sweep(folder: Path, names: Iterable[str]) -> None:
@@ -150,7 +151,7 @@ def _sweep(folder: Path, names: Iterable[str]) -> None:
         with contextlib.suppress(OSError):  # somebody else's: it stays
             handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
             try:
-                if fcntl is not None:
+                if sys.platform != "win32":
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a single file's writer holds it while it lives
                 path.unlink()
             finally:
@@ -177,7 +178,7 @@ def _made(path: Path) -> tuple[int, Path]:
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
-        if fcntl is not None:
+        if sys.platform != "win32":
             with contextlib.suppress(OSError):  # no locks here
                 fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 import sys
@@ -169,9 +168,6 @@ def _libraries(model: object) -> Iterator[tuple[str, str]]:
     for name in sorted({kind.__module__.partition(".")[0] for kind in classes} - {"initframe", "torch", "builtins"}):
         if name in sys.stdlib_module_names:
             continue
-        try:
-            yield name, importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # the user's own, or a distribution of another name
-            version = getattr(sys.modules.get(name), "__version__", None)
-            if isinstance(version, str):
-                yield name, version
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if isinstance(version, str):  # the user's own code often has none
+            yield name, version
