@@ -20,7 +20,7 @@ from initframe.errors import Problem, SourceError, shown
 from initframe.files.dtypes import DTYPES
 from initframe.files.pickles import walk
 from initframe.files.safetensors import TensorInfo
-from initframe.limits import ENTRIES, EXPANDED_BYTES, INDEX_BYTES, TENSORS
+from initframe.limits import ENTRIES, EXPANDED_BYTES, INDEX_BYTES, INTEGER, TENSORS
 
 USUAL = ("state_dict", "model_state_dict", "model")
 """The parts of a training state that are taken for the model's weights if no entry is requested."""
@@ -119,6 +119,8 @@ def _open_safetensors(path: Path, index: int) -> Contents:
     if unknown := next((name for name, (_, dtype) in kinds.items() if dtype not in DTYPES), None):
         fix = "Save it in another dtype."
         raise SourceError(Problem(f"{path}: {unknown}", f"torch has no dtype {kinds[unknown][1]}.", fix=fix))
+    if huge := next((name for name, (shape, _) in kinds.items() if any(size >= INTEGER for size in shape)), None):
+        raise SourceError(Problem(f"{path}: {huge}", "a dimension has 2**63 or more elements."))  # next to one of none
 
     mapped = cache(lambda: safe_open(path, framework="pt"))
 

@@ -74,7 +74,10 @@ def unheeded(told: Sequence[str], recipe: str) -> str:
     Build the optimizer from report.param_groups(lr=…), write the factors into the model, then set companions: heeded.
     """
     fix = "Build the optimizer from report.param_groups(lr=…), write the factors into the model"
-    return "\n  ".join([f"recipe {recipe} needs more than values:", *told]) + f"\n{fix}, then set companions: heeded."
+    return (
+        "\n  ".join(map(printable, [f"recipe {recipe} needs more than values:", *told]))
+        + f"\n{fix}, then set companions: heeded."
+    )
 
 
 def param_groups(

@@ -10,7 +10,7 @@ from tests.fuzz.__main__ import CORPUS, SLICE, failure, fuzz
 from tests.fuzz.targets import TARGETS
 
 KEPT = sorted(path for path in CORPUS.iterdir() if path.name.partition("-")[0] in TARGETS)
-SECONDS = 18
+SECONDS = 12
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.name)
