@@ -179,8 +179,8 @@ def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress, kept: dict[i
             prepared.paint(pieces, seed, tell)
     for write, logical in logicals:
         _settle(write, logical)
-    if kept := sum(write.slot.numel for write in batch if write.kept):
-        tell(kept)
+    if untouched := sum(write.slot.numel for write in batch if write.kept):
+        tell(untouched)
 
 
 def _logical(write: Write) -> Tensor:
