@@ -299,6 +299,7 @@ def _without_factors(plan: Plan) -> list[Problem]:
 
 def _prepared_draws(plan: Plan, seen: Survey) -> dict[int, Any]:
     """What earlier applications of the plan have prepared: addresses, which hold as long as the survey does."""
+    kept: dict[int, Any]
     assignments, kept = seen.memo.get("drawn", (None, {}))
     if assignments is not plan.assignments:
         kept = {}

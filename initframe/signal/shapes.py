@@ -147,5 +147,5 @@ def _outputs(out: Any, tensors: list[Tensor]) -> Known | None:
         if source is None:
             source = next((i for i, t in enumerate(tensors) if t.untyped_storage()._cdata == memory), None)  # noqa: SLF001
         shape, stride = tuple(one.shape), tuple(one.stride())
-        found.append(Output(source, same, shape, stride, one.storage_offset(), one.dtype, one.fake_device))
+        found.append(Output(source, same, shape, stride, int(one.storage_offset()), one.dtype, one.fake_device))
     return Known(tuple(found), kind)

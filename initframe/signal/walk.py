@@ -86,7 +86,7 @@ class States:
 
     def get(self, tensor: Tensor) -> State:
         """The state of a tensor; a plain real tensor that nobody told of is itself."""
-        known = self._states.get(tensor, self)
+        known = self._states.get(tensor, self)  # type: ignore[no-untyped-call]
         if known is not self:
             return known  # type: ignore[no-any-return]
         if isinstance(tensor, FakeTensor) or tensor.is_meta:
