@@ -21,9 +21,9 @@ import torch
 from constructors import LIBRARIES, Build
 
 import initframe
-from initframe.construction.equal import same
 from initframe.construction.strays import FAR
 from initframe.fills import Constant, Fill, Normal, Table, TruncatedNormal
+from initframe.fills.equal import same
 
 SOME = {
     "torchvision": (

@@ -46,6 +46,9 @@ from initframe.model.slot import Slot as Slot
 from initframe.model.survey import survey as survey
 from initframe.plan import Assignment as Assignment
 from initframe.plan import Plan as Plan
+from initframe.plan.differences import Difference as Difference
+from initframe.plan.differences import Differences as Differences
+from initframe.plan.differences import diff as diff
 from initframe.plan.manifest import manifest as manifest
 from initframe.plan.param_groups import CompanionWarning as CompanionWarning
 from initframe.plan.report import Report as Report

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from initframe.construction.equal import key, same
 from initframe.construction.laws import CONSTRUCTOR, Law, laws
 from initframe.construction.rules import Choice, choose
 from initframe.construction.selectors import Cell, cells_of, selectors_of
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.fills import Fill, Masked
 from initframe.fills.constructed import Constructed
+from initframe.fills.equal import key, same
 from initframe.initializers.defaults import torch_default
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey, survey

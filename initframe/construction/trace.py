@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from initframe.construction.deferred import CONSTRUCTOR
-from initframe.construction.equal import same
 from initframe.construction.memory import demand_memory, without_memory
 from initframe.construction.record import Twins, recorded
 from initframe.construction.recorder import Recorder
 from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.fills.constructed import Constructed
+from initframe.fills.equal import same
 from initframe.fills.table import Table
 from initframe.model.remembered import remember, remembered
 from initframe.model.survey import survey

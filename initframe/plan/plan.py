@@ -87,6 +87,14 @@ class Plan:
             raise ResolveError(Problem("plan", f"it assigns no tensor {name!r}.", closest(name, self._by_name)))
         return self._by_name[name]
 
+    def __iter__(self) -> Iterator[str]:
+        """The names of the tensors that are assigned."""
+        return (a.slot.name for a in self.assignments)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a tensor is assigned, by its name or an alias."""
+        return name in self._by_name
+
     @cached_property
     def _by_name(self) -> dict[str, Assignment]:
         return {name: a for a in self.assignments for name in (*a.slot.aliases, a.slot.name)}
@@ -166,7 +174,7 @@ class Plan:
     def _rows(self, *, folded: bool | None = None) -> list[Row]:
         """The cells of the table as text."""
         rows = [(a.slot.name, shape(a.slot), a.rule.name, str(a.fill), moments(a.fill)) for a in self.assignments]
-        return _folded(rows) if (len(rows) > ROWS if folded is None else folded) else rows
+        return folded_rows(rows) if (len(rows) > ROWS if folded is None else folded) else rows
 
     def render(self, width: int = WIDTH, *, folded: bool | None = None) -> str:
         """The plan as text: a table, then what is untouched, shadowed, skipped, tied or frozen, and fans that differ.
@@ -180,8 +188,12 @@ class Plan:
         return "\n".join([wrapped(self._head(), width), rows, *leftovers(self, width)])
 
 
-def _folded(rows: Sequence[Row]) -> list[Row]:
-    """Put rows of one shape and rule together if their names differ in whole numbers only."""
+def folded_rows(rows: Sequence[Row]) -> list[Row]:
+    """Put rows of one shape and rule together if their names differ in whole numbers only.
+
+    Args:
+        rows: name, shape, rule, and two cells, of which the first and the last are shown.
+    """
     alike: dict[tuple[Template, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         alike[template(row[0])[0], row[1], row[2]].append(row)

@@ -6,7 +6,7 @@ from torch import nn
 
 import initframe
 from initframe import describe, load_recipe, resolve, trace
-from initframe.construction.equal import same
+from initframe.fills.equal import same
 from tests.nets import Tower, convnet
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 import initframe
 from initframe import Chain, Constant, Normal, Table, TruncatedNormal, Uniform, materialize, trace
-from initframe.construction.equal import same
 from initframe.fills import Blocks, Dirac, Identity, Masked, Orthogonal, Sparse
+from initframe.fills.equal import same
 from tests.refusals import refused
 
 

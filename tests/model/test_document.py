@@ -234,7 +234,7 @@ def shapes():
     rows = [
         (f"`{name}`", takes(name), needs(name))
         for name in names
-        if name not in ("torch_default", "constructor", "copy")
+        if name not in ("torch_default", "constructor", "copy", "row_norms")
     ]
     return markdown(("initializer", "dimensions", "needs"), rows)
 

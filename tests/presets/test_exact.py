@@ -3,8 +3,8 @@
 import pytest
 
 import initframe
-from initframe.construction.equal import same
 from initframe.fills import Blocks, Masked, Normal, TruncatedNormal
+from initframe.fills.equal import same
 from presets.test_proofs import cases, recipe_of
 from presets.zoo import BUILDERS
 
