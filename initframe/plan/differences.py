@@ -114,6 +114,7 @@ def diff(plan: Plan, other: Plan) -> Differences:
     >>> found.equal, [(row.name, *row.fills) for row in found.rows]
     (1, [('weight', 'constant(0)', 'identity()')])
     """
+    given: object
     for given in (plan, other):
         if not isinstance(given, Plan):
             fact, fix = f"got {type(given).__name__}.", "Pass two plans: from resolve, trace or identify."
