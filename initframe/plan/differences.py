@@ -114,8 +114,8 @@ def diff(plan: Plan, other: Plan) -> Differences:
     >>> found.equal, [(row.name, *row.fills) for row in found.rows]
     (1, [('weight', 'constant(0)', 'identity()')])
     """
-    given: object
-    for given in (plan, other):
+    pair: tuple[object, object] = (plan, other)
+    for given in pair:
         if not isinstance(given, Plan):
             fact, fix = f"got {type(given).__name__}.", "Pass two plans: from resolve, trace or identify."
             raise InitframeError(Problem("diff", fact, fix=fix))
