@@ -1,6 +1,8 @@
-"""What all tests share: golden files, a table of initializers of one's own, profiles of hypothesis."""
+"""What all tests share: golden files, a table of initializers of one's own, logging, profiles of hypothesis."""
 
+import logging
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,22 @@ def table(monkeypatch):
     names = dict(initializer_table._TABLE)
     monkeypatch.setattr(initializer_table, "_TABLE", names)
     return names
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[Callable[[], None]]:
+    """Take off the handlers that Hydra leaves on the root logger: they write to a test's own streams and files.
+
+    Hydra's next job would take them off without closing them, so a test that runs several calls this in between.
+    """
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+
+    def restore() -> None:
+        for handler in root.handlers:
+            if handler not in before:
+                handler.close()
+        root.handlers[:], root.level = before, level
+
+    yield restore
+    restore()

@@ -153,7 +153,7 @@ def away(monkeypatch, table):
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PAGES])
-def test_every_block_of_a_page_runs(page, away, monkeypatch):
+def test_every_block_of_a_page_runs(page, away, monkeypatch, logging_restored):
     for block in blocks(page):
         if block.language == "yaml":
             run_yaml(block)
@@ -163,6 +163,7 @@ def test_every_block_of_a_page_runs(page, away, monkeypatch):
             for line in block.text.replace("\\\n", "").splitlines():
                 if line and not line.startswith("#"):
                     run_line(line, monkeypatch)
+                    logging_restored()
         elif block.language == "toml":
             tomllib.loads(block.text)
         else:

@@ -64,10 +64,10 @@ def _compiled(pattern: str, target: str) -> tuple[re.Pattern[str], tuple[str, ..
     if unknown or pieces.count("*") > groups.count("*"):
         fact = f"{shown(target)} has more {unknown[0] if unknown else '*'} than {shown(pattern)}."
         raise RecipeError(Problem("", fact, fix="Each * of the new name is what the * of the same place matched."))
-    return re.compile(_expression(tokens)), groups, pieces
+    return re.compile(_expression(tokens, may_lack_prefix=pattern.startswith("*."))), groups, pieces
 
 
-def _expression(tokens: list[str]) -> str:
+def _expression(tokens: list[str], *, may_lack_prefix: bool) -> str:
     """Write a glob as a regular expression; all stars but the last take as little as possible, and keep it."""
     runs: list[str] = [""]  # what stands before the first star, between stars, and after the last
     for part in tokens:
@@ -79,7 +79,7 @@ def _expression(tokens: list[str]) -> str:
     if not others:
         return f"(?s:{first})\\Z"
     stars = ["(.*?)"] * (len(others) - 1) + ["(.*)"]
-    if not runs[0] and runs[1].startswith("."):  # the star of a leading "*." and the dot may stand for nothing
+    if may_lack_prefix:  # the star of a leading "*." and the dot may stand for nothing
         stars[0] = "(?:(.*?)\\.)??" if len(others) > 1 else "(?:(.*)\\.)?"
         others[0] = _without_stars(runs[1][1:])
     steps = [f"(?>{star}{run})" for star, run in zip(stars[:-1], others[:-1], strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import subprocess
 import sys
@@ -34,20 +33,16 @@ def src(monkeypatch):
 
 
 @pytest.fixture
-def app(src, tmp_path, monkeypatch):
+def app(src, tmp_path, monkeypatch, logging_restored):
     """Run the app in an empty folder; gives the weights of each of its jobs."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        root = logging.getLogger()
-        before = root.handlers[:]
         try:
             src[0].main()
         finally:
-            for handler in [handler for handler in root.handlers if handler not in before]:
-                root.removeHandler(handler)
-                handler.close()
+            logging_restored()
         return saved(tmp_path)
 
     return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,18 +40,6 @@ def plugins_forgotten(tmp_path, monkeypatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def logging_restored() -> Iterator[None]:
-    """Take off the handlers that Hydra leaves on the root logger: they write to a test's own streams and files."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in before:
-            handler.close()
-    root.handlers[:], root.level = before, level
-
-
-@pytest.fixture
 def command(tmp_path, monkeypatch, capsys, plugins_forgotten, logging_restored) -> Callable[..., Run]:
     """Run a job in an empty folder."""
     monkeypatch.chdir(tmp_path)
@@ -65,6 +52,8 @@ def command(tmp_path, monkeypatch, capsys, plugins_forgotten, logging_restored) 
             main()
         except SystemExit as left:
             code = left.code
+        finally:
+            logging_restored()
         said = capsys.readouterr()
         new = {path.relative_to(tmp_path) for path in {*tmp_path.rglob("*")} - before if path.is_file()}
         new = {path for path in new if "__pycache__" not in path.parts}

@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, capsys, logging_restored):
     """Run an experiment in an empty folder, in this process."""
     pytest.importorskip("digit_recognizer")
     pytest.importorskip("mlxtend")
@@ -16,7 +16,10 @@ def run(tmp_path, monkeypatch, capsys):
 
     def go(main, *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["job", *arguments])
-        main()
+        try:
+            main()
+        finally:
+            logging_restored()
         return capsys.readouterr().out
 
     return go

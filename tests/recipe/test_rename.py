@@ -16,7 +16,7 @@ GLOBS = st.text("ab.*?", min_size=1, max_size=7)
 def test_a_pattern_renamed_to_itself_is_the_name_and_matches_what_match_matches(name, glob):
     renamed = rename(name, glob, glob.replace("?", "x"))
     assert (renamed is not None) == (compile_pattern(glob).match(name) is not None)
-    if renamed is not None and "?" not in glob and not name.startswith("."):
+    if renamed is not None and "?" not in glob and not name.startswith(".") and ".." not in name:  # as torch's are
         assert renamed == name
 
 
