@@ -37,6 +37,14 @@ def say(text: str) -> None:
         raise SourceError(Problem("stdout", fact, fix=fix)) from error
 
 
+def show(text: str) -> None:
+    """Print what no job logs; a reader that wants no more of it (``| head``) is no error."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would fail once more when it ends
+
+
 def record(text: str, level: int = logging.INFO) -> None:
     """Write text into the job's log files only: the terminal shows it already."""
     entry = logging.LogRecord("initframe", level, __file__, 0, text, None, None)

@@ -16,7 +16,7 @@ from hydra.errors import CompactHydraException, HydraException
 from omegaconf import OmegaConf
 
 from initframe.cli import recipes
-from initframe.cli.console import speakable
+from initframe.cli.console import show, speakable
 from initframe.cli.errors import leave, reported, stoppable
 from initframe.cli.folders import demand_free, is_rerun, output_directory
 from initframe.cli.groups import choices, demand_named, demand_one
@@ -46,7 +46,7 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
 
     speakable()
     if (said := _said(sys.argv[1:])) is not None:
-        print(said)  # noqa: T201
+        show(said)
         return
     recipes.register()
     OmegaConf.register_new_resolver("initframe.choices", lambda: choices(name), replace=True)  # for --help

@@ -1,7 +1,9 @@
 """What the commands say about themselves: their version, the schema of recipes, and what there is."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -9,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import initframe
-from initframe.cli import reinit, trace
+from initframe.cli import reinit, trace, verify
 from initframe.cli.overview import commands, overview, version
 from initframe.experiments import compare, train
 from initframe.recipe.presets import list_presets
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-JOBS = {"reinit": reinit.main, "train": train.main, "trace": trace.main, "compare": compare.main}
+JOBS = {"reinit": reinit.main, "train": train.main, "trace": trace.main, "compare": compare.main, "verify": verify.main}
 
 
 def test_every_command_is_listed():
@@ -76,3 +78,13 @@ def test_the_schema_knows_plugins(command, user_folder, table):
 @pytest.mark.parametrize("plugins", ["[", "[no_such_module]", "no_such_module"])
 def test_plugins_that_are_none(refused, plugins):
     assert "error: " in refused("--schema", f"plugins={plugins}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["-m", "initframe"], ["-m", "initframe.cli.reinit", "--schema"]])
+def test_a_reader_that_wants_no_more_is_no_error(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, *command], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
