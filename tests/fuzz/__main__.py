@@ -60,7 +60,7 @@ def failure(name: str, content: bytes, folder: Path) -> str:
 
 
 def fuzz(seconds: float, seed: int, folder: Path, names: list[str]) -> Iterator[tuple[str, bytes, str]]:
-    """Try inputs, target by target.
+    """Try inputs, target by target, for some seconds.
 
     Yields:
         The target, the input, and the traceback if it failed.
@@ -72,10 +72,15 @@ def fuzz(seconds: float, seed: int, folder: Path, names: list[str]) -> Iterator[
         for name in names:
             turn = min(end, time.monotonic() + SLICE)
             while time.monotonic() < turn:
-                content = TARGETS[name].make(rng)
-                if name in DEADLY:
-                    (folder / "last").write_bytes(name.encode() + b"\n" + content)
-                yield name, content, failure(name, content, folder)
+                yield attempt(name, rng, folder)
+
+
+def attempt(name: str, rng: random.Random, folder: Path) -> tuple[str, bytes, str]:
+    """Try one input; give the target, the input, and the traceback if it failed."""
+    content = TARGETS[name].make(rng)
+    if name in DEADLY:
+        (folder / "last").write_bytes(name.encode() + b"\n" + content)
+    return name, content, failure(name, content, folder)
 
 
 def keep(name: str, content: bytes, told: str, seen: set[str]) -> None:

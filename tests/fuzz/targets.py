@@ -252,7 +252,8 @@ def _make_torch(rng: random.Random) -> bytes:
             if rng.random() > 0.02:
                 new.writestr(zipfile.ZipInfo(info.filename), part)
             if rng.random() < 0.01:
-                new.writestr(zipfile.ZipInfo(f"archive/{words.word(rng)}"), part)
+                name = words.word(rng).encode(errors="replace").decode()  # a zip file has no halves of characters
+                new.writestr(zipfile.ZipInfo(f"archive/{name}"), part)
     content = file.getvalue()
     return words.flipped(rng, content) if rng.random() < 0.1 else content
 
