@@ -140,7 +140,7 @@ class Loader(yaml.SafeLoader):
             raise _refusal(node.start_mark, fact, "Put the value in quotes if it is a text.")
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
             raise _refusal(node.start_mark, "a value does not fit its type.", "Put the value in quotes.") from None
 
 

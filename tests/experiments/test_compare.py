@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from initframe.experiments import compare
-from tests.cli.conftest import command, logging_restored, plugins_forgotten  # noqa: F401  # fixtures
+from tests.cli.conftest import command, plugins_forgotten  # noqa: F401  # fixtures
 
 PLUGIN = """
 import torch
