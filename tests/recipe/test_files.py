@@ -32,6 +32,7 @@ MALFORMED = {
     "a: !!python/object/apply:os.system ['x']": r"line 1, column 4: malformed YAML: could not determine a constructor",
     "a: !own 3": r"could not determine a constructor for the tag '!own'",
     "a: !!int x": r"line 1, column 4: a value does not fit its type",
+    **{f"a: !!{tag} ''": "a value does not fit its type" for tag in ("int", "float", "bool", "timestamp")},
     "a: !!timestamp x": r"line 1, column 4: a value does not fit its type",
     "a: {<<: 3}": r"line 1, column 9: '<<' merges mappings",
     "a: &x {b: 1}\nc: {<<: [*x, y]}": r"line 2, column 14: '<<' merges mappings",
