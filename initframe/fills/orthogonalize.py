@@ -11,26 +11,36 @@ from torch import Tensor
 
 from initframe.stream.threads import BATCH, Task, single_threaded, spread
 
-PANEL = 96
-"""Vectors that are made orthogonal together, by matrix products."""
-CHUNK = 1024
-"""Columns, or vectors, of one product. A thread computes it alone, so its bits do not depend on the other threads."""
-SMALL = 1 << 26
-"""Multiplications (of one of the products over all vectors) below which LAPACK on one thread is faster."""
-CANCELLED = 1 / 16
-"""Share of a vector's square that is left after projection, below which its panel is made orthogonal again."""
+ROWS = 256
+"""Rows of a tile. A thread computes a tile alone, so its bits do not depend on the other threads."""
+STRIP = 64
+"""Rows of a strip of a triangular matrix: what is on the other side of the diagonal is a small part of it."""
+COLUMNS = 1024
+"""Columns of a tile at most; four tiles at least beside each other, if they have so many columns."""
+MOST = 512
+"""Vectors of a block. What one thread does alone grows by the square of it."""
+LEAST = 64
+"""Vectors that are always made orthogonal together."""
+TINY = 1 << 19
+"""Multiplications (of one of the products over all vectors) below which LAPACK is faster."""
+APART = 8
+"""Elements between two rows: rows that are a power of two apart compete for the same lines of a cache."""
+SMALL = 1 << 28
+"""Multiplications (of one of the products over all vectors) below which one thread decomposes a matrix alone."""
+CANCELLED = 1 / 256
+"""Share of a vector's square that is left after projection, below which its block is made orthogonal again."""
 PASSES = 3
-"""Passes that are enough for any panel; a Gaussian one takes two at most."""
+"""Passes that are enough for any block; a Gaussian one takes two at most."""
 
 
 def orthogonalized(normal: Tensor) -> Tensor:
     """Return the (semi-)orthogonal matrix that a QR decomposition makes of a matrix of N(0, 1), or of several.
 
     It is Q·sign(diag R) for Q·R = A, or Aᵀ if A is wider than high. This is the only Q whose R has a positive diagonal,
-    so it does not depend on the method. Large matrices are decomposed in panels: block Gram-Schmidt and Cholesky-QR,
-    both by matrix products, and again if much of a panel cancelled (Stathopoulos and Wu 2002; "twice is enough",
-    Giraud et al. 2005). Q is as orthogonal as Householder's, to 10⁻¹⁴, in half to two
-    thirds of the time.
+    so it does not depend on the method, which is block Gram-Schmidt and Cholesky-QR, all by matrix products, and again
+    where much of a block cancelled (Stathopoulos and Wu 2002; "twice is enough", Giraud et al. 2005). A block has at
+    most half as many vectors as their space has dimensions: a Gaussian one is then well conditioned, and Q is as
+    orthogonal as Householder's, to 10⁻¹⁴, for half of the arithmetic.
 
     Args:
         normal: (…, rows, columns), independent N(0, 1).
@@ -41,78 +51,125 @@ def orthogonalized(normal: Tensor) -> Tensor:
     >>> orthogonalized(torch.tensor([[-2.0, 0.0], [0.0, 3.0]])).tolist()
     [[-1.0, 0.0], [0.0, 1.0]]
     """
+    if normal.device.type == "cpu" and normal.ndim > 2:
+        return torch.stack([orthogonalized(matrix) for matrix in normal])
     wide = normal.shape[-2] < normal.shape[-1]
-    tall = normal.mT if wide else normal
-    small = is_small(*normal.shape[-2:])
+    vectors = normal if wide else normal.mT
+    multiplications = vectors.shape[-2] ** 2 * vectors.shape[-1]
     with single_threaded() as threads:
-        if small or normal.device.type != "cpu":
-            q = _householder(tall.double())
-        elif normal.ndim > 2:
-            return torch.stack([orthogonalized(matrix) for matrix in normal])
+        if normal.device.type != "cpu" or multiplications < TINY:
+            q, _ = _householder(vectors.double())
         else:
-            q = _by_panels(tall.mT, threads).mT
-    return q.mT if wide else q
+            q = _by_blocks(vectors, threads if multiplications >= SMALL else 1)
+    return q if wide else q.mT
 
 
 def is_small(rows: int, columns: int) -> bool:
-    """Tell whether LAPACK decomposes a matrix faster, on one thread, than panels do on several."""
+    """Tell whether a matrix is decomposed by one thread, next to others."""
     return rows * columns * min(rows, columns) < SMALL
 
 
-def _householder(tall: Tensor) -> Tensor:
-    """Decompose by LAPACK, or on a GPU by its library."""
-    q, r = torch.linalg.qr(tall)
-    signed: Tensor = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    return signed
+def _householder(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Make rows orthonormal by LAPACK, or on a GPU by its library; R's diagonal, too, without its signs."""
+    q, r = torch.linalg.qr(vectors.mT)
+    diagonal = r.diagonal(dim1=-2, dim2=-1)
+    return q.mT * diagonal.sign().unsqueeze(-1), diagonal.abs()
 
 
-def _by_panels(vectors: Tensor, threads: int) -> Tensor:
+def _by_blocks(vectors: Tensor, threads: int) -> Tensor:
     """Make the rows of a matrix orthonormal, in their order."""
-    done = torch.empty(vectors.shape, dtype=torch.float64)
-    for begin in range(0, len(vectors), PANEL):
-        rows = slice(begin, begin + PANEL)
-        panel = vectors[rows].to(torch.float64, copy=True)
+    count, size = vectors.shape
+    q = torch.empty(count, size + APART, dtype=torch.float64)[:, :size]
+
+    def copy(columns: slice) -> None:  # rows from columns: in tiles that fit a cache
+        q[:, columns] = vectors[:, columns]
+
+    _run(threads, copy, _parts(size, ROWS))
+    begin = 0
+    while begin < count:
+        end = min(begin + max(min((size - begin) // 2, MOST), LEAST), count)
         for _ in range(PASSES):
-            if _orthonormalize(panel, done[:begin], threads) > CANCELLED:
+            if _orthonormalize(q[begin:end], q[:begin], threads) > CANCELLED:
                 break
-        done[rows] = panel
-    return done
+        begin = end
+    return q
 
 
-def _orthonormalize(panel: Tensor, done: Tensor, threads: int) -> float:
-    """Make the rows of a panel orthogonal to those that are done, and orthonormal; all sums have a fixed order.
+def _orthonormalize(block: Tensor, done: Tensor, threads: int) -> float:
+    """Make the rows of a block orthogonal to those that are done, and orthonormal, in place.
 
     Returns:
-        The smallest share of a row's square that was left after projection to the rows before it; 0 if unknown.
+        The smallest share of a row's square that was left after projection to the rows before it.
     """
-    height, size = panel.shape
-    parts, squares = _chunks(size), panel.square().sum(1)
-    shares = torch.empty(height, len(done), dtype=torch.float64)
-    rest, products = [panel] * len(parts), [panel] * len(parts)
-
-    def project(rows: slice) -> None:
-        shares[:, rows] = panel @ done[rows].mT
-
-    def subtract(i: int) -> None:
-        rest[i] = torch.addmm(panel[:, parts[i]], shares, done[:, parts[i]], alpha=-1)
-        products[i] = rest[i] @ rest[i].mT
-
-    def scale(i: int) -> None:
-        panel[:, parts[i]] = inverse @ rest[i]
-
-    _run(threads, project, _chunks(len(done)))
-    _run(threads, subtract, range(len(parts)))
-    lower, failed = torch.linalg.cholesky_ex(torch.stack(products).sum(0))
+    squares = torch.linalg.vector_norm(block, dim=1).square_()
+    _project(block, done, threads)
+    crowded = 2 * len(block) > block.shape[1] - len(done)
+    lower, failed = (None, True) if crowded else torch.linalg.cholesky_ex(_products(block, threads))
     if failed:  # the rows are all but dependent
-        panel.copy_(_householder(torch.cat(rest, 1).mT).mT)
-        return 0.0
-    inverse = torch.linalg.solve_triangular(lower, torch.eye(height, dtype=torch.float64), upper=False)
-    _run(threads, scale, range(len(parts)))
+        block[:], diagonal = _householder(block)
+        return float((diagonal.square() / squares).min())
+    inverse = _inverse(lower)
+    rows = _parts(len(block), STRIP)
+
+    def scale(columns: slice) -> None:
+        for own in reversed(rows):  # each from itself and those before it, which are still as they were
+            block[own, columns] = inverse[own, : own.stop] @ block[: own.stop, columns]
+
+    _run(threads, scale, _tiles(block.shape[1]))
     return float((lower.diagonal().square() / squares).min())
 
 
-def _chunks(size: int) -> list[slice]:
-    return [slice(i, min(i + CHUNK, size)) for i in range(0, size, CHUNK)]
+def _project(block: Tensor, done: Tensor, threads: int) -> None:
+    """Subtract from the rows of a block their parts along orthonormal rows."""
+    if not len(done):
+        return
+    shares = block.new_empty(len(block), len(done))
+    rows = _parts(len(block), ROWS)
+
+    def measure(tile: tuple[slice, slice]) -> None:
+        own, theirs = tile
+        torch.mm(block[own], done[theirs].mT, out=shares[own, theirs])
+
+    def subtract(tile: tuple[slice, slice]) -> None:
+        own, columns = tile
+        block[own, columns].addmm_(shares[own], done[:, columns], alpha=-1)
+
+    _run(threads, measure, [(own, theirs) for theirs in _tiles(len(done)) for own in rows])
+    _run(threads, subtract, [(own, columns) for columns in _tiles(block.shape[1]) for own in rows])
+
+
+def _products(block: Tensor, threads: int) -> Tensor:
+    """Multiply every row with those before it and itself; what is above the diagonal is not computed."""
+    products = block.new_zeros(len(block), len(block))
+    rows = _parts(len(block), STRIP)
+
+    def multiply(own: slice) -> None:
+        torch.mm(block[own], block[: own.stop].mT, out=products[own, : own.stop])
+
+    _run(threads, multiply, reversed(rows))  # the longest first
+    return products
+
+
+def _inverse(lower: Tensor) -> Tensor:
+    """Invert a lower triangular matrix, by halves."""
+    size = len(lower)
+    if size <= LEAST:
+        return torch.linalg.solve_triangular(lower, torch.eye(size, dtype=lower.dtype), upper=False)
+    half = size // 2
+    inverse = torch.zeros_like(lower)
+    inverse[:half, :half] = first = _inverse(lower[:half, :half])
+    inverse[half:, half:] = second = _inverse(lower[half:, half:])
+    inverse[half:, :half] = (second @ lower[half:, :half] @ first).neg_()
+    return inverse
+
+
+def _tiles(size: int) -> list[slice]:
+    """Cut columns; where, depends on nothing but their number."""
+    return _parts(size, min(max(size // 4, ROWS), COLUMNS))
+
+
+def _parts(size: int, length: int) -> list[slice]:
+    return [slice(i, min(i + length, size)) for i in range(0, size, length)]
 
 
 def _run(threads: int, function: Callable[[Any], None], parts: Iterable[Any]) -> None:

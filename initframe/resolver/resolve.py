@@ -270,8 +270,8 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope:
 def _untouched(matches: Mapping[str, list[Match]], scope: Scope, kind: str, hidden: Set[str]) -> tuple[str, ...]:
     """List the tensors of a kind that no rule matches (or all decline), nor anything that they are computed from."""
     matched = {name for name, several in matches.items() if several}
-    reached = {slot.part_of for slot in scope.seen.raw if slot.name in matched} | matched
-    return tuple(s.name for s in scope.seen.slots if s.kind == kind and s.name not in reached | hidden)
+    reached = {slot.part_of for slot in scope.seen.raw if slot.name in matched} | matched | hidden
+    return tuple(s.name for s in scope.seen.slots if s.kind == kind and s.name not in reached)
 
 
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:

@@ -158,6 +158,7 @@ class Crew:
 
     def _serve(self, gate: threading.Lock) -> None:
         """Run batches; this is a thread's function."""
+        torch.get_num_threads()  # gives MKL in this thread torch's number of threads: by itself it would use all cores
         while batch := self.batches.get():
             with gate:
                 if self.dismissed:
