@@ -286,7 +286,9 @@ def _write_whole(fill: Whole, piece: Piece, seed: int) -> None:
             found := wrong_values(fill, values, fill.shape, "Return one value for each element.")
         ):
             raise ResolveError(found)
-        piece.out.copy_(piece.region.pick(values).to(piece.out))  # twice: a copy to rows from columns is slow if it rounds
+        piece.out.copy_(
+            piece.region.pick(values).to(piece.out)
+        )  # twice: a copy to rows from columns is slow if it rounds
         return
     piece.out.zero_()
     if held := piece.region.pick_at(*fill.elements(draw)):

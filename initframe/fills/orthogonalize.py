@@ -103,9 +103,9 @@ def _orthonormalize(block: Tensor, done: Tensor, threads: int) -> float:
     """
     squares = torch.linalg.vector_norm(block, dim=1).square_()
     _project(block, done, threads)
-    crowded = 2 * len(block) > block.shape[1] - len(done)
-    lower, failed = (None, True) if crowded else torch.linalg.cholesky_ex(_products(block, threads))
-    if failed:  # the rows are all but dependent
+    crowded = 2 * len(block) > block.shape[1] - len(done)  # ill conditioned
+    lower = None if crowded else _cholesky(_products(block, threads))
+    if lower is None:
         block[:], diagonal = _householder(block)
         return float((diagonal.square() / squares).min())
     inverse = _inverse(lower)
@@ -150,11 +150,18 @@ def _products(block: Tensor, threads: int) -> Tensor:
     return products
 
 
+def _cholesky(products: Tensor) -> Tensor | None:
+    """Decompose the products of rows with each other; ``None`` if the rows are all but dependent."""
+    lower, failed = torch.linalg.cholesky_ex(products)
+    return None if failed else lower
+
+
 def _inverse(lower: Tensor) -> Tensor:
     """Invert a lower triangular matrix, by halves."""
     size = len(lower)
     if size <= LEAST:
-        return torch.linalg.solve_triangular(lower, torch.eye(size, dtype=lower.dtype), upper=False)
+        solved: Tensor = torch.linalg.solve_triangular(lower, torch.eye(size, dtype=lower.dtype), upper=False)
+        return solved
     half = size // 2
     inverse = torch.zeros_like(lower)
     inverse[:half, :half] = first = _inverse(lower[:half, :half])

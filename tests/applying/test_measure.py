@@ -37,6 +37,26 @@ def test_a_small_spread_about_a_large_mean_is_seen(monkeypatch):
     assert sample(tensor).measured.moments.std == pytest.approx(tensor.std(correction=0).item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.5, 3.0, 5.0, 1e3])
+@pytest.mark.parametrize("std", [1.0, 1e-25, 1e-13, 1e18])
+@pytest.mark.parametrize("count", [1 << 16, (1 << 17) + 1, (1 << 18) - 5])
+def test_sums_over_rows_measure_what_torch_does(mean, std, count):
+    normal = torch.randn(count, generator=torch.Generator().manual_seed(0))
+    tensor = (normal + mean) * std
+    wide = tensor.double()
+    found = sample(tensor).measured.moments
+    scale = wide.square().mean().sqrt().item()
+    assert found.mean == pytest.approx(wide.mean().item(), rel=1e-6, abs=1e-7 * scale)
+    assert found.std == pytest.approx(wide.std(correction=0).item(), rel=1e-6)
+
+
+def test_what_sums_over_rows_cannot_measure_is_measured_by_torch():
+    few = torch.zeros(1 << 16)
+    assert sample(few + 0.1).measured.moments == (torch.tensor(0.1).item(), 0.0)
+    few[7] = math.inf
+    assert math.isnan(sample(few).measured.moments.std)
+
+
 @pytest.mark.parametrize("tensor", [torch.zeros(0, 3), torch.zeros(2, device="meta")])
 def test_nothing_has_no_moments(tensor):
     (measured,) = combine([sample(tensor)])
