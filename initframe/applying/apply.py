@@ -1,12 +1,10 @@
-"""Apply a plan: locate its tensors, refuse what would fail half-way, write, and measure."""
+"""Apply a plan: check everything, write, and report."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -15,29 +13,26 @@ from torch import Tensor, nn
 from initframe.applying import torch_init
 from initframe.applying.averages import find_copies, find_outside, stale_copies
 from initframe.applying.backup import restored_on_failure, told_on_failure
+from initframe.applying.checks import checked_seed, prepared, unfillable
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.exclusive import exclusive
-from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, locate, without_memory
-from initframe.applying.measure import Sample, bits, combine, sample
-from initframe.applying.optimizer_state import Optimizers, check_optimizers, clear_state, clear_units
-from initframe.applying.placements import held, unplaced
+from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, without_memory
+from initframe.applying.measure import combine
+from initframe.applying.optimizer_state import Optimizers, check_optimizers, forget
+from initframe.applying.outcome import left_alone, results_of, samples
+from initframe.applying.placements import held
 from initframe.applying.regions import Region
-from initframe.applying.replicas import demand_agreement
+from initframe.applying.replicas import demand_equal_replicas
 from initframe.applying.uncompiled import uncompiled
-from initframe.applying.write import Generator, is_sharded, refresh, unwritable, write_all
-from initframe.errors import Problem, ResolveError, StreamError
-from initframe.fills import Copied, Fill, Partial
-from initframe.model.memory import memoryless
-from initframe.model.obstacles import obstacle
-from initframe.model.place import Place
-from initframe.model.slot import Slot
+from initframe.applying.write import Generator, refresh, unwritable, write_all
+from initframe.errors import Problem, ResolveError
+from initframe.fills import Copied, Fill
 from initframe.model.survey import Survey, survey
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
-from initframe.plan.report import Left, Measured, Report, Result
+from initframe.plan.report import Report
 from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
-from initframe.stream import key
 
 
 @uncompiled
@@ -171,7 +166,7 @@ def apply_surveyed(
         with torch.no_grad():
             if problems := problems or unwritable(writes, number, generator):
                 raise ResolveError(*problems)
-            before = _samples(writes) if measure is True else []
+            before = samples(writes) if measure is True else []
             copies = find_copies(model)
             done: list[Write] = []
             with exclusive(held), nullcontext() if restore else told_on_failure(writes, done):
@@ -182,12 +177,12 @@ def apply_surveyed(
                 refresh(writes, seen)
                 for mine, source in outside:
                     mine.copy_(source)
-            after = combine(_samples(writes)) if measure or verify_replicas else []
-            left = _left(writes, seen, measured=bool(measure))
+            after = combine(samples(writes)) if measure or verify_replicas else []
+            left = left_alone(writes, seen, measured=bool(measure))
         if verify_replicas:
-            _demand_agreement(original, model, seen, writes, after)
-        forgotten = None if optimizer is None else _forget(optimizers, touched)
-        results = _results(writes, combine(before), after if measure else [])
+            demand_equal_replicas(original, model, seen, writes, after)
+        forgotten = None if optimizer is None else forget(optimizers, touched)
+        results = results_of(writes, combine(before), after if measure else [])
         if plan.recipe.companions == "warn" and plan.asks:
             warn(unheeded(plan.asks, plan.recipe.name))
         stale = stale_copies(copies, set(map(id, held)))
@@ -245,7 +240,7 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     >>> fill_(torch.empty(3), Constant(8), name="b").tolist()
     [8.0, 8.0, 8.0]
     """
-    if problem := _unfillable(tensor, region):
+    if problem := unfillable(tensor, region):
         raise ResolveError(problem.on(f"tensor {name!r}"))
     local, region = held(tensor) if region is None else (tensor, region)
     if isinstance(fill, Copied) and fill.from_memory:
@@ -258,45 +253,6 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     return tensor
 
 
-# --- before the first write ------------------------------------------------------------------------------------------
-
-
-def prepared(
-    plan: Plan, model: Model, seen: Survey, seed: int | None, generator: Generator
-) -> tuple[list[Write], list[Problem]]:
-    """Find what a plan will write, and every problem but a lack of memory.
-
-    Args:
-        plan: from :func:`initframe.resolve`.
-        model: where it goes.
-        seen: the model's survey.
-        seed: as :func:`apply` takes it.
-        generator: likewise.
-
-    Returns:
-        The writes, and what would fail.
-
-    Raises:
-        ResolveError: there is no such seed or generator.
-    """
-    if generator not in ("stream", "torch"):
-        raise ResolveError(Problem("generator", f"unknown generator {generator!r}.", "Options: stream, torch."))
-    checked_seed(0 if seed is None else seed)
-    writes, problems = locate(plan, model, seen)
-    problems = [*_without_factors(plan), *filter(None, map(_unnameable, writes)), *problems]
-    return writes, problems + (_unknown_to_torch(writes, seed) if generator == "torch" else [])
-
-
-def _without_factors(plan: Plan) -> list[Problem]:
-    """Refuse the preset ``auto`` as it is written: without the factors that a prediction finds, it is torch_default."""
-    if not plan.recipe.requires or not any(rule.name == "auto" for rule in plan.recipe.rules):
-        return []
-    fact = "it has no factors yet; they depend on the model."
-    options = "initframe.signal.auto.auto(model) predicts them; initframe.calibrate(model, recipe, batch) measures."
-    fix = "Apply the recipe that one of these returns, for example reinit(model, auto(model))."
-    return [Problem(f"recipe {plan.recipe.name!r}", fact, options, fix)]
-
-
 def _prepared_draws(plan: Plan, seen: Survey) -> dict[int, Any]:
     """What earlier applications of the plan have prepared: addresses, which hold as long as the survey does."""
     kept: dict[int, Any]
@@ -307,33 +263,6 @@ def _prepared_draws(plan: Plan, seen: Survey) -> dict[int, Any]:
     return kept
 
 
-def _unnameable(write: Write) -> Problem | None:
-    """Refuse a name that addresses no numbers, as it cannot be written as UTF-8."""
-    if write.name.isascii():
-        return None
-    try:
-        key(write.name, 0)
-    except StreamError:
-        return Problem(write.name, "its name has half of a character.", fix="Rename it in the model.")
-    return None
-
-
-def checked_seed(seed: int) -> int:
-    """Give a seed of the stream back, or refuse it.
-
-    Raises:
-        ResolveError: it is no integer from 0 to 2⁶⁴ − 1.
-
-    >>> checked_seed(7)
-    7
-    """
-    given: object = seed
-    whole = isinstance(given, Integral) and not isinstance(given, bool)  # numpy's integers are some
-    if not whole or not 0 <= int(seed) < 2**64:
-        raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
-    return int(seed)
-
-
 def reshard(model: Model) -> None:
     """Have fully_shard drop the parameters that a forward pass gathered: writes to them would be lost."""
     if "torch.distributed.fsdp" not in sys.modules or not isinstance(model, nn.Module):
@@ -341,98 +270,3 @@ def reshard(model: Model) -> None:
     for module in model.modules():
         if any(base.__name__ == "FSDPModule" for base in type(module).__mro__):
             module.reshard()  # type: ignore[operator]
-
-
-def _unfillable(tensor: Tensor, region: Region | None) -> Problem | None:
-    """Say why a tensor cannot be filled; the problem has no subject."""
-    if region is not None and region.local_shape != tuple(tensor.shape):
-        return Problem("", f"it has shape {list(tensor.shape)}, and its region {list(region.local_shape)}.")
-    if fact := memoryless(tensor):
-        return Problem("", f"it {fact} and has nothing to write to.")
-    blocked = obstacle(tensor)
-    return blocked.on("") if blocked else unplaced(tensor)
-
-
-def _unknown_to_torch(writes: Sequence[Write], seed: int | None) -> list[Problem]:
-    """Say what torch.nn.init lacks, cannot draw for the dtype, or would draw differently in every process."""
-    problems = list(torch_init.refusals((write.assignment, write.slot) for write in writes))
-    if seed is None and any(map(is_sharded, writes)):
-        fact = "without a seed, every process of a sharded model draws other numbers."
-        problems.append(Problem("generator: torch", fact, fix="Give a seed."))
-    for write in writes:
-        if not write.kept and write.slot.views:
-            fact = f"{write.slot.views[0]} shows it in another form, in which torch.nn.init would draw it once more."
-            problems.append(Problem(write.slot.name, fact, fix="Use generator: stream."))
-    return problems
-
-
-# --- after the write -------------------------------------------------------------------------------------------------
-
-
-def _samples(writes: Sequence[Write]) -> list[Sample | None]:
-    """Take a sample per write; of what can only be kept (lazy, quantized, …) there is none."""
-    blind = (write.kept and write.slot.blocked is not None for write in writes)
-    return [None if b else sample(write.place.tensor()) for b, write in zip(blind, writes, strict=True)]
-
-
-def _forget(optimizers: Sequence[torch.optim.Optimizer], writes: Sequence[Write]) -> int:
-    """Clear an optimizer's state of what was written; of tensors of which some units were, the units'."""
-    whole = [tensor for write in writes if not isinstance(write.fill, Partial) for tensor in write.place.held]
-    count = clear_state(optimizers, whole)
-    for write in writes:
-        if isinstance(write.fill, Partial):
-            dim, size = write.fill.dim, write.slot.shape[write.fill.dim]
-            own = [tensor for tensor in write.place.held if dict(enumerate(tensor.shape)).get(dim) == size]
-            count += sum(clear_units(optimizers, tensor, dim, write.fill.units) for tensor in own)
-    return count
-
-
-def _results(
-    writes: Sequence[Write], before: Sequence[Measured | None], after: Sequence[Measured | None]
-) -> tuple[Result, ...]:
-    """Give one result per write, measured or not."""
-    nothing = [None] * len(writes)
-    triples = zip(writes, before or nothing, after or nothing, strict=True)
-    return tuple(
-        Result(write.assignment, old, new, _other(write), write.place.computed is not None)
-        for write, old, new in triples
-    )
-
-
-def _other(write: Write) -> Slot | None:
-    """Return a tensor's facts in the model, if name or dtype are not the plan's."""
-    planned, slot = write.assignment.slot, write.slot
-    return None if slot.name == planned.name and slot.dtype == planned.dtype else slot
-
-
-def _left(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tuple[Left, ...]:
-    """List the tensors that a plan does not name, with their digests if they are wanted; views of others, too."""
-    written = {write.slot.name for write in writes}
-    places = ((slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written)
-    rest = [(slot, place.held[0]) for slot, place in places if place.computed is None]  # or its originals tell it
-    rest += [view for slot in seen.slots if slot.views for view in _views(slot, seen.places[slot.name])]
-    found = combine([bits(tensor) for _, tensor in rest]) if measured else [None] * len(rest)
-    return tuple(Left(slot, one) for (slot, _), one in zip(rest, found, strict=True))
-
-
-def _views(slot: Slot, place: Place) -> Iterator[tuple[Slot, Tensor]]:
-    """Yield the names under which a tensor is shown in another form, as slots of their own."""
-    for name, (owner, attribute) in zip((slot.name, *slot.aliases), place.owners, strict=False):
-        if name in slot.views:
-            tensor = getattr(owner, attribute) if isinstance(owner, nn.Module) else owner[attribute]
-            yield replace(slot, name=name, aliases=(), shape=tuple(tensor.shape), views=(slot.name,)), tensor
-
-
-def _demand_agreement(
-    plan: Plan, model: Model, seen: Survey, writes: Sequence[Write], after: Sequence[Measured | None]
-) -> None:
-    """Compare all processes' tensors: those of the plan, and all others that the model has, buffers included."""
-    digests = {write.name: one.digest for write, one in zip(writes, after, strict=True) if one}
-    known = seen if model is plan.model or plan.model is None else current_survey(plan, plan.model)
-    slots = [*(a.slot for a in plan.assignments), *known.every]
-    first = {name: slot.name for slot in slots for name in (slot.name, *slot.aliases)}  # in every stage the same
-    places = {first[name]: place for name, place in seen.places.items() if name in first}
-    rest = {name: place.direct for name, place in places.items() if place.direct is not None and name not in digests}
-    found = combine([bits(tensor) for tensor in rest.values()])
-    digests |= {name: one.digest for name, one in zip(rest, found, strict=True) if one}
-    demand_agreement(digests, sorted({*first.values()}))

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.errors import Problem, ResolveError
+from initframe.fills import Partial
 from initframe.model.memory import footprint
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
@@ -146,3 +148,23 @@ def _beginning(optimizer: torch.optim.Optimizer, parameter: Tensor, key: str) ->
     if key == "sum":
         return float(own.get("initial_accumulator_value", 0.0))
     return float(own["lr"]) if key == "step_size" else 0.0
+
+
+def forget(optimizers: Sequence[torch.optim.Optimizer], writes: Sequence[Write]) -> int:
+    """Forget what optimizers have gathered about the tensors that were written, or about the units of them that were.
+
+    Args:
+        optimizers: their ``state`` is changed in place.
+        writes: what was written.
+
+    Returns:
+        For how many parameters there was state to clear.
+    """
+    whole = [tensor for write in writes if not isinstance(write.fill, Partial) for tensor in write.place.held]
+    count = clear_state(optimizers, whole)
+    for write in writes:
+        if isinstance(write.fill, Partial):
+            dim, size = write.fill.dim, write.slot.shape[write.fill.dim]
+            own = [tensor for tensor in write.place.held if dict(enumerate(tensor.shape)).get(dim) == size]
+            count += sum(clear_units(optimizers, tensor, dim, write.fill.units) for tensor in own)
+    return count

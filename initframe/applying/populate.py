@@ -9,8 +9,8 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from initframe.applying.apply import checked_seed, prepared
 from initframe.applying.backup import Backup
+from initframe.applying.checks import checked_seed, prepared
 from initframe.applying.exclusive import exclusive
 from initframe.applying.locate import Write, current_survey, demand_plan, without_memory
 from initframe.applying.uncompiled import uncompiled

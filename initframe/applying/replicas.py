@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from initframe.applying.locate import Model, Write, current_survey
+from initframe.applying.measure import bits, combine
 from initframe.errors import InitframeError, Problem
+from initframe.model.survey import Survey
+from initframe.plan import Plan
+from initframe.plan.report import Measured
 from initframe.stream.formulas import signed64
 
 SHOWN = 4
@@ -70,3 +75,29 @@ def _holders(digests: Sequence[int | None]) -> str:
         if digest is not None:
             ranks[digest].append(str(rank))
     return " ".join(f"Digest {digest:016x} on rank {', '.join(held)}." for digest, held in ranks.items())
+
+
+def demand_equal_replicas(
+    plan: Plan, model: Model, seen: Survey, writes: Sequence[Write], after: Sequence[Measured | None]
+) -> None:
+    """Compare the tensors of all processes: those of the plan, and all others that the model has, buffers included.
+
+    Args:
+        plan: the whole model's.
+        model: the model, or the stage of it, that this process has.
+        seen: its survey.
+        writes: what was written here.
+        after: what each of these tensors holds now.
+
+    Raises:
+        InitframeError: processes hold different values, or different plans; on all of them alike.
+    """
+    digests = {write.name: one.digest for write, one in zip(writes, after, strict=True) if one}
+    known = seen if model is plan.model or plan.model is None else current_survey(plan, plan.model)
+    slots = [*(a.slot for a in plan.assignments), *known.every]
+    first = {name: slot.name for slot in slots for name in (slot.name, *slot.aliases)}  # in every stage the same
+    places = {first[name]: place for name, place in seen.places.items() if name in first}
+    rest = {name: place.direct for name, place in places.items() if place.direct is not None and name not in digests}
+    found = combine([bits(tensor) for tensor in rest.values()])
+    digests |= {name: one.digest for name, one in zip(rest, found, strict=True) if one}
+    demand_agreement(digests, sorted({*first.values()}))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from initframe.applying.apply import checked_seed
+from initframe.applying.checks import checked_seed
 from initframe.applying.draw import Progress
 from initframe.applying.locate import NO_MODEL, current_survey, demand_plan, locate, uncovered
 from initframe.applying.paint_files import Item, paint_files

@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from initframe.applying.apply import apply, apply_surveyed, checked_seed, prepared, reshard
+from initframe.applying.apply import apply, apply_surveyed, reshard
+from initframe.applying.checks import checked_seed, prepared
 from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.uncompiled import uncompiled
