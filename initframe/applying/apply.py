@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from initframe.applying import torch_init
+from initframe.applying import again, torch_init
 from initframe.applying.averages import find_copies, find_outside, stale_copies
 from initframe.applying.backup import restored_on_failure, told_on_failure
 from initframe.applying.checks import checked_seed, prepared, unfillable
 from initframe.applying.draw import Piece, Progress, paint
-from initframe.applying.exclusive import exclusive
-from initframe.applying.locate import NO_MODEL, Model, Write, current_survey, demand_plan, without_memory
+from initframe.applying.exclusive import exclusive, memory_of
+from initframe.applying.locate import NO_MODEL, Model, current_survey, demand_plan, without_memory
 from initframe.applying.measure import combine
 from initframe.applying.optimizer_state import Optimizers, check_optimizers, forget
 from initframe.applying.outcome import left_alone, results_of, samples
@@ -94,6 +94,10 @@ def apply(
     model = plan.model if module is None else module
     if model is None:
         raise ResolveError(NO_MODEL)
+    only_seed = generator == "stream" and not (measure or verify_replicas or averages or restore)
+    only_seed = only_seed and optimizer is None and only is None
+    if only_seed and (before := again.known(plan, model)):
+        return before.apply(model, seed, on_progress)
     reshard(model)
     seen = current_survey(plan, model)
     return apply_surveyed(
@@ -168,12 +172,13 @@ def apply_surveyed(
                 raise ResolveError(*problems)
             before = samples(writes) if measure is True else []
             copies = find_copies(model)
-            done: list[Write] = []
-            with exclusive(held), nullcontext() if restore else told_on_failure(writes, done):
+            done: list[str] = []
+            names = [write.name for write in touched]
+            with exclusive(memory_of(held)), nullcontext() if restore else told_on_failure(names, done):
                 if restore:
                     backup.take(writes, optimizers, [mine for mine, _ in outside])
                 own = None if seed is None and generator == "torch" else number
-                write_all(writes, own, generator, on_progress or (lambda _: None), done, _prepared_draws(plan, seen))
+                write_all(writes, own, generator, on_progress or (lambda _: None), done)
                 refresh(writes, seen)
                 for mine, source in outside:
                     mine.copy_(source)
@@ -183,6 +188,8 @@ def apply_surveyed(
             demand_equal_replicas(original, model, seen, writes, after)
         forgotten = None if optimizer is None else forget(optimizers, touched)
         results = results_of(writes, combine(before), after if measure else [])
+        if generator == "stream" and not measure:
+            again.remember(plan, seen, writes, results, left)
         if plan.recipe.companions == "warn" and plan.asks:
             warn(unheeded(plan.asks, plan.recipe.name))
         stale = stale_copies(copies, set(map(id, held)))
@@ -251,16 +258,6 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     with torch.no_grad():
         paint([Piece(fill, local, region, name)], checked_seed(seed))
     return tensor
-
-
-def _prepared_draws(plan: Plan, seen: Survey) -> dict[int, Any]:
-    """What earlier applications of the plan have prepared: addresses, which hold as long as the survey does."""
-    kept: dict[int, Any]
-    assignments, kept = seen.memo.get("drawn", (None, {}))
-    if assignments is not plan.assignments:
-        kept = {}
-        seen.memo["drawn"] = plan.assignments, kept
-    return kept
 
 
 def reshard(model: Model) -> None:

@@ -114,20 +114,19 @@ def _ranks_that_failed(*, here: bool) -> list[int]:
 
 
 @contextmanager
-def told_on_failure(writes: Sequence[Write], done: Sequence[Write]) -> Iterator[None]:
+def told_on_failure(names: Sequence[str], done: Sequence[str]) -> Iterator[None]:
     """Add a note to whatever is raised: which tensors were written, and which may have been.
 
     Args:
-        writes: all that are to be written, in order.
-        done: those that are, which grows meanwhile.
+        names: of all that are to be written, in order.
+        done: of those that are, which grows meanwhile.
     """
     try:
         yield
     except BaseException as error:
-        written = {id(write) for write in done}
-        rest = [write.name for write in writes if not write.kept and id(write) not in written]
-        full = [write.name for write in done if not write.kept]
-        error.add_note(f"initframe: written: {_some(full)}; not, or in part: {_some(rest)}. restore=True undoes this.")
+        written = set(done)
+        rest = [name for name in names if name not in written]
+        error.add_note(f"initframe: written: {_some(done)}; not, or in part: {_some(rest)}. restore=True undoes this.")
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -15,22 +16,31 @@ _LOCK = Lock()
 _BEING_WRITTEN: set[tuple[str, int]] = set()
 
 
+Memory: TypeAlias = frozenset[tuple[str, int]]
+"""Devices and addresses."""
+
+
+def memory_of(tensors: Iterable[Tensor]) -> Memory:
+    """Say where tensors are, those without memory or elements left out."""
+    here = (held for held in map(local, tensors) if not held.is_meta and held.numel())
+    return frozenset((str(held.device), held.data_ptr()) for held in here)
+
+
 @contextmanager
-def exclusive(tensors: Iterable[Tensor]) -> Iterator[None]:
+def exclusive(mine: Memory) -> Iterator[None]:
     """Refuse to write to memory that another call writes to at this moment.
 
     Args:
-        tensors: those that will be written; known by their memory.
+        mine: what will be written, from :func:`memory_of`.
 
     Raises:
         ResolveError: another thread, or a callback of this one, is writing to one of them.
 
     >>> import torch
     >>> weight = torch.zeros(2)
-    >>> with exclusive([weight]), exclusive([weight.clone()]):
+    >>> with exclusive(memory_of([weight])), exclusive(memory_of([weight.clone()])):
     ...     pass
     """
-    mine = {(str(held.device), held.data_ptr()) for held in map(local, tensors) if not held.is_meta and held.numel()}
     with _LOCK:
         if not mine.isdisjoint(_BEING_WRITTEN):
             fact = "another thread is writing to the same tensors."

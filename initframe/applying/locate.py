@@ -114,17 +114,6 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     Returns:
         The writes, and what would fail.
     """
-    assignments, located = seen.memo.get("located", (None, ()))
-    if assignments is plan.assignments and model is plan.model:  # nothing failed, and nothing has changed since
-        writes = [_with_source(Write(a, slot, seen.places[slot.name], turns), seen) for a, slot, turns in located]
-        return writes, [problem for write in writes if (problem := _trial(write))]
-    writes, problems = _locate(plan, model, seen)
-    if not problems:
-        seen.memo["located"] = plan.assignments, [(w.assignment, w.slot, w.turns) for w in writes]
-    return writes, problems
-
-
-def _locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], list[Problem]]:
     known = {name: slot for slot in seen.every for name in (slot.name, *slot.aliases)}
     turns = {name: turn for turn, name in enumerate(seen.names)}
     writes = [write for assignment in plan.assignments for write in _writes(assignment, known, seen, turns)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from initframe.applying.backup import Backup
 from initframe.applying.checks import checked_seed, prepared
-from initframe.applying.exclusive import exclusive
+from initframe.applying.exclusive import exclusive, memory_of
 from initframe.applying.locate import Write, current_survey, demand_plan, without_memory
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import refresh, unwritable, write_all
@@ -139,7 +139,7 @@ def _fill_in_turn(
     Tensors that are computed from others, or that share memory, follow each other as the module says.
     """
     backup = Backup()
-    with exclusive(tensor for write in writes if not write.kept for tensor in write.place.held):
+    with exclusive(memory_of(tensor for write in writes if not write.kept for tensor in write.place.held)):
         backup.take(writes, [])
         try:
             for row, seed in enumerate(seeds):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from initframe.applying import torch_init
-from initframe.applying.draw import Piece, Progress, Ready, paint, ready
+from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
@@ -31,8 +31,7 @@ def write_all(
     seed: int | None,
     generator: Generator,
     tell: Progress,
-    done: list[Write] | None = None,
-    kept: dict[int, Ready | None] | None = None,
+    done: list[str] | None = None,
 ) -> None:
     """Carry out all writes, those of a batch together; parametrized ones last, as they set other tensors.
 
@@ -41,8 +40,7 @@ def write_all(
         seed: of the generator; ``None`` continues torch's from its current state.
         generator: ``"stream"`` or ``"torch"``.
         tell: told how many elements were filled since it was last told.
-        done: takes the writes that are carried out, one after another.
-        kept: what was prepared for the same writes to the same memory, by batch; it takes what is prepared now.
+        done: takes the names of what is written, when it is.
 
     Raises:
         ResolveError: a parametrization does not take what torch's generator has drawn.
@@ -52,9 +50,9 @@ def write_all(
     ids = set(map(id, copies))
     writes = [write for write in writes if id(write) not in ids]
     if generator == "stream":
-        for i, batch in enumerate(_batches(sorted(writes, key=_is_computed))):
-            _paint_batch(batch, seed or 0, tell, {} if kept is None else kept, i)
-            done += batch
+        for batch in _batches(sorted(writes, key=_is_computed)):
+            _paint_batch(batch, seed or 0, tell)
+            done += [write.name for write in batch if not write.kept]
     elif writes:
         with torch_init.seeded(seed, {write.place.held[0].device for write in writes}):
             drawn = list(_drawn_in_turn(writes, tell))
@@ -63,10 +61,10 @@ def write_all(
             raise ResolveError(*found)
         for write, logical in drawn:
             _settle(write, logical)
-        done += writes
+        done += [write.name for write in writes if not write.kept]
     for write in copies:
         _copy_from_memory(write)
-        done.append(write)
+        done.append(write.name)
         tell(write.slot.numel)
 
 
@@ -197,19 +195,9 @@ def _batches(writes: Sequence[Write]) -> Iterator[list[Write]]:
         yield batch
 
 
-def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress, kept: dict[int, Ready | None], which: int) -> None:
+def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress) -> None:
     logicals = [(write, _logical(write)) for write in batch if not write.kept]
-    pieces = [Piece(write.fill, *held(logical), write.name) for write, logical in logicals]
-    if any(map(_is_computed, batch)):  # their values are drawn in new memory
-        paint(pieces, seed, tell)
-    else:
-        if which not in kept:
-            kept[which] = ready(pieces)
-        prepared = kept[which]
-        if prepared is None:
-            paint(pieces, seed, tell)
-        else:
-            prepared.paint(pieces, seed, tell)
+    paint([Piece(write.fill, *held(logical), write.name) for write, logical in logicals], seed, tell)
     for write, logical in logicals:
         _settle(write, logical)
     if untouched := sum(write.slot.numel for write in batch if write.kept):

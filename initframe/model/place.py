@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -12,6 +12,8 @@ from initframe.model.computed import Copies, Parametrization, own_tensor
 from initframe.model.memory import is_distributed, memoryless
 from initframe.model.obstacles import Obstacle
 from initframe.model.parametrizations import parametrizations
+
+Owner: TypeAlias = nn.Module | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +30,7 @@ class Place:
 
     held: tuple[Tensor, ...]
     computed: Parametrization | None = None
-    owners: tuple[tuple[nn.Module | Mapping[str, Any], str], ...] = ()
+    owners: tuple[tuple[Owner, str], ...] = ()
 
     @property
     def direct(self) -> Tensor | None:
@@ -52,7 +54,7 @@ class Place:
             (module, name), *_ = self.owners
             how = parametrizations(module)[name]  # type: ignore[arg-type]  # a state_dict computes nothing
             return Place(tuple(how.originals.values()), how, self.owners)
-        found = {id(tensor): tensor for owner, name in self.owners if (tensor := _held(owner, name)) is not None}
+        found = {id(tensor): tensor for owner, name in self.owners if (tensor := owned(owner, name)) is not None}
         return Place(tuple(found.values()) or self.held, owners=self.owners)
 
     def copies(self, value: Tensor) -> Copies:
@@ -96,7 +98,8 @@ class Place:
         return None
 
 
-def _held(owner: nn.Module | Mapping[str, Any], name: str) -> Tensor | None:
+def owned(owner: Owner, name: str) -> Tensor | None:
+    """Give the tensor that a module or a state_dict holds under a name, if it holds one."""
     return own_tensor(owner, name) if isinstance(owner, nn.Module) else owner.get(name)
 
 

@@ -108,6 +108,16 @@ class LatestSurvey:
     def __init__(self, seen: Survey | None = None) -> None:
         self._seen = seen and _without_tensors(seen)
 
+    @property
+    def memo(self) -> Mapping[str, Any]:
+        """What others have derived from it."""
+        return self._seen.memo if self._seen else {}
+
+    def holds(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
+        """Whether the model has not changed since."""
+        with collector_paused():
+            return self._seen is not None and self._seen.is_current(model)
+
     def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """Give the survey of the model as it is now."""
         with collector_paused():

@@ -1,0 +1,128 @@
+"""Apply a plan again to a model that has not changed: what the first application found out is not asked twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from initframe.applying.averages import find_copies, stale_copies
+from initframe.applying.backup import told_on_failure
+from initframe.applying.checks import checked_seed
+from initframe.applying.draw import Piece, Progress, Ready, paint, ready
+from initframe.applying.exclusive import Memory, exclusive, memory_of
+from initframe.applying.locate import Model, Write
+from initframe.applying.regions import Region
+from initframe.fills import Constant, Fill, Whole
+from initframe.fills.fill import has_own_code
+from initframe.fills.pretrained import Stored
+from initframe.model.memory import is_distributed
+from initframe.model.place import Owner, owned
+from initframe.model.survey import Survey
+from initframe.plan import Plan
+from initframe.plan.report import Left, Report, Result
+
+KEY = "again"
+"""Under which a survey keeps what is known, or the assignments that were applied once."""
+
+
+class Target(NamedTuple):
+    """A tensor to be written: who holds it, under which name, its fill, its region, and its name in the stream."""
+
+    owner: Owner
+    key: str
+    fill: Fill
+    region: Region
+    name: str
+
+    def tensor(self) -> Tensor:
+        """Give the tensor itself."""
+        tensor: Any = owned(self.owner, self.key)  # it is there: the model has not changed
+        return tensor  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Again:
+    """All that applications of one plan to one model have in common; it keeps no tensor alive.
+
+    Attributes:
+        plan: what is applied.
+        targets: what is written.
+        memory: where the targets are.
+        draws: prepared for that memory, if the plan draws, and a device's draws can be prepared.
+        results: the report's, unmeasured.
+        left: likewise.
+    """
+
+    plan: Plan
+    targets: tuple[Target, ...]
+    memory: Memory
+    draws: Ready | None
+    results: tuple[Result, ...]
+    left: tuple[Left, ...]
+
+    def apply(self, model: Model, seed: int | None, on_progress: Progress | None) -> Report:
+        """Write the plan as the first application did, with another seed."""
+        number = 0 if seed is None else checked_seed(seed)
+        pieces = [_piece(target) for target in self.targets]
+        with torch.no_grad():
+            copies = find_copies(model)
+            with exclusive(self.memory), told_on_failure([piece.name for piece in pieces], []):
+                fill = self.draws.paint if self.draws else paint
+                fill(pieces, number, on_progress or (lambda _: None))
+            stale = stale_copies(copies, {id(piece.out) for piece in pieces}) if copies else ()
+        return Report(self.plan, number, "stream", self.results, stale, None, model, self.left)
+
+
+def known(plan: Plan, model: Model) -> Again | None:
+    """Return what is known of applying a plan to its model; ``None`` if it is nothing, or the model has changed."""
+    if model is not plan.model:
+        return None
+    found = plan.latest.memo.get(KEY)
+    if not isinstance(found, Again) or found.plan.assignments is not plan.assignments:
+        return None
+    return found if plan.latest.holds(model) else None
+
+
+def remember(
+    plan: Plan, seen: Survey, writes: Sequence[Write], results: tuple[Result, ...], left: tuple[Left, ...]
+) -> None:
+    """Keep with a survey what further applications need, if the plan only draws, and into the model's own tensors.
+
+    The first application only leaves a note: most plans have no second one.
+
+    Args:
+        plan: what was applied.
+        seen: the survey of its model.
+        writes: what was written.
+        results: the report's, unmeasured.
+        left: likewise.
+    """
+    if seen.memo.get(KEY) is not plan.assignments:
+        seen.memo[KEY] = plan.assignments
+        return
+    touched = [write for write in writes if not write.kept]
+    if plan.asks or not all(map(_only_draws, touched)):
+        return
+    targets = [
+        Target(*w.place.owners[0], w.fill, Region.whole(w.slot.shape), w.name) for w in touched if w.place.owners
+    ]
+    pieces = [_piece(target) for target in targets]
+    if len(pieces) == len(touched):
+        memory = memory_of(piece.out for piece in pieces)
+        seen.memo[KEY] = Again(plan, tuple(targets), memory, ready(pieces), results, left)
+
+
+def _only_draws(write: Write) -> bool:
+    """Whether a write needs no value, no file, no code of the user's and no parametrization, and no other tensor."""
+    fill, place = write.fill, write.place
+    if place.direct is None or len(place.held) > 1 or is_distributed(place.direct) or has_own_code(fill) or fill.inner:
+        return False
+    return bool(fill.distribution) or (isinstance(fill, Constant | Whole) and not isinstance(fill, Stored))
+
+
+def _piece(target: Target) -> Piece:
+    return Piece(target.fill, target.tensor(), target.region, target.name)
