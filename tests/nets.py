@@ -81,10 +81,13 @@ def same_bits(one, other):
     """Equality of shape, dtype and bytes, NaNs and signed zeros included."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    one, other = (
-        t.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8) for t in (one, other)
-    )
-    return torch.equal(one, other)
+    return torch.equal(as_bytes(one), as_bytes(other))
+
+
+def as_bytes(tensor):
+    """The bytes of a tensor's elements, in logical order."""
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return flat.as_strided(flat.shape, (1,)).view(torch.uint8)  # torch leaves one element the stride that it had
 
 
 def rules(*args, **named):

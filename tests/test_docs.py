@@ -30,6 +30,7 @@ from initframe.resolver.schema import MODELINE
 
 ROOT = Path(__file__).parents[1]
 SLOW = (
+    "docs/construction.md",
     "docs/recipes.md",
     "docs/command_line.md",
     "docs/hydra_apps.md",

@@ -1,6 +1,8 @@
 """The house as the design draws it: who may know whom, what an import costs, who may write, and what is not there."""
 
 import ast
+import functools
+import graphlib
 import importlib
 import inspect
 import json
@@ -8,6 +10,7 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -64,8 +67,27 @@ HEAVY = {
 }
 
 
-def tree(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+class Syntax(NamedTuple):
+    """What the tests ask about a file: its imports, and the names of what it calls, as ``f()`` and as ``x.f()``."""
+
+    imports: list
+    functions: set
+    methods: set
+
+
+@functools.cache
+def syntax(path):
+    """Read a file once."""
+    found = Syntax([], set(), set())
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                found.imports.append(node)
+            case ast.Call(func=ast.Name(id=name)):
+                found.functions.add(name)
+            case ast.Call(func=ast.Attribute(attr=name)):
+                found.methods.add(name)
+    return found
 
 
 def label(path):
@@ -79,10 +101,10 @@ def room(path):
 
 def imported(path):
     """Full names of the modules that a file imports, wherever in the file it does."""
-    for node in ast.walk(tree(path)):
+    for node in syntax(path).imports:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, "relative imports are not used here"
             names = [alias.name for alias in node.names]
             yield from ([f"initframe.{name}" for name in names] if node.module == "initframe" else [node.module])
@@ -105,31 +127,31 @@ for path in [*FILES, *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").rglo
 
 def files_imported(path):
     """Modules of the repository that a file imports, for annotations or within functions, too."""
-    for node in ast.walk(tree(path)):
+    for node in syntax(path).imports:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
+        elif not node.level:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 if (name := full if full in MODULES else node.module) in MODULES:
                     yield name
 
 
-def circles(graph):
-    """Sets of nodes that reach each other."""
-    reached = {node: set(graph[node]) for node in graph}
-    for middle in graph:
-        for node in graph:
-            if middle in reached[node]:
-                reached[node] |= reached[middle]
-    return {frozenset({n for n in reached[node] if node in reached[n]}) for node in graph if node in reached[node]}
+def circle(graph):
+    """Nodes that lead to each other, one such set of several; empty if there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return set(error.args[1])
+    return set()
 
 
 def test_no_files_import_each_other_in_a_circle():
     """An import for annotations counts: a file that names another's class cannot be read without it."""
     graph = {name: set(files_imported(path)) for name, path in MODULES.items()}
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {frozenset("abc")}
-    assert circles(graph) == set()
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == set("abc")
+    assert circle({"a": {"a"}}) == {"a"}
+    assert circle(graph) == set()
 
 
 def test_every_room_has_its_floor():
@@ -141,6 +163,7 @@ def test_recipes_know_no_torch(path):
     assert not [name for name in imported(path) if name.split(".")[0] in ("torch", "numpy")]
 
 
+@pytest.mark.slow
 def test_import_is_light():
     code = "import sys, json, initframe; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -197,18 +220,11 @@ IMPORTERS = (
 WALKERS = ("initframe/files/pickles.py",)
 
 
-def called(path):
-    """Last names of everything that a file calls."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call):
-            yield node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-
-
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_nothing_makes_code_of_data(path):
-    by_name = {n.func.id for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-    assert label(path) in OWN_CODE or not by_name & {"eval", "exec", "compile", "__import__"}
-    assert not {"instantiate", "unsafe_load", "full_load"} & set(called(path))
+    _, functions, methods = syntax(path)
+    assert label(path) in OWN_CODE or not functions & {"eval", "exec", "compile", "__import__"}
+    assert not (functions | methods) & {"instantiate", "unsafe_load", "full_load"}
     libraries = {name.split(".")[0] for name in imported(path)}
     assert label(path) in WALKERS or not libraries & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
     machinery = {name for name in imported(path) if name.split(".")[0] == "importlib"} - {"importlib.metadata"}
@@ -218,7 +234,8 @@ def test_nothing_makes_code_of_data(path):
 @pytest.mark.parametrize("path", [path for path in SOURCES if room(path) == "initializers"], ids=label)
 def test_constants_are_the_same_in_every_python(path):
     """Since 3.12 sum rounds floats as fsum does, which older ones do not."""
-    assert "sum" not in set(called(path))
+    _, functions, methods = syntax(path)
+    assert "sum" not in functions | methods
 
 
 # --- who writes ------------------------------------------------------------------------------------------------------

@@ -108,7 +108,11 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("name", BEYOND)
+MANY = ("TENSORS", "PICKLE_STEPS")
+"""Limits that only large files reach: their tests take more than a second."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in MANY)) for n in BEYOND])
 def test_what_is_beyond_is_refused_with_the_number(name, tmp_path):
     limit = getattr(limits, name)
     problems = refused(BEYOND[name](tmp_path, limit + 1))

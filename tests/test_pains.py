@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torch.distributed as dist
 from nets import Net, bits, changed, rules, same_bits
 from refusals import refused
 from torch import nn
@@ -50,14 +49,6 @@ def test_what_no_rule_matches_is_listed():
     assert "fc2.weight, fc2.bias" in str(report)
 
 
-@pytest.fixture(scope="module")
-def group():
-    """One gloo process, for DistributedDataParallel."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
 STACKS = {
     "compiled": [torch.compile],
     "parallel": [DataParallel],
@@ -69,7 +60,7 @@ STACKS = {
 }
 
 
-@pytest.mark.usefixtures("group")
+@pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 def test_wrappers_change_no_name_and_no_number(stack):
     bare, wrapped = Net(), Net()

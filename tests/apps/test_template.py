@@ -93,6 +93,7 @@ def test_an_experiment(app, expected):
     assert same(app("experiment=example")["run"], expected(["kaiming_relu", changes], 12345, width=16))
 
 
+@pytest.mark.slow
 def test_several_runs(app, expected):
     jobs = app("-m", "seed=0,1", "init=xavier_relu,kaiming_relu")
     assert len(jobs) == 4

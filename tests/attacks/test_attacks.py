@@ -10,9 +10,17 @@ from tests.attacks.attacks import every
 from tests.attacks.texts import MARK
 
 ATTACKS = list(every())
+LARGE = {"index: many", "torch: pickle: deep_key", "torch: pickle: deep_list"}
+"""Attacks that take more than a second to refuse."""
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=[f"{i}" for i in range(len(ATTACKS))])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(attack, id=str(number), marks=[pytest.mark.slow] * (attack.name in LARGE))
+        for number, attack in enumerate(ATTACKS)  # not by their names, which are hostile
+    ],
+)
 def test_an_attack_is_refused(attack, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = bits(attack.model)
@@ -30,3 +38,4 @@ def test_an_attack_is_refused(attack, tmp_path, monkeypatch):
 
 def test_there_are_enough():
     assert len(ATTACKS) >= 300
+    assert {attack.name for attack in ATTACKS} >= LARGE

@@ -145,6 +145,7 @@ def test_an_earlier_run_is_replaced_only_when_told(command):
     assert {path.name for path in Path("run").iterdir() if path.is_file()} == {*reinit.FILES, "reinit.log"}
 
 
+@pytest.mark.slow
 def test_an_earlier_sweep_is_replaced_only_when_told(command):
     sweep = (*SMALL, "hydra.sweep.dir=sweep", "-m")
     command(*sweep, "seed=3")
@@ -176,6 +177,7 @@ def test_what_a_run_reads_is_never_written_over(command, tmp_path, kind):
         assert contents("run") == before
 
 
+@pytest.mark.slow
 def test_a_relative_path_means_the_same_in_another_working_directory(command, user_folder, table):
     user_folder("laws_here.py", LAW.format(name="law_here"))
     command(*SMALL, HERE)
@@ -276,6 +278,7 @@ def test_options_may_stand_anywhere(command, user_folder):
     assert "× quiet:" in plan_of(command, *SMALL, "--config-dir", "mine", "init=quiet")
 
 
+@pytest.mark.slow
 def test_a_multirun(command):
     left = command(*SMALL, "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
     assert left.code == 0

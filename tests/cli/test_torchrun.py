@@ -15,8 +15,6 @@ from tests.cli.conftest import SMALL, is_hydras
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "initframe.cli.torchrun")
 
 

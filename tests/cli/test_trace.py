@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+import pytest
 from torchvision.models import squeezenet1_1
 
 import initframe
@@ -26,6 +27,7 @@ def test_a_model_is_read_and_its_recipe_used(command):
     assert command("model=resnet18", "init=run/recipe.yaml", "dry_run=true").code == 0
 
 
+@pytest.mark.slow
 def test_values_are_read_too(command):
     assert traced(command, *SMALL, "from=values", HERE).code == 0
     assert "Kolmogorov-Smirnov" in initframe.identify(squeezenet1_1())["features.0.weight"].evidence

@@ -81,6 +81,7 @@ def test_every_config_of_a_claim_is_known():
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_claims_give_a_page(run, monkeypatch):
     few = {name: CLAIMS[name] for name in ("lin_2017", "glorot_2010")}
     monkeypatch.setattr(claim_job, "CLAIMS", few)

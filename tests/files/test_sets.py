@@ -121,6 +121,7 @@ def test_a_killed_writer_leaves_no_mixture():
     assert "14 kills (14 aimed, 0 at random moments): 0 torn or mixed sets" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_process(tmp_path):
     code = f"""
 import pathlib, time

@@ -1,5 +1,6 @@
 """Fills as data: the moments they state are those of what is written, and they print and pack as what they are."""
 
+import copy
 import json
 import math
 import os
@@ -401,7 +402,9 @@ def test_what_starts_from_current_values_says_so(fill):
 def test_fills_are_plain_data(fill):
     data = json.loads(json.dumps(fill.to_dict()))
     assert data["kind"] == fill.kind
-    assert hash(fill) == hash(fill)
+    copied = copy.deepcopy(fill)
+    assert copied == fill
+    assert hash(copied) == hash(fill)
     assert fill in list(fill.parts())
 
 

@@ -26,6 +26,7 @@ from initframe.recipe.expressions import FUNCTIONS, parse
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.rename import rename
 from tests.fuzz import words
+from tests.nets import as_bytes
 from tests.trees import DTYPES, LAYERS
 
 LONGEST_MESSAGE = MESSAGE_CHARACTERS + 8 * SHOWN_CHARACTERS
@@ -70,7 +71,7 @@ def _bits(model: nn.Module | None) -> dict[str, bytes]:
         return {}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     real = {name: tensor.detach() for name, tensor in tensors.items() if not nn.parameter.is_lazy(tensor)}
-    return {name: value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() for name, value in real.items()}
+    return {name: as_bytes(value).numpy().tobytes() for name, value in real.items()}
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

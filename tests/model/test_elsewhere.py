@@ -71,9 +71,12 @@ def test_offloaded_tensors_are_refused_by_name_and_forward_computes_what_it_did(
 
 @pytest.mark.parametrize("offload", WAYS)
 def test_offloaded_tensors_may_be_kept(offload, tmp_path):
-    model = net()
+    model, x = net().eval(), torch.ones(1, 2)
+    expected = model(x)
     offload(model, tmp_path)
-    initframe.reinit(model, rules({"*": "keep"}))
+    report = initframe.reinit(model, rules({"*": "keep"}))
+    assert {result.name for result in report.results} == {name for name, _ in model.named_parameters()}
+    assert torch.equal(model(x), expected)
 
 
 class Status(Enum):

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
@@ -51,12 +50,7 @@ WRAPPERS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def group():
-    """One gloo process, for DistributedDataParallel."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("process_group")
 
 
 def names(model):

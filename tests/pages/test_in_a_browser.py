@@ -7,6 +7,8 @@ import pytest
 from initframe.pages import comparison_page, picture, run_page
 from tests.pages import samples
 
+pytestmark = pytest.mark.slow
+
 PAGES = {
     "run": lambda: run_page(samples.report(scale=1.5), samples.signal("mine", 0.1)),
     "unmeasured": lambda: run_page(samples.report(), None),

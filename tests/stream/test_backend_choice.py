@@ -156,6 +156,7 @@ def test_threads_that_draw_first_together_are_told_once(without_llvmlite, caplog
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_importing_does_not_load_llvmlite():
     code = "import sys, initframe.stream; sys.exit('llvmlite' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -189,6 +189,7 @@ def test_no_task_runs_after_an_interrupt_whenever_it_comes(threads):
         assert later(ran) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alarms")
 def test_an_interrupt_while_the_reader_stops_has_to_wait(threads):
     ran, delays = [], random.Random(0)
