@@ -59,9 +59,9 @@ def spread_over(weight: Grid, layout: Layout) -> Grid:
     m = weight.moments()
     same = m.same if "batch" in roles else m.square
     near = m.near if "position" in roles else m.square
-    far = {
-        (False, False): m.square, (False, True): near, (True, False): same, (True, True): m.far
-    }["batch" in roles, "position" in roles]
+    far = {(False, False): m.square, (False, True): near, (True, False): same, (True, True): m.far}[
+        "batch" in roles, "position" in roles
+    ]
     if (same, near, far) == (m.same, m.near, m.far):
         return weight
     like = gaussian(m._replace(same=same, near=near, far=far), weight.layout, weight=True, **weight.kept)

@@ -242,7 +242,7 @@ def _originals(model: nn.Module, computed: Mapping[str, Fill]) -> dict[str, Fill
         prefix, _, own = name.rpartition(".")
         how = parametrizations(model.get_submodule(prefix)).get(own)
         originals = {} if how is None else dict(how.originals)
-        if how is not None and how.exact and len(originals) == 2:  # noqa: PLR2004  # lengths, directions
+        if how is not None and how.exact and len(originals) == 2:  # lengths, directions
             (lengths, g), (directions, v) = ((".".join(filter(None, (prefix, key))), t) for key, t in originals.items())
             square = fill.std**2 + fill.mean**2
             found |= {directions: fill, lengths: Constant(math.sqrt(square * v.numel() / max(g.numel(), 1)))}

@@ -92,14 +92,19 @@ def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
 def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     """The products of channels with channels, summed over positions: a cross-covariance.
 
-    Σₙ aₙbₙ has the mean square N·q_a·q_b + N(N − 1)·near_a·near_b, near the mean product of two positions.
+    Σₙ aₙbₙ has the mean square N·q_a·q_b + N(N − 1)·E near_a·near_b, near the product of two positions. Both factors
+    come from one input of so many channels as they have, so their nears vary together, by 1/channels.
     """
     x, y = averaged(a), averaged(b)
-    pairs = count * (count - 1)
-    square = count * average(x.square) * average(y.square) + pairs * average(x.near) * average(y.near)
-    same = count * average(x.same) * average(y.same) + pairs * average(x.far) * average(y.far)
+    pairs, channels = count * (count - 1), max(a.layout.count("channel"), 1)
+    (q, same_a, near_a, far_a), (p, same_b, near_b, far_b) = (tuple(map(average, m[1:5])) for m in (x, y))
+    square = count * q * p + pairs * (near_a * near_b + (q * p + near_a * near_b) / channels)
+    same = count * same_a * same_b + pairs * (far_a * far_b + (q * p + far_a * far_b) / channels)
     mean = count * average(x.mean) * average(y.mean)
-    return _product(a, b, moments_of(mean, square, same, square, same), shape)
+    out = _product(a, b, moments_of(mean, square, same, square, same), shape)
+    alike = (near_a / max(q, 1e-300)) ** 2 + 1 / channels
+    why = out.why or "products of positions vary by the number of channels"
+    return replace(out, terms=max(round(1 / (1 / count + alike)), 1), why=why)
 
 
 def over_channels(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:

@@ -149,6 +149,8 @@ def _functional(op: Operation) -> Any:
     """The overload of the same name that writes to nothing."""
     packet = getattr(torch.ops.aten, op.func.overloadpacket.__name__.rstrip("_"), None)
     overload = op.func._overloadname  # noqa: SLF001
+    if packet is None:
+        return None
     for name in ("Tensor", "default") if overload == "out" else (overload, "default"):
         if name in packet.overloads():
             return getattr(packet, name)

@@ -25,7 +25,7 @@ Facts = Mapping[str, Any]
 SIMULATED = "simulated units"
 
 
-class Recurrent(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class Recurrent(TorchFunctionMode):
     """Predicts recurrent layers where torch is asked for them, before it takes them apart into steps.
 
     Args:
@@ -33,7 +33,7 @@ class Recurrent(TorchFunctionMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, walk: Walk) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.walk = walk
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -69,7 +69,7 @@ def _layer(walk: Walk, kind: str, asked: Asked) -> Any:
         if states is None:
             walk.gaps.setdefault(kind, walk.where)
             states = [None, *(None for _ in starts)]
-        outs = []
+        outs: list[Tensor] = []
         for shape, state in zip(shapes, states, strict=True):
             memory = torch.empty(shape, device="meta")
             if not outs and asked.batch_first and x.ndim > 2:  # torch works with time first
@@ -166,11 +166,9 @@ def kernel_of(grid: Grid, length: int, *, swapped: bool) -> Kernel:
             same, near = near, same
         return Kernel(near + (square - near) * same_step, far + (same - far) * same_step)
     which = torch.tensor([class_of(length, t) for t in range(steps)])
-    square, same = (torch.as_tensor(x)[which] for x in m[1:3])
-    near, far = (torch.as_tensor(x)[which][:, which] for x in m[3:5])
-    return Kernel(
-        torch.where(same_step > 0, square[:, None], near), torch.where(same_step > 0, same[:, None], far)
-    )
+    each = [torch.as_tensor(x)[which][:, None] for x in m[1:3]]
+    pairs = [torch.as_tensor(x)[which][:, which] for x in m[3:5]]
+    return Kernel(*(torch.where(same_step > 0, one, two) for one, two in zip(each, pairs, strict=True)))
 
 
 def _start(grid: Grid) -> Start:
@@ -228,8 +226,6 @@ def _stacked(ends: Sequence[tuple[float, float, float]], shape: tuple[int, ...],
     if len(edges(shape[0])) - 1 != shape[0] or shape[0] == 1:
         mean, square, same = (sum(one[i] for one in ends) / len(ends) for i in range(3))
         return gaussian(moments_of(mean, square, same, mean**2, mean**2), layout, **facts)
-    mean, square, same = (torch.tensor([one[i] for one in ends], dtype=torch.float64) for i in range(3))
-    apart = mean[:, None] * mean[None, :]
-    return gaussian(Moments(mean, square, same, apart, apart), layout, **facts)
-
-
+    means, squares, alike = (torch.tensor([one[i] for one in ends], dtype=torch.float64) for i in range(3))
+    apart = means[:, None] * means[None, :]
+    return gaussian(Moments(means, squares, alike, apart, apart), layout, **facts)
