@@ -48,8 +48,29 @@ def transformers() -> Iterator[tuple[str, Build]]:
             yield family, partial(lambda cls, given: cls(cls.config_class(**given)), cls, NEEDED.get(family, {}))
 
 
+def few_layers() -> Iterator[tuple[str, Build]]:
+    """One model of each family of transformers with two layers of each kind."""
+    import transformers as library
+    from zoo.test_transformers import FAMILIES, INDIVISIBLE, NEEDED, UNBUILT, model_class, shrink
+
+    def build(family: str) -> nn.Module:
+        cls = model_class(family)
+        config = cls.config_class(**NEEDED.get(family, {}))
+        return cls(config if family in INDIVISIBLE else shrink(config))
+
+    library.logging.set_verbosity(library.logging.CRITICAL)
+    for family in FAMILIES:
+        if family not in UNBUILT:
+            yield family, partial(build, family)
+
+
 LIBRARIES: dict[str, Callable[[], Iterator[tuple[str, Build]]]] = {
     name: models
     for name, models in {"torchvision": torchvision, "timm": timm, "transformers": transformers}.items()
     if find_spec(name)
 }
+
+
+def families(library: str) -> Iterator[tuple[str, Build]]:
+    """The models of a library, those of transformers with few layers."""
+    return few_layers() if library == "transformers" else LIBRARIES[library]()

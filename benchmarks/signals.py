@@ -2,6 +2,7 @@
 
     python benchmarks/signals.py                     everything, with AnyInit and lsuv where they are installed
     python benchmarks/signals.py predict gpt2 vgg13  some models; also: propagate, calibrate, tied, llama405b
+    python benchmarks/signals.py gaps timm           which operations have no rule, by how many models they cut
 
 An error is |predicted / measured − 1| of a module's output; measured is the root of the mean square over seeds. What is
 within two standard errors of that mean square is no error. Everything in one run, on the CPU; seconds are CPU seconds.
@@ -15,14 +16,17 @@ import math
 import sys
 import time
 import warnings
+from collections import defaultdict
 
 import torch
 from torch import nn
 
 import initframe
 from initframe.signal.calibrate import calibration
-from initframe.signal.predict import predict
+from initframe.signal.inputs import example
+from initframe.signal.predict import predict, prepare
 from initframe.signal.propagate import propagate
+from initframe.signal.walk import Walk
 
 SEEDS = 5
 PEER_SEEDS = 3
@@ -338,7 +342,55 @@ def llama405b(_):
     print(f"Llama 405B: {seconds:.1f} s, {len(signal.rows)} rows, {unknown} without numbers")
 
 
+def gaps(names):
+    """The operations that end predictions in all of torchvision, and in one model of each family of the others."""
+    from constructors import LIBRARIES, families
+
+    chosen = {word for word in names if word not in LIBRARIES}
+    for library in [one for one in LIBRARIES if one in names or not set(names) & set(LIBRARIES)]:
+        cut, failed, whole = defaultdict(list), {}, 0
+        for name, build in families(library):
+            if chosen and name not in chosen:
+                continue
+            try:
+                found = without_rules(build)
+            except Exception as problem:  # noqa: BLE001  # what cannot be built or fed is told
+                failed[name] = f"{type(problem).__name__}: {problem}"
+                continue
+            whole += not found
+            for operation, where in found.items():
+                cut[operation].append(f"{name} ({where})")
+        print(f"{library}: {whole} predicted to their end, {len(failed)} not run", flush=True)
+        for operation, models in sorted(cut.items(), key=lambda pair: -len(pair[1])):
+            print(f"  {operation}: {len(models)}: {', '.join(models[:6])}")
+        for name, reason in failed.items():
+            print(f"  not run: {name}: {' '.join(reason.split())[:160]}")
+
+
+def without_rules(build):
+    """The operations that end a model's prediction, and the first module of each; its parameters need no memory."""
+    with initframe.deferred():
+        model = build().eval()
+    rules = {"*": {"init": "normal", "std": 0.02}, "vectors": {"match": "*", "where": "ndim < 2", "init": "ones"}}
+    plan = initframe.resolve({"rules": rules, "unused": "warn"}, model)
+    batch, _ = example(model, 2, device="meta")
+    prepared = prepare(plan, batch)
+    unknown = {}
+
+    def seen(call, tensor):
+        if prepared.states.get(tensor) is None:
+            unknown.setdefault("no operation of which a row tells", call.name)
+
+    walk = Walk(prepared.model, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
+    try:
+        prepared.run(walk)
+    except Exception as problem:
+        raise RuntimeError(f"{walk.where}: {problem}") from problem
+    return walk.gaps or unknown
+
+
 SECTIONS = {
+    "gaps": gaps,
     "predict": predictions,
     "propagate": propagating,
     "calibrate": calibrations,
@@ -351,6 +403,6 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     asked = [word for word in sys.argv[1:] if word in SECTIONS]
     models = [word for word in sys.argv[1:] if word not in SECTIONS]
-    for section in asked or SECTIONS:
+    for section in asked or [name for name in SECTIONS if name != "gaps"]:
         print(f"\n## {section}\n", flush=True)
         SECTIONS[section](models)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.grid import Grid, K, W, gaussian, reshaped
-from initframe.signal.layout import Layout
+from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
 
 Join = Callable[[Tensor, Tensor], Tensor]
@@ -43,6 +43,29 @@ def product(one: Grid, other: Grid, layout: Layout) -> Grid:
     field = _both(x, y, lambda a, b: a * b)
     moments = Moments(x.mean * y.mean, x.square * y.square, x.same * y.same, x.near * y.near, x.far * y.far, field)
     return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b)
+
+
+def spread_over(weight: Grid, layout: Layout) -> Grid:
+    """A weight as it is broadcast: what has no dimension of its own is the same for all inputs, or all positions.
+
+    Args:
+        weight: a grid whose elements were drawn.
+        layout: of what it is joined with; dimensions are counted from the last.
+    """
+    if not weight.weight or weight.source is None:
+        return weight
+    own = (1,) * (len(layout.dims) - len(weight.layout.shape)) + weight.layout.shape
+    roles: set[Role] = {role for d, size in enumerate(own) if size > 1 for role in layout.roles(d)}
+    m = weight.moments()
+    same = m.same if "batch" in roles else m.square
+    near = m.near if "position" in roles else m.square
+    far = {(False, False): m.square, (False, True): near, (True, False): same, (True, True): m.far}[
+        "batch" in roles, "position" in roles
+    ]
+    if (same, near, far) == (m.same, m.near, m.far):
+        return weight
+    like = gaussian(m._replace(same=same, near=near, far=far), weight.layout, weight=True, **weight.kept)
+    return replace(weight, source=like.source)
 
 
 def aligned(x: Moments, y: Moments) -> tuple[Moments, Moments]:

@@ -33,6 +33,7 @@ NAMES = {
     "_adaptive_avg_pool2d": "avg_pool",
     "_adaptive_avg_pool3d": "avg_pool",
     "adaptive_max_pool2d": "max_pool",
+    "adaptive_max_pool3d": "max_pool",
     "mkldnn_max_pool2d": "max_pool",
     "_scaled_dot_product_flash_attention_for_cpu": "attention",
     "_scaled_dot_product_flash_attention": "attention",

@@ -18,8 +18,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from initframe.errors import InitframeError, Problem
-from initframe.fills import Constant, Whole
+from initframe.fills import Constant, Fill, Whole
 from initframe.model.layers import title
+from initframe.model.parametrizations import parametrizations
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
@@ -29,6 +30,7 @@ from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
+from initframe.signal.rules_recurrent import Recurrent
 from initframe.signal.shapes import Shapes
 from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
@@ -117,6 +119,8 @@ class Prepared:
         with ExitStack() as stack:
             for context in (as_before(self.model), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
+            if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
+                stack.enter_context(Recurrent(walk))
             with _disable_current_modes(), walk:
                 functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
                 walk.flush()
@@ -202,12 +206,13 @@ def _model_states(
     plan: Plan, model: nn.Module, fake: FakeTensorMode, states: States
 ) -> tuple[dict[str, Tensor], dict[int, str]]:
     """Fake parameters and buffers by name, their states, and the names of parameters by storage."""
-    planned = {name: a for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
+    fills = {name: a.fill for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
     made: dict[int, Tensor] = {}
     shapes = Shapes(fake)
     state: dict[str, Tensor] = {}
     names: dict[int, str] = {}
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    fills |= _originals(model, {name: fill for name, fill in fills.items() if name not in parameters})
     for name, tensor in [*parameters.items(), *model.named_buffers(remove_duplicate=False)]:
         if id(tensor) in made:
             state[name] = made[id(tensor)]
@@ -215,18 +220,40 @@ def _model_states(
         stand_in = shapes.empty(tensor.shape, tensor.stride(), tensor.dtype)
         made[id(tensor)] = state[name] = stand_in
         is_parameter = name in parameters
-        found = _state(tensor, planned.get(name), is_parameter, name)
+        found = _state(tensor, fills.get(name), is_parameter, name)
         if found is not None:
             states.put(stand_in, found)
+            if isinstance(found, Grid) and name in fills:
+                states.drawn(found, fills[name])
         if is_parameter:
             names[storage(stand_in)] = name
     return state, names
 
 
-def _state(tensor: Tensor, assignment: Any, is_parameter: bool, name: str) -> Any:
+def _originals(model: nn.Module, computed: Mapping[str, Fill]) -> dict[str, Fill]:
+    """The fills of what weight_norm, spectral_norm and pruning compute tensors from.
+
+    Args:
+        model: any module.
+        computed: fills of tensors that are no parameters, by name.
+    """
+    found: dict[str, Fill] = {}
+    for name, fill in computed.items():
+        prefix, _, own = name.rpartition(".")
+        how = parametrizations(model.get_submodule(prefix)).get(own)
+        originals = {} if how is None else dict(how.originals)
+        if how is not None and how.exact and len(originals) == 2:  # lengths, directions
+            (lengths, g), (directions, v) = ((".".join(filter(None, (prefix, key))), t) for key, t in originals.items())
+            square = fill.std**2 + fill.mean**2
+            found |= {directions: fill, lengths: Constant(math.sqrt(square * v.numel() / max(g.numel(), 1)))}
+        elif how is not None and len(originals) == 1 and (how.renewed or how.state):
+            found[".".join(filter(None, (prefix, *originals)))] = fill
+    return found
+
+
+def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> Any:
     """The state of a parameter or buffer: its fill, or the values that it keeps."""
     layout = channels(tensor.shape)
-    fill = None if assignment is None else assignment.fill
     if fill is not None and not math.isnan(fill.std):
         if isinstance(fill, Constant) or fill.std == 0:
             return constant(fill.mean, layout, weight=True)

@@ -1,6 +1,14 @@
 """All rules of predicted operations, by the operation's name."""
 
-from initframe.signal import rules_attention, rules_linear, rules_norms, rules_pointwise, rules_pooling, rules_views
+from initframe.signal import (
+    rules_attention,
+    rules_linear,
+    rules_norms,
+    rules_pointwise,
+    rules_pooling,
+    rules_spectral,
+    rules_views,
+)
 
 RULES = {
     **rules_pointwise.RULES,
@@ -9,5 +17,6 @@ RULES = {
     **rules_attention.RULES,
     **rules_norms.RULES,
     **rules_pooling.RULES,
+    **rules_spectral.RULES,
 }
 """What is not here and not elementwise ends the prediction of all that follows from it."""

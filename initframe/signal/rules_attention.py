@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
-from initframe.signal.grid import Grid, W, gaussian
+from initframe.signal.grid import Grid, W, gaussian, reshaped
 from initframe.signal.layout import Factor, Layout
-from initframe.signal.moments import Moments, at_least, average, diagonal
+from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
 from initframe.signal.walk import Operation, Rule, State
 
@@ -41,18 +41,50 @@ def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Gri
 
 
 def softmax(op: Operation) -> State:
-    """A softmax: over keys it gives attention weights, over channels it is an elementwise function and a constant."""
+    """A softmax: over keys it gives attention weights, over channels likewise, as these are independent."""
     grid = op.grid("self")
     if grid is None:
         return None
     dim = op["dim"] % len(op.shape)
     if "position" in grid.layout.roles(dim) or grid.mask is not None:
         return attention_weights(grid, op.shape)
-    values = (grid.values - grid.values.amax(1, keepdim=True)).exp()
-    mean = (values * W).sum(1, keepdim=True)
-    return replace(
-        grid, values=values / (mean * op.shape[dim]), normal=False, why=grid.why or "softmax over few classes"
+    return over_classes(grid, op.shape[dim])
+
+
+def over_classes(grid: Grid, count: int) -> Grid:
+    """A softmax over independent classes.
+
+    Args:
+        grid: of the scores.
+        count: of classes.
+
+    >>> even = over_classes(gaussian(Moments(0.0, 0.0, 0.0, 0.0, 0.0), Layout(())), 4)
+    >>> round(even.moments().square, 6)
+    0.0625
+    """
+    m = averaged(grid)
+    variance = max(average(m.square) - average(m.mean) ** 2, 0.0)
+    size = torch.tensor([float(count)], dtype=torch.float64, device="cpu")
+    excess = count * concentration(size, torch.tensor([variance], dtype=torch.float64, device="cpu"), grid.terms).item()
+    pairs = (
+        excess ** min(max((average(x) - average(m.mean) ** 2) / max(variance, 1e-300), 0.0), 1.0) / count**2
+        for x in m[2:5]
     )
+    moments = moments_of(1 / count, excess / count**2, *pairs)
+    like = gaussian(moments, grid.layout, **{**grid.kept, "why": grid.why or "softmax over independent classes"})
+    values = (grid.values.mean(0) - grid.values.amax()).exp()
+    return reshaped(values, W, moments, like) if variance > 0 else like
+
+
+def log_softmax(op: Operation) -> State:
+    """A softmax's logarithm: the scores minus a number, the same for all classes."""
+    grid = op.grid("self")
+    if grid is None:
+        return None
+    m = averaged(grid)
+    variance = max(average(m.square) - average(m.mean) ** 2, 0.0)
+    why = grid.why or "the sum over classes is taken as its mean"
+    return replace(grid, values=grid.values - average(m.mean) - math.log(op.shape[op["dim"]]) - variance / 2, why=why)
 
 
 def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
@@ -94,9 +126,8 @@ def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
     found = []
     for k in range(count.numel()):
         v = variance[k if variance.numel() > 1 else 0]
-        weights = (
-            (sample[:, : int(which[k]) + 1] * scale * v.sqrt()).exp() if v > 0 else torch.ones(1, int(which[k]) + 1)
-        )
+        drawn = sample[:, : int(which[k]) + 1] * scale * v.sqrt()
+        weights = (drawn - drawn.amax(1, keepdim=True)).exp() if v > 0 else torch.ones(1, int(which[k]) + 1)
         found.append((weights.square().sum(1) / weights.sum(1).square()).mean().double())
     return torch.stack(found) * largest / count
 
@@ -229,6 +260,7 @@ def attention(op: Operation) -> tuple[State, ...]:
 
 RULES: dict[str, Rule] = {
     "softmax": softmax,
+    "log_softmax": log_softmax,
     "_safe_softmax": softmax,
     "attention": attention,
 }

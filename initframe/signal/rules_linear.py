@@ -14,7 +14,7 @@ from initframe.signal.combine import product, total
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided
 from initframe.signal.grid import Grid, gaussian
 from initframe.signal.layout import Factor, Layout, channels, images
-from initframe.signal.moments import Moments, average, products
+from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
 from initframe.signal.rules_attention import mixed, scores
 from initframe.signal.walk import Operation, Rule, State
@@ -82,10 +82,49 @@ def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
         return mixed(a, b, op.shape)
     if b.keys is not None:
         return mixed(b, a, op.shape)
-    inner = len(a.layout.dims) - 1
-    if "position" in a.layout.roles(inner) and a.source is not None and b.source is not None:
-        return None
-    return scores(a, b, count, op.shape)
+    if "position" in a.layout.roles(-1):
+        return over_positions(a, b, count, op.shape)
+    if "position" in a.layout.roles(-2) and "position" in b.layout.roles(-1):
+        return scores(a, b, count, op.shape)
+    return over_channels(a, b, count, op.shape)
+
+
+def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
+    """The products of channels with channels, summed over positions: a cross-covariance.
+
+    Σₙ aₙbₙ has the mean square N·q_a·q_b + N(N − 1)·E near_a·near_b, near the product of two positions. Both factors
+    come from one input of so many channels as they have, so their nears vary together, by 1/channels.
+    """
+    x, y = averaged(a), averaged(b)
+    pairs, channels = count * (count - 1), max(a.layout.count("channel"), 1)
+    (q, same_a, near_a, far_a), (p, same_b, near_b, far_b) = (tuple(map(average, m[1:5])) for m in (x, y))
+    square = count * q * p + pairs * (near_a * near_b + (q * p + near_a * near_b) / channels)
+    same = count * same_a * same_b + pairs * (far_a * far_b + (q * p + far_a * far_b) / channels)
+    mean = count * average(x.mean) * average(y.mean)
+    out = _product(a, b, moments_of(mean, square, same, square, same), shape)
+    alike = (near_a / max(q, 1e-300)) ** 2 + 1 / channels
+    why = out.why or "products of positions vary by the number of channels"
+    return replace(out, terms=max(round(1 / (1 / count + alike)), 1), why=why)
+
+
+def over_channels(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
+    """The product of a matrix of channels with positions, summed over channels, which are independent."""
+    x, y = averaged(a), averaged(b)
+    common = count * (count - 1) * (average(x.mean) * average(y.mean)) ** 2
+    of_a, of_b = ("position" in one.layout.roles(d) for one, d in ((a, -2), (b, -1)))
+    near = (x.near if of_a else x.square, y.near if of_b else y.square)
+    far = (x.far if of_a else x.same, y.far if of_b else y.same)
+    pairs = [(x.square, y.square), (x.same, y.same), near, far]
+    mean = count * average(x.mean) * average(y.mean)
+    return _product(a, b, moments_of(mean, *(count * average(u) * average(v) + common for u, v in pairs)), shape)
+
+
+def _product(a: Grid, b: Grid, moments: Moments, shape: tuple[int, ...]) -> Grid:
+    """A new normal for a product of matrices."""
+    last = b.layout.dims[-1] if b.layout.dims else ()
+    layout = Layout((*a.layout.dims[:-1], last))
+    facts = {**a.kept, "spread": a.spread_over_seeds + b.spread_over_seeds, "channels": 0, "why": a.why or b.why}
+    return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), **facts)
 
 
 def _added(op: Operation, out: Grid) -> Grid | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from initframe.signal.combine import product, total
+from initframe.signal.combine import product, spread_over, total
 from initframe.signal.grid import Grid, K, W, constant, gaussian
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, at_least, average, column, diagonal, moments_of, products, root
@@ -26,7 +26,7 @@ def affine(grid: Grid, op: Operation) -> Grid | None:
         own = op.grid(name)
         if own is None:
             return None
-        own = replace(own, weight=False)
+        own = replace(spread_over(own, grid.layout), weight=False)
         if own.source is None:
             value = own.values[:, :1]
             values = grid.values * value if name == "weight" else grid.values + value
@@ -188,7 +188,7 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
         middle = (averaged(grid) if "position" in roles else grid.moments()).mean
         if not roles:
             return replace(grid, layout=left)
-        return replace(constant(0.0, left), values=_level(middle), why=grid.why)
+        return replace(constant(0.0, left, weight=grid.weight), values=_level(middle), why=grid.why)
     m = averaged(grid)
     count = layout.count("position", dims)
     near = near_over(grid, m)
@@ -249,7 +249,7 @@ def vector_norm(op: Operation) -> State:
         return None
     dims = _dims(op)
     count = math.prod(grid.layout.shape[d] for d in dims)
-    squares = replace(grid, values=grid.values.square())
+    squares = replace(grid, values=grid.values.square(), normal=False)
     out = pooled(squares, dims, op.shape, bool(op.given.get("keepdim")))
     return replace(out, values=_level(root(out.moments().mean * count)), source=None)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initframe.signal.combine import product, total
+from initframe.signal.combine import product, spread_over, total
 from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, reshaped
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
@@ -32,6 +32,8 @@ def pointwise(op: Operation) -> State:
     sources = {id(grid.source): grid for grid in grids.values() if grid.source is not None}
     if len(sources) <= 1:
         return _on_one_source(op, grids, layout)
+    if not all(grid.weight for grid in grids.values()):
+        grids = {name: spread_over(grid, layout) for name, grid in grids.items()}
     if op.name in ("add", "sub") and len(grids) == 2:
         alpha = float(op.given.get("alpha") or 1)
         other = _scaled(grids["other"], alpha)
@@ -55,7 +57,7 @@ def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:
 
 
 def _tensor_arguments(op: Operation) -> dict[str, Tensor]:
-    return {name: value for name, value in op.given.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in op.given.items() if isinstance(value, Tensor) and name != "out"}
 
 
 def _layout(shape: tuple[int, ...], grids: list[Grid]) -> Layout:
@@ -147,7 +149,12 @@ def _functional(op: Operation) -> Any:
     """The overload of the same name that writes to nothing."""
     packet = getattr(torch.ops.aten, op.func.overloadpacket.__name__.rstrip("_"), None)
     overload = op.func._overloadname  # noqa: SLF001
-    return getattr(packet, overload, None) or getattr(packet, "default", None)
+    if packet is None:
+        return None
+    for name in ("Tensor", "default") if overload == "out" else (overload, "default"):
+        if name in packet.overloads():
+            return getattr(packet, name)
+    return None
 
 
 def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -96,35 +98,44 @@ def maximum(op: Operation) -> tuple[State, ...]:
     grid = op.grid("self")
     if grid is None or grid.source is None:
         return (grid and replace(grid, layout=grid.layout.fitted(op.shape)), None)
-    spatial = _places(op)
-    if spatial != 2 or len(op["self"].shape) < 4:
-        return (None, None)
-    before, after = list(op["self"].shape[-2:]), list(op.shape[-2:])
+    n = _places(op)
+    before, after = list(op["self"].shape[-n:]), list(op.shape[-n:])
     kernel, stride = _window(op, before, after)
     source = grid.source
-    field = source.field if source.field is not None else white(1.0, mean_of(source.near))
     pairs = [mean_of(source.same), mean_of(source.near), mean_of(source.far)]
-    one, others = _patches(field, pairs)
-    x, *ys = (functional.max_pool2d(at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
+    if n == 2:
+        field = source.field if source.field is not None else white(1.0, pairs[1])
+        one, others = _patches(field, pairs)
+    else:
+        one, others = _correlated(min(max(pairs[1], 0.0), 1.0 - 1e-9), pairs, *_volumes())
+    x, *ys = (_POOL[n](at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
     mean, square = _with_borders(op, at(grid, one), kernel, stride)
-    same, near, far = (max((x * y).mean(dtype=torch.float64).item(), mean * mean) for y in ys)
-    reach = (x.shape[-1] - 1) // 2
-    offsets = on_torus(mean_products(x).double(), near, (reach, reach))
-    m = moments_of(mean, square, same, near, far)._replace(field=offsets)
+    level, inside = x.mean(dtype=torch.float64).item(), x.double().square().mean().item()
+    share = (square - mean * mean) / max(inside - level * level, 1e-300)  # patches have no borders
+    same, near, far = (
+        mean * mean + share * max((x * y).mean(dtype=torch.float64).item() - level * level, 0.0) for y in ys
+    )
+    m = moments_of(mean, square, same, near, far)
+    if n == 2:
+        reach = (x.shape[-1] - 1) // 2
+        products = mean * mean + share * (mean_products(x).double() - level * level)
+        m = m._replace(field=on_torus(products, near, (reach, reach)))
     profile = grid.profile
     if profile is not None:
-        roots = functional.adaptive_avg_pool2d(profile.sqrt()[None, None], (after[0], after[1]))[0, 0].square()
-        profile = roots / roots.mean()
-    layout = images(op.shape) if len(op.shape) == 4 else grid.layout.fitted(op.shape)
-    like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": grid.why or "maximum over simulated patches"})
+        roots = _MEAN[n](profile.sqrt()[None, None], after)[0, 0].square() if profile.ndim == n else None
+        profile = None if roots is None else roots / roots.mean()
+    layout = images(op.shape) if len(op.shape) == n + 2 else grid.layout.fitted(op.shape)
+    why = grid.why or ("maximum over simulated patches" if n == 2 else "maximum over patches of independent places")
+    like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": why})
     return (reshaped(x.reshape(-1)[::5].double(), torch.ones_like(x.reshape(-1)[::5]).double(), m, like), None)
 
 
 def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[float, float]:
     """Mean and mean square over all windows; those at a padded border are smaller."""
-    padding = _sized(op.given.get("padding") or 0, 2)
+    dims = len(kernel)
+    padding = _sized(op.given.get("padding") or 0, dims)
     counts = []
-    for side, k, s, p, n in zip(op["self"].shape[-2:], kernel, stride, padding, op.shape[-2:], strict=True):
+    for side, k, s, p, n in zip(op["self"].shape[-dims:], kernel, stride, padding, op.shape[-dims:], strict=True):
         starts = torch.arange(n, device="cpu") * s - p
         lengths = (starts + k).clamp_max(side) - starts.clamp_min(0)
         counts.append(
@@ -134,12 +145,15 @@ def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list
             }
         )
     mean = square = 0.0
-    for height, rows in counts[0].items():
-        for width, columns in counts[1].items():
-            x = functional.max_pool2d(values[:, None], (height, width), stride)
-            share = rows * columns
-            mean, square = mean + share * x.mean().item(), square + share * x.square().mean().item()
+    for window in itertools.product(*(one.items() for one in counts)):
+        x = _POOL[dims](values[:, None], [size for size, _ in window], stride)
+        share = math.prod(one for _, one in window)
+        mean, square = mean + share * x.mean().item(), square + share * x.square().mean().item()
     return mean, square
+
+
+_POOL: dict[int, Any] = {2: functional.max_pool2d, 3: functional.max_pool3d}
+_MEAN: dict[int, Any] = {2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}
 
 
 @lru_cache(maxsize=1)
@@ -148,11 +162,22 @@ def _noise() -> tuple[list[Tensor], list[Tensor]]:
     generator = torch.Generator(device="cpu")
     generator.manual_seed(0)
 
-    def draw(*shape: int) -> Tensor:
-        half = torch.randn(PATCHES // 2, *shape, generator=generator, device="cpu")
-        return torch.cat([half, -half])
+    levels, waves = ([_drawn(generator, *shape) for _ in range(4)] for shape in ((1, 1), (SIDE, SIDE)))
+    return levels, [torch.fft.rfft2(one) for one in waves]
 
-    return [draw(1, 1) for _ in range(4)], [torch.fft.rfft2(draw(SIDE, SIDE)) for _ in range(4)]
+
+def _drawn(generator: torch.Generator, *shape: int) -> Tensor:
+    half = torch.randn(PATCHES // 2, *shape, generator=generator, device="cpu")
+    return torch.cat([half, -half])
+
+
+@lru_cache(maxsize=1)
+def _volumes() -> tuple[list[Tensor], list[Tensor]]:
+    """Normal levels, and independent normal places of cubes."""
+    generator = torch.Generator(device="cpu")
+    generator.manual_seed(0)
+    side = round((SIDE * SIDE) ** (1 / 3))
+    return [_drawn(generator, 1, 1, 1) for _ in range(4)], [_drawn(generator, side, side, side) for _ in range(4)]
 
 
 def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
@@ -170,6 +195,13 @@ def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
     levels, spectra = _noise()
     filtering = power.sqrt().float()
     waves: list[Tensor] = [torch.fft.irfft2(one * filtering, s=(SIDE, SIDE)) for one in spectra]
+    return _correlated(level, pairs, levels, waves)
+
+
+def _correlated(
+    level: float, pairs: list[float], levels: list[Tensor], waves: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """Fields of which each is a level and a wave, and for each of some correlations others that are so correlated."""
     g, w = levels[0], waves[0]
     scale = w.square().mean().sqrt().clamp_min(1e-30)
     one = level**0.5 * g + (1 - level) ** 0.5 * w / scale

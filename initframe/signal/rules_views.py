@@ -151,12 +151,10 @@ def pad(op: Operation) -> State:
     for size, own in zip(op.shape, grid.layout.shape, strict=True):
         inside *= min(own / max(size, 1), 1.0)
     layout = grid.layout.fitted(op.shape)
-    if inside >= 1.0:
+    value = float(op.given.get("value") or 0)
+    if inside >= 1.0 or not math.isfinite(value):  # −∞ around a maximum counts for nothing
         return replace(grid, layout=layout, profile=None)
-    return mixture(
-        [(inside, replace(grid, profile=None)), (1 - inside, constant(float(op.given.get("value") or 0), layout))],
-        layout,
-    )
+    return mixture([(inside, replace(grid, profile=None)), (1 - inside, constant(value, layout))], layout)
 
 
 def largest(op: Operation) -> tuple[State, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
+from initframe.fills import Fill
 from initframe.signal.combine import mixture
-from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
+from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, reshaped
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
 from initframe.signal.operations import facts
@@ -83,6 +85,7 @@ class States:
         self._states = WeakIdKeyDictionary()
         self._bases: dict[int, Any] = {}
         self._distributions = WeakIdKeyDictionary()
+        self._fills: WeakKeyDictionary[Source, Fill] = WeakKeyDictionary()
 
     def get(self, tensor: Tensor) -> State:
         """The state of a tensor; a plain real tensor that nobody told of is itself."""
@@ -97,6 +100,15 @@ class States:
     def put(self, tensor: Tensor, state: State) -> None:
         """Note a tensor's state."""
         self._states[tensor] = state
+
+    def drawn(self, grid: Grid, fill: Fill) -> None:
+        """Note which fill a parameter's grid stands for."""
+        if grid.source is not None:
+            self._fills[grid.source] = fill
+
+    def fill(self, grid: Grid) -> Fill | None:
+        """The fill of a parameter's grid, whatever it was multiplied with since."""
+        return None if grid.source is None else self._fills.get(grid.source)
 
     def grid(self, tensor: Tensor) -> Grid | None:
         """The state as a grid."""

@@ -7,7 +7,7 @@ calls, the same one for a measured and a predicted pass.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._made: tuple[int, str] | None = None
         self._weight: list[str | None] = []
         self._handles: list[Any] = []
+        self._recurrent: set[str] = set()
 
     @property
     def where(self) -> str:
@@ -69,6 +70,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name, module in self.model.named_modules():
             cls = next((base.__name__ for base in type(module).__mro__ if not _injected(base)), "Module")
             leaf = not any(True for _ in module.children())
+            if isinstance(module, nn.RNNBase):
+                self._recurrent.add(name)
             self._handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
             self._handles.append(
                 module.register_forward_hook(lambda _, __, out, cls=cls, leaf=leaf: self._leave(cls, leaf, out))
@@ -90,7 +93,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name, moves = known.name, known.moves
         if not moves:
             self.flush()
-        if name in ("matmul", "conv"):
+        if name in ("matmul", "conv", "mkldnn_rnn_layer"):
             self._note_weight(args)
         out = self.operate(func, args, kwargs)
         result = main_output(out)
@@ -99,13 +102,19 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._made = (storage(result), self._pending[1])
         if result is not None and not moves:
             self._made = (storage(result), name)
-            if name in SHOWN and result.ndim > 1 and _matters(name, args):
+            if name in SHOWN and result.ndim > 1 and _matters(name, args) and self.where not in self._recurrent:
                 self._pending = (self.where, name, result)
         return out
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation; the place to do more than that."""
         return func(*args, **kwargs)
+
+    def made(self, op: str, weights: Iterable[Tensor], result: Tensor) -> None:
+        """Note an operation that was not dispatched: what it multiplied with, and its result."""
+        self.flush()
+        self._note_weight(weights)
+        self._made = (storage(result), op)
 
     def flush(self) -> None:
         """Tell the last operation's result, now that nothing can be its module's output any more."""

@@ -57,6 +57,17 @@ class Block(nn.Module):
         return x + self.down(functional.silu(self.gate(y)) * self.up(y))
 
 
+class Shifted(nn.Linear):
+    """A layer that adds its bias by itself."""
+
+    def __init__(self, width):
+        super().__init__(width, width, bias=False)
+        self.weights = nn.ParameterDict({"weight": torch.empty(1, width)})
+
+    def forward(self, x):
+        return super().forward(x) + self.weights["weight"]
+
+
 MODELS = {
     "mlp": (
         lambda: nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, 10)),
@@ -88,6 +99,22 @@ MODELS = {
     ),
     "attention": (lambda: nn.Sequential(Block(64, False), Block(64, False)), (4, 32, 64)),
     "causal attention": (lambda: nn.Sequential(Block(64, True), Block(64, True)), (4, 32, 64)),
+    "max pooling in three dimensions": (
+        lambda: nn.Sequential(nn.Conv3d(3, 48, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(48, 32, 1)),
+        (2, 3, 8, 12, 12),
+    ),
+    "pooling in one dimension": (
+        lambda: nn.Sequential(nn.Conv1d(3, 64, 3), nn.ReLU(), nn.MaxPool1d(3, 2, 1), nn.AvgPool1d(2)),
+        (4, 3, 40),
+    ),
+    "mean pooling in three dimensions": (
+        lambda: nn.Sequential(nn.Conv3d(3, 48, 3), nn.AvgPool3d(2), nn.ReLU(), nn.AdaptiveAvgPool3d(1)),
+        (4, 3, 8, 12, 12),
+    ),
+    "biases of their own": (
+        lambda: nn.Sequential(Shifted(96), nn.ReLU(), nn.Linear(96, 32)),
+        (8, 96),
+    ),
     "one dimension": (
         lambda: nn.Sequential(nn.Conv1d(4, 32, 5, padding=2), nn.ELU(), nn.Conv1d(32, 32, 3)),
         (4, 4, 40),
@@ -224,18 +251,3 @@ def test_dropout_in_attention_and_elsewhere():
     predicted, squares = both(layer.train(), torch.randn(4, 16, 64))
     assert not predicted.notes
     assert_near(predicted, squares, 0.05)
-
-
-def test_weight_norm():
-    layer = nn.utils.parametrizations.weight_norm(nn.Linear(128, 64, bias=False))
-    signal = predict(initframe.resolve({"rules": {"weight": "kaiming_normal"}}, layer), torch.randn(8, 128))
-    with torch.no_grad():
-        expected = layer.weight.norm(dim=1).square().mean().sqrt().item()
-    assert signal[""].rms == pytest.approx(expected, rel=0.1)
-
-
-def test_pooling_without_a_rule_is_told():
-    model = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.MaxPool3d(2))
-    signal = predict(initframe.resolve(KAIMING, model), torch.randn(2, 2, 6, 6, 6))
-    assert signal["1"].rms is None
-    assert any("max_pool" in note for note in signal.notes)
