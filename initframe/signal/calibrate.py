@@ -24,14 +24,15 @@ from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
 from initframe.signal.batch import as_before, call, failed, refusal
-from initframe.signal.grid import Grid
+from initframe.signal.grid import Grid, scaled
 from initframe.signal.moments import average
 from initframe.signal.operations import op_name
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
+from initframe.signal.shapes import storage
 from initframe.signal.tuner import Calibrated, Tuner
 from initframe.signal.walk import Walk
-from initframe.signal.watch import Call, Watch, storage
+from initframe.signal.watch import Call, Watch
 
 ATTENTION = re.compile(
     r"(^|[._])(q|k|qkv|wq|wk|query|key|q_?proj|k_?proj|q_?lin|k_?lin|to_q|to_k|to_qkv|c_attn|c_q|c_k|in_proj_weight|"
@@ -287,7 +288,7 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
         for tensor in {id(t): t for t in [*views, self.parameters[name]]}.values():
             state = self.states.get(tensor)
             if isinstance(state, Grid):
-                self.states.put(tensor, replace(state, values=state.values * factor))
+                self.states.put(tensor, scaled(state, factor))
         return super().applied(operation, args)
 
     def _squares(self, found: Grid, operation: Any) -> tuple[float, float, float]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, K, W, gaussian, reshaped
+from initframe.signal.grid import Grid, K, W, gaussian, replace, reshaped
 from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
 

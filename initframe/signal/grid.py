@@ -11,7 +11,7 @@ Novak et al. 2019).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -105,10 +105,30 @@ class Grid:
     mask: Tensor | str | None = None
     keys: Tensor | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        """The values of a line, when they are asked for: what follows from it asks for its moments, mostly.
+
+        Raises:
+            AttributeError: there is no such attribute.
+        """
+        line = self.__dict__.get("line")
+        if name != "values" or line is None:
+            raise AttributeError(name)
+        values = self.__dict__["values"] = (Z * line[1]).add_(line[0])[None]
+        return values
+
+    @cached_property
+    def line(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of one class of a normal: its values are mean + std·z; else ``None``."""
+        if not self.normal or self.values.shape[0] > 1:
+            return None
+        middle, end = self.values[0, _ENDS].tolist()
+        return middle, (end - middle) / 8
+
     @property
     def classes(self) -> int:
         """The number of classes of positions."""
-        return self.values.shape[0]
+        return 1 if self.__dict__.get("line") is not None else self.values.shape[0]
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -131,16 +151,10 @@ class Grid:
 
     def _fourth(self) -> float:
         """The mean fourth power of an element."""
-        if self.normal and self.classes == 1:
-            mean, std = self._line
+        if self.line is not None:
+            mean, std = self.line
             return mean**4 + 6 * (mean * std) ** 2 + 3 * std**4
         return (self.values.pow(4) @ W).mean().item()
-
-    @property
-    def _line(self) -> tuple[float, float]:
-        """Mean and standard deviation of one class of a normal: its values are mean + std·z."""
-        middle, end = self.values[0, _ENDS].tolist()
-        return middle, (end - middle) / 8
 
     def moments(self) -> Moments:
         """Means of products of two elements.
@@ -154,17 +168,18 @@ class Grid:
 
     @cached_property
     def _moments(self) -> Moments:
+        if self.source is not None and self.line is not None:
+            return self._moments_of_line(self.source, *self.line)
         if self.source is None:
-            mean = plain(self.values[:, 0])
+            mean = plain(self.values[:, 0]) if self.line is None else self.line[0]
             pairs = products(mean, mean)
             return Moments(mean, mean * mean, mean * mean, pairs, pairs)
         if self.classes > 1:
             return self._moments_of_classes(self.source)
-        return self._moments_of_normal(self.source) if self.normal else self._moments_of_one(self.source)
+        return self._moments_of_one(self.source)
 
-    def _moments_of_normal(self, source: Source) -> Moments:
+    def _moments_of_line(self, source: Source, mean: float, std: float) -> Moments:
         """Of one class, affine in z: mean² + std²·c."""
-        mean, std = self._line
         level, slope = mean * mean, std * std
         field = None if source.field is None else source.field * slope + level
         same, near, far = (level + slope * float(c) for c in (source.same, source.near, source.far))
@@ -223,25 +238,104 @@ def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
         layout: what the dimensions mean.
         **facts: further fields of the grid.
     """
-    mean, square, same, near, far = map(plain, moments[:5])
-    field = moments.field
+    if moments.classes == 1:
+        return _gaussian_line(moments, layout, facts)
+    mean, square, same, near, far, _ = moments
     std = root(square - mean * mean)
     safe = std + 1e-150
     pairs, means = products(safe, safe), products(mean, mean)
-    alike = average(mean * mean)
     source = Source(
         same=within((same - mean * mean) / (safe * safe), -1.0, 1.0),
         near=within((near - means) / pairs, -1.0, 1.0),
         far=within((far - means) / pairs, -1.0, 1.0),
-        field=None if field is None else ((field - alike) / average(safe * safe)).clamp_(-1, 1),
+        field=_correlations(moments.field, average(mean * mean), average(safe * safe)),
     )
     values = (Z * column(std)).add_(column(mean)).reshape(-1, K)
     return Grid(values, source, layout, normal=True, **facts)  # type: ignore[arg-type]
 
 
+def _gaussian_line(moments: Moments, layout: Layout, facts: dict[str, Any]) -> Grid:
+    """A new normal of one class of positions."""
+    mean, square, same, near, far = map(average, moments[:5])
+    level = mean * mean
+    std = math.sqrt(max(square - level, 0.0))
+    scale = (std + 1e-150) ** 2
+    same, near, far = (min(max((x - level) / scale, -1.0), 1.0) for x in (same, near, far))
+    return _line(mean, std, Source(same, near, far, _correlations(moments.field, level, scale)), layout, facts)
+
+
+def _correlations(field: Tensor | None, level: float, scale: float) -> Tensor | None:
+    """The field of a normal, from its mean products."""
+    return None if field is None else (field - level).div_(scale).clamp_(-1, 1)
+
+
+def _line(mean: float, std: float, source: Source | None, layout: Layout, facts: dict[str, Any]) -> Grid:
+    """A normal of one class of positions, or a constant; its values are left until they are asked for."""
+    grid = object.__new__(Grid)
+    grid.__dict__.update({"normal": True, **facts}, source=source, layout=layout, line=(mean, std))
+    return grid
+
+
+def replace(grid: Grid, **changes: object) -> Grid:
+    """The grid with other facts; what is known of its values stays known as long as they are the same.
+
+    >>> grid = gaussian(Moments(0.0, 1.0, 0.5, 0.0, 0.0), Layout(()))
+    >>> replace(grid, why="rounded").why, replace(grid, values=grid.values * 2).moments().square
+    ('rounded', 4.0)
+    """
+    known = grid.__dict__
+    new = object.__new__(Grid)
+    facts = new.__dict__
+    facts.update(known)
+    if "values" in changes or "source" in changes or "normal" in changes:
+        facts.pop("_moments", None)
+        facts.pop("spread_over_seeds", None)
+        if "values" in changes or "normal" in changes:
+            facts.pop("line", None)
+            if "values" not in changes:
+                facts["values"] = grid.values
+    elif not changes.keys() <= UNRELATED:
+        facts.pop("spread_over_seeds", None)
+    facts.update(changes)
+    return new
+
+
+UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys"))
+"""Facts of a grid that its moments and their spread do not depend on."""
+
+
+def independent(grid: Grid) -> Grid:
+    """Other elements of the same kind: the same moments, of a normal of their own."""
+    if grid.source is None:
+        return grid
+    own = object.__new__(Source)
+    own.__dict__.update(grid.source.__dict__)
+    new = object.__new__(Grid)
+    new.__dict__.update(grid.__dict__)
+    new.__dict__["source"] = own
+    return new
+
+
+def scaled(grid: Grid, factor: float, shift: float = 0.0) -> Grid:
+    """The grid times a number, plus a number.
+
+    >>> scaled(gaussian(Moments(0.0, 1.0, 0.5, 0.0, 0.0), Layout(())), 2.0, 1.0).moments()[:3]
+    (1.0, 5.0, 3.0)
+    """
+    if factor == 1 and shift == 0:
+        return grid
+    line = grid.line
+    if line is None:
+        return replace(grid, values=(grid.values * factor).add_(shift))
+    new = replace(grid, source=grid.source)
+    new.__dict__.pop("values", None)
+    new.__dict__["line"] = (line[0] * factor + shift, line[1] * factor)
+    return new
+
+
 def constant(value: float, layout: Layout, *, weight: bool = False) -> Grid:
     """The same number everywhere."""
-    return Grid(torch.full((1, K), float(value), dtype=torch.float64, device="cpu"), None, layout, weight=weight)
+    return _line(float(value), 0.0, None, layout, {"weight": weight, "normal": False})
 
 
 def reshaped(values: Tensor, weights: Tensor, moments: Moments, like: Grid) -> Grid:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +67,7 @@ class Facts(NamedTuple):
         pointwise: whether it is elementwise.
         arguments: their names.
         defaults: of those that have one.
+        number: of the overload; as good as the overload itself in a key, and sooner hashed.
     """
 
     name: str
@@ -78,15 +78,25 @@ class Facts(NamedTuple):
     pointwise: bool
     arguments: tuple[str, ...]
     defaults: Mapping[str, Any]
+    number: int
 
 
-@lru_cache(maxsize=4096)
+_found: dict[int, tuple[Any, Facts]] = {}
+
+
 def facts(func: Any) -> Facts:
     """What is known of an overload.
 
     >>> facts(torch.ops.aten.relu_.default).mutable, facts(torch.ops.aten.t.default).moves
     (True, True)
     """
+    known = _found.get(id(func))  # an overload hashes by its text, which is asked for several times an operation
+    if known is None:
+        known = _found[id(func)] = (func, _facts(func, len(_found)))  # kept, so that no other one gets its address
+    return known[1]
+
+
+def _facts(func: Any, number: int) -> Facts:
     packet: str = func.overloadpacket.__name__
     name = packet if packet.startswith("__") else packet.rstrip("_")
     schema = func._schema  # noqa: SLF001  # there is no public way to an overload's schema
@@ -99,6 +109,7 @@ def facts(func: Any) -> Facts:
         pointwise=torch.Tag.pointwise in func.tags,
         arguments=tuple(argument.name for argument in schema.arguments),
         defaults={a.name: a.default_value for a in schema.arguments if a.has_default_value()},
+        number=number,
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, gaussian
+from initframe.signal.grid import Grid, gaussian, replace
 from initframe.signal.moments import Moments
 
 CLASSES = 20

@@ -31,10 +31,10 @@ from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
 from initframe.signal.rules_recurrent import Recurrent
-from initframe.signal.shapes import Shapes
+from initframe.signal.shapes import Shapes, storage
 from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
-from initframe.signal.watch import Call, storage
+from initframe.signal.watch import Call
 from initframe.stream.threads import single_threaded
 
 
@@ -194,6 +194,8 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
 
 def _zeros(grid: Grid) -> float:
     """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
+    if grid.line is not None:
+        return 1.0 if grid.line == (0.0, 0.0) else 0.0
     if grid.normal and bool(grid.values[0, 0] != grid.values[0, -1]):
         return 0.0
     zero = grid.values == 0

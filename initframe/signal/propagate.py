@@ -17,8 +17,9 @@ from initframe.signal.batch import as_before, describe, failed, not_reached, ref
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import facts
 from initframe.signal.row import Row
+from initframe.signal.shapes import storage
 from initframe.signal.signal import Signal
-from initframe.signal.watch import Call, Watch, storage
+from initframe.signal.watch import Call, Watch
 
 
 def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | None = None, recipe: str = "") -> Signal:

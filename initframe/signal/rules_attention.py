@@ -7,7 +7,6 @@ then gives Σa²·q + (1 − Σa²)·(mean product of two keys' values). Under a
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
-from initframe.signal.grid import Grid, W, gaussian, reshaped
+from initframe.signal.grid import Grid, W, gaussian, replace, reshaped, scaled
 from initframe.signal.layout import Factor, Layout
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
@@ -242,7 +241,7 @@ def attention(op: Operation) -> tuple[State, ...]:
     scored = scores(q, k, width, shape)
     scale = op.given.get("scale")
     scale = 1 / math.sqrt(width) if scale is None else float(scale)
-    scored = replace(scored, values=scored.values * scale)
+    scored = scaled(scored, scale)
     bias = op.given.get("attn_mask", op.given.get("attn_bias"))
     mask: Tensor | str | None = CAUSAL if op.given.get("is_causal") else None
     if isinstance(bias, Tensor):

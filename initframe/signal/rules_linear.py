@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn import functional
 
 from initframe.signal.combine import product, total
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided
-from initframe.signal.grid import Grid, gaussian
+from initframe.signal.grid import Grid, gaussian, replace, scaled
 from initframe.signal.layout import Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
@@ -131,7 +130,7 @@ def _added(op: Operation, out: Grid) -> Grid | None:
     """The first argument of addmm: a bias, or a tensor."""
     alpha, beta = float(op.given.get("alpha", 1)), float(op.given.get("beta", 1))
     if alpha != 1:
-        out = replace(out, values=out.values * alpha)
+        out = scaled(out, alpha)
     bias = op.grid("self")
     if beta == 0:
         return out
@@ -139,12 +138,12 @@ def _added(op: Operation, out: Grid) -> Grid | None:
         return None
     if bias.weight and len(bias.layout.dims) <= 1:
         return with_bias(out, bias)
-    return total(out, replace(bias, values=bias.values * beta), out.layout)
+    return total(out, scaled(bias, beta), out.layout)
 
 
 def with_bias(out: Grid, bias: Grid | None) -> Grid:
     """A grid plus a bias per channel."""
-    if bias is None or (bias.source is None and not bool(bias.values.any())):
+    if bias is None or (bias.source is None and (bias.line == (0.0, 0.0) or not bool(bias.values.any()))):
         return out
     moments = biased(out.moments(), bias)
     return replace(gaussian(moments, out.layout), profile=out.profile, **out.kept, weight=out.weight)

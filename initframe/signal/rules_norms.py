@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from initframe.signal.combine import product, spread_over, total
-from initframe.signal.grid import Grid, K, W, constant, gaussian
+from initframe.signal.grid import Grid, K, W, constant, gaussian, replace, scaled
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, at_least, average, column, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
@@ -28,8 +27,12 @@ def affine(grid: Grid, op: Operation) -> Grid | None:
             return None
         own = replace(spread_over(own, grid.layout), weight=False)
         if own.source is None:
-            value = own.values[:, :1]
-            values = grid.values * value if name == "weight" else grid.values + value
+            if own.line is not None:
+                value, _ = own.line
+                grid = scaled(grid, value) if name == "weight" else scaled(grid, 1.0, value)
+                continue
+            column_of = own.values[:, :1]
+            values = grid.values * column_of if name == "weight" else grid.values + column_of
             grid = replace(grid, values=values)
         else:
             grid = join(grid, own, grid.layout)
@@ -85,6 +88,11 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
         near = (m.near - average(middle)) * pairs
         rest = Moments(level * 0.0, variance * square, (m.same - far) * square, near, (m.far - far) * pairs, field)
         return gaussian(rest, x.layout, why=x.why)
+    if isinstance(m.mean, float) and x.line is not None:
+        correction = math.sqrt(average(variance) / max(average(m.square) - (level if centred else 0.0), 1e-300))
+        factor = average(scale) * correction
+        found = scaled(x, factor, -m.mean * factor if centred else 0.0)
+        return replace(found, profile=None, spread=0.0, channels=0)
     taken = column(m.mean) if centred else 0.0
     correction = root(variance / at_least(m.square - (level if centred else 0.0), 1e-300))
     values = (x.values - taken) * column(scale * correction)
@@ -141,8 +149,8 @@ def _stored(x: Grid, op: Operation, eps: float) -> Grid | None:
     if mean.source is not None:
         x = total(x, replace(mean, layout=x.layout), x.layout, -1.0)
     elif shift:
-        x = replace(x, values=x.values - shift)
-    return replace(x, values=x.values * math.sqrt(inverse))
+        x = scaled(x, 1.0, -shift)
+    return scaled(x, math.sqrt(inverse))
 
 
 def mean(op: Operation) -> State:
@@ -160,7 +168,7 @@ def total_over(op: Operation) -> State:
         return None
     count = math.prod(grid.layout.shape[d] for d in dims)
     out = pooled(grid, dims, op.shape, bool(op.given.get("keepdim")))
-    return replace(out, values=out.values * count)
+    return scaled(out, count)
 
 
 def _dims(op: Operation) -> list[int]:

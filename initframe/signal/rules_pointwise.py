@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from initframe.signal.combine import product, spread_over, total
-from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, reshaped
+from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, replace, reshaped, scaled
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
@@ -36,7 +35,7 @@ def pointwise(op: Operation) -> State:
         grids = {name: spread_over(grid, layout) for name, grid in grids.items()}
     if op.name in ("add", "sub") and len(grids) == 2:
         alpha = float(op.given.get("alpha") or 1)
-        other = _scaled(grids["other"], alpha)
+        other = scaled(grids["other"], alpha)
         return _kept_mask(total(grids["self"], other, layout, 1.0 if op.name == "add" else -1.0), grids)
     if op.name == "mul" and len(grids) == 2:
         return _kept_keys(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
@@ -53,7 +52,7 @@ def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:
     if op.name == "addcdiv":
         second = replace(second, values=1 / second.values, normal=False)
     term = product(grids["tensor1"], second, layout)
-    return total(grids["self"], _scaled(term, float(op.given.get("value") or 1)), layout)
+    return total(grids["self"], scaled(term, float(op.given.get("value") or 1)), layout)
 
 
 def _tensor_arguments(op: Operation) -> dict[str, Tensor]:
@@ -64,10 +63,6 @@ def _layout(shape: tuple[int, ...], grids: list[Grid]) -> Layout:
     """The layout of the operand that has the most of the output's dimensions."""
     best = max(grids, key=lambda g: (not g.weight, math.prod(g.layout.shape) if g.layout.dims else 0))
     return best.layout if best.layout.shape == shape else best.layout.fitted(shape)
-
-
-def _scaled(grid: Grid, factor: float) -> Grid:
-    return grid if factor == 1 else replace(grid, values=grid.values * factor)
 
 
 def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
-from initframe.signal.grid import at, gaussian, reshaped
+from initframe.signal.grid import at, gaussian, replace, reshaped
 from initframe.signal.layout import images
 from initframe.signal.moments import average as mean_of
 from initframe.signal.moments import moments_of

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, at, constant, gaussian, reshaped
+from initframe.signal.grid import Grid, at, constant, gaussian, independent, replace, reshaped
 from initframe.signal.layout import Factor, Layout, channels, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
@@ -59,8 +58,7 @@ def expand(op: Operation) -> State:
 
 def fresh(grid: Grid) -> Grid:
     """Other elements of the same kind: the same correlations, a normal of their own."""
-    source = grid.source
-    return grid if source is None else replace(grid, source=replace(source))
+    return independent(grid)
 
 
 def part(op: Operation) -> State:

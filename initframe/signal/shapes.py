@@ -1,23 +1,93 @@
-"""Shapes of operations' outputs, worked out by torch once for each combination of inputs.
+"""Tensors without memory, and the shapes of operations' outputs, worked out by torch once for each set of inputs.
 
 torch's fake tensors tell the shape that any operation gives, at the price of a dispatch through many layers. A model
-repeats its operations, so what was found once is kept, and the tensor is made directly.
+repeats its operations, so what was found once is kept, and the output is made directly: a :class:`Shadow`, which has a
+shape and the state that a prediction keeps of it, and costs a tenth of a fake tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+
+from initframe.signal.operations import facts
 
 CPU = torch.device("cpu")
 LARGEST = 8192
 """How many combinations are kept."""
-SIMPLE = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
+SIMPLE = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format))
 """Types of arguments, besides tensors and lists, that an output's shape may depend on."""
+
+
+class Form(NamedTuple):
+    """What a tensor is without its values.
+
+    Attributes:
+        shape: its shape.
+        stride: its stride.
+        offset: where it begins in its memory.
+        dtype: its dtype.
+        device: the device that it claims.
+    """
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Shadow(FakeTensor):
+    """A tensor without memory; a fake tensor to those who ask what it is, with nothing of theirs but the name.
+
+    Attributes:
+        form: what it is without its values.
+        memory: a number that it shares with its views; negative, as no address is.
+        state: what is known of its values.
+    """
+
+    form: Form
+    memory: int
+    state: Any
+
+    device = Tensor.device  # type: ignore[assignment]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # noqa: SLF001
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """Refuse what is done to it outside of a walk.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{func} of a tensor without memory")
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"Shadow({list(self.form.shape)}, {self.form.dtype})"
+
+
+_memories = count(-1, -1)
+
+
+def shadow(form: Form, memory: int | None = None) -> Shadow:
+    """A tensor without memory.
+
+    Args:
+        form: what it is.
+        memory: of the tensor whose memory it shares.
+    """
+    shape, stride, offset, dtype, device = form
+    made = Tensor._make_wrapper_subclass(Shadow, shape, stride, offset, None, dtype, torch.strided, device)  # noqa: SLF001
+    made.form = form
+    made.memory = next(_memories) if memory is None else memory
+    made.state = None
+    return made
 
 
 class Output(NamedTuple):
@@ -26,26 +96,23 @@ class Output(NamedTuple):
     Attributes:
         source: which tensor argument it shares its memory with; ``None`` for a new tensor.
         same: whether it is that argument.
-        shape: its shape.
-        stride: its stride.
-        offset: where it begins in its memory.
-        dtype: its dtype.
-        device: the device that it claims.
+        form: what it is.
     """
 
     source: int | None
     same: bool
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-    dtype: torch.dtype
-    device: torch.device
+    form: Form
 
 
 class Known(NamedTuple):
-    """What an operation returns: a tensor, or a list or tuple of them."""
+    """What an operation returns.
 
-    outputs: tuple[Output | None, ...]
+    Attributes:
+        outputs: tensors, and what else there is between them.
+        kind: list or tuple; ``None`` for one output.
+    """
+
+    outputs: tuple[Any, ...]
     kind: type | None
 
 
@@ -53,10 +120,10 @@ _known: dict[Any, Known] = {}
 
 
 class Shapes:
-    """Makes fake tensors, and runs operations on them.
+    """Runs operations on tensors without memory.
 
     Args:
-        mode: that they belong to; it need not be active.
+        mode: of the fake tensors that tell shapes; it need not be active.
     """
 
     def __init__(self, mode: FakeTensorMode) -> None:
@@ -64,49 +131,100 @@ class Shapes:
 
     def empty(
         self, shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype, device: torch.device = CPU
-    ) -> Tensor:
-        """A new fake tensor; no dispatch mode may be active."""
-        memory = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
-        return FakeTensor(self.mode, memory, device)
+    ) -> Shadow:
+        """A new tensor without memory."""
+        return shadow(Form(tuple(shape), tuple(stride), 0, dtype, device))
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Run an operation on fake tensors; no dispatch mode may be active."""
+        """Run an operation on tensors without memory; no dispatch mode may be active."""
         tensors: list[Tensor] = []
         key = _key(func, args, kwargs, tensors)
-        if key is not None and (known := _known.get(key)) is not None:
-            return self._made(known, tensors)
+        if key is None:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        elif (known := _known.get(key)) is not None:
+            return _made(known, tensors)
+        return self._found(func, args, kwargs, key, tensors)
+
+    def _found(self, func: Any, args: Any, kwargs: Any, key: Any, tensors: list[Tensor]) -> Any:
+        """Run an operation on fake tensors, and keep what it gave."""
+        fakes = {id(one): self._fake(one) for one in tensors}
+        given, named = tree_map(lambda one: fakes[id(one)] if isinstance(one, Tensor) else one, (args, kwargs))
         with self.mode:
-            out = func(*args, **kwargs)
-        if key is not None and key == _key(func, args, kwargs, []) and (found := _outputs(out, tensors)):
+            out = func(*given, **named)
+        moved = [_follows(one, form_of(fakes[id(one)])) for one in tensors]
+        stand_ins = [fakes[id(one)] for one in tensors]
+        found = tree_map(lambda one: _output(one, stand_ins) if isinstance(one, Tensor) else one, out)
+        if isinstance(found, Output) or type(found) not in (list, tuple):
+            known = Known((found,), None)
+        else:
+            known = Known(tuple(found), type(found))
+        if not all(one is None or isinstance(one, Output | int) for one in known.outputs):
+            return tree_map_only(Output, lambda one: _one(one, tensors), found, is_leaf=_is_output)
+        if key is not None and not any(moved):
             if len(_known) >= LARGEST:
                 _known.clear()
-            _known[key] = found
-        return out
+            _known[key] = known
+        return _made(known, tensors)
 
-    def _made(self, known: Known, tensors: list[Tensor]) -> Any:
-        outputs = [None if one is None else self._one(one, tensors) for one in known.outputs]
-        return outputs[0] if known.kind is None else known.kind(outputs)
+    def _fake(self, tensor: Tensor) -> FakeTensor:
+        shape, stride, offset, dtype, device = form_of(tensor)
+        last = sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) if 0 not in shape else -1
+        memory = torch.empty(offset + last + 1, dtype=dtype, device="meta").as_strided(shape, stride, offset)
+        return FakeTensor(self.mode, memory, device)
 
-    def _one(self, out: Output, tensors: list[Tensor]) -> Tensor:
-        if out.source is None:
-            return self.empty(out.shape, out.stride, out.dtype, out.device)
-        if out.same:
-            return tensors[out.source]
-        view = self.empty((0,), (1,), out.dtype, out.device)
-        memory = tensors[out.source].untyped_storage()
-        with in_kernel_invocation_manager(self.mode):
-            view.set_(memory, out.offset, out.shape, out.stride)
-        return view
+
+def form_of(tensor: Tensor) -> Form:
+    """What a tensor is without its values."""
+    if type(tensor) is Shadow:
+        return tensor.form
+    return Form(tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()), tensor.dtype, tensor.device)
+
+
+def _made(known: Known, tensors: list[Tensor]) -> Any:
+    """The outputs of an operation."""
+    if known.kind is None:
+        found = known.outputs[0]
+        return _one(found, tensors) if type(found) is Output else found
+    return known.kind([_one(one, tensors) if type(one) is Output else one for one in known.outputs])
+
+
+def _one(out: Output, tensors: list[Tensor]) -> Tensor:
+    """One output that is a tensor."""
+    source, same, form = out
+    if source is None:
+        return shadow(form)
+    owner = tensors[source]
+    return owner if same else shadow(form, storage(owner))
+
+
+def storage(tensor: Tensor) -> int:
+    """The address of what holds a tensor's memory: views share it, tensors without memory have one, too."""
+    if type(tensor) is Shadow:
+        return tensor.memory
+    try:
+        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  # data_ptr is 0 for all that have no memory
+    except (NotImplementedError, RuntimeError):  # sparse and opaque tensors
+        return id(tensor)
+
+
+def _follows(tensor: Tensor, form: Form) -> bool:
+    """Give a tensor the form that an operation gave its stand-in; tell whether it is another one."""
+    if type(tensor) is not Shadow or tensor.form == form:
+        return False
+    tensor.form = form
+    with torch._C._DisableTorchDispatch():  # noqa: SLF001  # torch reads a shape from the tensor itself
+        tensor.as_strided_(form.shape, form.stride, form.offset)
+    return True
 
 
 def _key(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
     """What decides about an operation's outputs, the tensors told; ``None`` if more than that may."""
     try:
         given = [_part(value, tensors) for value in args]
-        named = [(name, _part(value, tensors)) for name, value in kwargs.items()]
+        named = [(name, _part(value, tensors)) for name, value in kwargs.items()] if kwargs else ()
     except TypeError:
         return None
-    return (func, torch.get_default_dtype(), tuple(given), tuple(named))
+    return (facts(func).number, torch.get_default_dtype(), tuple(given), tuple(named))
 
 
 def _part(value: Any, tensors: list[Tensor]) -> Any:
@@ -116,36 +234,25 @@ def _part(value: Any, tensors: list[Tensor]) -> Any:
         TypeError: more than its shape may decide.
     """
     kind = type(value)
-    if kind is FakeTensor:
-        if value.constant is not None or value.is_complex():
-            raise TypeError
+    if kind is Shadow:
         tensors.append(value)
-        return (value.shape, value.stride(), value.storage_offset(), value.dtype, value.fake_device)
+        return value.form
+    if kind in SIMPLE:
+        return (kind, value)
     if kind is list or kind is tuple or kind is torch.Size:
         return tuple([_part(one, tensors) for one in value])
-    if kind not in SIMPLE:
-        raise TypeError
-    return (kind, value)
+    raise TypeError
 
 
-def _outputs(out: Any, tensors: list[Tensor]) -> Known | None:
-    """What an operation returned, as it can be made again; ``None`` if it can't."""
-    kind = None if isinstance(out, Tensor) else type(out)
-    several = (out,) if kind is None else out
-    if kind not in (None, list, tuple):
-        return None
-    found: list[Output | None] = []
-    for one in several:
-        if one is None:
-            found.append(None)
-            continue
-        if type(one) is not FakeTensor or one.constant is not None or one.is_complex():
-            return None
+def _output(one: Tensor, fakes: list[FakeTensor]) -> Output:
+    """One output of an operation on fake tensors."""
+    source = next((i for i, fake in enumerate(fakes) if fake is one), None)
+    same = source is not None
+    if source is None and one.layout == torch.strided:
         memory = one.untyped_storage()._cdata  # noqa: SLF001  # data_ptr is 0 for all fake tensors
-        source = next((i for i, t in enumerate(tensors) if t is one), None)
-        same = source is not None
-        if source is None:
-            source = next((i for i, t in enumerate(tensors) if t.untyped_storage()._cdata == memory), None)  # noqa: SLF001
-        shape, stride = tuple(one.shape), tuple(one.stride())
-        found.append(Output(source, same, shape, stride, int(one.storage_offset()), one.dtype, one.fake_device))
-    return Known(tuple(found), kind)
+        source = next((i for i, fake in enumerate(fakes) if fake.untyped_storage()._cdata == memory), None)  # noqa: SLF001
+    return Output(source, same, form_of(one))
+
+
+def _is_output(value: Any) -> bool:
+    return isinstance(value, Output)

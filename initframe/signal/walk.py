@@ -7,7 +7,7 @@ nor inputs lead to it (masks, position tables), or nothing: then nothing that fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensor,
     FakeTensorMode,
 )
 from torch.utils._pytree import tree_leaves, tree_map
@@ -25,12 +24,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Fill
 from initframe.signal.combine import mixture
-from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, reshaped
+from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace, reshaped
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
 from initframe.signal.operations import facts
-from initframe.signal.shapes import Shapes
-from initframe.signal.watch import Call, Watch, storage
+from initframe.signal.shapes import Shadow, Shapes, form_of, shadow, storage
+from initframe.signal.watch import Call, Watch
 
 LARGEST = 2**22
 """Up to how many elements a tensor that depends on nothing is computed for real."""
@@ -89,17 +88,22 @@ class States:
 
     def get(self, tensor: Tensor) -> State:
         """The state of a tensor; a plain real tensor that nobody told of is itself."""
+        if type(tensor) is Shadow:
+            return tensor.state  # type: ignore[no-any-return]
         known = self._states.get(tensor, self)  # type: ignore[no-untyped-call]
         if known is not self:
             return known  # type: ignore[no-any-return]
-        if isinstance(tensor, FakeTensor) or tensor.is_meta:
+        if tensor.is_meta:
             return None
         self._states[tensor] = tensor.detach().clone()
         return self._states[tensor]  # type: ignore[no-any-return]
 
     def put(self, tensor: Tensor, state: State) -> None:
         """Note a tensor's state."""
-        self._states[tensor] = state
+        if type(tensor) is Shadow:
+            tensor.state = state
+        else:
+            self._states[tensor] = state
 
     def drawn(self, grid: Grid, fill: Fill) -> None:
         """Note which fill a parameter's grid stands for."""
@@ -211,7 +215,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         return tree_map(lambda one: self._faked(one) if isinstance(one, Tensor) else one, result)
 
     def _faked(self, real: Tensor) -> Tensor:
-        out = self.fake.from_tensor(real.clone())
+        out = shadow(form_of(real)._replace(offset=0, stride=real.contiguous().stride()))
         self.states.put(out, real)
         return out
 

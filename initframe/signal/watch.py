@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, facts
+from initframe.signal.shapes import storage
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,6 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             depth = self._depth
         with _disable_current_modes():  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
-
-
-def storage(tensor: Tensor) -> int:
-    """The address of what holds a tensor's memory: views share it, fake and meta tensors have one, too."""
-    try:
-        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  # data_ptr is 0 for all that have no memory
-    except (NotImplementedError, RuntimeError):  # sparse and opaque tensors
-        return id(tensor)
 
 
 def _matters(name: str, args: Any) -> bool:
