@@ -4,65 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from initframe.construction import values as v
 from initframe.construction.boxes import is_all
-from initframe.construction.reads import of, read
+from initframe.construction.call import Call, Interpreter, tensors_in
 from initframe.construction.recorder import Recorder
-from initframe.construction.unknown_calls import (
-    Arguments,
-    Function,
-    Named,
-    arguments_of,
-    repeated,
-    tensors_in,
-    unknown,
+from initframe.construction.unknown_calls import unknown
+from initframe.construction.values import (
+    REAL,
+    REPEATED,
+    Drawn,
+    Known,
+    Number,
+    Real,
+    Unreadable,
+    Value,
+    Whole,
+    chained,
+    computed,
 )
-from initframe.construction.values import Drawn, Known, Number, Real, Unreadable, Value, Whole
 from initframe.fills import Orthogonal, Sparse
 from initframe.fills.chain import OPERATIONS
 
 
-def elementwise(operation: str, *, swapped: bool = False) -> Function:
-    """Interpret one operation of a chain."""
-
-    def interpret(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
-        return _arithmetic(recorder, func, args, named, operation, swapped=swapped)
-
-    return interpret
+def elementwise(operation: str, *, swapped: bool = False) -> Interpreter:
+    """Interpret one operation of a chain, in place or not."""
+    return lambda call: _arithmetic(call, operation, swapped=swapped)
 
 
-def _arithmetic(
-    recorder: Recorder, func: Function, args: Arguments, named: Named, operation: str, *, swapped: bool = False
-) -> Any:
-    """One operation, element by element, in place or not."""
-    inputs = [*args, *(named[key] for key in ("other", "exponent") if key in named)]
+def _arithmetic(call: Call, operation: str, *, swapped: bool) -> Any:
+    recorder, named = call.recorder, call.named
+    inputs = [*call.args, *(named[key] for key in ("other", "exponent") if key in named)]
     strange = {key for key, value in named.items() if value is not None} - {"other", "exponent", "alpha", "input"}
     if strange or not inputs or (operation == "softplus" and len(inputs) > 1):
-        return unknown(recorder, func, args, named)
-    operands = [of(recorder, one) for one in reversed(inputs)] if swapped else [of(recorder, one) for one in inputs]
+        return unknown(call)
+    tensors = tensors_in(inputs)
+    if swapped:
+        inputs.reverse()
+    operands = [recorder.operand(one) for one in inputs]
     if (alpha := named.get("alpha", 1)) != 1:
         operands[1] = combined("mul", [operands[1], Number(float(alpha))])
-    tensors = tensors_in(inputs)
-    out = func(*args, **named)
-    in_place = (func.__name__.endswith("_") and not func.__name__.endswith("__")) or func.__name__.startswith("__i")
-    written = args[0] if in_place else out
+    out = call.run()
+    written = call.args[0] if call.is_in_place else out
     if written.is_meta:
-        operands = [
-            _held(operand, one) for operand, one in zip(operands, reversed(inputs) if swapped else inputs, strict=True)
-        ]
-    _settle(
-        recorder,
-        written,
-        operands,
-        tensors,
-        lambda ins: combined(operation, ins, written),
-        fresh=not in_place,
-    )
+        operands = [_held(*pair) for pair in zip(operands, inputs, strict=True)]
+    make = partial(combined, operation, written=written)
+    _settle(recorder, written, operands, tensors, make, fresh=not call.is_in_place)
     return out
 
 
@@ -73,21 +64,21 @@ def _held(operand: Value, tensor: Any) -> Value:
     return operand
 
 
-def clamped(recorder: Recorder, func: Function, args: Arguments, named: Named) -> Any:
+def clamped(call: Call) -> Any:
     """``clamp``, ``clamp_min``, ``clamp_max``, in place or not."""
-    name = func.__name__.rstrip("_")
-    keys = {"clamp_min": ("self", "min"), "clamp_max": ("self", "max")}.get(name, ("self", "min", "max"))
-    tensor, *limits = arguments_of(keys, args, {**named, "self": named.get("input", named.get("self"))})
-    bounds = dict(zip(keys[1:], limits, strict=True))
-    low, high = bounds.get("min"), bounds.get("max")
-    operands = [of(recorder, tensor)]
-    out = func(*args, **named)
-    written = args[0] if func.__name__.endswith("_") else out
+    recorder = call.recorder
+    keys = {"clamp_min": ("min",), "clamp_max": ("max",)}.get(call.name.rstrip("_"), ("min", "max"))
+    given, *limits = call.arguments("self", *keys)
+    tensor = call.named["input"] if given is None else given
+    bounds = dict(zip(keys, limits, strict=True))
+    operands = [recorder.operand(tensor)]
+    out = call.run()
+    written = call.args[0] if call.is_in_place else out
 
-    def limited(inputs: Sequence[Value]) -> Value:
-        value = inputs[0]
-        for operation, limit in (("max", low), ("min", high)):
-            value = value if limit is None else combined(operation, [value, of(recorder, limit)], written)
+    def limited(values: Sequence[Value]) -> Value:
+        value = values[0]
+        for operation, limit in (("max", bounds.get("min")), ("min", bounds.get("max"))):
+            value = value if limit is None else combined(operation, [value, recorder.operand(limit)], written)
         return value
 
     _settle(recorder, written, operands, [tensor], limited, fresh=False)
@@ -105,8 +96,7 @@ def _settle(
 ) -> None:
     """Note the result of an operation."""
     history = recorder.history(written)
-    in_parts = not fresh and history is not None and history.parts and len(tensors) == 1
-    if in_parts and history is not None and is_all(written):
+    if history and history.parts and not fresh and len(tensors) == 1 and is_all(written):
         history.value = history.value and make([history.value, *operands[1:]])
         history.parts = [p._replace(value=make([p.value, *operands[1:]])) for p in history.parts]
         return
@@ -116,13 +106,13 @@ def _settle(
     ) and any(t.numel() != written.numel() for t in tensors if t.numel() > 1 or written.numel() == 1)
     value = make(operands)
     if spread and isinstance(value, Drawn | Whole) and not _fits(recorder, tensors, written):
-        value = repeated()
+        value = REPEATED
     recorder.write(written, value, fresh=fresh)
 
 
 def _fits(recorder: Recorder, tensors: Sequence[Tensor], written: Tensor) -> bool:
     """Whether every drawn operand has as many elements as the result."""
-    drawn = [t for t in tensors if isinstance(read(recorder, t), Drawn | Whole)]
+    drawn = [t for t in tensors if isinstance(recorder.read(t), Drawn | Whole)]
     return all(t.numel() == written.numel() for t in drawn)
 
 
@@ -141,13 +131,13 @@ def combined(operation: str, operands: Sequence[Value], written: Tensor | None =
     numbers = [o.value for o in operands if isinstance(o, Number)]
     if len(numbers) == len(operands):
         if written is not None and not written.is_meta:
-            return v.REAL
-        return Number(v.computed(operation, numbers, torch.float32 if written is None else written.dtype))
+            return REAL
+        return Number(computed(operation, numbers, torch.float32 if written is None else written.dtype))
     if any(isinstance(o, Whole) for o in operands):
         return _scaled(operation, operands)
     chains = [o for o in operands if isinstance(o, Drawn)]
     if chains and len(chains) + len(numbers) == len(operands):
-        return v.chained(
+        return chained(
             operation, [o if isinstance(o, Drawn) else o.value for o in operands if isinstance(o, Drawn | Number)]
         )
     if chains:
@@ -172,7 +162,7 @@ def _scaled(operation: str, operands: Sequence[Value]) -> Value:
 def _tabulated(operation: str, operands: Sequence[Value], written: Tensor | None) -> Value:
     """Tables and numbers: computed now."""
     if written is None or not written.is_meta:
-        return v.REAL
+        return REAL
     if any(isinstance(o, Real) for o in operands):
         return Unreadable("its values were computed from a table and from parameters without memory")
     inputs = [

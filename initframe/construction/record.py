@@ -19,8 +19,8 @@ from torch.nn.modules.module import (
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
+from initframe.construction.readout import remember_all
 from initframe.construction.recorder import Recorder
-from initframe.construction.remember import remember_all
 from initframe.construction.watch import watching
 from initframe.errors import InitframeError
 
@@ -131,9 +131,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
                 recorder.registered.append(tuple(parameter.shape))
             if twins is None or not can_be_deferred(parameter):
                 return None
-            if twins.is_of_buffer(parameter):  # type: ignore[arg-type]
-                return None
-            return twins.of(parameter, recorder)  # type: ignore[arg-type]
+            return None if twins.is_of_buffer(parameter) else twins.of(parameter, recorder)
 
     def buffer_comes(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor | None:  # noqa: ARG001
         if twins is None or not is_plain(buffer) or get_ident() != here:
@@ -165,7 +163,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
     remember_all((module for module in modules if module is not None), recorder)
 
 
-def can_be_deferred(parameter: nn.Parameter | None) -> bool:
+def can_be_deferred(parameter: nn.Parameter | None) -> TypeGuard[nn.Parameter]:
     """Whether a parameter has memory that it can do without."""
     return (
         parameter is not None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from initframe.construction.distributions import shortest
+from initframe.construction.numbers import shortest
 from initframe.construction.strays import without_strays
 from initframe.construction.structure import structure
 from initframe.construction.usual import snapped

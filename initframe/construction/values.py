@@ -23,14 +23,14 @@ class Drawn(NamedTuple):
 
     Attributes:
         draw: its number; draws of one number are the same numbers.
-        law: the stream's name of the distribution.
+        distribution: its name in the stream.
         args: its arguments.
         steps: the operations, as in :class:`initframe.fills.chain.Chain`.
         result: the step that is meant.
     """
 
     draw: int
-    law: str
+    distribution: str
     args: tuple[float, ...]
     steps: tuple[Step, ...] = ()
     result: str = "x"
@@ -70,16 +70,17 @@ Value: TypeAlias = Drawn | Number | Whole | Unreadable | Known | Real | None
 """``None``: nobody has written yet."""
 
 REAL = Real()
+REPEATED = Unreadable("one draw is repeated over several elements")
 
 
-def draw(law: str, *args: float) -> Drawn:
+def draw(distribution: str, *args: float) -> Drawn:
     """Begin a chain with new numbers.
 
     Args:
-        law: the stream's name of the distribution.
+        distribution: its name in the stream.
         *args: its arguments.
     """
-    return Drawn(next(_numbers), law, tuple(map(float, args)))
+    return Drawn(next(_numbers), distribution, tuple(map(float, args)))
 
 
 def whole(fill: Fill) -> Whole:
@@ -120,7 +121,7 @@ def chained(operation: str, operands: Sequence[float | Drawn]) -> Drawn | Unread
     if len(steps) > LONGEST:
         return Unreadable(f"it takes more than {LONGEST} operations on one draw")
     first = chains[0]
-    return Drawn(first.draw, first.law, first.args, tuple(steps), result)
+    return Drawn(first.draw, first.distribution, first.args, tuple(steps), result)
 
 
 def computed(operation: str, operands: Sequence[float], dtype: torch.dtype) -> float:

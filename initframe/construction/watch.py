@@ -11,7 +11,8 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
-from initframe.construction.calls import IGNORED, IS_META, interpreter
+from initframe.construction.call import Call
+from initframe.construction.calls import IGNORED, IS_META, interpret
 from initframe.construction.recorder import Recorder
 from initframe.construction.whole_calls import WHOLE
 
@@ -38,8 +39,7 @@ class Watch(TorchFunctionMode):
             if frame.f_code in WHOLE:
                 self.recorder.enter(frame)
             return func(*args)
-        named = kwargs or {}
-        return interpreter(func, named)(self.recorder, func, args, named)
+        return interpret(Call(self.recorder, func, args, kwargs or {}))
 
 
 @contextmanager
