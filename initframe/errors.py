@@ -6,6 +6,7 @@ import difflib
 import reprlib
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -101,6 +102,25 @@ class SourceError(InitframeError):
 
 class StreamError(InitframeError, ValueError):
     """The stream cannot draw what a call asks for: its arguments are wrong."""
+
+
+@contextmanager
+def about(subject: str, kind: type[InitframeError] = ResolveError) -> Iterator[None]:
+    """Raise what is wrong inside of a ``with`` block as an error of one kind, on the subject that it is a part of.
+
+    Args:
+        subject: the larger thing, as for :meth:`Problem.on`.
+        kind: the class of the error.
+
+    >>> with about("split"):
+    ...     raise InitframeError("7 is not divisible by 2.")
+    Traceback (most recent call last):
+    initframe.errors.ResolveError: split: 7 is not divisible by 2.
+    """
+    try:
+        yield
+    except InitframeError as error:
+        raise kind(*(problem.on(subject) for problem in error.problems)) from None
 
 
 def closest(word: str, options: Iterable[str], count: int = 3) -> str:

@@ -258,7 +258,7 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
     Returns:
         Both counts; ``None`` for a tensor without fans.
 
-    >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(shape_law="GRU")).effective_out
+    >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(read_as="GRU")).effective_out
     4
     """
     counted = weight_of_bias(name) if len(shapes[name]) < 2 else name

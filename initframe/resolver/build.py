@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from initframe.errors import InitframeError, Problem, ResolveError, shown
+from initframe.errors import InitframeError, Problem, ResolveError, about, shown
 from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Partial, Scale, Stacked
 from initframe.fills.composed import padded
 from initframe.fills.pretrained import Stored
@@ -14,9 +14,9 @@ from initframe.fills.scaled import scaled
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, bind
 from initframe.initializers.checkpoints import FROM_FILES
-from initframe.model.axes import axis_fans, is_unread, member, without_fans
+from initframe.model.axes import axis_fans, is_unexplained, member, without_fans
 from initframe.model.slot import Slot
-from initframe.recipe.expressions import Expression, ExpressionError, number, truth
+from initframe.recipe.expressions import Expression, number, truth
 from initframe.resolver.arguments import Arguments, Call
 from initframe.resolver.copies import FROM_OTHERS, copied
 from initframe.resolver.match import Captures, Match
@@ -43,11 +43,10 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
         raise ResolveError  # the rule is broken, which was reported
     if match.rule.init in FROM_OTHERS:
         arguments = dict(match.call.arguments)
-        fill: Fill = copied(match.rule, match.names, arguments, slot, scope.slots)
+        fill: Fill = copied(match.rule, match.names, arguments, slot, scope.seen.by_name)
         return _of_units(fill, match, slot, scope), arguments
     slot = scope.read(slot, match.rule.axes)
-    make = _fill if match.rule.split is None else _blocks
-    fill, arguments = make(match.call, match.captures, slot, scope)
+    fill, arguments = _made(match.call, match.captures, slot, scope)
     if match.call.factor is not None:
         fill = scaled(fill, factor_of(match, slot, scope))
     if match.rule.init == "constructor":
@@ -57,7 +56,7 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     fill = _of_units(fill, match, slot, scope)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)
-    if scope.recipe.fans == "effective" and reads_unread(match, slot, scope, fill):
+    if scope.recipe.fans == "effective" and reads_as_convolution(match, slot, scope, fill):
         fact = f"no convolution owns this tensor of {slot.ndim} dimensions, so its fans are not known."
         raise ResolveError(Problem("", fact, fix="Say what they mean, as in axes: [batch, out, in]."))
     return fill, arguments
@@ -90,19 +89,12 @@ def _of_units(fill: Fill, match: Match, slot: Slot, scope: Scope) -> Fill:
         raise ResolveError(Problem("", fact, fix="Remove the parametrization, or fill all of it."))
     dim = output_dim(slot, "units")
     if isinstance(units, Expression):
-        counted = range(slot.shape[dim])
-        units = tuple(unit for unit in counted if _is_meant(units, scope.facts(slot, match.captures, unit=unit)))
+        condition, every = units, range(slot.shape[dim])
+        with about(f"units {shown(condition.text)}"):
+            units = tuple(i for i in every if truth(condition, scope.facts(slot, match.captures, unit=i)))
         if not units:
-            fact = f"units {shown(match.rule.units.text)} is false for all {slot.shape[dim]}."  # type: ignore[union-attr]
-            raise ResolveError(Problem("", fact))
+            raise ResolveError(f"units {shown(condition.text)} is false for all {slot.shape[dim]}.")
     return Partial(fill, units, dim)
-
-
-def _is_meant(condition: Expression, facts: Facts) -> bool:
-    try:
-        return truth(condition, facts)
-    except ExpressionError as error:
-        raise ResolveError(*(problem.on(f"units {shown(condition.text)}") for problem in error.problems)) from None
 
 
 READ_AS_CONVOLUTION = (
@@ -111,8 +103,8 @@ READ_AS_CONVOLUTION = (
 """What a plan notes of a tensor whose dimensions nobody explains."""
 
 
-def reads_unread(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
-    """Tell whether a fill depends on what a tensor's dimensions mean, and nobody says what that is.
+def reads_as_convolution(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
+    """Tell whether a fill depends on what a tensor's dimensions mean, and nobody says it: a convolution's are assumed.
 
     Args:
         match: the rule that won.
@@ -121,13 +113,12 @@ def reads_unread(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
         fill: what the rule gives the slot.
     """
     call = match.call
-    if call is None or match.rule.axes or not is_unread(slot) or call.rule.init == "torch_default":
+    if call is None or match.rule.axes or not is_unexplained(slot) or call.rule.init == "torch_default":
         return False
     if any(part.layout for part in fill.parts()):
         return True
-    make = _fill if match.rule.split is None else _blocks
     try:
-        make(call, match.captures, without_fans(slot), scope)
+        _made(call, match.captures, without_fans(slot), scope)
     except InitframeError:
         return True
     return False
@@ -136,6 +127,11 @@ def reads_unread(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
 def _keeps_rows(fill: Fill) -> bool:
     """Whether a fill leaves a row of padding as it is, or takes it from a file."""
     return any(isinstance(part, Keep | Scale | Stored) for part in fill.parts())
+
+
+def _made(call: Call, captures: Captures, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
+    """Call the rule's initializer on a slot, or block by block."""
+    return _fill(call, captures, slot, scope) if call.rule.split is None else _blocks(call, captures, slot, scope)
 
 
 def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int | None = None) -> tuple[Fill, Arguments]:
@@ -228,10 +224,8 @@ def _sizes(call: Call, captures: Captures, slot: Slot, dim: int, scope: Scope) -
             raise ResolveError(Problem("split", fact, fix="List the sizes."))
         return (total // split,) * split
     facts = scope.facts(slot, captures, call.numbers)
-    try:
+    with about("split"):
         values = [number(expression, facts) for expression in split or ()]
-    except ExpressionError as error:
-        raise ResolveError(*(problem.on("split") for problem in error.problems)) from None
     sizes = tuple(int(value) for value in values)
     if sizes != tuple(values) or min(sizes) < 1 or sum(sizes) != total:
         given = ", ".join(f"{value:g}" for value in values)
@@ -286,8 +280,6 @@ def companions(match: Match, slot: Slot, scope: Scope) -> dict[str, float]:
         return {}
     facts, found = scope.facts(scope.read(slot, match.rule.axes), match.captures), {}
     for name, expression in match.rule.companions.items():
-        try:
+        with about(f"companion {name!r}"):
             found[name] = number(expression, facts)
-        except ExpressionError as error:
-            raise ResolveError(*(problem.on(f"companion {name!r}") for problem in error.problems)) from None
     return found

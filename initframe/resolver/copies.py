@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from initframe.errors import Problem, RecipeError, ResolveError, closest
+from initframe.errors import Problem, ResolveError, about, closest
 from initframe.fills import Copied, Fill, Keep, Norms, Partial
 from initframe.initializers import Declined
 from initframe.model.slot import Slot
@@ -44,10 +44,8 @@ def copied(
         raise ResolveError(Problem("", "a copy has its source's blocks.", fix="Leave split and axes out."))
     name = slot.name if slot.name in names else min(names)
     pattern = next(pattern for pattern in rule.match if pattern.regex.match(name))
-    try:
+    with about("argument 'source'"):
         wanted = rename(name, pattern.text, template)
-    except RecipeError as error:
-        raise ResolveError(*(problem.on("argument 'source'") for problem in error.problems)) from None
     source = slots.get(wanted or "")
     if source is None:
         raise ResolveError(Problem("", f"its source {wanted} is not in the model.", closest(wanted or "", slots)))

@@ -12,7 +12,7 @@ from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.patterns import Pattern
 from initframe.recipe.recipe import Rule
-from initframe.resolver.match import Match, Matcher, named_slots
+from initframe.resolver.match import Match, Matcher
 from initframe.resolver.problems import Problems, named
 from initframe.resolver.scope import Scope
 
@@ -67,7 +67,7 @@ def unused(
             fix = f"If {rule.name!r} is meant as the rule's name, add match: to it. {fix}" if _is_word(rule) else fix
             hints = "".join(dict.fromkeys(_hint(pattern.text, seen) for pattern in rule.match))
             fact = f"it matches no tensor of {seen.title}."
-            if not named_slots(seen):
+            if not seen.every:
                 fact = f"it matches no tensor of {seen.title}, which has none at all."
             hints += _unregistered(seen)
             options = _neighbours(rule.match, seen) if next(compared, False) else ""
@@ -87,14 +87,14 @@ def _idle(matcher: Matcher, seen: Survey, fix: str) -> Iterator[Problem]:
     for pattern in matcher.idle:
         fact = f"its pattern {shown(pattern.text)} matches no tensor of {seen.title}."
         yield Problem(said, fact, _neighbours([pattern], seen), _hint(pattern.text, seen) + fix)
-    for pattern in matcher.idle_excludes((*seen.slots, *seen.raw)):
+    for pattern in matcher.idle_excludes(seen.every):
         fact = f"exclude {pattern.text} takes nothing away."
         yield Problem(said, fact, _neighbours([pattern], seen), _hint(pattern.text, seen) + fix)
 
 
 def _hint(text: str, seen: Survey) -> str:
     """Say what a pattern that matches nothing was meant as, if that can be told; a sentence with a space after it."""
-    if text in named_slots(seen):
+    if text in seen.by_name:
         return f"In a pattern, [ begins a set of characters; write {re.sub(chr(92) + '[', '[[]', text)}. "
     if _REGEX.search(text):
         return "Patterns are globs, not regular expressions: * matches anything, ? one character, . a dot. "
@@ -142,7 +142,7 @@ def _is_word(rule: Rule) -> bool:
 def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
     """Say which condition of a rule leaves nothing of the tensors that it matches by name, and what there is."""
     rule = matcher.rule
-    by_name = [slot for slot in (*seen.slots, *seen.raw) if slot.name in matcher.hits]
+    by_name = [slot for slot in seen.every if slot.name in matcher.hits]
     of_kind = [slot for slot in by_name if matcher.fits_kind(slot)]
     if not of_kind:
         kind, other = ("buffer", "parameter") if rule.kind == "buffer" else ("parameter", "buffer")
@@ -166,7 +166,7 @@ def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
 
 def _neighbours(patterns: Sequence[Pattern], seen: Survey) -> str:
     """Name the tensors whose names are most like some patterns; all, if none is close and they are few."""
-    names = list(named_slots(seen))
+    names = list(seen.by_name)
     found = list(dict.fromkeys(name for pattern in patterns for name in _alike(pattern.text, names)))
     if found:
         return f"Closest names: {', '.join(found[:SHOWN])}."

@@ -178,7 +178,7 @@ def match_all(
     Returns:
         Matches by slot name, for slots that have any.
     """
-    slots = {slot.name: slot for slot in (*scope.seen.slots, *scope.seen.raw)}
+    slots = scope.seen.by_name
     for matcher in matchers:  # a condition may name the fans of a bias, which are its weight's
         scope.axes.update({name: a for name in matcher.hits if len(a := matcher.rule.axes) == slots[name].ndim})
     matches: dict[str, list[Match]] = defaultdict(list)
@@ -196,8 +196,3 @@ def match_all(
     scope.axes.clear()
     scope.axes.update({name: axes for name, several in matches.items() if (axes := several[-1].rule.axes)})
     return dict(matches)
-
-
-def named_slots(seen: Survey) -> dict[str, Slot]:
-    """Index every slot by each of its names, raw ones last."""
-    return {name: slot for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)}

@@ -9,7 +9,7 @@ from initframe.errors import InitframeError, Problem
 from initframe.files.archive import Archive
 from initframe.fills.pretrained import Stored
 from initframe.initializers import Declined
-from initframe.initializers.lookup import unfit_keys
+from initframe.initializers.lookup import idle_keys
 from initframe.initializers.table import restores
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
@@ -104,7 +104,7 @@ def unchosen(assignments: Iterable[Assignment]) -> Iterator[str]:
             yield f"{archive.path}: {read} is read; the file also has {', '.join(contents.others)}. Choose by entry."
 
 
-def misfit_keys(
+def idle_renamings(
     matchers: Iterable[Matcher],
     matches: Mapping[str, list[Match]],
     declines: Declines,
@@ -133,5 +133,5 @@ def misfit_keys(
         names = dict.fromkeys(name for slot in matched for name in (slot.name, *slot.aliases))
         path, entry, prefix = (call.arguments.get(key) for key in ("path", "entry", "prefix"))
         if names and isinstance(path, str):
-            found = unfit_keys(names, path, entry, prefix or "", {str(key): str(new) for key, new in keys.items()})
+            found = idle_keys(names, path, entry, prefix or "", {str(key): str(new) for key, new in keys.items()})
             yield from (problem.on(rule.describe()) for problem in found)

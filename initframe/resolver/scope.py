@@ -51,7 +51,8 @@ class Scope:
         """
         if not axes and (slot.ndim > 1 or not self.axes):
             return slot
-        weight = next((self.slots[n] for n in weights_of_bias(slot.name) if n in self.slots and n != slot.name), None)
+        known = self.seen.by_name
+        weight = next((known[n] for n in weights_of_bias(slot.name) if n in known and n != slot.name), None)
         if weight is not None and (own := self.axes.get(weight.name)):
             weight = with_axes(weight, own)
         elif not axes:
@@ -59,11 +60,6 @@ class Scope:
         if not axes:
             return replace(slot, **fan_fields(weight)) if weight else slot
         return with_axes(slot, axes, weight)
-
-    @cached_property
-    def slots(self) -> dict[str, Slot]:
-        """Every slot of the model by each of its names."""
-        return {name: slot for slot in self.seen.every for name in (slot.name, *slot.aliases)}
 
     def counted(self, slot: Slot) -> Slot:
         """Return the slot with the fans of the convention that the recipe chose."""
