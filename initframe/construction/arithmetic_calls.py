@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from initframe.construction.boxes import is_all
-from initframe.construction.call import Call, Interpreter, tensors_in
+from initframe.construction.call import Interpreter, TorchCall, tensors_in
 from initframe.construction.recorder import Recorder
 from initframe.construction.unknown_calls import unknown
 from initframe.construction.values import (
     REAL,
     REPEATED,
     Drawn,
-    Known,
     Number,
     Real,
+    Structured,
+    Tabulated,
     Unreadable,
     Value,
-    Whole,
     chained,
     computed,
 )
@@ -36,7 +36,7 @@ def elementwise(operation: str, *, swapped: bool = False) -> Interpreter:
     return lambda call: _arithmetic(call, operation, swapped=swapped)
 
 
-def _arithmetic(call: Call, operation: str, *, swapped: bool) -> Any:
+def _arithmetic(call: TorchCall, operation: str, *, swapped: bool) -> Any:
     recorder, named = call.recorder, call.named
     inputs = [*call.args, *(named[key] for key in ("other", "exponent") if key in named)]
     strange = {key for key, value in named.items() if value is not None} - {"other", "exponent", "alpha", "input"}
@@ -60,11 +60,11 @@ def _arithmetic(call: Call, operation: str, *, swapped: bool) -> Any:
 def _held(operand: Value, tensor: Any) -> Value:
     """An operand with real memory, kept for a result that has none."""
     if isinstance(operand, Real) and isinstance(tensor, Tensor) and not tensor.is_meta:
-        return Known(tensor.detach().clone())
+        return Tabulated(tensor.detach().clone())
     return operand
 
 
-def clamped(call: Call) -> Any:
+def clamped(call: TorchCall) -> Any:
     """``clamp``, ``clamp_min``, ``clamp_max``, in place or not."""
     recorder = call.recorder
     keys = {"clamp_min": ("min",), "clamp_max": ("max",)}.get(call.name.rstrip("_"), ("min", "max"))
@@ -101,18 +101,18 @@ def _settle(
         history.parts = [p._replace(value=make([p.value, *operands[1:]])) for p in history.parts]
         return
     spread = any(
-        isinstance(o, Drawn | Whole) and isinstance(t, Tensor) and t.numel() != written.numel()
+        isinstance(o, Drawn | Structured) and isinstance(t, Tensor) and t.numel() != written.numel()
         for o, t in zip([o for o in operands if o is not None], tensors, strict=False)
     ) and any(t.numel() != written.numel() for t in tensors if t.numel() > 1 or written.numel() == 1)
     value = make(operands)
-    if spread and isinstance(value, Drawn | Whole) and not _fits(recorder, tensors, written):
+    if spread and isinstance(value, Drawn | Structured) and not _fits(recorder, tensors, written):
         value = REPEATED
     recorder.write(written, value, fresh=fresh)
 
 
 def _fits(recorder: Recorder, tensors: Sequence[Tensor], written: Tensor) -> bool:
     """Whether every drawn operand has as many elements as the result."""
-    drawn = [t for t in tensors if isinstance(recorder.read(t), Drawn | Whole)]
+    drawn = [t for t in tensors if isinstance(recorder.read(t), Drawn | Structured)]
     return all(t.numel() == written.numel() for t in drawn)
 
 
@@ -133,7 +133,7 @@ def combined(operation: str, operands: Sequence[Value], written: Tensor | None =
         if written is not None and not written.is_meta:
             return REAL
         return Number(computed(operation, numbers, torch.float32 if written is None else written.dtype))
-    if any(isinstance(o, Whole) for o in operands):
+    if any(isinstance(o, Structured) for o in operands):
         return _scaled(operation, operands)
     chains = [o for o in operands if isinstance(o, Drawn)]
     if chains and len(chains) + len(numbers) == len(operands):
@@ -150,12 +150,13 @@ def _scaled(operation: str, operands: Sequence[Value]) -> Value:
     first, *others = operands
     if isinstance(first, Number) and others and operation == "mul":
         first, others = others[0], [first]
-    if isinstance(first, Whole) and len(others) == 1 and isinstance(others[0], Number) and operation in ("mul", "div"):
-        factor = others[0].value if operation == "mul" else 1 / others[0].value
+    factors = [other.value for other in others if isinstance(other, Number)]
+    if isinstance(first, Structured) and len(factors) == len(others) == 1 and operation in ("mul", "div"):
+        factor = factors[0] if operation == "mul" else 1 / factors[0]
         if isinstance(first.fill, Orthogonal):
-            return Whole(first.draw, replace(first.fill, gain=first.fill.gain * factor))
+            return Structured(first.draw, replace(first.fill, gain=first.fill.gain * factor))
         if isinstance(first.fill, Sparse):
-            return Whole(first.draw, replace(first.fill, scale=first.fill.scale * abs(factor)))
+            return Structured(first.draw, replace(first.fill, scale=first.fill.scale * abs(factor)))
     return Unreadable(f"{operation} follows on a whole matrix")
 
 
@@ -165,7 +166,6 @@ def _tabulated(operation: str, operands: Sequence[Value], written: Tensor | None
         return REAL
     if any(isinstance(o, Real) for o in operands):
         return Unreadable("its values were computed from a table and from parameters without memory")
-    inputs = [
-        o.values if isinstance(o, Known) else torch.tensor(o.value) for o in operands if isinstance(o, Known | Number)
-    ]
-    return Known(OPERATIONS[operation](*inputs).to(written.dtype).expand(written.shape))
+    known = [o for o in operands if isinstance(o, Tabulated | Number)]
+    inputs = [o.values if isinstance(o, Tabulated) else torch.tensor(o.value) for o in known]
+    return Tabulated(OPERATIONS[operation](*inputs).to(written.dtype).expand(written.shape))

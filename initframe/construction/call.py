@@ -13,7 +13,7 @@ from initframe.construction.recorder import Recorder
 Function = Callable[..., Any]
 
 
-class Call(NamedTuple):
+class TorchCall(NamedTuple):
     """A call that is about to be made.
 
     Attributes:
@@ -57,7 +57,7 @@ class Call(NamedTuple):
         return tensor if isinstance(tensor, Tensor) and tensor.is_meta else self.run()
 
 
-Interpreter = Callable[[Call], Any]
+Interpreter = Callable[[TorchCall], Any]
 """Makes a call, notes what it writes, and gives what it returns."""
 
 

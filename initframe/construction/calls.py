@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from initframe.construction.arithmetic_calls import clamped, elementwise
-from initframe.construction.call import Call, Function, Interpreter
+from initframe.construction.call import Function, Interpreter, TorchCall
 from initframe.construction.copying_calls import cloned, copied, joined, padded, set_item
 from initframe.construction.drawing_calls import (
     drawn_in_place,
@@ -157,7 +157,7 @@ def _table() -> dict[Function, Interpreter]:
 _INTERPRETERS = _table()
 
 
-def interpret(call: Call) -> Any:
+def interpret(call: TorchCall) -> Any:
     """Make a call, and note what it writes.
 
     Args:

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from initframe.construction.call import Call, same_memory
+from initframe.construction.call import TorchCall, same_memory
 from initframe.construction.recorder import Recorder
 from initframe.construction.unknown_calls import depending, unknown
-from initframe.construction.values import REAL, REPEATED, Known, Number, Real, Unreadable, Value, draws
+from initframe.construction.values import REAL, REPEATED, Number, Real, Tabulated, Unreadable, Value, draws
 
 
-def copied(call: Call) -> Any:
+def copied(call: TorchCall) -> Any:
     """``copy_``."""
     recorder = call.recorder
     tensor, source = call.arguments("self", "src")
@@ -27,7 +27,7 @@ def copied(call: Call) -> Any:
     return out
 
 
-def cloned(call: Call) -> Any:
+def cloned(call: TorchCall) -> Any:
     """``clone``, ``to``, ``contiguous`` and others that give the same values, in new memory or not."""
     recorder, source = call.recorder, next(iter(call.tensors), None)
     out = call.run()
@@ -44,7 +44,7 @@ def cloned(call: Call) -> Any:
     return out
 
 
-def set_item(call: Call) -> Any:
+def set_item(call: TorchCall) -> Any:
     """``tensor[index] = value``."""
     recorder = call.recorder
     tensor, index, value = call.args
@@ -57,11 +57,11 @@ def set_item(call: Call) -> Any:
     else:
         found = recorder.number(value)
     out = call.run()
-    recorder.write(part, found if part.is_meta or not isinstance(found, Known) else REAL)
+    recorder.write(part, found if part.is_meta or not isinstance(found, Tabulated) else REAL)
     return out
 
 
-def padded(call: Call) -> Any:
+def padded(call: TorchCall) -> Any:
     """``pad``: a constant that is padded with itself stays one; without any padding, everything stays as it is."""
     tensor, pad, mode, value = call.arguments("input", "pad", "mode", "value")
     found, around = call.recorder.read(tensor), Number(float(value or 0.0))
@@ -73,13 +73,13 @@ def padded(call: Call) -> Any:
     return out
 
 
-def joined(call: Call) -> Any:
+def joined(call: TorchCall) -> Any:
     """``cat`` and ``stack``: parts side by side."""
     recorder = call.recorder
     tensors, dim = call.arguments("tensors", "dim")
     found = [recorder.read(tensor) for tensor in tensors]
     out: Tensor = call.run()
-    if not out.is_meta and all(isinstance(value, Real | Number | Known) for value in found):
+    if not out.is_meta and all(isinstance(value, Real | Number | Tabulated) for value in found):
         recorder.write(out, REAL)
         return out
     numbers = [n for value in found for n in draws(value)]
@@ -104,15 +104,15 @@ def _kept(found: Value, source: Tensor, tensor: Tensor) -> Value:
     if isinstance(found, Real) and tensor.is_meta:
         if source.is_meta:
             return Unreadable("its values were computed from parameters without memory")
-        return Known(source.detach().to(tensor.dtype).expand(tensor.shape).clone())
-    return REAL if isinstance(found, Known) and not tensor.is_meta else found
+        return Tabulated(source.detach().to(tensor.dtype).expand(tensor.shape).clone())
+    return REAL if isinstance(found, Tabulated) and not tensor.is_meta else found
 
 
 def _expanded(recorder: Recorder, source: Tensor, tensor: Tensor) -> Value:
     """What a source becomes that is repeated over a larger tensor."""
     found = recorder.read(source)
-    if isinstance(found, Known):
-        return Known(found.values.to(tensor.dtype).expand(tensor.shape).clone())
+    if isinstance(found, Tabulated):
+        return Tabulated(found.values.to(tensor.dtype).expand(tensor.shape).clone())
     return found if isinstance(found, Number | Real | Unreadable | None) else REPEATED
 
 

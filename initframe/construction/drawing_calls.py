@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.construction.call import Call, Interpreter, tensors_in
-from initframe.construction.values import REAL, Number, Unreadable, Value, chained, draw, whole
+from initframe.construction.call import Interpreter, TorchCall, tensors_in
+from initframe.construction.values import REAL, Number, Unreadable, Value, chained, draw, structured
 from initframe.fills import Identity
 
 
-def filled(call: Call) -> Any:
+def filled(call: TorchCall) -> Any:
     """``fill_`` and ``constant_``: a number everywhere."""
     tensor, value = call.arguments("tensor", "val")
     out = call.run_on(tensor)
@@ -21,7 +21,7 @@ def filled(call: Call) -> Any:
     return out
 
 
-def zeroed(call: Call) -> Any:
+def zeroed(call: TorchCall) -> Any:
     """``zero_``."""
     tensor = call.args[0]
     out = call.run_on(tensor)
@@ -39,7 +39,7 @@ def made_by_draw(distribution: str, *args: float) -> Interpreter:
     return lambda call: _made(call, draw(distribution, *args))
 
 
-def _made(call: Call, value: Value) -> Tensor:
+def _made(call: TorchCall, value: Value) -> Tensor:
     most = call.recorder.most
     if most is not None and call.named.get("device") is None and _elements(call) > most:
         call = call._replace(named={**call.named, "device": "meta"})
@@ -48,7 +48,7 @@ def _made(call: Call, value: Value) -> Tensor:
     return out
 
 
-def made_empty(call: Call) -> Tensor:
+def made_empty(call: TorchCall) -> Tensor:
     """``empty``; with no element, it may be about to get the memory of a file, of which no call tells."""
     out = _made(call, None)
     if not out.numel():
@@ -56,7 +56,7 @@ def made_empty(call: Call) -> Tensor:
     return out
 
 
-def _elements(call: Call) -> int:
+def _elements(call: TorchCall) -> int:
     """How many elements a factory is asked for, by sizes one by one or in a list; 1 if it is asked otherwise.
 
     In a list, sizes may be tensors of one element, as a library has them that computes its sizes by torch.
@@ -67,7 +67,7 @@ def _elements(call: Call) -> int:
     return math.prod(int(size) for size in sizes if not isinstance(size, Tensor) and hasattr(size, "__index__"))
 
 
-def made_full(call: Call) -> Any:
+def made_full(call: TorchCall) -> Any:
     """``full``, ``full_like``, ``new_full``: the number comes last."""
     out = call.run()
     given = (*call.args, call.named.get("fill_value"))
@@ -76,17 +76,17 @@ def made_full(call: Call) -> Any:
     return out
 
 
-def made_eye(call: Call) -> Any:
+def made_eye(call: TorchCall) -> Any:
     """``eye``: a table if it has values, an identity if it has none."""
     out: Tensor = call.run()
-    call.recorder.write(out, whole(Identity(tuple(out.shape))) if out.is_meta else REAL)
+    call.recorder.write(out, structured(Identity(tuple(out.shape))) if out.is_meta else REAL)
     return out
 
 
 def drawn_in_place(distribution: str, names: Sequence[str], defaults: Sequence[float]) -> Interpreter:
     """A method that draws in place."""
 
-    def interpret(call: Call) -> Any:
+    def interpret(call: TorchCall) -> Any:
         tensor, *numbers = call.arguments("tensor", *names)
         out = call.run_on(tensor)
         given = [default if n is None else n for n, default in zip(numbers, defaults, strict=True)]
@@ -98,7 +98,7 @@ def drawn_in_place(distribution: str, names: Sequence[str], defaults: Sequence[f
     return interpret
 
 
-def exponential(call: Call) -> Any:
+def exponential(call: TorchCall) -> Any:
     """−log(u)/λ."""
     out = call.run()
     tensor, rate = call.arguments("tensor", "lambd")
@@ -109,7 +109,7 @@ def exponential(call: Call) -> Any:
     return out
 
 
-def log_normal(call: Call) -> Any:
+def log_normal(call: TorchCall) -> Any:
     """Exp of a normal."""
     out = call.run()
     tensor, mean, std = call.arguments("tensor", "mean", "std")
@@ -118,7 +118,7 @@ def log_normal(call: Call) -> Any:
     return out
 
 
-def torch_normal(call: Call) -> Any:
+def torch_normal(call: TorchCall) -> Any:
     """``torch.normal(mean, std, size)``, whose mean or std may be tensors."""
     out = call.run()
     mean, std = call.arguments("mean", "std")
@@ -129,7 +129,7 @@ def torch_normal(call: Call) -> Any:
     return out
 
 
-def kaiming_uniform(call: Call) -> Any:
+def kaiming_uniform(call: TorchCall) -> Any:
     """``nn.init.kaiming_uniform_``, which computes its bound itself."""
     given: Any = call.arguments("tensor", "a", "mode", "nonlinearity")
     usual: Any = (None, 0, "fan_in", "leaky_relu")
@@ -142,7 +142,7 @@ def kaiming_uniform(call: Call) -> Any:
     return out
 
 
-def drawn_otherwise(call: Call) -> Any:
+def drawn_otherwise(call: TorchCall) -> Any:
     """Draws that the stream has no distribution for."""
     out = call.run()
     written = call.args[0] if call.name.endswith("_") and call.args else out

@@ -13,8 +13,8 @@ from torch.nn.parameter import is_lazy
 from initframe.construction.boxes import Box, Geometry, apart, assemble, box_of, geometry
 from initframe.construction.distributions import fill_of
 from initframe.construction.numbers import shortest
-from initframe.construction.recorder import History, Part, Recorder, held
-from initframe.construction.values import Drawn, Known, Number, Unreadable, Value, Whole, draws
+from initframe.construction.recorder import History, PartialWrite, Recorder, held
+from initframe.construction.values import Drawn, Number, Structured, Tabulated, Unreadable, Value, draws
 from initframe.fills import Constant, Fill, Identity, Orthogonal
 from initframe.fills.constructed import Constructed
 from initframe.fills.table import table
@@ -81,7 +81,7 @@ def _constructed(tensor: Tensor, history: History | None) -> Constructed:
     shape = tuple(tensor.shape)
     if history is None:
         return Constructed(shape, reason=UNSEEN)
-    origin = history.place and history.place.origin(history.overwritten)
+    origin = history.line and history.line.origin(history.overwritten)
     fill = _fill(tensor, history.value, history.parts) if tensor.is_meta else _fill(tensor, *_kept(tensor, history))
     if isinstance(fill, str):
         return Constructed(shape, reason=fill, origin=origin)
@@ -89,13 +89,13 @@ def _constructed(tensor: Tensor, history: History | None) -> Constructed:
     return Constructed(shape, fill, "", origin, drawn)
 
 
-def _kept(tensor: Tensor, history: History) -> tuple[Value, Sequence[Part]]:
+def _kept(tensor: Tensor, history: History) -> tuple[Value, Sequence[PartialWrite]]:
     """What was written to real memory, with the values that are in it where they were computed."""
     parts = [part._replace(value=held(part.value, tensor, part.where)) for part in history.parts]
     return held(history.value, tensor), parts
 
 
-def _fill(tensor: Tensor, value: Value, written: Sequence[Part]) -> Fill | str:
+def _fill(tensor: Tensor, value: Value, written: Sequence[PartialWrite]) -> Fill | str:
     where = geometry(tensor)
     if not written:
         return _of_value(value, where, tensor.dtype)
@@ -140,9 +140,9 @@ def _of_value(value: Value, where: Geometry, dtype: torch.dtype) -> Fill | str:
             return Constant(number)
         case Drawn():
             return fill_of(value)
-        case Whole(fill=fill):
+        case Structured(fill=fill):
             return _shaped(fill, where.shape)
-        case Known(values=values):
+        case Tabulated(values=values):
             return _of_table(_picked(values, where), dtype)
     return NOTHING
 

@@ -12,20 +12,20 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from initframe.construction.boxes import Geometry, apart, box_of, geometry, is_all
-from initframe.construction.origins import Place, caller, is_torch
-from initframe.construction.values import REAL, REPEATED, Drawn, Known, Number, Real, Unreadable, Value, Whole
+from initframe.construction.origins import SourceLine, caller, is_torch
+from initframe.construction.values import REAL, REPEATED, Drawn, Number, Real, Structured, Tabulated, Unreadable, Value
 from initframe.construction.whole_calls import WHOLE, whole_call
 
 _COMPLEX = Unreadable("complex numbers are used")
 _MIXED = Unreadable("it is computed from a tensor that was written in parts")
 
 
-class Part(NamedTuple):
+class PartialWrite(NamedTuple):
     """A write to a part of a storage."""
 
     where: Geometry
     value: Value
-    place: Place | None
+    line: SourceLine | None
 
 
 class History:
@@ -35,17 +35,17 @@ class History:
         storage: held weakly, so that no other one is taken for it.
         value: what was written to the whole.
         parts: what was written to parts of it after that, in order.
-        place: where the last write was.
+        line: where the last write was.
         overwritten: how often it was written whole in vain.
     """
 
-    __slots__ = ("overwritten", "parts", "place", "storage", "value")
+    __slots__ = ("line", "overwritten", "parts", "storage", "value")
 
     def __init__(self, storage: StorageWeakRef) -> None:
         self.storage = storage
         self.value: Value = None
-        self.parts: list[Part] = []
-        self.place: Place | None = None
+        self.parts: list[PartialWrite] = []
+        self.line: SourceLine | None = None
         self.overwritten = 0
 
 
@@ -65,7 +65,7 @@ class Recorder:
     def __init__(self, most: int | None = None) -> None:
         self.most = most
         self.histories: dict[int, History] = {}
-        self.loaded: Place | None = None
+        self.loaded: SourceLine | None = None
         self.hollow: list[Tensor] = []
         self.registered: list[tuple[int, ...]] = []
         self.thread = get_ident()
@@ -83,17 +83,17 @@ class Recorder:
             value: what it holds now.
             fresh: whether the new values have nothing to do with the old ones.
         """
-        known, place = self._place()
+        known, line = self._line()
         if known:
-            self._note(tensor, value, place, fresh=fresh)
+            self._note(tensor, value, line, fresh=fresh)
 
-    def _note(self, tensor: Tensor, value: Value, place: Place | None, *, fresh: bool = True) -> None:
+    def _note(self, tensor: Tensor, value: Value, line: SourceLine | None, *, fresh: bool = True) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata  # noqa: SLF001
         history = self.histories.get(key)
         if history is None:
             history = self.histories[key] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]
-        history.place = place
+        history.line = line
         if is_all(tensor):
             if fresh and (history.value is not None or history.parts):
                 history.overwritten += 1
@@ -101,7 +101,7 @@ class Recorder:
         elif value == REAL and isinstance(history.value, Real | Number) and not history.parts:
             history.value = REAL
         elif value != history.value or history.parts:
-            history.parts.append(Part(geometry(tensor), value, place))
+            history.parts.append(PartialWrite(geometry(tensor), value, line))
 
     def move(self, source: Tensor, target: Tensor) -> None:
         """Note that memory on meta takes the place of real one.
@@ -113,11 +113,11 @@ class Recorder:
         old = self.history(source)
         storage = target.untyped_storage()
         new = self.histories[storage._cdata] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # noqa: SLF001
-        here = self._place()[1]  # loading a state_dict by assignment writes to no tensor: its frame alone tells
+        here = self._line()[1]  # loading a state_dict by assignment writes to no tensor: its frame alone tells
         if old is None:
-            new.value, new.place = held(self.unrecorded(source), source), here
+            new.value, new.line = held(self.unrecorded(source), source), here
             return
-        new.value, new.place, new.overwritten = held(old.value, source), old.place, old.overwritten
+        new.value, new.line, new.overwritten = held(old.value, source), old.line, old.overwritten
         new.parts = [part._replace(value=held(part.value, source, part.where)) for part in old.parts]
 
     def read(self, tensor: Tensor) -> Value:
@@ -135,16 +135,16 @@ class Recorder:
                 if not apart(part.where, here):
                     return _mixed(history, tensor)
         value = history.value
-        if isinstance(value, Drawn | Whole) and not _is_dense(tensor):
+        if isinstance(value, Drawn | Structured) and not _is_dense(tensor):
             return REPEATED
         if is_all(tensor) or isinstance(value, Number | Real | Unreadable | None):
             return value
-        if isinstance(value, Known):
+        if isinstance(value, Tabulated):
             where, whole = geometry(tensor), value.values
-            return (
-                Known(whole.as_strided(where.shape, where.strides, where.offset)) if whole.is_contiguous() else _MIXED
-            )
-        if isinstance(value, Whole):
+            if not whole.is_contiguous():
+                return _MIXED
+            return Tabulated(whole.as_strided(where.shape, where.strides, where.offset))
+        if isinstance(value, Structured):
             return Unreadable(f"a part of {value.fill.kind} is used")
         return value
 
@@ -164,7 +164,7 @@ class Recorder:
         found = self.operand(given)
         if isinstance(found, Number | Unreadable):
             return found
-        return Number(float(given.item())) if isinstance(found, Real | Known) and not given.is_meta else REPEATED
+        return Number(float(given.item())) if isinstance(found, Real | Tabulated) and not given.is_meta else REPEATED
 
     def pieces(self, tensor: Tensor) -> Sequence[tuple[tuple[slice, ...], Value]] | None:
         """Give what was written to a tensor in parts, as slices; ``None`` if it was written whole, or not by slices."""
@@ -202,13 +202,13 @@ class Recorder:
         self._inside = {}
         self.hollow = []
 
-    def _place(self) -> tuple[bool, Place | None]:
+    def _line(self) -> tuple[bool, SourceLine | None]:
         """Find the line that is running; within a function that is noted as a whole, there is nothing more to note."""
         frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
         while frame is not None:
             code = frame.f_code
             if not is_torch(code.co_filename):
-                return True, Place(code, frame.f_lineno)
+                return True, SourceLine(code, frame.f_lineno)
             if code in WHOLE:
                 self.enter(frame)
                 return False, None
@@ -221,7 +221,7 @@ class Recorder:
 def _mixed(history: History, tensor: Tensor) -> Value:
     """What is known of a tensor that was written in several parts."""
     known = (history.value, *(part.value for part in history.parts))
-    if all(isinstance(value, Real | Number | Known) for value in known) and not tensor.is_meta:
+    if all(isinstance(value, Real | Number | Tabulated) for value in known) and not tensor.is_meta:
         return REAL
     return next((value for value in known if isinstance(value, Unreadable)), _MIXED)
 
@@ -242,8 +242,8 @@ def held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:
     if not isinstance(value, Real):
         return value
     if where is None and is_all(source):
-        return Known(source.detach())
+        return Tabulated(source.detach())
     if where is None:
         count = source.untyped_storage().nbytes() // source.itemsize
         where = Geometry((count,), (1,), 0)
-    return Known(source.detach().as_strided(where.shape, where.strides, where.offset))
+    return Tabulated(source.detach().as_strided(where.shape, where.strides, where.offset))

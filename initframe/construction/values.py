@@ -42,7 +42,7 @@ class Number(NamedTuple):
     value: float
 
 
-class Whole(NamedTuple):
+class Structured(NamedTuple):
     """A fill for the whole tensor, with the number of its draw."""
 
     draw: int
@@ -56,7 +56,7 @@ class Unreadable(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Tabulated:
     """Values that were computed without a draw, in memory of their own."""
 
     values: Tensor
@@ -66,7 +66,7 @@ class Real(NamedTuple):
     """Values that were computed without a draw, and stand in the tensor's own memory."""
 
 
-Value: TypeAlias = Drawn | Number | Whole | Unreadable | Known | Real | None
+Value: TypeAlias = Drawn | Number | Structured | Unreadable | Tabulated | Real | None
 """``None``: nobody has written yet."""
 
 REAL = Real()
@@ -83,9 +83,9 @@ def draw(distribution: str, *args: float) -> Drawn:
     return Drawn(next(_numbers), distribution, tuple(map(float, args)))
 
 
-def whole(fill: Fill) -> Whole:
+def structured(fill: Fill) -> Structured:
     """Begin with a fill of its own numbers."""
-    return Whole(next(_numbers), fill)
+    return Structured(next(_numbers), fill)
 
 
 def chained(operation: str, operands: Sequence[float | Drawn]) -> Drawn | Unreadable:
@@ -136,4 +136,4 @@ def computed(operation: str, operands: Sequence[float], dtype: torch.dtype) -> f
 
 def draws(value: Value) -> frozenset[int]:
     """Give the numbers of the draws that a value comes from."""
-    return frozenset({value.draw}) if isinstance(value, Drawn | Whole) else frozenset()
+    return frozenset({value.draw}) if isinstance(value, Drawn | Structured) else frozenset()

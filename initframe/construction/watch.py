@@ -11,13 +11,13 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
-from initframe.construction.call import Call
+from initframe.construction.call import TorchCall
 from initframe.construction.calls import IGNORED, IS_META, interpret
 from initframe.construction.recorder import Recorder
 from initframe.construction.whole_calls import WHOLE
 
 
-class Watch(TorchFunctionMode):
+class RecordingMode(TorchFunctionMode):
     """A mode that tells a recorder of every call that may write to a tensor.
 
     Args:
@@ -39,7 +39,7 @@ class Watch(TorchFunctionMode):
             if frame.f_code in WHOLE:
                 self.recorder.enter(frame)
             return func(*args)
-        return interpret(Call(self.recorder, func, args, kwargs or {}))
+        return interpret(TorchCall(self.recorder, func, args, kwargs or {}))
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def watching(recorder: Recorder) -> Iterator[None]:
     def look(frame: FrameType, event: Any, argument: Any) -> None:
         watch = getattr(own, "watch", None)
         if running and watch is None:
-            own.watch = Watch(recorder)
+            own.watch = RecordingMode(recorder)
             own.watch.__enter__()
         elif not running and (watch is None or _innermost() is watch):
             if watch is not None:
@@ -70,7 +70,7 @@ def watching(recorder: Recorder) -> Iterator[None]:
 
     threading.setprofile(look)
     try:
-        with Watch(recorder):
+        with RecordingMode(recorder):
             yield
     finally:
         running = False
@@ -80,7 +80,7 @@ def watching(recorder: Recorder) -> Iterator[None]:
 def is_watched() -> bool:
     """Tell whether this thread builds a model whose calls are noted."""
     modes: list[Any] = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-    return any(isinstance(mode, Watch) and mode.recorder.thread == threading.get_ident() for mode in modes)
+    return any(isinstance(mode, RecordingMode) and mode.recorder.thread == threading.get_ident() for mode in modes)
 
 
 def _innermost() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.construction.values import Value, draw, whole
+from initframe.construction.values import Value, draw, structured
 from initframe.fills import Dirac, Orthogonal, Sparse
 
 Arguments = Mapping[str, Any]
@@ -19,15 +19,15 @@ def _trunc_normal(given: Arguments) -> Value:
 
 
 def _orthogonal(given: Arguments) -> Value:
-    return whole(Orthogonal(tuple(given["tensor"].shape), float(given["gain"])))
+    return structured(Orthogonal(tuple(given["tensor"].shape), float(given["gain"])))
 
 
 def _dirac(given: Arguments) -> Value:
-    return whole(Dirac(tuple(given["tensor"].shape), int(given["groups"])))
+    return structured(Dirac(tuple(given["tensor"].shape), int(given["groups"])))
 
 
 def _sparse(given: Arguments) -> Value:
-    return whole(Sparse(tuple(given["tensor"].shape), float(given["sparsity"]), float(given["std"])))
+    return structured(Sparse(tuple(given["tensor"].shape), float(given["sparsity"]), float(given["std"])))
 
 
 _BY_NAME: dict[str, Callable[[Arguments], Value]] = {

@@ -21,9 +21,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from initframe.errors import Problem, ResolveError, SourceError, about
-from initframe.files.reading import Contents, open_file
+from initframe.files.reading import Contents
 from initframe.files.safetensors import TensorInfo
-from initframe.files.shards import FIX, incomplete, list_files, merge
+from initframe.files.shards import FIX, incomplete, list_files, open_files
 from initframe.limits import OPEN_CHECKPOINTS
 
 
@@ -162,7 +162,7 @@ def _contents(files: tuple[State, ...], entry: str | None) -> Contents:
     if known is not None and known[0] == files:
         return known[1]
     with about(""):
-        contents = merge({Path(state.path): open_file(Path(state.path), entry) for state in files})
+        contents = open_files((Path(state.path) for state in files), entry)
     with _LOCK:
         _OPEN[key] = files, contents
         _OPEN.move_to_end(key)

@@ -20,7 +20,7 @@ from initframe.recipe.expressions import Expression, number, truth
 from initframe.resolver.arguments import Arguments, Call
 from initframe.resolver.copies import FROM_OTHERS, copied
 from initframe.resolver.match import Captures, Match
-from initframe.resolver.scope import Facts, Scope
+from initframe.resolver.scope import Scope, TensorScope
 
 
 def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
@@ -140,7 +140,7 @@ def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int |
     if arguments is None:
         facts = scope.facts(slot, captures, call.numbers_of(block))
         arguments = bind(call.function, call.arguments, lambda value: _number(value, facts), block)
-    if call.rule.init == "torch_default":  # a layer's own law counts as torch
+    if call.rule.init == "torch_default":  # a layer's own distribution counts as torch does
         return _guarded(call, slot, arguments), arguments
     counted = scope.counted(slot)
     if not slot.axes or call.rule.init in FROM_FILES:
@@ -154,7 +154,7 @@ def _is_elementwise(fill: Fill) -> bool:
     return fill.distribution is not None or isinstance(fill, Constant | Mapped | OnCurrent)
 
 
-def _number(written: Any, facts: Facts) -> float:
+def _number(written: Any, facts: TensorScope) -> float:
     """Evaluate what a recipe wrote for a number."""
     if isinstance(written, Expression):
         return number(written, facts)

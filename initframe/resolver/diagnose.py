@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, repeat, takewhile
+from itertools import takewhile
 
 from initframe.errors import Problem, nearest, shown
 from initframe.limits import COMPARED_NAMES
@@ -48,37 +48,37 @@ def unused(
         One problem per rule, or per pattern of it.
     """
     seen, used = scope.seen, {found.rule.name for several in matches.values() for found in several}
-    compared = islice(repeat(True), COMPARED_NAMES)  # the closest names of more rules than that are not read
-    in_rule, elsewhere = "optional: true on the rule", "" if scope.recipe.unused == "warn" else "unused: warn"
+    compared = 0  # the closest names of more rules than COMPARED_NAMES are not read
+    elsewhere = "" if scope.recipe.unused == "warn" else "unused: warn"
     for matcher in matchers:
         rule = matcher.rule
-        said = rule.describe()
-        if (
-            rule.optional is True
-            or said in problems.failed
-            or (rule.name not in used and any(n in hidden for n in matcher.hits))
-        ):
+        said, is_used = rule.describe(), rule.name in used
+        may_be_hidden = not is_used and any(name in hidden for name in matcher.hits)
+        if rule.optional is True or said in problems.failed or may_be_hidden:
             continue
-        if rule.name not in used and rule.name in declines:
+        if not is_used and rule.name in declines:
             (slot, reason), *_ = declines[rule.name]
             yield Problem(said, f"{rule.init} declines every tensor that it matches; {slot.name}: {reason}")
         elif not matcher.hits:
-            fix = _fix("Fix the pattern", elsewhere)
-            fix = f"If {rule.name!r} is meant as the rule's name, add match: to it. {fix}" if _is_word(rule) else fix
-            hints = "".join(dict.fromkeys(_hint(pattern.text, seen) for pattern in rule.match))
-            fact = f"it matches no tensor of {seen.title}."
-            if not seen.every:
-                fact = f"it matches no tensor of {seen.title}, which has none at all."
-            hints += _unregistered(seen)
-            options = _neighbours(rule.match, seen) if next(compared, False) else ""
-            yield Problem(said, fact, options, hints + fix)
+            compared += 1
+            options = _neighbours(rule.match, seen) if compared <= COMPARED_NAMES else ""
+            yield _without_names(rule, seen, options, _fix("Fix the pattern", elsewhere))
         elif rule.broken:
             continue  # what could be read of it says too little
-        elif rule.name not in used:
+        elif not is_used:
             fact, options = _why_unused(matcher, seen)
-            yield Problem(said, fact, options, _fix("Fix the rule", in_rule, elsewhere))
+            yield Problem(said, fact, options, _fix("Fix the rule", "optional: true on the rule", elsewhere))
         elif not rule.optional:
             yield from _idle(matcher, seen, _fix("Fix or remove it", "optional: patterns on the rule", elsewhere))
+
+
+def _without_names(rule: Rule, seen: Survey, options: str, fix: str) -> Problem:
+    """Say that a rule's patterns match no name."""
+    hints = "".join(dict.fromkeys(_hint(pattern.text, seen) for pattern in rule.match)) + _unregistered(seen)
+    if _is_word(rule):
+        hints += f"If {rule.name!r} is meant as the rule's name, add match: to it. "
+    fact = f"it matches no tensor of {seen.title}{'.' if seen.every else ', which has none at all.'}"
+    return Problem(rule.describe(), fact, options, hints + fix)
 
 
 def _idle(matcher: Matcher, seen: Survey, fix: str) -> Iterator[Problem]:

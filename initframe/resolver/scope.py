@@ -73,7 +73,7 @@ class Scope:
         captures: Mapping[str, int],
         arguments: Mapping[str, Any] | None = None,
         unit: int | None = None,
-    ) -> Facts:
+    ) -> TensorScope:
         """Give the names that an expression on a slot may use; of several with one name, the first is meant.
 
         Args:
@@ -94,7 +94,7 @@ class Scope:
         base = self._base_facts(slot) if self.recipe.base else {}
         given = (self.seen.config_of(slot.name), slot.settings, self.seen.settings, _WORDS)
         asked = {} if unit is None else {"unit": unit}
-        return Facts((asked, own, base, captures), arguments or {}, self.recipe.vars, given)
+        return TensorScope((asked, own, base, captures), arguments or {}, self.recipe.vars, given)
 
     @cached_property
     def base(self) -> Mapping[str, tuple[int, ...]]:
@@ -143,7 +143,7 @@ def _own_facts(shape: tuple[int, ...], fan_in: float | None, fan_out: float | No
     return facts if fan_in is None or fan_out is None else facts | {"fan_in": fan_in, "fan_out": fan_out}
 
 
-class Facts(Mapping[str, Any]):
+class TensorScope(Mapping[str, Any]):
     """The names that an expression on one tensor may use; of several with one name, the first is meant.
 
     What a rule or a recipe wrote is evaluated when it is first asked for, and only once, so its order does not matter.
