@@ -123,16 +123,15 @@ def about(subject: str, kind: type[InitframeError] = ResolveError) -> Iterator[N
         raise kind(*(problem.on(subject) for problem in error.problems)) from None
 
 
-def closest(word: str, options: Iterable[str], count: int = 3) -> str:
+def closest(word: str, options: Iterable[str]) -> str:
     """Name the options most like a misspelt word, for ``Problem.options``.
 
     Args:
         word: what was written.
         options: what could have been meant.
-        count: how many to name at most.
 
     Returns:
-        ``"Closest: a, b."``; all options if they are few and none is close; ``""`` if there are none.
+        ``"Closest: a, b."``, three at most; all options if they are few and none is close; ``""`` if there are none.
 
     >>> closest("xavier_unifrom", ["xavier_uniform", "zeros"])
     'Closest: xavier_uniform.'
@@ -140,7 +139,7 @@ def closest(word: str, options: Iterable[str], count: int = 3) -> str:
     'Options: fan_in, fan_out.'
     """
     known = sorted(set(options))
-    near = nearest(word, known, count)
+    near = nearest(word, known)
     if near:
         return f"Closest: {', '.join(near)}."
     if known and len(known) <= 12:

@@ -114,8 +114,8 @@ _OTHERS: dict[str, Interpreter] = {
     "fill_": filled,
     "copy_": copied,
     "__setitem__": set_item,
-    "uniform_": drawn_in_place("uniform", ("from", "to"), (0.0, 1.0)),
-    "normal_": drawn_in_place("normal", ("mean", "std"), (0.0, 1.0)),
+    "uniform_": drawn_in_place("uniform", "from", "to"),
+    "normal_": drawn_in_place("normal", "mean", "std"),
     "exponential_": exponential,
     "log_normal_": log_normal,
     "eye": made_eye,
@@ -136,8 +136,8 @@ _OTHERS: dict[str, Interpreter] = {
 
 
 _INIT: dict[str, Interpreter] = {
-    "uniform_": drawn_in_place("uniform", ("a", "b"), (0.0, 1.0)),
-    "normal_": drawn_in_place("normal", ("mean", "std"), (0.0, 1.0)),
+    "uniform_": drawn_in_place("uniform", "a", "b"),
+    "normal_": drawn_in_place("normal", "mean", "std"),
     "constant_": filled,
     "kaiming_uniform_": kaiming_uniform,
 }

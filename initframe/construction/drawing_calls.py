@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -83,13 +82,13 @@ def made_eye(call: TorchCall) -> Any:
     return out
 
 
-def drawn_in_place(distribution: str, names: Sequence[str], defaults: Sequence[float]) -> Interpreter:
-    """A method that draws in place."""
+def drawn_in_place(distribution: str, first: str, second: str) -> Interpreter:
+    """A method that draws in place; its two arguments are 0 and 1 by default."""
 
     def interpret(call: TorchCall) -> Any:
-        tensor, *numbers = call.arguments("tensor", *names)
+        tensor, *numbers = call.arguments("tensor", first, second)
         out = call.run_on(tensor)
-        given = [default if n is None else n for n, default in zip(numbers, defaults, strict=True)]
+        given = [usual if n is None else n for n, usual in zip(numbers, (0.0, 1.0), strict=True)]
         plain = all(isinstance(n, int | float) for n in given)
         value = draw(distribution, *given) if plain else Unreadable("its distribution's arguments are tensors")
         call.recorder.write(tensor, value)

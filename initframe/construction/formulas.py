@@ -8,8 +8,6 @@ from functools import lru_cache
 
 from initframe.recipe.expressions import FUNCTIONS, ExpressionError, number, parse
 
-FACTORS = ("2", "relu", "tanh", "sqrt(2)", "sqrt(3)", "sqrt(6)", "0.02", "0.5", "0.1", "0.01")
-"""What is known to stand above a root."""
 SIZES = ("fan_in", "fan_out", "d0", "d1", "d2")
 """Facts of the tensor itself."""
 WIDTHS = (

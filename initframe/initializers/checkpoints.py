@@ -13,9 +13,6 @@ from initframe.initializers.table import Declined, initializer
 from initframe.limits import RESAMPLED
 from initframe.model.slot import Slot
 
-FROM_FILES = ("pretrained", "inflate_2d_to_3d", "resample_pos_embed", "weight_selection")
-"""The initializers whose tensor comes from a file as a whole, whatever its dimensions mean."""
-
 
 @initializer("pretrained", restores=True)
 def pretrained(

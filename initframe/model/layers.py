@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from initframe.model.fans import Fans, layer_fans
 from initframe.model.own_init import set_by
 from initframe.model.scripted import attributes, python_class
 
@@ -40,10 +39,6 @@ class Layer(NamedTuple):
     def set_by(self, attribute: str) -> str | None:
         """Name the class, not torch's, whose own code sets one of its tensors."""
         return set_by(self.cls, attribute) if self.cls and self.name else None
-
-    def fans(self, attribute: str, shape: tuple[int, ...]) -> Fans | None:
-        """Count the fans of one of its weights."""
-        return layer_fans(self.read_as, attribute, shape, self.groups, self.stride)
 
     def padding_row(self, attribute: str, shape: tuple[int, ...]) -> int | None:
         """Give the row of an embedding that stays zero, counted from the first."""

@@ -15,8 +15,7 @@ from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Rule
 from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, factor_of, reads_as_convolution
 from initframe.resolver.copies import follow
-from initframe.resolver.diagnose import Declines
-from initframe.resolver.match import Match
+from initframe.resolver.match import Declines, Match
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
 from initframe.resolver.validate import overlapping, unpartnered

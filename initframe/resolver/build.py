@@ -13,13 +13,13 @@ from initframe.fills.pretrained import Stored
 from initframe.fills.scaled import scaled
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, bind
-from initframe.initializers.checkpoints import FROM_FILES
+from initframe.initializers.table import restores
 from initframe.model.axes import axis_fans, is_unexplained, member, without_fans
 from initframe.model.slot import Slot
 from initframe.recipe.expressions import Expression, number, truth
-from initframe.resolver.arguments import Arguments, Call
 from initframe.resolver.copies import FROM_OTHERS, copied
 from initframe.resolver.match import Captures, Match
+from initframe.resolver.prepare import Arguments, Call
 from initframe.resolver.scope import Scope, TensorScope
 
 
@@ -143,7 +143,7 @@ def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int |
     if call.rule.init == "torch_default":  # a layer's own distribution counts as torch does
         return _guarded(call, slot, arguments), arguments
     counted = scope.counted(slot)
-    if not slot.axes or call.rule.init in FROM_FILES:
+    if not slot.axes or restores(call.rule.init):  # a file has all of the tensor, whatever its dimensions mean
         return _guarded(call, counted, arguments), arguments
     fill = _guarded(call, member(counted), arguments)
     return fill if _is_elementwise(fill) else Stacked(fill, slot.shape, slot.axes), arguments

@@ -8,11 +8,10 @@ from itertools import takewhile
 
 from initframe.errors import Problem, nearest, shown
 from initframe.limits import COMPARED_NAMES
-from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.patterns import Pattern
 from initframe.recipe.recipe import Rule
-from initframe.resolver.match import Match, Matcher
+from initframe.resolver.match import Declines, Match, Matcher
 from initframe.resolver.problems import Problems, named
 from initframe.resolver.scope import Scope
 
@@ -22,9 +21,6 @@ _REGEX = re.compile(r"^\.\*|\.\+|\\|^\^|\$$|\(|\|")
 """What regular expressions have, and names and globs seldom do."""
 _WILD, _DIGITS = re.compile(r"[*?\[\]{}!]"), re.compile(r"\d+")
 
-Declines = dict[str, list[tuple[Slot, str]]]
-"""By rule: the slots that its initializer declines, each with the reason."""
-
 
 def unused(
     matchers: Iterable[Matcher],
@@ -32,7 +28,7 @@ def unused(
     scope: Scope,
     problems: Problems,
     declines: Declines,
-    hidden: Collection[str] = (),
+    hidden: Collection[str],
 ) -> Iterator[Problem]:
     """Say of every rule that matches nothing, and of every exclude that takes nothing away, why that is.
 

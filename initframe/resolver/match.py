@@ -15,12 +15,14 @@ from initframe.model.survey import Survey
 from initframe.recipe.expressions import ExpressionError, truth
 from initframe.recipe.patterns import Pattern, layer_counts, plural
 from initframe.recipe.recipe import Rule
-from initframe.resolver.arguments import Call
+from initframe.resolver.prepare import Call
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
 
 Captures = Mapping[str, int]
 """The facts that a pattern's ``{…}`` give."""
+Declines = dict[str, list[tuple[Slot, str]]]
+"""By rule: the slots that it matches and that its initializer declines, each with the reason."""
 
 
 class Match(NamedTuple):
@@ -165,7 +167,7 @@ def _asks_for(rule: Rule, slot: Slot) -> bool:
 
 
 def match_all(
-    matchers: Sequence[Matcher], scope: Scope, problems: Problems, hidden: Collection[str] = ()
+    matchers: Sequence[Matcher], scope: Scope, problems: Problems, hidden: Collection[str]
 ) -> dict[str, list[Match]]:
     """Find the rules that match each slot, in the recipe's order.
 

@@ -10,12 +10,12 @@ from initframe.errors import Problem
 from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
-from initframe.resolver.arguments import Call, prepare
 from initframe.resolver.assign import DEFAULT, assign
 from initframe.resolver.constructed import in_order, unmatched_by_constructor
-from initframe.resolver.diagnose import Declines, unused, without_growth
-from initframe.resolver.match import Match, Matcher, match_all
+from initframe.resolver.diagnose import unused, without_growth
+from initframe.resolver.match import Declines, Match, Matcher, match_all
 from initframe.resolver.only import Only, out_of_sight
+from initframe.resolver.prepare import Call, prepare
 from initframe.resolver.problems import Problems
 from initframe.resolver.restored import idle_renamings, match_originals, unchosen, unread
 from initframe.resolver.scope import Scope

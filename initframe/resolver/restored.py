@@ -14,8 +14,7 @@ from initframe.initializers.table import restores
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
 from initframe.resolver.build import build
-from initframe.resolver.diagnose import Declines
-from initframe.resolver.match import Match, Matcher
+from initframe.resolver.match import Declines, Match, Matcher
 from initframe.resolver.scope import Scope
 
 Matches = dict[str, list[Match]]

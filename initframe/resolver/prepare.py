@@ -1,4 +1,4 @@
-"""A rule's arguments, checked and parsed once for all tensors."""
+"""Prepare a rule: look up its initializer, and check and parse its arguments, once for all tensors."""
 
 from __future__ import annotations
 
