@@ -14,8 +14,8 @@ from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
 from initframe.construction.allocate import Allocated, Device, allocate, back_on_failure, demand_device
-from initframe.construction.record import Twins, recorded
-from initframe.construction.watch import is_watched
+from initframe.construction.twins import Twins
+from initframe.construction.watch import is_watched, recorded
 from initframe.errors import Problem, ResolveError
 from initframe.model.elsewhere import is_prepared
 from initframe.model.memory import footprint, is_distributed

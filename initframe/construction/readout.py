@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initframe.construction.boxes import Box, Geometry, apart, assemble, box_of, geometry
-from initframe.construction.distributions import fill_of
+from initframe.construction.chains import fill_of
 from initframe.construction.numbers import shortest
 from initframe.construction.recorder import History, PartialWrite, Recorder, held
 from initframe.construction.values import Drawn, Number, Structured, Tabulated, Unreadable, Value, draws

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from initframe.construction.record import Twins, can_be_deferred, is_plain, recorded
 from initframe.construction.recorder import Recorder
+from initframe.construction.twins import Twins, can_be_deferred, is_plain
+from initframe.construction.watch import recorded
 from initframe.errors import InitframeError, Problem, ResolveError
 
 Build = Callable[[], nn.Module]

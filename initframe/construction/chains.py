@@ -1,4 +1,4 @@
-"""Chains on one draw that are a plain distribution: a uniform times two, a truncated normal by its inverse."""
+"""The fill of a chain: often a plain distribution, as of a uniform times two, or of a normal made by its inverse."""
 
 from __future__ import annotations
 
