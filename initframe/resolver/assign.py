@@ -13,7 +13,7 @@ from initframe.model.slot import Slot
 from initframe.plan import Assignment
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Rule
-from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, factor_of, reads_as_convolution
+from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, reads_as_convolution
 from initframe.resolver.copies import follow
 from initframe.resolver.match import Declines, Match
 from initframe.resolver.problems import Problems
@@ -77,7 +77,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         if slot.numel == 0 and not slot.blocked:
             return "it has no elements."
         try:
-            fill, arguments = build(winner, slot, scope)
+            fill, arguments, factor = build(winner, slot, scope)
         except Declined as reason:
             declined[winner.rule.name] = str(reason)
             several.remove(winner)
@@ -90,7 +90,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             return _refused(slot)
         _check_ties(winner, lost, fill, slot, scope)
         shadowed = tuple(match.rule.name for match in lost if match.rule is not DEFAULT)
-        asked, factor = companions(winner, slot, scope), factor_of(winner, slot, scope)
+        asked = companions(winner, slot, scope)
         slot = _as_read(winner, slot, scope, fill)
         return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor=factor)
     return None
@@ -138,7 +138,7 @@ def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope:
         if other.names & winner.names or other.rule is DEFAULT or other.call is None or other.rule.init == "keep":
             continue
         try:
-            same = build(other, slot, scope)[0] == fill
+            same = build(other, slot, scope).fill == fill
         except Declined:
             continue
         except InitframeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from initframe.errors import InitframeError, Problem, ResolveError, about, shown
 from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Partial, Scale, Stacked
@@ -23,16 +23,27 @@ from initframe.resolver.prepare import Arguments, Call
 from initframe.resolver.scope import Scope, TensorScope
 
 
-def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
+class Built(NamedTuple):
+    """What a rule makes of a slot.
+
+    Attributes:
+        fill: what the slot will hold.
+        arguments: the initializer's, after evaluation; a tuple of one per block if they differ between blocks.
+        factor: what the fill has been multiplied with.
+    """
+
+    fill: Fill
+    arguments: Arguments
+    factor: float = 1.0
+
+
+def build(match: Match, slot: Slot, scope: Scope) -> Built:
     """Build the fill of a slot under a rule, and check that the slot can hold it.
 
     Args:
         match: the rule that won.
         slot: the tensor.
         scope: recipe and model.
-
-    Returns:
-        The fill, and the initializer's arguments after evaluation; a tuple if they differ between blocks.
 
     Raises:
         InitframeError: the fill cannot be made, drawn or held, arguments do not fit the initializer, or an expression
@@ -44,11 +55,12 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     if match.rule.init in FROM_OTHERS:
         arguments = dict(match.call.arguments)
         fill: Fill = copied(match.rule, match.names, arguments, slot, scope.seen.by_name)
-        return _of_units(fill, match, slot, scope), arguments
+        return Built(_of_units(fill, match, slot, scope), arguments)
     slot = scope.read(slot, match.rule.axes)
     fill, arguments = _made(match.call, match.captures, slot, scope)
+    factor = _factor(match.call, match.captures, slot, scope)
     if match.call.factor is not None:
-        fill = scaled(fill, factor_of(match, slot, scope))
+        fill = scaled(fill, factor)
     if match.rule.init == "constructor":
         fill = padded(fill, slot.padding_row)
     elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
@@ -59,19 +71,14 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     if scope.recipe.fans == "effective" and reads_as_convolution(match, slot, scope, fill):
         fact = f"no convolution owns this tensor of {slot.ndim} dimensions, so its fans are not known."
         raise ResolveError(Problem("", fact, fix="Say what they mean, as in axes: [batch, out, in]."))
-    return fill, arguments
+    return Built(fill, arguments, factor)
 
 
-def factor_of(match: Match, slot: Slot, scope: Scope) -> float:
-    """Evaluate what a rule multiplies all values of a slot with; 1 if nothing.
-
-    Raises:
-        ResolveError: it is not a positive number.
-    """
-    if match.call is None or match.call.factor is None:
+def _factor(call: Call, captures: Captures, slot: Slot, scope: Scope) -> float:
+    """Evaluate what a rule multiplies all values of a slot with; 1 if nothing."""
+    if call.factor is None:
         return 1.0
-    facts = scope.facts(slot, match.captures, match.call.numbers)
-    value = float(_number(match.call.factor, facts))
+    value = float(_number(call.factor, scope.facts(slot, captures, call.numbers)))
     if not 0 < value < math.inf:
         raise ResolveError(Problem("factor", f"it is {value:g}.", fix="Give a positive number."))
     return value

@@ -66,7 +66,7 @@ def _restoring(whole: Slot, raw: Iterable[Slot], several: list[Match], scope: Sc
 def _is_stored(match: Match, slot: Slot, scope: Scope) -> bool:
     """Whether a rule takes a tensor from a file as it is."""
     try:
-        return type(build(match, slot, scope)[0]) is Stored
+        return type(build(match, slot, scope).fill) is Stored
     except (Declined, InitframeError):
         return False
 
