@@ -6,6 +6,7 @@ import difflib
 import reprlib
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -103,16 +104,34 @@ class StreamError(InitframeError, ValueError):
     """The stream cannot draw what a call asks for: its arguments are wrong."""
 
 
-def closest(word: str, options: Iterable[str], count: int = 3) -> str:
+@contextmanager
+def about(subject: str, kind: type[InitframeError] = ResolveError) -> Iterator[None]:
+    """Raise what is wrong inside of a ``with`` block as an error of one kind, on the subject that it is a part of.
+
+    Args:
+        subject: the larger thing, as for :meth:`Problem.on`.
+        kind: the class of the error.
+
+    >>> with about("split"):
+    ...     raise InitframeError("7 is not divisible by 2.")
+    Traceback (most recent call last):
+    initframe.errors.ResolveError: split: 7 is not divisible by 2.
+    """
+    try:
+        yield
+    except InitframeError as error:
+        raise kind(*(problem.on(subject) for problem in error.problems)) from None
+
+
+def closest(word: str, options: Iterable[str]) -> str:
     """Name the options most like a misspelt word, for ``Problem.options``.
 
     Args:
         word: what was written.
         options: what could have been meant.
-        count: how many to name at most.
 
     Returns:
-        ``"Closest: a, b."``; all options if they are few and none is close; ``""`` if there are none.
+        ``"Closest: a, b."``, three at most; all options if they are few and none is close; ``""`` if there are none.
 
     >>> closest("xavier_unifrom", ["xavier_uniform", "zeros"])
     'Closest: xavier_uniform.'
@@ -120,7 +139,7 @@ def closest(word: str, options: Iterable[str], count: int = 3) -> str:
     'Options: fan_in, fan_out.'
     """
     known = sorted(set(options))
-    near = nearest(word, known, count)
+    near = nearest(word, known)
     if near:
         return f"Closest: {', '.join(near)}."
     if known and len(known) <= 12:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from initframe.errors import Problem, SourceError, printable
-from initframe.plan import WIDTH, Plan, counted
+from initframe.plan import Plan
 from initframe.plan.param_groups import CompanionWarning
+from initframe.plan.text import WIDTH, counted
 
 
 def say(text: str) -> None:

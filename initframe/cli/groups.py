@@ -1,10 +1,9 @@
-"""A command's config groups: their files, what --help shows of them, and what the command line chose."""
+"""A command's config groups: their files, and what the command line chose."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from initframe.errors import InitframeError, Problem, printable
-from initframe.initializers import list_initializers
 from initframe.recipe.files import read_yaml
 from initframe.recipe.presets import conf_directory
 
-WIDTH, COLUMN = 110, 24
 _FOR_TOOLS = re.compile(r"#\s*(@package|yaml-language-server:|\$schema:)")
 """A comment that Hydra or an editor reads."""
 
@@ -54,38 +51,6 @@ def about(path: Path) -> tuple[str, str]:
     words = printable(re.split(r"\s\(|[;.:](?:\s|$)", f"{next(comments, '')} ")[0].strip())
     command, comma, rest = words.partition(", ")
     return (command, rest) if comma and command.startswith("initframe-") else ("", words)
-
-
-# --- --help ----------------------------------------------------------------------------------------------------------
-
-
-def choices(job: str) -> str:
-    """List all models, recipes, experiments and initializers of a job, for the template of ``--help``."""
-    recipe = "init" if "init" in groups(job) else "+starts.NAME"
-    titles = {"model": "model", "init": recipe, "experiment": "experiment"}
-    initializers = textwrap.wrap(", ".join(list_initializers()), WIDTH - 2)
-    parts = [_listing(title, _rows(job, group)) for group, title in titles.items()]
-    parts.append("\n".join([f"{recipe}.rules.NAME.init=", *(f"  {line}" for line in initializers)]))
-    return "\n\n".join(parts).replace("$", "$$")  # Hydra fills the template in as a shell would
-
-
-def _rows(job: str, group: str) -> dict[str, str]:
-    """Each choice of a group and what it is, but for those that say that they are another command's."""
-    rows: dict[str, str] = {}
-    for path in files(group):
-        command, words = about(path)
-        if command in ("", f"initframe-{job}"):
-            rows.setdefault(path.stem, textwrap.shorten(words, WIDTH - COLUMN, placeholder=" …"))
-    return rows
-
-
-def _listing(title: str, rows: dict[str, str]) -> str:
-    return "\n".join(
-        [f"{title}=", *(f"  {printable(name):<{COLUMN - 2}}{rows[name]}".rstrip() for name in sorted(rows))]
-    )
-
-
-# --- what was chosen -------------------------------------------------------------------------------------------------
 
 
 def written() -> list[str]:

@@ -19,8 +19,8 @@ from initframe.cli import recipes
 from initframe.cli.console import show, speakable
 from initframe.cli.errors import leave, reported, stoppable
 from initframe.cli.folders import demand_free, is_rerun, output_directory
-from initframe.cli.groups import choices, demand_named, demand_one
-from initframe.cli.overview import version
+from initframe.cli.groups import demand_named, demand_one
+from initframe.cli.overview import choices, version
 from initframe.errors import InitframeError, Problem, SourceError
 from initframe.recipe.presets import conf_directory
 from initframe.resolver.schema import schema_text

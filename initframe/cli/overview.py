@@ -1,16 +1,19 @@
-"""What there is: the version, the commands and the presets, as ``python -m initframe`` prints them."""
+"""What there is: the version, the commands and their choices, as ``python -m initframe`` and ``--help`` print them."""
 
 from __future__ import annotations
 
 import platform
 import re
 import textwrap
+from collections.abc import Mapping
 
 import hydra
 import torch
 
 from initframe import stream
-from initframe.cli.groups import about
+from initframe.cli.groups import about, files, groups
+from initframe.errors import printable
+from initframe.initializers import list_initializers
 from initframe.recipe.presets import conf_directory, presets
 from initframe.version import __version__
 
@@ -58,6 +61,26 @@ def commands() -> dict[str, str]:
     return {f"initframe-{name}": re.sub(r"^# .*?`: |\.$", "", first) for name, first in sorted(firsts.items())}
 
 
-def _table(title: str, rows: dict[str, str]) -> str:
-    shown = {name: textwrap.shorten(text, WIDTH - COLUMN, placeholder=" …") for name, text in rows.items()}
-    return "\n".join([title, *(f"  {name:<{COLUMN - 2}}{text}" for name, text in shown.items())])
+def choices(job: str) -> str:
+    """List all models, recipes, experiments and initializers of a job, for the template of ``--help``."""
+    recipe = "init" if "init" in groups(job) else "+starts.NAME"
+    titles = {"model": "model", "init": recipe, "experiment": "experiment"}
+    initializers = textwrap.wrap(", ".join(list_initializers()), WIDTH - 2)
+    parts = [_table(f"{title}=", _rows(job, group)) for group, title in titles.items()]
+    parts.append("\n".join([f"{recipe}.rules.NAME.init=", *(f"  {line}" for line in initializers)]))
+    return "\n\n".join(parts).replace("$", "$$")  # Hydra fills the template in as a shell would
+
+
+def _rows(job: str, group: str) -> dict[str, str]:
+    """Each choice of a group and what it is, but for those that say that they are another command's."""
+    rows: dict[str, str] = {}
+    for path in files(group):
+        command, words = about(path)
+        if command in ("", f"initframe-{job}"):
+            rows.setdefault(path.stem, words)
+    return rows
+
+
+def _table(title: str, rows: Mapping[str, str]) -> str:
+    shown = {name: textwrap.shorten(rows[name], WIDTH - COLUMN, placeholder=" …") for name in sorted(rows)}
+    return "\n".join([title, *(f"  {printable(name):<{COLUMN - 2}}{text}".rstrip() for name, text in shown.items())])

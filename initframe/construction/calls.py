@@ -8,24 +8,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from initframe.construction import values as v
 from initframe.construction.arithmetic_calls import clamped, elementwise
+from initframe.construction.call import Function, Interpreter, TorchCall
 from initframe.construction.copying_calls import cloned, copied, joined, padded, set_item
 from initframe.construction.drawing_calls import (
     drawn_in_place,
     drawn_otherwise,
     exponential,
-    factory,
     filled,
     kaiming_uniform,
     log_normal,
+    made,
+    made_by_draw,
     made_empty,
     made_eye,
     made_full,
     torch_normal,
     zeroed,
 )
-from initframe.construction.unknown_calls import Function, Named, unknown
+from initframe.construction.unknown_calls import unknown
 from initframe.construction.values import Number
 
 IS_META = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined]
@@ -39,69 +40,16 @@ def _found(name: str, homes: Iterable[Any] = (torch.Tensor, torch, nn.functional
             yield function
 
 
-_VIEWS_AND_QUESTIONS = [
-    "detach",
-    "detach_",
-    "view",
-    "view_as",
-    "t",
-    "transpose",
-    "permute",
-    "unsqueeze",
-    "squeeze",
-    "narrow",
-    "chunk",
-    "split",
-    "select",
-    "expand",
-    "expand_as",
-    "unbind",
-    "swapaxes",
-    "movedim",
-    "as_strided",
-    "unfold",
-    "diagonal",
-    "requires_grad_",
-    "dim",
-    "size",
-    "numel",
-    "stride",
-    "nelement",
-    "ndimension",
-    "is_contiguous",
-    "untyped_storage",
-    "storage",
-    "storage_offset",
-    "element_size",
-    "is_floating_point",
-    "is_complex",
-    "is_inference",
-    "data_ptr",
-    "get_device",
-    "item",
-    "tolist",
-    "equal",
-    "allclose",
-    "register_hook",
-    "register_post_accumulate_grad_hook",
-    "has_names",
-    "is_same_size",
-    "is_pinned",
-    "__len__",
-    "__bool__",
-    "__float__",
-    "__int__",
-    "__format__",
-    "__repr__",
-    "__hash__",
-    "__contains__",
-    "__reduce_ex__",
-    "share_memory_",
-    "is_shared",
-    "dim_order",
-    "broadcast_tensors",
-    "split_with_sizes",
-]
+_VIEWS = """
+    detach detach_ view view_as t transpose permute unsqueeze squeeze narrow chunk split split_with_sizes select expand
+    expand_as unbind swapaxes movedim as_strided unfold diagonal broadcast_tensors requires_grad_
+"""
+_QUESTIONS = """
+    dim size numel stride nelement ndimension is_contiguous untyped_storage storage storage_offset element_size
+    is_floating_point is_complex is_inference data_ptr get_device item tolist equal allclose register_hook
+    register_post_accumulate_grad_hook has_names is_same_size is_pinned share_memory_ is_shared dim_order __len__
+    __bool__ __float__ __int__ __format__ __repr__ __hash__ __contains__ __reduce_ex__
+"""
 
 
 def _accessors() -> Iterator[Function]:
@@ -114,7 +62,7 @@ def _accessors() -> Iterator[Function]:
 IGNORED: frozenset[Function] = frozenset(
     {
         *_accessors(),
-        *(function for name in _VIEWS_AND_QUESTIONS for function in _found(name)),
+        *(function for name in (_VIEWS + _QUESTIONS).split() for function in _found(name)),
         torch._C._set_grad_enabled,  # noqa: SLF001
     }
 ) - {IS_META}
@@ -153,106 +101,72 @@ _OPERATIONS = {
     "erfinv": "erfinv erfinv_",
 }
 _SWAPPED = {"sub": "__rsub__ rsub", "div": "__rdiv__ __rtruediv__", "pow": "__rpow__"}
-_PLAIN: dict[str, Function] = {
+_COPIES = """
+    clone contiguous to type type_as float half bfloat16 double cpu cuda reshape reshape_as flatten ravel __deepcopy__
+    positive __pos__
+"""
+_OTHER_DRAWS = """
+    randint randint_like randperm bernoulli bernoulli_ multinomial poisson random_ cauchy_ geometric_ binomial dropout
+    alpha_dropout feature_alpha_dropout rrelu gumbel_softmax
+"""
+_OTHERS: dict[str, Interpreter] = {
     "zero_": zeroed,
     "fill_": filled,
     "copy_": copied,
     "__setitem__": set_item,
-    "uniform_": drawn_in_place("uniform", ("from", "to"), (0.0, 1.0)),
-    "normal_": drawn_in_place("normal", ("mean", "std"), (0.0, 1.0)),
+    "uniform_": drawn_in_place("uniform", "from", "to"),
+    "normal_": drawn_in_place("normal", "mean", "std"),
     "exponential_": exponential,
     "log_normal_": log_normal,
     "eye": made_eye,
     "normal": torch_normal,
     "empty": made_empty,
+    "empty_like new_empty empty_strided empty_permuted": made(),
+    "zeros zeros_like new_zeros": made(Number(0.0)),
+    "ones ones_like new_ones": made(Number(1.0)),
+    "full full_like new_full": made_full,
+    "rand rand_like": made_by_draw("uniform", 0.0, 1.0),
+    "randn randn_like": made_by_draw("normal", 0.0, 1.0),
     "pad": padded,
-    **dict.fromkeys(["cat", "concat", "concatenate", "stack"], joined),
-    **dict.fromkeys(
-        [
-            "clone",
-            "contiguous",
-            "to",
-            "type",
-            "type_as",
-            "float",
-            "half",
-            "bfloat16",
-            "double",
-            "cpu",
-            "cuda",
-            "reshape",
-            "reshape_as",
-            "flatten",
-            "ravel",
-            "__deepcopy__",
-            "positive",
-            "__pos__",
-        ],
-        cloned,
-    ),
-    **dict.fromkeys(
-        ["clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_"], clamped
-    ),
-    **dict.fromkeys(["empty_like", "new_empty", "empty_strided", "empty_permuted"], factory(lambda *_: None)),
-    **dict.fromkeys(["zeros", "zeros_like", "new_zeros"], factory(lambda *_: Number(0.0))),
-    **dict.fromkeys(["ones", "ones_like", "new_ones"], factory(lambda *_: Number(1.0))),
-    **dict.fromkeys(["full", "full_like", "new_full"], made_full),
-    **dict.fromkeys(["rand", "rand_like"], factory(lambda *_: v.draw("uniform", 0.0, 1.0))),
-    **dict.fromkeys(["randn", "randn_like"], factory(lambda *_: v.draw("normal", 0.0, 1.0))),
-    **dict.fromkeys(
-        [
-            "randint",
-            "randint_like",
-            "randperm",
-            "bernoulli",
-            "bernoulli_",
-            "multinomial",
-            "poisson",
-            "random_",
-            "cauchy_",
-            "geometric_",
-            "binomial",
-            "dropout",
-            "alpha_dropout",
-            "feature_alpha_dropout",
-            "rrelu",
-            "gumbel_softmax",
-        ],
-        drawn_otherwise,
-    ),
+    "cat concat concatenate stack": joined,
+    "clamp clamp_ clip clip_ clamp_min clamp_min_ clamp_max clamp_max_": clamped,
+    _COPIES: cloned,
+    _OTHER_DRAWS: drawn_otherwise,
 }
 
 
-_INIT: dict[str, Function] = {
-    "uniform_": drawn_in_place("uniform", ("a", "b"), (0.0, 1.0)),
-    "normal_": drawn_in_place("normal", ("mean", "std"), (0.0, 1.0)),
+_INIT: dict[str, Interpreter] = {
+    "uniform_": drawn_in_place("uniform", "a", "b"),
+    "normal_": drawn_in_place("normal", "mean", "std"),
     "constant_": filled,
     "kaiming_uniform_": kaiming_uniform,
 }
 """Functions of torch.nn.init that modes see, by name: libraries put wrappers of theirs in their places."""
 
 
-def _table() -> dict[Function, Function]:
-    table: dict[Function, Function] = {}
+def _table() -> dict[Function, Interpreter]:
+    table: dict[Function, Interpreter] = {}
     for operation, names in _OPERATIONS.items():
         table |= {f: elementwise(operation) for name in names.split() for f in _found(name)}
     for operation, names in _SWAPPED.items():
         table |= {f: elementwise(operation, swapped=True) for name in names.split() for f in _found(name)}
-    table |= {f: interpret for name, interpret in _PLAIN.items() for f in _found(name)}
-    return table | {getattr(nn.init, name): interpret for name, interpret in _INIT.items()}
+    table |= {f: known for names, known in _OTHERS.items() for name in names.split() for f in _found(name)}
+    return table | {getattr(nn.init, name): known for name, known in _INIT.items()}
 
 
-_INTERPRETED: dict[Function, Function] = _table()
+_INTERPRETERS = _table()
 
 
-def interpreter(func: Function, named: Named) -> Function:
-    """Find what is noted when a function is called.
+def interpret(call: TorchCall) -> Any:
+    """Make a call, and note what it writes.
 
     Args:
-        func: of torch.
-        named: its arguments that are given by name.
+        call: of any function of torch.
+
+    Returns:
+        What the function returns.
     """
-    known = _INTERPRETED.get(func)
-    if known is None and "tensor" in named:
-        known = _INIT.get(getattr(func, "__name__", ""))
-    return known or unknown
+    known = _INTERPRETERS.get(call.function)
+    if known is None and "tensor" in call.named:
+        known = _INIT.get(getattr(call.function, "__name__", ""))
+    return (known or unknown)(call)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from initframe.applying.apply import apply, apply_surveyed, reshard
 from initframe.applying.checks import checked_seed, prepared
@@ -15,11 +14,12 @@ from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
 from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
-from initframe.construction.record import Twins, recorded
-from initframe.construction.watch import is_watched
-from initframe.errors import InitframeError, Problem, ResolveError
+from initframe.construction.allocate import Allocated, Device, allocate, back_on_failure, demand_device
+from initframe.construction.twins import Twins
+from initframe.construction.watch import is_watched, recorded
+from initframe.errors import Problem, ResolveError
 from initframe.model.elsewhere import is_prepared
-from initframe.model.memory import elements, footprint, is_distributed
+from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.scripted import is_scripted
 from initframe.model.survey import Survey, survey
@@ -29,23 +29,10 @@ from initframe.recipe.recipe import Recipe
 from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
-Device = torch.device | str | None
 PIECEMEAL = "its layer computes it from others, and a param_init_fn is given one module's own tensors at a time."
 
 CONSTRUCTOR = Recipe(unmatched="constructor", name="constructor")
 """The recipe of a model's own constructor."""
-
-
-class Allocated(NamedTuple):
-    """What was given memory so far.
-
-    Attributes:
-        memory: by the footprint on the meta device.
-        parameters: those replaced, and what took their place, by the former's ``id``.
-    """
-
-    memory: dict[Any, Tensor]
-    parameters: dict[int, tuple[nn.Parameter, Any]]
 
 
 @contextmanager
@@ -131,13 +118,13 @@ def materialize(
     else:
         seen = survey(model)
         plan = resolve_surveyed(CONSTRUCTOR if recipe is None else recipe, seen, model, only)
-    _demand_device(device)
+    demand_device(device)
     scripted = _scripted_without_memory(seen)
     if problems := scripted or [*uncovered(plan, seen), *prepared(plan, model, seen, seed, generator)[1]]:
         raise ResolveError(*problems)
     if measure and any(tensor.is_meta for tensor in model.parameters()):
         measure = "after"
-    with _back_on_failure(model):
+    with back_on_failure(model):
         allocate(model, device, left=_without_memory(plan, seen))
         reshard(model)
         return apply_surveyed(
@@ -150,14 +137,6 @@ def materialize(
             verify_replicas=verify_replicas,
             on_progress=on_progress,
         )
-
-
-def _without_memory(plan: Plan, seen: Survey) -> frozenset[Any]:
-    """Find the memory of tensors that a plan has out of sight, but for what others share."""
-    shared = {footprint(t) for s in seen.every if s.name not in plan.hidden for t in seen.places[s.name].held}
-    return (
-        frozenset(footprint(t) for name in plan.hidden if name in seen.places for t in seen.places[name].held) - shared
-    )
 
 
 def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:
@@ -221,7 +200,7 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         fact = "the plan is of a state_dict or of no model."
         raise ResolveError(Problem("param_init_fn", fact, fix="Resolve the recipe against the module."))
     seed = checked_seed(seed)
-    _demand_device(device)
+    demand_device(device)
     seen = current_survey(plan, model)
     writes, problems = prepared(plan, model, seen, seed, "stream")
     fix = "Materialize the model before it is wrapped: initframe.materialize."
@@ -248,54 +227,6 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
     return init
 
 
-def allocate(
-    model: nn.Module,
-    device: Device = None,
-    *,
-    recurse: bool = True,
-    so_far: Allocated | None = None,
-    left: frozenset[Any] = frozenset(),
-) -> None:
-    """Give every tensor on the meta device memory, not yet values; one object stays one, and so does shared memory.
-
-    Args:
-        model: changed in place.
-        device: as for :func:`materialize`.
-        recurse: whether to go into the children.
-        so_far: what was allocated before, where calls belong together.
-        left: footprints of what stays without memory.
-    """
-    modules = model.modules() if recurse else [model]
-    owners = [
-        (module, name, parameter, vars(parameter).copy())
-        for module in modules
-        if not is_scripted(module)
-        for name, parameter in module._parameters.items()  # noqa: SLF001
-        if parameter is not None
-    ]
-    memory, replaced = so_far or Allocated({}, {})
-
-    def with_memory(tensor: Tensor) -> Tensor:
-        if not tensor.is_meta:
-            return tensor if device is None or is_distributed(tensor) else tensor.to(device)
-        where = footprint(tensor)
-        if where in left:
-            return tensor
-        where = elements(where)
-        if where not in memory:
-            memory[where] = torch.empty_like(tensor, device=device or _home(tensor))
-        if is_distributed(tensor) or tensor.stride() == memory[where].stride():
-            return memory[where]
-        return memory[where].as_strided(tensor.shape, tensor.stride())  # a view of the same elements
-
-    apply_to: Any = model._apply  # noqa: SLF001 - what to_empty calls, but for tensors that are real
-    apply_to(with_memory, recurse=recurse)
-    for module, name, old, attributes in owners:
-        _, new = replaced.setdefault(id(old), (old, _of_class(type(old), module._parameters[name])))  # noqa: SLF001
-        module._parameters[name] = new  # noqa: SLF001
-        new.__dict__.update(attributes)
-
-
 def _demand_free_of_optimizers(model: nn.Module) -> None:
     """Refuse a model that accelerate has sharded: its optimizer got one parameter in the place of each."""
     lacking = sum(is_distributed(parameter) and parameter.is_meta for parameter in model.parameters())
@@ -313,44 +244,9 @@ def _scripted_without_memory(seen: Survey) -> list[Problem]:
     return [Problem(name, fact, fix=fix) for name in lacking if any(map(is_scripted, owners[name]))]
 
 
-def _home(tensor: Any) -> torch.device | str:
-    """The device of a tensor's memory if none was given."""
-    return tensor.device_mesh.device_type if is_distributed(tensor) else torch.get_default_device()
-
-
-def _of_class(kind: type, parameter: Any) -> Any:
-    """The same memory as a parameter of its own class, which torch loses when it moves modules."""
-    if type(parameter) is kind or nn.Parameter not in kind.__mro__:
-        return parameter
-    return Tensor._make_subclass(kind, parameter.detach(), parameter.requires_grad)  # noqa: SLF001
-
-
-def _demand_device(device: Device) -> None:
-    """Refuse a device that torch does not know, that is not here, or that has no memory."""
-    name = "torch's default device" if device is None else f"device {str(device)!r}"
-    try:
-        trial = torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        problem = Problem(name, f"torch cannot use it here: {error}", fix="Name one that it can, such as cpu.")
-        raise ResolveError(problem) from error
-    if trial.is_meta:
-        fact = "on the meta device, nothing has values."
-        raise ResolveError(Problem(name, fact, fix="Name one that has memory, such as cpu."))
-
-
-@contextmanager
-def _back_on_failure(model: nn.Module) -> Iterator[None]:
-    """Remove a model's new memory if it was not filled: what is left in it would pass for values."""
-    modules = [module for module in model.modules() if not is_scripted(module)]
-    before = [(module, module._parameters.copy(), module._buffers.copy()) for module in modules]  # noqa: SLF001
-    empty = {id(tensor) for tensor in model.parameters() if tensor.is_meta}
-    try:
-        yield
-    except BaseException as error:
-        if type(error) is not InitframeError:  # replicas that differ are filled, and there to be looked at
-            for module, parameters, buffers in before:
-                module._parameters.update(parameters)  # noqa: SLF001
-                module._buffers.update(buffers)  # noqa: SLF001
-            apply_to: Any = model._apply  # noqa: SLF001 - of a DTensor, torch has put the memory into the same object
-            apply_to(lambda t: torch.empty_like(t, device="meta") if id(t) in empty and not t.is_meta else t)
-        raise
+def _without_memory(plan: Plan, seen: Survey) -> frozenset[Any]:
+    """Find the memory of tensors that a plan has out of sight, but for what others share."""
+    shared = {footprint(t) for s in seen.every if s.name not in plan.hidden for t in seen.places[s.name].held}
+    return (
+        frozenset(footprint(t) for name in plan.hidden if name in seen.places for t in seen.places[name].held) - shared
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from initframe.construction.laws import CONSTRUCTOR, Law, laws
+from initframe.construction.bodies import Body, bodies
 from initframe.construction.rules import Choice, choose
 from initframe.construction.selectors import Cell, cells_of, selectors_of
 from initframe.errors import InitframeError, Problem, ResolveError
@@ -22,8 +23,9 @@ from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve_surveyed
 
-DEFAULT = Law("torch_default", cost=0.1)
-KEEP = Law("keep", cost=0.5)
+DEFAULT, KEEP, CONSTRUCTOR = Body("torch_default"), Body("keep"), Body("constructor")
+COSTS = {DEFAULT: 0.1, KEEP: 0.5, CONSTRUCTOR: 8.0}
+"""What says nothing of a fill's numbers, and how much there is to read in it."""
 ROUNDS = 12
 """How often rules are found anew because a formula was off by one unit in the last place."""
 _FIRST_INDEX = re.compile(r"(?<![^.])([0-9]+)(?![^.])")
@@ -71,33 +73,33 @@ class _Described:
         self.plan = plan
         self.seen = seen
         self.fills = {a.slot.name: a.fill for a in plan.assignments}
-        self.forbidden: dict[str, set[Law]] = defaultdict(set)
-        slots = {slot.name: slot for slot in (*seen.slots, *seen.raw)}
+        self.forbidden: dict[str, set[Body]] = defaultdict(set)
+        slots = {slot.name: slot for slot in seen.every}
         self.slots = [slots[a.slot.name] for a in plan.assignments if a.slot.name in slots]
         others = (*plan.skipped, *plan.untouched)
         self.left = [slots[name] for name in others if name in slots and slots[name].kind == "parameter"]
         self.layers = _layers(slot.name for slot in slots.values())
-        self.known: dict[Any, dict[Law, float]] = {}
-        self.last: dict[str, Law] = {}
+        self.known: dict[Any, dict[Body, float]] = {}
+        self.last: dict[str, Body] = {}
 
     def attempt(self) -> tuple[Recipe, list[str]]:
         """Find rules; give the recipe, and the names of the tensors that it gives another fill."""
         cells, found = self._cells()
-        masks: dict[Law, int] = defaultdict(int)
-        for i, laws_of_cell in enumerate(found):
-            for law in laws_of_cell:
-                masks[law] |= 1 << i
-        costs = {law: max(f[law] for f in found if law in f) for law in masks}
-        priced = {law._replace(cost=costs[law]): mask for law, mask in masks.items()}
-        choices = choose(len(cells), priced, selectors_of(cells))
+        masks: dict[Body, int] = defaultdict(int)
+        for i, bodies_of_cell in enumerate(found):
+            for body in bodies_of_cell:
+                masks[body] |= 1 << i
+        costs = {body: max(f[body] for f in found if body in f) for body in masks}
+        choices = choose(len(cells), masks, costs, selectors_of(cells))
         self.last = {}
         for choice in choices:
             for i, cell in enumerate(cells):
                 if choice.cells >> i & 1:
-                    self.last |= dict.fromkeys((slot.name for slot in cell.slots), choice.law._replace(cost=0.0))
+                    self.last |= dict.fromkeys((slot.name for slot in cell.slots), choice.body)
         recipe = load_recipe(_recipe(choices))
         recipe = replace(recipe, name=f"{self.plan.title}, as its {self.plan.recipe.name} has it")
-        return self._compared(self._commented(recipe, choices, cells))
+        recipe = self._commented(recipe, choices, cells)
+        return recipe, self._wrong(recipe)
 
     def forbid(self, names: Sequence[str]) -> None:
         """Take what was said of tensors from what may be said of them."""
@@ -105,10 +107,10 @@ class _Described:
             if name in self.last:
                 self.forbidden[name].add(self.last[name])
 
-    def _cells(self) -> tuple[list[Cell], list[dict[Law, float]]]:
-        """Cells of tensors that have a law in common, with their laws and what these cost."""
+    def _cells(self) -> tuple[list[Cell], list[dict[Body, float]]]:
+        """Cells of tensors that have a body in common, with their bodies and what these cost."""
         cells: list[Cell] = []
-        found: list[dict[Law, float]] = []
+        found: list[dict[Body, float]] = []
         for cell in cells_of((*self.slots, *self.left), self.seen.around):
             common = self._common(cell.slots)
             if common:
@@ -119,66 +121,65 @@ class _Described:
             found += [self._common([slot]) for slot in cell.slots]
         return cells, found
 
-    def _common(self, slots: Sequence[Slot]) -> dict[Law, float]:
-        """The laws that are right for all of some tensors."""
-        common = self._laws(slots[0])
+    def _common(self, slots: Sequence[Slot]) -> dict[Body, float]:
+        """The bodies that are right for all of some tensors."""
+        common = self._bodies(slots[0])
         for slot in slots[1:]:
-            other = self._laws(slot)
-            common = {law: max(cost, other[law]) for law, cost in common.items() if law in other}
+            other = self._bodies(slot)
+            common = {body: max(cost, other[body]) for body, cost in common.items() if body in other}
             if not common:
                 break
         return common
 
-    def _laws(self, slot: Slot) -> dict[Law, float]:
+    def _bodies(self, slot: Slot) -> dict[Body, float]:
         """What may be said of one tensor, and how much there is to read."""
         fill = self.fills.get(slot.name)
         if fill is None:
-            return {KEEP: KEEP.cost}
-        layer = self.layers.get(slot.name, (None, None))
+            return {KEEP: COSTS[KEEP]}
+        layer = self.layers.get(slot.name)
         settings = tuple(sorted(slot.settings.items()))
         about = (slot.shape, slot.fan_in, slot.fan_out, slot.module_types, slot.attribute, slot.padding_row, settings)
         mark = (key(fill), about, layer)
         if mark not in self.known:
-            self.known[mark] = self._new_laws(slot, fill, layer)
+            self.known[mark] = self._new_bodies(slot, fill, layer)
         found = self.known[mark]
         if gone := self.forbidden.get(slot.name):
-            found = {law: cost for law, cost in found.items() if law not in gone}
+            found = {body: cost for body, cost in found.items() if body not in gone}
         return found or self._constructor(slot, fill)
 
-    def _constructor(self, slot: Slot, fill: Fill) -> dict[Law, float]:
+    def _constructor(self, slot: Slot, fill: Fill) -> dict[Body, float]:
         """What is said where nothing else can be."""
         known = slot.constructed
         kept = isinstance(known, Constructed) and known.fill and _unpadded(known.fill) == _unpadded(fill)
-        return {CONSTRUCTOR._replace(cost=0.0): CONSTRUCTOR.cost} if kept else {}
+        return {CONSTRUCTOR: COSTS[CONSTRUCTOR]} if kept else {}
 
-    def _new_laws(self, slot: Slot, fill: Fill, layer: tuple[int | None, int | None]) -> dict[Law, float]:
+    def _new_bodies(self, slot: Slot, fill: Fill, layer: tuple[int, int] | None) -> dict[Body, float]:
         facts: dict[str, float] = {**self.seen.settings, **slot.settings, **self.seen.config}
         facts |= {f"d{i}": size for i, size in enumerate(slot.shape)} | {"ndim": slot.ndim, "numel": slot.numel}
         if slot.fan_in is not None and slot.fan_out is not None:
             facts |= {"fan_in": slot.fan_in, "fan_out": slot.fan_out}
-        facts.pop("layers", None), facts.pop("layer", None)
-        if layer[0] is not None and layer[1] is not None and layer[1] > 1:
+        facts = {name: value for name, value in facts.items() if name not in ("layer", "layers")}
+        if layer and layer[1] > 1:
             facts |= {"layer": layer[0], "layers": layer[1]}
         padded = isinstance(fill, Masked) and fill.padding
         padding = None if slot.padding_row is None or padded else "fill"
-        found: dict[Law, float] = {}
-        for law in laws(fill, facts):
-            plain = law._replace(cost=0.0, padding=padding)
-            found[plain] = min(found.get(plain, 99.0), law.cost + (0.3 if padding else 0.0))
+        found: dict[Body, float] = {}
+        for body, cost in bodies(fill, facts):
+            padded_too = body._replace(padding=padding)
+            found[padded_too] = min(found.get(padded_too, math.inf), cost + (0.3 if padding else 0.0))
         try:
             default: Fill | None = torch_default(slot)
         except InitframeError:
             default = None
         inner = fill.fill if padded and isinstance(fill, Masked) else fill
         if default is not None and same(default, inner):
-            found[DEFAULT._replace(cost=0.0, padding=padding)] = DEFAULT.cost
+            found[DEFAULT._replace(padding=padding)] = COSTS[DEFAULT]
         return found
 
-    def _compared(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
-        """Resolve a recipe; say which tensors it gives another fill than the plan."""
+    def _wrong(self, recipe: Recipe) -> list[str]:
+        """The tensors that a recipe gives another fill than the plan."""
         made = {a.slot.name: a.fill for a in resolve_surveyed(recipe, self.seen, self.plan.model or {}).assignments}
-        wrong = [name for name, fill in self.fills.items() if name not in made or not same(made[name], fill)]
-        return recipe, wrong
+        return [name for name, fill in self.fills.items() if name not in made or not same(made[name], fill)]
 
     def _commented(self, recipe: Recipe, choices: Sequence[Choice], cells: Sequence[Cell]) -> Recipe:
         """Say of every rule how many tensors it covers, and where the code is."""
@@ -220,7 +221,7 @@ def _recipe(choices: Sequence[Choice]) -> dict[str, Any]:
         patterns = list(dict.fromkeys(dict(s.keys)["match"] for s in choice.selectors))
         rest = {k: v for k, v in choice.selectors[0].keys if k != "match"}
         name = _unused(_name(patterns, rest), rules)
-        rules[name] = {"match": patterns[0] if len(patterns) == 1 else patterns, **rest, **choice.law.written()}
+        rules[name] = {"match": patterns[0] if len(patterns) == 1 else patterns, **rest, **choice.body.written()}
     return {"rules": rules}
 
 

@@ -6,11 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from initframe.construction.distributions import tidy
 from initframe.recipe.expressions import FUNCTIONS, ExpressionError, number, parse
 
-FACTORS = ("2", "relu", "tanh", "sqrt(2)", "sqrt(3)", "sqrt(6)", "0.02", "0.5", "0.1", "0.01")
-"""What is known to stand above a root."""
 SIZES = ("fan_in", "fan_out", "d0", "d1", "d2")
 """Facts of the tensor itself."""
 WIDTHS = (
@@ -80,22 +77,3 @@ def _valued(texts: Mapping[str, None], facts: Facts) -> Iterator[tuple[str, floa
             yield text, number(parse(text), names)
         except ExpressionError:
             continue
-
-
-def plain(value: float) -> float:
-    """Give a number as it is written in a recipe: whole ones without a point.
-
-    >>> plain(2.0), plain(0.02)
-    (2, 0.02)
-    """
-    value = tidy(value)
-    return int(value) if value == int(value) and abs(value) < 1e15 else value
-
-
-def is_short(value: float) -> bool:
-    """Whether somebody may have written a number by hand: it has four digits or fewer.
-
-    >>> is_short(0.02), is_short(0.036084)
-    (True, False)
-    """
-    return float(f"{value:.4g}") == value

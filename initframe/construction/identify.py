@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from initframe.construction.statistics import Found, identified
+from initframe.construction.statistics import Identified, identified
 from initframe.fills import Constant, Dirac, Identity, Orthogonal
 from initframe.fills.composed import padded
 from initframe.model.memory import is_distributed, memoryless
@@ -65,13 +65,13 @@ def identify(model: nn.Module | Mapping[str, Tensor]) -> Plan:
     return Plan(RECIPE, seen.title, tuple(assignments), (), skipped, (), kept, model)
 
 
-def _found(slot: Slot, tensor: Tensor) -> Found:
+def _found(slot: Slot, tensor: Tensor) -> Identified:
     """What one parameter holds, or why that is not known."""
     reason = str(replace(slot.problem, subject="")) if slot.problem else _unreadable(slot, tensor)
-    return Found(None, reason) if reason else identified(tensor.detach(), slot)
+    return Identified(None, reason) if reason else identified(tensor.detach(), slot)
 
 
-def _doubted(found: Mapping[str, Found], sizes: Mapping[str, int]) -> dict[str, Found]:
+def _doubted(found: Mapping[str, Identified], sizes: Mapping[str, int]) -> dict[str, Identified]:
     """Take claims on small tensors back if much of their model is trained.
 
     Training moves a small tensor's values without a mark that a test on them alone would see; that the model's other
@@ -86,12 +86,12 @@ def _doubted(found: Mapping[str, Found], sizes: Mapping[str, int]) -> dict[str, 
         f"trained, and this one is too small to be told from a trained one."
     )
     return {
-        name: one if one.fill is None or _is_exact(one) or sizes[name] >= SURE else Found(None, doubt)
+        name: one if one.fill is None or _is_exact(one) or sizes[name] >= SURE else Identified(None, doubt)
         for name, one in found.items()
     }
 
 
-def _is_exact(one: Found) -> bool:
+def _is_exact(one: Identified) -> bool:
     return isinstance(one.fill, Constant | Identity | Dirac | Orthogonal)
 
 

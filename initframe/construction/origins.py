@@ -18,7 +18,7 @@ _COPY = copy.__file__
 _HERE = str(Path(__file__).parent) + os.sep
 
 
-class Place(NamedTuple):
+class SourceLine(NamedTuple):
     """A line that was running."""
 
     code: CodeType
@@ -39,7 +39,7 @@ def is_torch(file: str) -> bool:
     return file.startswith((_TORCH, _HERE, _COPY, "<frozen"))
 
 
-def caller(frame: FrameType | None) -> Place | None:
+def caller(frame: FrameType | None) -> SourceLine | None:
     """Find the innermost frame that is not torch's own.
 
     Args:
@@ -47,7 +47,7 @@ def caller(frame: FrameType | None) -> Place | None:
     """
     while frame is not None and is_torch(frame.f_code.co_filename):
         frame = frame.f_back
-    return Place(frame.f_code, frame.f_lineno) if frame else None
+    return SourceLine(frame.f_code, frame.f_lineno) if frame else None
 
 
 @lru_cache(maxsize=4096)

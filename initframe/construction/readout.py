@@ -1,37 +1,87 @@
-"""From the history of a parameter's memory to what its constructor does to it."""
+"""After the constructor: from what was recorded of every storage to what each module keeps of its parameters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from initframe.construction.boxes import Box, Geometry, apart, assemble, box_of, geometry
-from initframe.construction.distributions import fill_of, shortest
-from initframe.construction.recorder import History, Part, held
-from initframe.construction.values import Drawn, Known, Number, Unreadable, Value, Whole, draws
+from initframe.construction.chains import fill_of
+from initframe.construction.numbers import shortest
+from initframe.construction.recorder import History, PartialWrite, Recorder, held
+from initframe.construction.values import Drawn, Number, Structured, Tabulated, Unreadable, Value, draws
 from initframe.fills import Constant, Fill, Identity, Orthogonal
 from initframe.fills.constructed import Constructed
 from initframe.fills.table import table
+from initframe.model.computed import Parametrization
+from initframe.model.parametrizations import parametrizations
+from initframe.model.remembered import remember
 
 NOTHING = "nothing is written to it: it would hold what its memory held before"
 UNSEEN = "nothing was recorded of it: it was made by a thread that had started before, or not by calls of torch"
 
 
-def constructed(tensor: Tensor, history: History | None) -> Constructed:
-    """Say what a constructor did to a parameter.
+def remember_all(modules: Iterable[nn.Module], recorder: Recorder) -> None:
+    """Keep what a recorder noted in every module, those inside of the given ones included.
 
     Args:
-        tensor: the parameter.
-        history: of its storage.
+        modules: whatever was built.
+        recorder: what was noted meanwhile.
     """
+    known: dict[tuple[int, Geometry], Constructed] = {}
+
+    def look_up(tensor: Tensor) -> Constructed:
+        history = recorder.history(tensor)
+        key = id(history), geometry(tensor)
+        if history is None or key not in known:
+            known[key] = _constructed(tensor, history)
+        return known[key]
+
+    seen: set[nn.Module] = set()
+    for module in (inner for outer in modules for _, inner in outer.named_modules(seen)):
+        own = module._parameters.items()  # noqa: SLF001
+        found = {name: look_up(p) for name, p in own if p is not None and not is_lazy(p)}
+        if _may_compute(module):
+            found |= dict(_computed(parametrizations(module), look_up))
+        if found:
+            remember(module, found)
+
+
+def _may_compute(module: nn.Module) -> bool:
+    """Whether a module may have tensors that are computed from others."""
+    return "parametrizations" in module._modules or bool(module._forward_pre_hooks)  # noqa: SLF001
+
+
+def _computed(
+    found: Mapping[str, Parametrization], look_up: Callable[[Tensor], Constructed]
+) -> Iterator[tuple[str, Constructed]]:
+    """What the constructor gave to tensors that are computed from parameters.
+
+    A norm that was split off is known from what it is the norm of: filling the whole sets it again.
+    """
+    for name, how in found.items():
+        originals = [look_up(tensor) for tensor in how.originals.values()]
+        fault = next((one for one in originals if one.fill is None), None)
+        if len(originals) == 1:
+            yield name, originals[0]
+        elif len(originals) == 2 and how.exact and "norm" in originals[0].reason and originals[1].fill is not None:
+            yield name, originals[1]
+        elif fault:
+            reason = f"it is computed from others, of which one is not read: {fault.reason}"
+            yield name, Constructed(how.shape or (), None, reason, fault.origin)
+
+
+def _constructed(tensor: Tensor, history: History | None) -> Constructed:
+    """What a constructor did to a parameter, from the history of its storage."""
     shape = tuple(tensor.shape)
     if history is None:
         return Constructed(shape, reason=UNSEEN)
-    origin = history.place and history.place.origin(history.overwritten)
+    origin = history.line and history.line.origin(history.overwritten)
     fill = _fill(tensor, history.value, history.parts) if tensor.is_meta else _fill(tensor, *_kept(tensor, history))
     if isinstance(fill, str):
         return Constructed(shape, reason=fill, origin=origin)
@@ -39,13 +89,13 @@ def constructed(tensor: Tensor, history: History | None) -> Constructed:
     return Constructed(shape, fill, "", origin, drawn)
 
 
-def _kept(tensor: Tensor, history: History) -> tuple[Value, Sequence[Part]]:
+def _kept(tensor: Tensor, history: History) -> tuple[Value, Sequence[PartialWrite]]:
     """What was written to real memory, with the values that are in it where they were computed."""
     parts = [part._replace(value=held(part.value, tensor, part.where)) for part in history.parts]
     return held(history.value, tensor), parts
 
 
-def _fill(tensor: Tensor, value: Value, written: Sequence[Part]) -> Fill | str:
+def _fill(tensor: Tensor, value: Value, written: Sequence[PartialWrite]) -> Fill | str:
     where = geometry(tensor)
     if not written:
         return _of_value(value, where, tensor.dtype)
@@ -90,9 +140,9 @@ def _of_value(value: Value, where: Geometry, dtype: torch.dtype) -> Fill | str:
             return Constant(number)
         case Drawn():
             return fill_of(value)
-        case Whole(fill=fill):
+        case Structured(fill=fill):
             return _shaped(fill, where.shape)
-        case Known(values=values):
+        case Tabulated(values=values):
             return _of_table(_picked(values, where), dtype)
     return NOTHING
 

@@ -1,28 +1,31 @@
-"""What was written to every storage while a constructor ran, as symbols."""
+"""What was written to every storage while a constructor ran, as symbols; and what a tensor holds therefore."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from threading import get_ident
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from initframe.construction import values as v
-from initframe.construction.boxes import Geometry, geometry, is_all
-from initframe.construction.origins import Place, caller, is_torch
-from initframe.construction.values import Value
+from initframe.construction.boxes import Geometry, apart, box_of, geometry, is_all
+from initframe.construction.origins import SourceLine, caller, is_torch
+from initframe.construction.values import REAL, REPEATED, Drawn, Number, Real, Structured, Tabulated, Unreadable, Value
 from initframe.construction.whole_calls import WHOLE, whole_call
 
+_COMPLEX = Unreadable("complex numbers are used")
+_MIXED = Unreadable("it is computed from a tensor that was written in parts")
 
-class Part(NamedTuple):
+
+class PartialWrite(NamedTuple):
     """A write to a part of a storage."""
 
     where: Geometry
     value: Value
-    place: Place | None
+    line: SourceLine | None
 
 
 class History:
@@ -32,17 +35,17 @@ class History:
         storage: held weakly, so that no other one is taken for it.
         value: what was written to the whole.
         parts: what was written to parts of it after that, in order.
-        place: where the last write was.
+        line: where the last write was.
         overwritten: how often it was written whole in vain.
     """
 
-    __slots__ = ("overwritten", "parts", "place", "storage", "value")
+    __slots__ = ("line", "overwritten", "parts", "storage", "value")
 
     def __init__(self, storage: StorageWeakRef) -> None:
         self.storage = storage
         self.value: Value = None
-        self.parts: list[Part] = []
-        self.place: Place | None = None
+        self.parts: list[PartialWrite] = []
+        self.line: SourceLine | None = None
         self.overwritten = 0
 
 
@@ -62,7 +65,7 @@ class Recorder:
     def __init__(self, most: int | None = None) -> None:
         self.most = most
         self.histories: dict[int, History] = {}
-        self.loaded: Place | None = None
+        self.loaded: SourceLine | None = None
         self.hollow: list[Tensor] = []
         self.registered: list[tuple[int, ...]] = []
         self.thread = get_ident()
@@ -80,25 +83,25 @@ class Recorder:
             value: what it holds now.
             fresh: whether the new values have nothing to do with the old ones.
         """
-        known, place = self._place()
+        known, line = self._line()
         if known:
-            self._note(tensor, value, place, fresh=fresh)
+            self._note(tensor, value, line, fresh=fresh)
 
-    def _note(self, tensor: Tensor, value: Value, place: Place | None, *, fresh: bool = True) -> None:
+    def _note(self, tensor: Tensor, value: Value, line: SourceLine | None, *, fresh: bool = True) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata  # noqa: SLF001
         history = self.histories.get(key)
         if history is None:
             history = self.histories[key] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]
-        history.place = place
+        history.line = line
         if is_all(tensor):
             if fresh and (history.value is not None or history.parts):
                 history.overwritten += 1
             history.value, history.parts = value, []
-        elif value == v.REAL and isinstance(history.value, v.Real | v.Number) and not history.parts:
-            history.value = v.REAL
+        elif value == REAL and isinstance(history.value, Real | Number) and not history.parts:
+            history.value = REAL
         elif value != history.value or history.parts:
-            history.parts.append(Part(geometry(tensor), value, place))
+            history.parts.append(PartialWrite(geometry(tensor), value, line))
 
     def move(self, source: Tensor, target: Tensor) -> None:
         """Note that memory on meta takes the place of real one.
@@ -110,12 +113,72 @@ class Recorder:
         old = self.history(source)
         storage = target.untyped_storage()
         new = self.histories[storage._cdata] = History(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # noqa: SLF001
-        here = self._place()[1]  # loading a state_dict by assignment writes to no tensor: its frame alone tells
+        here = self._line()[1]  # loading a state_dict by assignment writes to no tensor: its frame alone tells
         if old is None:
-            new.value, new.place = held(self.unrecorded(source), source), here
+            new.value, new.line = held(self.unrecorded(source), source), here
             return
-        new.value, new.place, new.overwritten = held(old.value, source), old.place, old.overwritten
+        new.value, new.line, new.overwritten = held(old.value, source), old.line, old.overwritten
         new.parts = [part._replace(value=held(part.value, source, part.where)) for part in old.parts]
+
+    def read(self, tensor: Tensor) -> Value:
+        """Give the value of a tensor, whatever view of a storage it is."""
+        history = self.history(tensor)
+        if history is None:
+            if tensor.is_meta:
+                return Unreadable("nothing is known of the values that it comes from")
+            return self.unrecorded(tensor)
+        if history.parts:
+            here = geometry(tensor)
+            for part in reversed(history.parts):
+                if part.where == here:
+                    return part.value
+                if not apart(part.where, here):
+                    return _mixed(history, tensor)
+        value = history.value
+        if isinstance(value, Drawn | Structured) and not _is_dense(tensor):
+            return REPEATED
+        if is_all(tensor) or isinstance(value, Number | Real | Unreadable | None):
+            return value
+        if isinstance(value, Tabulated):
+            where, whole = geometry(tensor), value.values
+            if not whole.is_contiguous():
+                return _MIXED
+            return Tabulated(whole.as_strided(where.shape, where.strides, where.offset))
+        if isinstance(value, Structured):
+            return Unreadable(f"a part of {value.fill.kind} is used")
+        return value
+
+    def operand(self, given: Any) -> Value:
+        """Read what an operation is given: a number, or a tensor."""
+        if not isinstance(given, Tensor):
+            return Number(float(given)) if isinstance(given, int | float) else _COMPLEX
+        if given.is_complex():
+            return _COMPLEX
+        found = self.read(given)
+        if isinstance(found, Real) and given.numel() == 1 and not given.is_meta:
+            return Number(float(given.item()))
+        return found
+
+    def number(self, given: Any) -> Value:
+        """Read what is written to every element: a number, or a tensor of one element."""
+        found = self.operand(given)
+        if isinstance(found, Number | Unreadable):
+            return found
+        return Number(float(given.item())) if isinstance(found, Real | Tabulated) and not given.is_meta else REPEATED
+
+    def pieces(self, tensor: Tensor) -> Sequence[tuple[tuple[slice, ...], Value]] | None:
+        """Give what was written to a tensor in parts, as slices; ``None`` if it was written whole, or not by slices."""
+        history = self.history(tensor)
+        if history is None or not history.parts:
+            return None
+        here = geometry(tensor)
+        found: list[tuple[tuple[slice, ...], Value]] = [] if history.value is None else [((), history.value)]
+        for part in history.parts:
+            box = box_of(part.where, here)
+            if box is None:
+                return None
+            found.append((tuple(slice(a, b) for a, b in box), part.value))
+        return found
 
     def unrecorded(self, tensor: Tensor) -> Value:
         """Say what is known of real values that no call was seen to write.
@@ -125,8 +188,8 @@ class Recorder:
         """
         key = tensor.untyped_storage()._cdata  # noqa: SLF001
         if any(one.numel() and one.untyped_storage()._cdata == key for one in self.hollow):  # noqa: SLF001
-            return v.Unreadable("its values come from a file")
-        return v.REAL
+            return Unreadable("its values come from a file")
+        return REAL
 
     def enter(self, frame: FrameType) -> None:
         """Note a function of torch.nn.init as a whole, once, whatever it does after that."""
@@ -139,13 +202,13 @@ class Recorder:
         self._inside = {}
         self.hollow = []
 
-    def _place(self) -> tuple[bool, Place | None]:
+    def _line(self) -> tuple[bool, SourceLine | None]:
         """Find the line that is running; within a function that is noted as a whole, there is nothing more to note."""
         frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
         while frame is not None:
             code = frame.f_code
             if not is_torch(code.co_filename):
-                return True, Place(code, frame.f_lineno)
+                return True, SourceLine(code, frame.f_lineno)
             if code in WHOLE:
                 self.enter(frame)
                 return False, None
@@ -153,6 +216,19 @@ class Recorder:
                 self.loaded = caller(frame)
             frame = frame.f_back
         return True, None
+
+
+def _mixed(history: History, tensor: Tensor) -> Value:
+    """What is known of a tensor that was written in several parts."""
+    known = (history.value, *(part.value for part in history.parts))
+    if all(isinstance(value, Real | Number | Tabulated) for value in known) and not tensor.is_meta:
+        return REAL
+    return next((value for value in known if isinstance(value, Unreadable)), _MIXED)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether no element of a view is seen twice."""
+    return all(stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1)
 
 
 def held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:
@@ -163,11 +239,11 @@ def held(value: Value, source: Tensor, where: Geometry | None = None) -> Value:
         source: any view of the storage, in real memory.
         where: the part.
     """
-    if not isinstance(value, v.Real):
+    if not isinstance(value, Real):
         return value
     if where is None and is_all(source):
-        return v.Known(source.detach())
+        return Tabulated(source.detach())
     if where is None:
         count = source.untyped_storage().nbytes() // source.itemsize
         where = Geometry((count,), (1,), 0)
-    return v.Known(source.detach().as_strided(where.shape, where.strides, where.offset))
+    return Tabulated(source.detach().as_strided(where.shape, where.strides, where.offset))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from initframe.construction.distributions import shortest
+from initframe.construction.numbers import shortest
 from initframe.construction.strays import without_strays
 from initframe.construction.structure import structure
 from initframe.construction.usual import snapped
@@ -39,7 +39,7 @@ ENOUGH = 4096
 """Elements from which on a distribution is told whose numbers no initialization is known for."""
 
 
-class Found(NamedTuple):
+class Identified(NamedTuple):
     """What values are, and how sure that is; without a fill, why it is not known.
 
     Attributes:
@@ -53,7 +53,7 @@ class Found(NamedTuple):
     trained: bool = False
 
 
-def identified(tensor: Tensor, slot: Slot) -> Found:
+def identified(tensor: Tensor, slot: Slot) -> Identified:
     """Identify one tensor's values.
 
     Args:
@@ -65,7 +65,7 @@ def identified(tensor: Tensor, slot: Slot) -> Found:
     """
     values = tensor.detach().to("cpu", torch.float64)
     if values.isnan().any():
-        return Found(None, "no distribution fits: it has NaN.")
+        return Identified(None, "no distribution fits: it has NaN.")
     if constant := _constant(values, tensor.dtype):
         return constant
     if whole := _matrix(values):
@@ -78,25 +78,25 @@ def identified(tensor: Tensor, slot: Slot) -> Found:
     return found
 
 
-def _constant(values: Tensor, dtype: torch.dtype) -> Found | None:
+def _constant(values: Tensor, dtype: torch.dtype) -> Identified | None:
     first = values.flatten()[0]
     if not bool((values == first).all()):
         return None
     value = shortest(first.item(), dtype)
-    return Found(Constant(value), f"All {values.numel():,} elements are {value:g}.")
+    return Identified(Constant(value), f"All {values.numel():,} elements are {value:g}.")
 
 
-def _matrix(values: Tensor) -> Found | None:
+def _matrix(values: Tensor) -> Identified | None:
     """Identity, Dirac, orthogonal."""
     if values.ndim < 2 or min(values.shape[0], values[0].numel()) < 2:
         return None
     shape = tuple(values.shape)
     if values.ndim == 2 and torch.equal(values, torch.eye(*shape, dtype=values.dtype)):
-        return Found(Identity(shape), "It is the identity, element by element.")
+        return Identified(Identity(shape), "It is the identity, element by element.")
     if values.ndim in (3, 4, 5):
         made = Dirac(shape).build(lambda *_, **__: values)
         if torch.equal(values, made.double()):
-            return Found(Dirac(shape), "It is a Dirac kernel, element by element.")
+            return Identified(Dirac(shape), "It is a Dirac kernel, element by element.")
     rows, columns = shape[0], values[0].numel()
     few = min(rows, columns)
     if few > 4096:
@@ -107,13 +107,13 @@ def _matrix(values: Tensor) -> Found | None:
     off = (gram - square * torch.eye(few, dtype=gram.dtype)).abs().max().item()
     if square > 0 and off < 1e-4 * square:
         gain = float(f"{math.sqrt(square):.5g}")
-        return Found(
+        return Identified(
             Orthogonal(shape, gain), f"Its {few} vectors are orthogonal of length {gain:g}, to {off / square:.0e}."
         )
     return None
 
 
-def _padding(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found | None:
+def _padding(values: Tensor, dtype: torch.dtype, slot: Slot) -> Identified | None:
     """One row of zeros among rows that are not."""
     if values.ndim < 2 or values.shape[0] < 3:
         return None
@@ -125,7 +125,7 @@ def _padding(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found | None:
     found = _constant(rest, dtype) or _drawn(rest, dtype, slot)
     if found.fill is None:
         return None
-    return Found(
+    return Identified(
         Masked(found.fill, tuple(values.shape), (row,), 0.0), f"Row {row} is zero. The others: {found.evidence}"
     )
 
@@ -133,30 +133,30 @@ def _padding(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found | None:
 # --- drawn values ----------------------------------------------------------------------------------------------------
 
 
-def _drawn(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found:
+def _drawn(values: Tensor, dtype: torch.dtype, slot: Slot) -> Identified:
     """Uniform, normal or truncated normal, or none of them."""
     n = values.numel()
     if n < FEWEST:
-        return _from_layer(values, slot) or Found(None, f"{n} elements are too few to tell a distribution.")
+        return _from_layer(values, slot) or Identified(None, f"{n} elements are too few to tell a distribution.")
     values, strays = without_strays(values)
     if fault := structure(values):
-        return Found(None, f"no distribution fits: {fault}.", trained=True)
+        return Identified(None, f"no distribution fits: {fault}.", trained=True)
     sample = _sample(values)
     likely = [snapped(candidate, n, slot) for candidate in _candidates(sample)]
     fill, usual = max(likely, key=lambda one: _likelihood(sample, one[0]) if _reaches(one[0], sample) else -math.inf)
     p, statistic = _fit(sample, fill)
     wide = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}.get(dtype, 0.0)
     if p < P_VALUE and not (wide and statistic < wide):
-        return Found(
+        return Identified(
             None, f"no distribution fits: {fill} is nearest, of {n:,} elements D = {statistic:.4f}, p = {p:.0e}."
         )
     if not usual and (n < ENOUGH or fill.mean != 0):
-        return Found(
+        return Identified(
             None,
             f"no distribution fits: {fill} would, but no initialization is known that gives a tensor of its size this "
             f"mean and std, and {n:,} elements are too few to take it for a new one.",
         )
-    return Found(fill, f"{fill}: {n:,} elements, Kolmogorov-Smirnov D = {statistic:.4f}, p = {p:.2g}{strays}.")
+    return Identified(fill, f"{fill}: {n:,} elements, Kolmogorov-Smirnov D = {statistic:.4f}, p = {p:.2g}{strays}.")
 
 
 def _reaches(fill: Fill, sample: Tensor) -> bool:
@@ -240,7 +240,7 @@ def _cdf(sample: Tensor, fill: Fill) -> Tensor:
     raise TypeError(fill)
 
 
-def _from_layer(values: Tensor, slot: Slot) -> Found | None:
+def _from_layer(values: Tensor, slot: Slot) -> Identified | None:
     """Of few elements: what its layer does by itself, if all of them are within it."""
     try:
         fill = torch_default(slot)
@@ -252,10 +252,10 @@ def _from_layer(values: Tensor, slot: Slot) -> Found | None:
     if not 0.02 ** (1 / values.numel()) < reach <= 1:
         return None
     n = values.numel()
-    return Found(fill, f"{fill}: {n} elements, all within what its layer does by itself; too few for more.")
+    return Identified(fill, f"{fill}: {n} elements, all within what its layer does by itself; too few for more.")
 
 
-def _blocks(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found | None:
+def _blocks(values: Tensor, dtype: torch.dtype, slot: Slot) -> Identified | None:
     """Equal blocks along the first dimension, each with a distribution of its own."""
     for count in (2, 3, 4):
         if values.shape and values.shape[0] % count == 0 and values.numel() // count >= FEWEST:
@@ -266,5 +266,5 @@ def _blocks(values: Tensor, dtype: torch.dtype, slot: Slot) -> Found | None:
             if len(fills) == count and told:
                 size = values.shape[0] // count
                 evidence = " ".join(f"Block {i}: {one.evidence}" for i, one in enumerate(found, 1))
-                return Found(Blocks(tuple(fills), (size,) * count, 0), evidence)
+                return Identified(Blocks(tuple(fills), (size,) * count, 0), evidence)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from initframe.construction.formulas import is_short
+from initframe.construction.numbers import is_short
 
 RATE = 2.0**-24
 """How often ``uniform_(-1, 1)`` in float32 gives -1 itself: it has 24 bits."""

@@ -23,14 +23,14 @@ class Drawn(NamedTuple):
 
     Attributes:
         draw: its number; draws of one number are the same numbers.
-        law: the stream's name of the distribution.
+        distribution: its name in the stream.
         args: its arguments.
         steps: the operations, as in :class:`initframe.fills.chain.Chain`.
         result: the step that is meant.
     """
 
     draw: int
-    law: str
+    distribution: str
     args: tuple[float, ...]
     steps: tuple[Step, ...] = ()
     result: str = "x"
@@ -42,7 +42,7 @@ class Number(NamedTuple):
     value: float
 
 
-class Whole(NamedTuple):
+class Structured(NamedTuple):
     """A fill for the whole tensor, with the number of its draw."""
 
     draw: int
@@ -56,7 +56,7 @@ class Unreadable(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Tabulated:
     """Values that were computed without a draw, in memory of their own."""
 
     values: Tensor
@@ -66,25 +66,26 @@ class Real(NamedTuple):
     """Values that were computed without a draw, and stand in the tensor's own memory."""
 
 
-Value: TypeAlias = Drawn | Number | Whole | Unreadable | Known | Real | None
+Value: TypeAlias = Drawn | Number | Structured | Unreadable | Tabulated | Real | None
 """``None``: nobody has written yet."""
 
 REAL = Real()
+REPEATED = Unreadable("one draw is repeated over several elements")
 
 
-def draw(law: str, *args: float) -> Drawn:
+def draw(distribution: str, *args: float) -> Drawn:
     """Begin a chain with new numbers.
 
     Args:
-        law: the stream's name of the distribution.
+        distribution: its name in the stream.
         *args: its arguments.
     """
-    return Drawn(next(_numbers), law, tuple(map(float, args)))
+    return Drawn(next(_numbers), distribution, tuple(map(float, args)))
 
 
-def whole(fill: Fill) -> Whole:
+def structured(fill: Fill) -> Structured:
     """Begin with a fill of its own numbers."""
-    return Whole(next(_numbers), fill)
+    return Structured(next(_numbers), fill)
 
 
 def chained(operation: str, operands: Sequence[float | Drawn]) -> Drawn | Unreadable:
@@ -120,7 +121,7 @@ def chained(operation: str, operands: Sequence[float | Drawn]) -> Drawn | Unread
     if len(steps) > LONGEST:
         return Unreadable(f"it takes more than {LONGEST} operations on one draw")
     first = chains[0]
-    return Drawn(first.draw, first.law, first.args, tuple(steps), result)
+    return Drawn(first.draw, first.distribution, first.args, tuple(steps), result)
 
 
 def computed(operation: str, operands: Sequence[float], dtype: torch.dtype) -> float:
@@ -135,4 +136,4 @@ def computed(operation: str, operands: Sequence[float], dtype: torch.dtype) -> f
 
 def draws(value: Value) -> frozenset[int]:
     """Give the numbers of the draws that a value comes from."""
-    return frozenset({value.draw}) if isinstance(value, Drawn | Whole) else frozenset()
+    return frozenset({value.draw}) if isinstance(value, Drawn | Structured) else frozenset()

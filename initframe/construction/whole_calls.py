@@ -8,27 +8,26 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.construction import values as v
-from initframe.construction.values import Value
+from initframe.construction.values import Value, draw, structured
 from initframe.fills import Dirac, Orthogonal, Sparse
 
 Arguments = Mapping[str, Any]
 
 
 def _trunc_normal(given: Arguments) -> Value:
-    return v.draw("truncated_normal", given["mean"], given["std"], given["a"], given["b"])
+    return draw("truncated_normal", given["mean"], given["std"], given["a"], given["b"])
 
 
 def _orthogonal(given: Arguments) -> Value:
-    return v.whole(Orthogonal(tuple(given["tensor"].shape), float(given["gain"])))
+    return structured(Orthogonal(tuple(given["tensor"].shape), float(given["gain"])))
 
 
 def _dirac(given: Arguments) -> Value:
-    return v.whole(Dirac(tuple(given["tensor"].shape), int(given["groups"])))
+    return structured(Dirac(tuple(given["tensor"].shape), int(given["groups"])))
 
 
 def _sparse(given: Arguments) -> Value:
-    return v.whole(Sparse(tuple(given["tensor"].shape), float(given["sparsity"]), float(given["std"])))
+    return structured(Sparse(tuple(given["tensor"].shape), float(given["sparsity"]), float(given["std"])))
 
 
 _BY_NAME: dict[str, Callable[[Arguments], Value]] = {

@@ -41,7 +41,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What one run measured, by name; a curve is a sequence."""
 
     at: Settings
@@ -53,7 +53,7 @@ class Result:
 class Results:
     """All runs of an experiment, in order."""
 
-    every: tuple[Result, ...]
+    every: tuple[RunResult, ...]
 
     def of(self, name: str, **at: Any) -> tuple[float, ...]:
         """Give a number of the runs at some settings, one for each seed.
@@ -61,7 +61,7 @@ class Results:
         Raises:
             InitframeError: no run has these settings.
 
-        >>> Results((Result({"depth": 2}, 0, {"loss": 0.5}),)).of("loss", depth=2)
+        >>> Results((RunResult({"depth": 2}, 0, {"loss": 0.5}),)).of("loss", depth=2)
         (0.5,)
         """
         found = [one for one in self.every if all(one.at[key] == value for key, value in at.items())]
@@ -225,7 +225,7 @@ def carry_out(claim: Claim, starts: Settings, numbers: Settings, first: int, adv
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CompanionWarning)  # a claim brings what its recipe requires
                 report = apply(plan, seed)
-            results.append(Result({**point, "start": label}, seed, claim.measure(Run(model, report, seed, at))))
+            results.append(RunResult({**point, "start": label}, seed, claim.measure(Run(model, report, seed, at))))
             advance(1)
     return Results(tuple(results))
 

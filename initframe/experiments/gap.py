@@ -1,4 +1,4 @@
-"""A law of one's own, as a plugin brings it: ``plugins=[initframe.experiments.gap]``, or your own module like it."""
+"""A distribution of one's own, as a plugin brings it: ``plugins=[initframe.experiments.gap]``, or a module like it."""
 
 from __future__ import annotations
 

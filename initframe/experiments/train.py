@@ -28,7 +28,8 @@ from initframe.experiments.digits import Digits, load_digits
 from initframe.experiments.fit import accuracy, fit
 from initframe.experiments.prune import Masks, keep, largest
 from initframe.experiments.threads import on_one_thread
-from initframe.plan import Plan, table
+from initframe.plan import Plan
+from initframe.plan.text import table
 from initframe.resolver.resolve import resolve
 
 BATCH, RATE, CLASSES = 64, 1e-3, 10

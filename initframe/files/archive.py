@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
@@ -19,13 +18,12 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from initframe.errors import Problem, ResolveError, SourceError
-from initframe.files.reading import Contents, open_file
+from initframe.errors import Problem, ResolveError, SourceError, about
+from initframe.files.reading import Contents
 from initframe.files.safetensors import TensorInfo
-from initframe.files.shards import FIX, incomplete, list_files, merge
+from initframe.files.shards import FIX, incomplete, list_files, open_files
 from initframe.limits import OPEN_CHECKPOINTS
 
 
@@ -81,7 +79,7 @@ class Archive:
         """
         if found := self.change():
             raise ResolveError(found)
-        with _as_resolve_error():
+        with about(""):  # the recipe that names a file has the file's problems
             return self.contents.mapped(key) if mapped else self.contents.value(key)
 
     def change(self) -> Problem | None:
@@ -115,7 +113,7 @@ def open_archive(path: str, entry: str | None = None) -> Archive:
     if not path:
         raise ResolveError(Problem("path", "it is empty.", fix=FIX))
     try:
-        with _as_resolve_error():
+        with about(""):
             files, promised = list_files(Path(path))
         states = tuple(_state(file) for file in files)
     except (OSError, ValueError) as error:
@@ -125,21 +123,6 @@ def open_archive(path: str, entry: str | None = None) -> Archive:
     if missing := [name for name in promised if name not in archive.entries]:
         raise ResolveError(incomplete(path, missing))
     return archive
-
-
-def is_readable(dtype: torch.dtype) -> bool:
-    """Tell whether values convert to float32: complex ones do not, nor do those that share a byte.
-
-    >>> is_readable(torch.float8_e5m2), is_readable(torch.complex64)
-    (True, False)
-    """
-    if dtype.is_complex:
-        return False
-    try:
-        torch.empty(1, dtype=dtype).float()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _state(file: Path) -> State:
@@ -178,8 +161,8 @@ def _contents(files: tuple[State, ...], entry: str | None) -> Contents:
         known = _OPEN.get(key)
     if known is not None and known[0] == files:
         return known[1]
-    with _as_resolve_error():
-        contents = merge({Path(state.path): open_file(Path(state.path), entry) for state in files})
+    with about(""):
+        contents = open_files((Path(state.path) for state in files), entry)
     with _LOCK:
         _OPEN[key] = files, contents
         _OPEN.move_to_end(key)
@@ -204,15 +187,6 @@ def _around(archive: Archive, wanted: tuple[str, ...], step: int) -> set[tuple[s
 def _alike(name: tuple[str, ...], wanted: tuple[str, ...]) -> int:
     """Count the parts that are the same before the first that is not."""
     return sum(takewhile(bool, map(eq, name, wanted)))
-
-
-@contextmanager
-def _as_resolve_error() -> Iterator[None]:
-    """Raise a file's problems as those of the recipe that names it."""
-    try:
-        yield
-    except SourceError as error:
-        raise ResolveError(*error.problems) from error
 
 
 @lru_cache(maxsize=64)

@@ -30,3 +30,18 @@ format has none, or packs them otherwise."""
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 """The same, by torch's dtype."""
+
+
+def is_readable(dtype: torch.dtype) -> bool:
+    """Tell whether values convert to float32: complex ones do not, nor do those that share a byte.
+
+    >>> is_readable(torch.float8_e5m2), is_readable(torch.complex64)
+    (True, False)
+    """
+    if dtype.is_complex:
+        return False
+    try:
+        torch.empty(1, dtype=dtype).float()
+    except RuntimeError:
+        return False
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +75,7 @@ def open_checkpoint(path: Path, entry: str | None = None) -> Contents:
         SourceError: it is incomplete, cannot be read, or two files hold tensors of the same name.
     """
     listing = list_files(path)
-    contents = merge({file: open_file(file, entry) for file in listing.files})
+    contents = open_files(listing.files, entry)
     if missing := [name for name in listing.promised if name not in contents.entries]:
         raise SourceError(incomplete(str(path), missing))
     return contents
@@ -88,12 +88,17 @@ def incomplete(path: str, missing: Sequence[str]) -> Problem:
     return Problem(path, fact, fix="Download or save it again.")
 
 
-def merge(files: Mapping[Path, Contents]) -> Contents:
-    """Read several files as one.
+def open_files(paths: Iterable[Path], entry: str | None = None) -> Contents:
+    """Open several files as one.
+
+    Args:
+        paths: one or more.
+        entry: as for :func:`open_checkpoint`.
 
     Raises:
-        SourceError: two files hold tensors of the same name.
+        SourceError: one cannot be read, or two hold tensors of the same name.
     """
+    files = {path: open_file(path, entry) for path in paths}
     if len(files) == 1:
         return next(iter(files.values()))
     entries: dict[str, TensorInfo] = {}

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from initframe.fills import Fill
 from initframe.fills.pretrained import Inflated, Rechanneled, Resampled, Selected, Stored
 from initframe.initializers.demands import refuse
-from initframe.initializers.lookup import Keys, find
+from initframe.initializers.lookup import Found, Keys, find
 from initframe.initializers.table import Declined, initializer
 from initframe.limits import RESAMPLED
 from initframe.model.slot import Slot
-
-FROM_FILES = ("pretrained", "inflate_2d_to_3d", "resample_pos_embed", "weight_selection")
-"""The initializers whose tensor comes from a file as a whole, whatever its dimensions mean."""
 
 
 @initializer("pretrained", restores=True)
@@ -60,10 +57,10 @@ def pretrained(
     """
     found = find(slot, path, entry, prefix, keys)
     if found.shape == slot.shape:
-        return Stored(slot.shape, path, found.key, found.archive, **found.more)
+        return _filled(Stored, slot, path, found)
     if channels is not None and _is_for_colors(found.shape, slot.shape):
         if (channels == "sum") == (found.shape[1] == 3 * slot.shape[1]):
-            return Rechanneled(slot.shape, path, found.key, found.archive, channels, **found.more)
+            return _filled(Rechanneled, slot, path, found, channels)
         word = "sum" if channels == "repeat" else "repeat"
         fact = f"channels: {channels} makes no {list(slot.shape)} of {found.key}, {list(found.shape)}."
         raise refuse(fact, f"Set channels: {word}.")
@@ -71,6 +68,11 @@ def pretrained(
     if shapes == "decline":
         raise Declined(f"{fact}.")
     raise refuse(f"{fact}.", "Set shapes: decline to leave it to the rules above, or exclude it.")
+
+
+def _filled(kind: type[Stored], slot: Slot, path: str, found: Found, *more: Any) -> Stored:
+    """Make a fill of a file's tensor; ``more`` are the arguments that its kind has of its own."""
+    return kind(slot.shape, path, found.key, found.archive, *more, others=found.others, verbatim=found.verbatim)
 
 
 def _is_for_colors(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
@@ -105,10 +107,9 @@ def inflate_2d_to_3d(slot: Slot, *, path: str, entry: str | None = None, prefix:
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
     found = find(slot, path, entry, prefix, keys)
-    archive, key, shape = found.archive, found.key, found.shape
-    if slot.ndim != 5 or shape != (*slot.shape[:2], *slot.shape[3:]):
-        raise refuse(f"inflate_2d_to_3d: {key} of {list(shape)} is no slice of {list(slot.shape)}.")
-    return Inflated(slot.shape, path, key, archive, **found.more)
+    if slot.ndim != 5 or found.shape != (*slot.shape[:2], *slot.shape[3:]):
+        raise refuse(f"inflate_2d_to_3d: {found.key} of {list(found.shape)} is no slice of {list(slot.shape)}.")
+    return _filled(Inflated, slot, path, found)
 
 
 @initializer("resample_pos_embed", restores=True)
@@ -148,17 +149,17 @@ def resample_pos_embed(
     if class_tokens < 0:
         raise refuse(f"class_tokens counts tokens, got {class_tokens}.")
     found = find(slot, path, entry, prefix, keys)
-    archive, key, shape = found.archive, found.key, found.shape
-    tables = [(s[-2] - class_tokens, s[-1]) for s in (shape, slot.shape) if len(s) in (2, 3) and math.prod(s[:-2]) == 1]
+    shapes = found.shape, slot.shape
+    tables = [(s[-2] - class_tokens, s[-1]) for s in shapes if len(s) in (2, 3) and math.prod(s[:-2]) == 1]
     squares = all(n > 0 and math.isqrt(n) ** 2 == n for n, _ in tables)
     if len(tables) != 2 or not squares or tables[0][1] != tables[1][1]:
         raise refuse(
-            f"resample_pos_embed needs {class_tokens} + side² tokens of the same width, not {key} of {list(shape)} for "
-            f"{list(slot.shape)}."
+            f"resample_pos_embed needs {class_tokens} + side² tokens of the same width, not {found.key} of "
+            f"{list(found.shape)} for {list(slot.shape)}."
         )
-    if math.prod(shape) > RESAMPLED:
-        raise refuse(f"resample_pos_embed: {key} of {list(shape)} has more than {RESAMPLED} elements.")
-    return Resampled(slot.shape, path, key, archive, class_tokens, **found.more)
+    if math.prod(found.shape) > RESAMPLED:
+        raise refuse(f"resample_pos_embed: {found.key} of {list(found.shape)} has more than {RESAMPLED} elements.")
+    return _filled(Resampled, slot, path, found, class_tokens)
 
 
 @initializer("weight_selection", restores=True)
@@ -186,7 +187,6 @@ def weight_selection(slot: Slot, *, path: str, entry: str | None = None, prefix:
     initframe.errors.ResolveError: missing.safetensors: it cannot be read: No such file or directory. ...
     """
     found = find(slot, path, entry, prefix, keys)
-    archive, key, shape = found.archive, found.key, found.shape
-    if len(shape) != slot.ndim or any(old < new for old, new in zip(shape, slot.shape, strict=False)):
-        raise refuse(f"weight_selection: {key} of {list(shape)} is no larger than {list(slot.shape)}.")
-    return Selected(slot.shape, path, key, archive, **found.more)
+    if len(found.shape) != slot.ndim or any(old < new for old, new in zip(found.shape, slot.shape, strict=False)):
+        raise refuse(f"weight_selection: {found.key} of {list(found.shape)} is no larger than {list(slot.shape)}.")
+    return _filled(Selected, slot, path, found)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from initframe.errors import InitframeError, Problem, RecipeError, ResolveError, closest
-from initframe.files.archive import Archive, is_readable, open_archive
+from initframe.errors import InitframeError, Problem, ResolveError, about, closest
+from initframe.files.archive import Archive, open_archive
+from initframe.files.dtypes import is_readable
 from initframe.files.older_names import other_names
 from initframe.files.safetensors import TensorInfo
 from initframe.initializers.demands import refuse
@@ -46,13 +47,8 @@ class Found(NamedTuple):
         """Its name in the file."""
         return self.info.name
 
-    @property
-    def more(self) -> dict[str, Any]:
-        """What every fill of a file's tensor takes by name."""
-        return {"others": self.others, "verbatim": self.verbatim}
 
-
-def unfit_keys(names: Iterable[str], path: str, entry: str | None, prefix: str, keys: Keys) -> Iterator[Problem]:
+def idle_keys(names: Iterable[str], path: str, entry: str | None, prefix: str, keys: Keys) -> Iterator[Problem]:
     """Say which renamings do nothing.
 
     Args:
@@ -108,11 +104,9 @@ def find(slot: Slot, path: str, entry: str | None, prefix: str, keys: Keys) -> F
         raise refuse(f"keys maps beginnings of names, or patterns, the model's to the file's; got {keys!r}.")
     archive = open_archive(path, entry)
     held = archive.entries
-    try:
-        own = [name for name in (slot.name, *slot.aliases) if name not in slot.views]
+    own = [name for name in (slot.name, *slot.aliases) if name not in slot.views]
+    with about("keys"):
         wanted = [prefix + _renamed(name, keys or {})[0] for name in own]
-    except RecipeError as error:
-        raise ResolveError(*(problem.on("keys") for problem in error.problems)) from None
     known = [name for name in wanted if name in held] or [name for name in _every(wanted) if name in held]
     if not known:
         _demand_itself(held, path, wanted)

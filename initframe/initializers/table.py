@@ -60,7 +60,7 @@ def initializer(name: str, *, restores: bool = False) -> Callable[[AnyInitialize
         name: what a recipe writes after ``init:``. Defining the same function again (a notebook cell that is run
             twice) replaces it; taking another function's name is refused.
         restores: whether it takes values from a file, so that a rule without ``kind`` matches everything that a
-            state_dict holds, and not only parameters.
+            state_dict holds, and not only parameters. The slot is then all of the tensor, also under ``axes``.
 
     Returns:
         A decorator that hands the function back unchanged.

@@ -107,10 +107,10 @@ def convolution_axes(slot: Slot) -> tuple[str, ...]:
     return (*first, *["kernel"] * kernel)
 
 
-def is_unread(slot: Slot) -> bool:
+def is_unexplained(slot: Slot) -> bool:
     """Tell whether nobody says what the dimensions of a tensor mean: three or more, no convolution, no axes.
 
-    >>> is_unread(Slot("experts.w", (8, 64, 32))), is_unread(Slot("fc.weight", (64, 32)))
+    >>> is_unexplained(Slot("experts.w", (8, 64, 32))), is_unexplained(Slot("fc.weight", (64, 32)))
     (True, False)
     """
     return slot.ndim >= 3 and not slot.axes and not convolution_axes(slot)

@@ -11,7 +11,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
 from initframe.model.elsewhere import elsewhere, is_partitioned, places_all_inside
-from initframe.model.fans import PLAIN, Fans, weight_of_bias
+from initframe.model.fans import PLAIN, Fans, layer_fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
 from initframe.model.memory import is_shapeless
@@ -139,7 +139,7 @@ def _slot(
     trained: bool = True,
     persistent: bool = True,
     lazy: bool = False,
-    blocked: Obstacle | None = None,
+    blocked: Obstacle | None,
     storable: bool = False,
     exact: bool = True,
     notes: tuple[str, ...] = (),
@@ -258,11 +258,12 @@ def count_fans(name: str, shapes: Mapping[str, tuple[int, ...]], layer: Layer) -
     Returns:
         Both counts; ``None`` for a tensor without fans.
 
-    >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(shape_law="GRU")).effective_out
+    >>> count_fans("bias_ih_l0", {"weight_ih_l0": (12, 5), "bias_ih_l0": (12,)}, Layer(read_as="GRU")).effective_out
     4
     """
     counted = weight_of_bias(name) if len(shapes[name]) < 2 else name
-    return layer.fans(counted.rpartition(".")[2], shapes.get(counted, ()))
+    shape, attribute = shapes.get(counted, ()), counted.rpartition(".")[2]
+    return layer_fans(layer.read_as, attribute, shape, layer.groups, layer.stride)
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -85,11 +85,11 @@ def meaning(layer: str | None, attribute: str, groups: int = 1, stride: Sequence
 
 @lru_cache(maxsize=1024)  # models repeat their layers
 def layer_fans(
-    layer: str | None, attribute: str, shape: tuple[int, ...], groups: int = 1, stride: tuple[int, ...] = ()
+    layer: str | None, attribute: str, shape: tuple[int, ...], groups: int, stride: tuple[int, ...]
 ) -> Fans | None:
     """Count the fans of a layer's weight: ``fans`` of its shape and :func:`meaning`, remembered.
 
-    >>> layer_fans("Linear", "weight", (3, 5)).fan_in
+    >>> layer_fans("Linear", "weight", (3, 5), groups=1, stride=()).fan_in
     5
     """
     return fans(shape, meaning(layer, attribute, groups, stride))

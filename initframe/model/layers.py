@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from initframe.model.fans import Fans, layer_fans
 from initframe.model.own_init import set_by
 from initframe.model.scripted import attributes, python_class
 
@@ -23,7 +22,7 @@ class Layer(NamedTuple):
         types: class names of the module and its bases, most derived first.
         name: the class of torch.nn that it is or derives from, if any.
         settings: the plain numbers among its attributes.
-        shape_law: the layer as which its weights are read: ``name``, or ``"Conv1D"`` of transformers.
+        read_as: the layer as which its weights are read: ``name``, or ``"Conv1D"`` of transformers.
         groups: of a convolution.
         stride: of a convolution, one number per dimension.
         cls: the module's class.
@@ -32,7 +31,7 @@ class Layer(NamedTuple):
     types: tuple[str, ...] = ()
     name: str | None = None
     settings: Mapping[str, float] = {}  # never changed
-    shape_law: str | None = None
+    read_as: str | None = None
     groups: int = 1
     stride: tuple[int, ...] = ()
     cls: type | None = None
@@ -40,10 +39,6 @@ class Layer(NamedTuple):
     def set_by(self, attribute: str) -> str | None:
         """Name the class, not torch's, whose own code sets one of its tensors."""
         return set_by(self.cls, attribute) if self.cls and self.name else None
-
-    def fans(self, attribute: str, shape: tuple[int, ...]) -> Fans | None:
-        """Count the fans of one of its weights."""
-        return layer_fans(self.shape_law, attribute, shape, self.groups, self.stride)
 
     def padding_row(self, attribute: str, shape: tuple[int, ...]) -> int | None:
         """Give the row of an embedding that stays zero, counted from the first."""
@@ -67,13 +62,13 @@ def read_layer(module: nn.Module) -> Layer:
     """
     own = attributes(module)
     cls = python_class(module)
-    types, name, shape_law = _read_class(cls)
+    types, name, read_as = _read_class(cls)
     settings = numbers(own)
     return Layer(
         types=types,
         name=name,
         settings=settings,
-        shape_law=shape_law,
+        read_as=read_as,
         groups=max(int(settings.get("groups", 1)), 1),
         stride=_read_stride(own.get("stride")),
         cls=cls,
@@ -92,8 +87,8 @@ def _read_class(cls: type) -> tuple[tuple[str, ...], str | None, str | None]:
     """Name a class with its bases, its class of torch.nn, and the layer as which its weights are read."""
     bases = [base for base in cls.__mro__[:-1] if not _injected(base)]
     name = next((base.__name__ for base in bases if _public(base)), None)
-    law = "Conv1D" if any(map(_is_transposed_linear, bases)) else name
-    return tuple(base.__name__ for base in bases), name, law
+    read_as = "Conv1D" if any(map(_is_transposed_linear, bases)) else name
+    return tuple(base.__name__ for base in bases), name, read_as
 
 
 def class_names(module: nn.Module) -> tuple[str, ...]:

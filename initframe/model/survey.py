@@ -6,6 +6,7 @@ import gc
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, read_configs, read_layer, title
-from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local, sharing
+from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
 from initframe.model.place import Place
+from initframe.model.sharing import sharing
 from initframe.model.slot import Slot
 from initframe.model.snapshot import snapshot
 
@@ -31,8 +33,8 @@ class Survey:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
         slots: every tensor once, in state_dict order; a parametrized one under its logical name.
         places: where each slot's tensor lives at this moment, by canonical name.
-        config: the numbers of ``model.config``, if there is one; or of the config of the outermost module that has one.
-        configs: the same by what that module's names begin with, where several have one.
+        configs: the numbers of ``model.config``, or of those of the outermost modules that have one, by what the names
+            of each begin with.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
@@ -47,7 +49,6 @@ class Survey:
     title: str
     slots: tuple[Slot, ...]
     places: Mapping[str, Place] = field(repr=False, compare=False)
-    config: Mapping[str, float] = field(default_factory=dict)
     configs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
@@ -58,14 +59,24 @@ class Survey:
     snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def config(self) -> Mapping[str, float]:
+        """The numbers of the only config; none if there are several."""
+        return next(iter(self.configs.values())) if len(self.configs) == 1 else {}
+
     def config_of(self, name: str) -> Mapping[str, float]:
         """Give the numbers of the config that counts for a tensor: that of a module around it, or the only one."""
         return next((config for prefix, config in self.configs.items() if name.startswith(prefix)), self.config)
 
-    @property
+    @cached_property
     def every(self) -> tuple[Slot, ...]:
         """The slots, and those that a parametrization computes one of them from."""
         return self.slots + self.raw
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Slot]:
+        """Every slot by each of its names."""
+        return {name: slot for slot in self.every for name in (slot.name, *slot.aliases)}
 
     def is_current(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
         """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known.
@@ -166,19 +177,17 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
 
 def _survey_mapping(tensors: Mapping[str, Tensor]) -> Survey:
     extra = (name for name, value in tensors.items() if not is_tensor_entry(name, value))
-    return _merge("state_dict", collect_mapping(tensors), {}, extra)
+    return _merge("state_dict", collect_mapping(tensors), extra)
 
 
 def _survey_module(model: nn.Module) -> Survey:
     bare = unwrap(model)
     modules = list(walk(model))
     found = collect_module(modules, flattened_shapes(model))
-    configs = read_configs(modules)
-    config = next(iter(configs.values())) if len(configs) == 1 else {}
-    seen = _merge(title(bare), found, config, _extra_keys(modules))
+    seen = _merge(title(bare), found, _extra_keys(modules))
     names = {prefix: class_names(module) for prefix, module in modules}
     lost = tuple(name for prefix, module in modules for name in _plain_containers(prefix, module))
-    settings = read_layer(bare).settings
+    settings, configs = read_layer(bare).settings, read_configs(modules)
     return replace(seen, settings=settings, modules=names, configs=configs, unregistered=lost)
 
 
@@ -229,7 +238,7 @@ def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 
-def _merge(title: str, found: Iterable[Named], config: Mapping[str, float], extra: Iterable[str]) -> Survey:
+def _merge(title: str, found: Iterable[Named], extra: Iterable[str]) -> Survey:
     """Make one slot of all names of the same tensor."""
     tied: dict[tuple[Hashable, ...], list[Named]] = {}
     names: list[str] = []
@@ -246,7 +255,6 @@ def _merge(title: str, found: Iterable[Named], config: Mapping[str, float], extr
         title=title,
         slots=tuple(slot for slot in slots if slot.part_of is None),
         places=places,
-        config=config,
         extra=tuple(extra),
         raw=tuple(slot for slot in slots if slot.part_of is not None),
         names=tuple(names),

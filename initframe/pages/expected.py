@@ -13,14 +13,14 @@ WIDE = 16
 """From which width on an element of an orthogonal matrix counts as normal."""
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """A share of a tensor's elements that have one distribution, which ``fill`` describes."""
 
     share: float
     fill: Constant | Normal | TruncatedNormal | Uniform
 
 
-def distribution(fill: Fill) -> tuple[Part, ...] | None:
+def distribution(fill: Fill) -> tuple[Component, ...] | None:
     """The distribution of a tensor's elements as a mixture.
 
     Args:
@@ -33,31 +33,31 @@ def distribution(fill: Fill) -> tuple[Part, ...] | None:
     [(0.75, 'normal(0, 1)'), (0.25, 'constant(0)')]
     """
     if isinstance(fill, Constant | Normal | TruncatedNormal | Uniform):
-        return (Part(1.0, fill),)
+        return (Component(1.0, fill),)
     if isinstance(fill, Orthogonal):
-        return (Part(1.0, Normal(0.0, fill.std)),) if fill.std * math.sqrt(WIDE) <= abs(fill.gain) else None
+        return (Component(1.0, Normal(0.0, fill.std)),) if fill.std * math.sqrt(WIDE) <= abs(fill.gain) else None
     if isinstance(fill, Masked):
         inner = distribution(fill.fill)
-        rest = Part(fill.share, Constant(fill.value))
-        return inner and (*(Part(part.share * (1 - fill.share), part.fill) for part in inner), rest)
+        rest = Component(fill.share, Constant(fill.value))
+        return inner and (*(Component(part.share * (1 - fill.share), part.fill) for part in inner), rest)
     if isinstance(fill, Blocks):
-        mixed: list[Part] = []
+        mixed: list[Component] = []
         for size, block in zip(fill.sizes, fill.fills, strict=True):
             if (inner := distribution(block)) is None:
                 return None
-            mixed += [Part(part.share * size / max(sum(fill.sizes), 1), part.fill) for part in inner]
+            mixed += [Component(part.share * size / max(sum(fill.sizes), 1), part.fill) for part in inner]
         return tuple(mixed)
     return None
 
 
-def shares(parts: Sequence[Part], edges: Sequence[float]) -> list[float]:
+def shares(parts: Sequence[Component], edges: Sequence[float]) -> list[float]:
     """The share of the elements to expect between each two neighboring edges.
 
     Args:
         parts: from :func:`distribution`.
         edges: ascending; a bin holds its lower edge.
 
-    >>> shares([Part(1.0, Uniform(0.0, 4.0))], [0.0, 1.0, 4.0])
+    >>> shares([Component(1.0, Uniform(0.0, 4.0))], [0.0, 1.0, 4.0])
     [0.25, 0.75]
     """
     below = [math.fsum(part.share * _below(part.fill, edge) for part in parts) for edge in edges]

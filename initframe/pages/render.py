@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initframe.errors import InitframeError, Problem
+from initframe.errors import InitframeError, Problem, printable
 from initframe.files.atomic import replacing
 from initframe.version import __version__
 
@@ -82,7 +82,7 @@ def visible(text: object, limit: int = 160) -> str:
     shown = str(text)
     if len(shown) <= limit and (shown.isprintable() or all(c.isprintable() or c == "\n" for c in shown)):
         return shown
-    head, tail = list(map(_escaped, shown[:limit])), list(map(_escaped, shown[-limit:]))
+    head, tail = ([printable(c, besides="\n") for c in part] for part in (shown[:limit], shown[-limit:]))
     if len(shown) <= limit and sum(map(len, head)) <= limit:
         return "".join(head)
     while sum(map(len, head)) > limit // 2:
@@ -90,11 +90,6 @@ def visible(text: object, limit: int = 160) -> str:
     while sum(map(len, tail)) > limit - limit // 2 - 1:
         tail.pop(0)
     return "".join([*head, "…", *tail])
-
-
-def _escaped(character: str) -> str:
-    visible = character.isprintable() or character == "\n"
-    return character if visible else character.encode("unicode_escape").decode()
 
 
 def sentence(text: object) -> str:

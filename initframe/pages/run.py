@@ -10,7 +10,7 @@ from initframe.pages.curves import panels, state, texts
 from initframe.pages.figures import bars, colour, dashes, sizes
 from initframe.pages.measured import Deviation, Histogram, deviation, histograms
 from initframe.pages.render import Table, evenly, need_libraries, render, row, trusted
-from initframe.plan.plan import Plan, lines
+from initframe.plan.plan import Plan, leftovers
 from initframe.plan.report import Report, Result
 from initframe.plan.text import counted, shape
 
@@ -231,7 +231,7 @@ def _plan_table(report: Report, deviations: Mapping[str, Deviation]) -> Table:
 
 def _notes(plan: Plan, report: Report) -> Iterator[str]:
     """What the table does not show, as the printed plan tells it."""
-    yield from lines(plan)
+    yield from leftovers(plan)
     if report.forgotten is not None:
         yield f"The optimizer forgot its state of {counted(report.forgotten, 'parameter')}."
     yield from (f"{name} is an averaged copy; it still holds the earlier weights." for name in report.stale)

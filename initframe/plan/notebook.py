@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from initframe.errors import InitframeError, Problem
+from initframe.errors import InitframeError, Problem, printable
 
 LIMIT = 100_000
 """Characters of a table's rows; rows beyond are counted instead. The caption and the lines have room on top."""
@@ -65,5 +65,4 @@ def _row(tag: str, texts: Iterable[str]) -> str:
 
 def _cut(text: str, limit: int) -> str:
     """A text as HTML; what cannot be seen is written as an escape."""
-    short = text if len(text) <= limit else text[: limit - 1] + "…"
-    return html.escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short))
+    return html.escape(printable(text if len(text) <= limit else text[: limit - 1] + "…"))

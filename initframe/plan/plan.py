@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -27,7 +27,22 @@ ROWS = 100
 
 
 @dataclass(frozen=True)
-class Plan:
+class OfModel:
+    """What has a field ``model``: a pickle leaves the model out, which is its own and may be large; copies keep it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_by_name"} | {"model": None}
+
+    def __copy__(self) -> Self:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the model, too, so that a copy of both stays together."""
+        return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Plan(OfModel):
     """Recipe × model: one assignment per tensor that a rule wins, in state_dict order, and what is left over.
 
     ``print(plan)`` shows a table, ``plan.explain(name)`` a few sentences, ``plan.to_dict()`` plain data.
@@ -65,17 +80,6 @@ class Plan:
     hidden: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     declined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the model out of a pickle: it is its own, and may be large."""
-        return {name: value for name, value in vars(self).items() if name != "_by_name"} | {"model": None}
-
-    def __copy__(self) -> Plan:
-        return replace(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
-        """Copy the model, too, so that a copy of both stays together."""
-        return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
 
     def __getitem__(self, name: str) -> Assignment:
         """The assignment of a tensor, by its name or an alias.
@@ -165,7 +169,7 @@ class Plan:
         return f"<Plan of {harmless(self._head())}>"
 
     def _repr_html_(self) -> str:
-        return html_table(self._head(), _COLUMNS, self._rows(), list(lines(self)))
+        return html_table(self._head(), _COLUMNS, self._rows(), list(leftovers(self)))
 
     def _head(self) -> str:
         count = counted(len(self.assignments), "tensor")
@@ -185,7 +189,7 @@ class Plan:
                 if the plan has more than 100.
         """
         rows = table(_COLUMNS, self._rows(folded=folded), width)
-        return "\n".join([wrapped(self._head(), width), rows, *leftovers(self, width)])
+        return "\n".join([wrapped(self._head(), width), rows, *(wrapped(line, width) for line in leftovers(self))])
 
 
 def folded_rows(rows: Sequence[Row]) -> list[Row]:
@@ -210,18 +214,15 @@ def _span(cells: Iterable[str]) -> str:
     return different[0] if len(different) == 1 else f"{different[0]} … {different[-1]}"
 
 
-def leftovers(plan: Plan, width: int = WIDTH) -> list[str]:
-    """Tell in lines everything that a plan's table does not show; numbered names are folded.
+def leftovers(plan: Plan) -> Iterator[str]:
+    """Tell everything that a plan's table does not show; numbered names are folded.
 
     Args:
         plan: any.
-        width: columns to use at most.
+
+    Yields:
+        Lines, as long as they are.
     """
-    return [wrapped(line, width) for line in lines(plan)]
-
-
-def lines(plan: Plan) -> Iterator[str]:
-    """The same lines, as long as they are."""
     some = plan.assignments
     if plan.untouched:
         yield f"Untouched ({len(plan.untouched)}): {', '.join(fold(plan.untouched))}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,9 +13,11 @@ from torch import Tensor, nn
 from initframe.errors import Problem, ResolveError, closest, harmless
 from initframe.fills import Keep
 from initframe.model.slot import Slot
-from initframe.plan import WIDTH, Assignment, Plan, counted, leftovers, moments, param_groups, shape, table, wrapped
+from initframe.plan import param_groups
+from initframe.plan.assignment import Assignment
 from initframe.plan.notebook import frame, html_table
-from initframe.plan.plan import lines
+from initframe.plan.plan import OfModel, Plan, leftovers
+from initframe.plan.text import WIDTH, counted, moments, shape, table, wrapped
 
 
 class Moments(NamedTuple):
@@ -75,7 +76,7 @@ class Left(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(OfModel):
     """What :func:`initframe.apply` did.
 
     Attributes:
@@ -97,17 +98,6 @@ class Report:
     forgotten: int | None = None
     model: nn.Module | Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
     left: tuple[Left, ...] = ()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the model out of a pickle: it is its own, and may be large."""
-        return {name: value for name, value in vars(self).items() if name != "_by_name"} | {"model": None}
-
-    def __copy__(self) -> Report:
-        return replace(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Report:
-        """Copy the model, too, so that a copy of both stays together."""
-        return replace(self, **{f.name: copy.deepcopy(getattr(self, f.name), memo) for f in fields(self)})
 
     def param_groups(self, lr: float, **numbers: float) -> list[dict[str, Any]]:
         """The model's trained parameters in groups for an optimizer, with the recipe's multipliers.
@@ -185,7 +175,7 @@ class Report:
     def _repr_html_(self) -> str:
         columns, rows = self._cells()
         heads = [column.replace("\n", ", ") for column in columns]
-        return html_table(self._head(), heads, rows, [*lines(self.plan), *self._aftermath()])
+        return html_table(self._head(), heads, rows, [*leftovers(self.plan), *self._aftermath()])
 
     def _head(self) -> str:
         elements = sum(r.assignment.slot.numel for r in self.results)
@@ -208,9 +198,8 @@ class Report:
         Args:
             width: columns to use at most.
         """
-        after = [wrapped(line, width) for line in self._aftermath()]
-        rows = table(*self._cells(), width)
-        return "\n".join([wrapped(self._head(), width), rows, *leftovers(self.plan, width), *after])
+        lines = [wrapped(line, width) for line in (*leftovers(self.plan), *self._aftermath())]
+        return "\n".join([wrapped(self._head(), width), table(*self._cells(), width), *lines])
 
     def _aftermath(self) -> Iterator[str]:
         """Lines about optimizer state and stale copies."""

@@ -21,12 +21,14 @@ from typing import NamedTuple
 from initframe.errors import Problem, RecipeError, shown
 from initframe.limits import PATTERN_CHARACTERS
 
-_CAPTURE, _BOUNDARY = "\0", "\1"
+CAPTURE, _BOUNDARY = "\0", "\1"
+"""What stands in a glob for a capture, and for the place after a leading ``*.``."""
 _BEGIN, _END = r"(?<![^.])", r"(?![^.])"
-_INTEGER = f"{_BEGIN}([0-9]{{1,15}}+){_END}"  # 15 digits: every such integer is exact in float64
+INTEGER = f"{_BEGIN}([0-9]{{1,15}}+){_END}"
+"""What a capture matches; with 15 digits every integer is exact in float64."""
 _SET_OR_BRACE = re.compile(r"\[!?+\]?+[^\]]*+\]|\{([^{}]*)\}|[{}]")
 _SPECIAL = re.compile(r"[*?\[{]")
-_INSIDE_SEGMENT = re.compile(rf"[\w{_CAPTURE}-]{_CAPTURE}|{_CAPTURE}[\w-]")
+_INSIDE_SEGMENT = re.compile(rf"[\w{CAPTURE}-]{CAPTURE}|{CAPTURE}[\w-]")
 
 
 class Capture(NamedTuple):
@@ -116,7 +118,7 @@ def compile_pattern(text: str) -> Pattern:
         raise refusal(text, "it is empty")
     if len(text) > PATTERN_CHARACTERS:
         raise refusal(text, f"it is longer than {PATTERN_CHARACTERS} characters")
-    if _CAPTURE in text or _BOUNDARY in text:
+    if CAPTURE in text or _BOUNDARY in text:
         raise refusal(text, "it holds a control character")
     captures: list[str] = []
 
@@ -125,13 +127,13 @@ def compile_pattern(text: str) -> Pattern:
         if token[0].startswith("["):
             return token[0]
         captures.append(_capture_name(text, token))
-        return _CAPTURE
+        return CAPTURE
 
     glob = _SET_OR_BRACE.sub(hide, text)
     _check_captures(text, captures, glob)
     if glob.startswith("*."):
         glob = f"*{_BOUNDARY}{glob[2:]}"
-    regex = fnmatch.translate(glob).replace(_BOUNDARY, _BEGIN).replace(_CAPTURE, _INTEGER)
+    regex = fnmatch.translate(glob).replace(_BOUNDARY, _BEGIN).replace(CAPTURE, INTEGER)
     return Pattern(text, tuple(captures), re.compile(regex))
 
 
@@ -202,6 +204,6 @@ def _check_captures(text: str, captures: list[str], glob: str) -> None:
     if repeated := next((fact for fact in facts if facts.count(fact) > 1), None):
         raise refusal(text, f"two captures give the fact '{repeated}'", "Give them different names.")
     if inside := _INSIDE_SEGMENT.search(glob):
-        index = glob.count(_CAPTURE, 0, inside.end()) - 1
+        index = glob.count(CAPTURE, 0, inside.end()) - 1
         fact = f"'{{{captures[index]}}}' must be a whole segment of the name, between dots or at an end"
         raise refusal(text, fact)

@@ -45,13 +45,12 @@ def _too_large(fact: str) -> RecipeError:
     return RecipeError(Problem("recipe", fact, fix="Write fewer rules; use patterns."))
 
 
-def strangers(data: object, path: str = "", *, types_only: bool = False) -> Iterator[Problem]:
+def strangers(data: object, path: str = "") -> Iterator[Problem]:
     r"""Find what has no place in a recipe.
 
     Args:
         data: data that passed :func:`check_size`.
         path: where the data stands, for the messages.
-        types_only: whether to find only what is not plain data by its type, and not what a recipe refuses besides.
 
     Yields:
         One problem for each.
@@ -64,51 +63,23 @@ def strangers(data: object, path: str = "", *, types_only: bool = False) -> Iter
     match data:
         case Mapping():
             for key, value in data.items():
-                yield from _key_strangers(key, path, types_only=types_only)
-                yield from strangers(value, f"{path}.{key}" if path else f"{key}", types_only=types_only)
+                yield from _key_strangers(key, path)
+                yield from strangers(value, f"{path}.{key}" if path else f"{key}")
         case list() | tuple():
             for index, value in enumerate(data):
-                yield from strangers(value, f"{path}[{index}]", types_only=types_only)
+                yield from strangers(value, f"{path}[{index}]")
         case str() if not _is_unicode(data):
             yield Problem("", f"{here} is {shown(data)}, which has half of a character.", fix="Write it as UTF-8.")
-        case str() if "${" in data and not types_only:
+        case str() if "${" in data:
             fact = f"{here} is {shown(data)}; a recipe reads nothing from outside."
             yield Problem("", fact, fix="Write the value, or use vars.")
-        case float() if not math.isfinite(data) and not types_only:
+        case float() if not math.isfinite(data):
             yield Problem("", f"{here} is {data}.", fix="Write a finite number.")
         case None | bool() | int() | float() | str():
             pass
         case _:
             fix = "Use mappings, lists, texts, numbers and bools only."
             yield Problem("", f"{here} is of type {type(data).__name__}.", fix=fix)
-
-
-def as_plain_numbers(data: Any) -> Any:
-    """Copy data with numpy's numbers as Python's; everything else stays what it is.
-
-    Args:
-        data: data that passed :func:`check_size`.
-
-    >>> as_plain_numbers({"sizes": (1, 2)})
-    {'sizes': [1, 2]}
-    """
-    match data:
-        case Mapping():
-            return {key: as_plain_numbers(value) for key, value in data.items()}
-        case list() | tuple():
-            return [as_plain_numbers(value) for value in data]
-    return data.item() if is_numpy_number(data) else data
-
-
-def is_numpy_number(value: object) -> bool:
-    """Whether a value is one number, or bool, of numpy; numpy itself is not imported.
-
-    >>> is_numpy_number(2.0)
-    False
-    """
-    kind = type(value)
-    names = {base.__name__ for base in kind.__mro__}
-    return kind.__module__ == "numpy" and not names.isdisjoint({"integer", "floating", "bool", "bool_"})
 
 
 def unresolved(data: object, path: str = "") -> Iterator[Problem]:
@@ -146,7 +117,10 @@ def laid_over(below: Any, above: Any) -> Any:
 
 
 def plain_copy(data: Any) -> Any:
-    """Copy plain data into dicts and lists of its own.
+    """Copy data into dicts and lists of its own, numpy's numbers as Python's; everything else stays what it is.
+
+    Args:
+        data: data that passed :func:`check_size`.
 
     >>> plain_copy({"sizes": (1, 2)})
     {'sizes': [1, 2]}
@@ -156,16 +130,22 @@ def plain_copy(data: Any) -> Any:
             return {key: plain_copy(value) for key, value in data.items()}
         case list() | tuple():
             return [plain_copy(value) for value in data]
-    return data
+    return data.item() if _is_numpy_number(data) else data
 
 
-def _key_strangers(key: object, path: str, *, types_only: bool) -> Iterator[Problem]:
+def _is_numpy_number(value: object) -> bool:
+    """Whether a value is one number, or bool, of numpy; numpy itself is not imported."""
+    kind = type(value)
+    if kind.__module__ != "numpy":
+        return False
+    return not {base.__name__ for base in kind.__mro__}.isdisjoint({"integer", "floating", "bool", "bool_"})
+
+
+def _key_strangers(key: object, path: str) -> Iterator[Problem]:
     if not isinstance(key, str):
         yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=_key_fix(key))
     elif not _is_unicode(key):
         yield Problem("", f"key {shown(key)} has half of a character.", fix="Write it as UTF-8.")
-    elif types_only:
-        return
     elif key in CODE_KEYS and path not in NAMES.get(key, ()):
         fact = f"'{key}' is refused: a recipe is data, it names initializers and no code."
         yield Problem("", fact, fix=f"Remove it{f' from {path}' if path else ''}.")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeGuard, TypeVar
 
-from initframe.errors import Problem, RecipeError, shown
-from initframe.recipe.expressions import Expression, ExpressionError, is_taken, parse
+from initframe.errors import Problem, RecipeError, about, shown
+from initframe.recipe.expressions import Expression, is_taken, parse
 from initframe.recipe.patterns import Pattern, compile_pattern, is_plain_name, plural, refusal
 from initframe.recipe.plain import plain_copy, strangers
-from initframe.recipe.rule import AXES, KINDS, PADDINGS, RULE_KEYS, Axis, Kind, Padding, ReadOnly, Rule, label
+from initframe.recipe.rule import AXES, KINDS, PADDINGS, RULE_KEYS, Axis, ReadOnly, Rule, label
 
-Problems = tuple[Problem, ...]
 _Option = TypeVar("_Option", bound=str)
 
 
-def read_rule(name: str, value: object) -> tuple[Rule | None, Problems]:
+def read_rule(name: str, value: object) -> tuple[Rule | None, tuple[Problem, ...]]:
     """Read what stands under one key of ``rules``.
 
     Args:
@@ -54,7 +54,7 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, Problems]:
     return replace(rule, kind_given="kind" in fields), problems
 
 
-def attempt(read: Callable[[str, Any], Any], key: str, value: object) -> tuple[Any, Problems]:
+def attempt(read: Callable[[str, Any], Any], key: str, value: object) -> tuple[Any, tuple[Problem, ...]]:
     """Read the value of a key, or say what is wrong with it.
 
     >>> attempt(read_expression, "where", "ndim > 1")[0].text
@@ -99,10 +99,8 @@ def read_expression(key: str, source: str | float) -> Expression:
     >>> read_expression("std", "2 * fan_in").text
     '2 * fan_in'
     """
-    try:
+    with about(f"{key} {shown(source)}", RecipeError):
         return parse(source)
-    except ExpressionError as error:
-        raise RecipeError(*(problem.on(f"{key} {shown(source)}") for problem in error.problems)) from None
 
 
 def _wrong(fact: str, options: str = "", fix: str = "") -> RecipeError:
@@ -178,14 +176,6 @@ def _read_units(key: str, value: object) -> tuple[int, ...] | Expression:
     raise _wrong(fact)
 
 
-def _read_kind(key: str, value: object) -> Kind:
-    return read_option(key, value, KINDS)
-
-
-def _read_padding(key: str, value: object) -> Padding:
-    return read_option(key, value, PADDINGS)
-
-
 def _read_init(key: str, value: object) -> str:
     if isinstance(value, str) and value:
         return value
@@ -217,11 +207,11 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "module": _read_texts,
     "inside": _read_texts,
     "where": _read_where,
-    "kind": _read_kind,
+    "kind": partial(read_option, options=KINDS),
     "axes": _read_axes,
     "split": _read_split,
     "units": _read_units,
-    "padding": _read_padding,
+    "padding": partial(read_option, options=PADDINGS),
     "init": _read_init,
     "optional": _read_optional,
     "companions": _read_companions,

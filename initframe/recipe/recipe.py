@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 from initframe.errors import Problem, RecipeError, closest, shown
 from initframe.recipe.expressions import UNREADABLE, Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
-from initframe.recipe.plain import as_plain_numbers, check_size, laid_over, plain_copy, strangers, unresolved
+from initframe.recipe.plain import check_size, laid_over, plain_copy, strangers, unresolved
 from initframe.recipe.presets import presets
-from initframe.recipe.read_rule import Problems, attempt, is_numeric, read_expression, read_option, read_rule
+from initframe.recipe.read_rule import attempt, is_numeric, read_expression, read_option, read_rule
 from initframe.recipe.rule import ReadOnly, Rule
 
 __all__ = ["Recipe", "Rule", "load_recipe", "parse_recipe"]
@@ -81,6 +81,8 @@ class Recipe:
     def to_yaml(self) -> str:
         """Write the recipe as the text of a YAML file that :func:`load_recipe` reads back to an equal recipe.
 
+        Settings that are as usual are left out.
+
         >>> print(load_recipe({"rules": {"biases": {"match": "*.bias", "init": "zeros"}}}).to_yaml(), end="")
         # recipe
         rules:
@@ -90,7 +92,10 @@ class Recipe:
         """
         from initframe.recipe.writing import to_yaml  # noqa: PLC0415  (yaml is slow to import)
 
-        return to_yaml(self.to_dict(), self.name, {rule.name: rule.comment for rule in self.rules})
+        usual, data = Recipe().to_dict(), self.to_dict()
+        rules = data.pop("rules")
+        settings = {key: value for key, value in data.items() if value != usual.get(key)}
+        return to_yaml(self.name, settings, rules, {rule.name: rule.comment for rule in self.rules})
 
 
 Source = Recipe | Mapping[str, Any] | str | os.PathLike[str]
@@ -122,7 +127,7 @@ def load_recipe(source: Source | Sequence[Source]) -> Recipe:
     return recipe
 
 
-def parse_recipe(source: Source | Sequence[Source]) -> tuple[Recipe, Problems]:
+def parse_recipe(source: Source | Sequence[Source]) -> tuple[Recipe, tuple[Problem, ...]]:
     """Read what can be read of a recipe, and say what cannot, so that ``resolve`` can add its own problems.
 
     Args:
@@ -171,7 +176,7 @@ def _plain(source: object) -> tuple[object, str]:
     """Fetch a recipe's data within bounds, numbers as Python's."""
     data, name = (source.to_dict(), source.name) if isinstance(source, Recipe) else _read(source)
     check_size(data)
-    return as_plain_numbers(data), name
+    return plain_copy(data), name
 
 
 def new_deletions(above: object, below: object) -> list[Problem]:
@@ -231,7 +236,7 @@ def _locate(text: str) -> Path:
     raise RecipeError(Problem("", fact, closest(text, known), "Name a preset, or give a path."))
 
 
-def _parse(data: object, name: str) -> tuple[Recipe, Problems]:
+def _parse(data: object, name: str) -> tuple[Recipe, tuple[Problem, ...]]:
     """Read a recipe from plain data."""
     label = "recipe" if name == "recipe" else f"recipe {shown(name)}"
     if not isinstance(data, Mapping):

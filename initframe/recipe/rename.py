@@ -8,12 +8,10 @@ import re
 
 from initframe.errors import Problem, RecipeError, shown
 from initframe.limits import PATTERN_CHARACTERS
-from initframe.recipe.patterns import compile_pattern, refusal
+from initframe.recipe.patterns import CAPTURE, INTEGER, compile_pattern, refusal
 
 _TOKEN = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|\{[^{}]*\}|.", re.DOTALL)
 _PIECE = re.compile(r"\*+|\{[^{}]*\}|[^*{]+|\{")
-_CAPTURE = "\0"
-_INTEGER = r"(?<![^.])([0-9]{1,15}+)(?![^.])"
 
 
 def rename(name: str, pattern: str, target: str) -> str | None:
@@ -74,7 +72,7 @@ def _expression(tokens: list[str], *, may_lack_prefix: bool) -> str:
         if part == "*":
             runs.append("")
         else:
-            runs[-1] += _CAPTURE if part.startswith("{") else part
+            runs[-1] += CAPTURE if part.startswith("{") else part
     first, *others = [_without_stars(run) for run in runs]
     if not others:
         return f"(?s:{first})\\Z"
@@ -89,4 +87,4 @@ def _expression(tokens: list[str], *, may_lack_prefix: bool) -> str:
 def _without_stars(run: str) -> str:
     """Translate a glob without stars."""
     regex = fnmatch.translate(run).removeprefix("(?s:").removesuffix("\\Z").removesuffix("\\z").removesuffix(")")
-    return regex.replace(re.escape(_CAPTURE), _INTEGER).replace(_CAPTURE, _INTEGER)
+    return regex.replace(re.escape(CAPTURE), INTEGER).replace(CAPTURE, INTEGER)

@@ -9,10 +9,8 @@ from typing import Any
 import yaml
 
 from initframe.errors import printable
-from initframe.recipe.plain import plain_copy
 
 WIDTH = 110
-_USUAL = {"unused": "error", "unmatched": "keep", "fans": "torch", "companions": "warn"}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -23,21 +21,20 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def to_yaml(data: Mapping[str, Any], name: str, comments: Mapping[str, str]) -> str:
+def to_yaml(name: str, settings: Mapping[str, Any], rules: Mapping[str, Any], comments: Mapping[str, str]) -> str:
     """Write a recipe with comments.
 
     Args:
-        data: the recipe as plain data.
         name: the recipe's, which becomes the first line.
+        settings: what it says besides rules, as plain data.
+        rules: by name, as plain data.
         comments: by the name of the rule.
 
     Returns:
-        The text; settings that are as usual are left out.
+        The text.
     """
-    settings = {key: value for key, value in data.items() if key != "rules" and value and value != _USUAL.get(key)}
-    lines = [*_comment(name, ""), *_dumped(settings)]
-    lines.append("rules:" if data["rules"] else "rules: {}")
-    for rule_name, rule in data["rules"].items():
+    lines = [*_comment(name, ""), *_dumped(settings), "rules:" if rules else "rules: {}"]
+    for rule_name, rule in rules.items():
         lines += _comment(comments.get(rule_name, ""), "  ")
         lines += [f"  {line}" for line in _dumped({rule_name: rule})]
     return "\n".join(lines) + "\n"
@@ -50,11 +47,11 @@ def _comment(text: str, indent: str) -> list[str]:
 def _dumped(data: Mapping[str, Any]) -> list[str]:
     if not data:
         return []
-    texts = (
-        yaml.dump(plain_copy(data), Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=10_000)
-        for readable in (True, False)
-    )
-    text = next(texts)
+    text = _dump(data, allow_unicode=True)
     if not text.replace("\n", "").isprintable():  # marks of text direction and the like, which YAML takes for letters
-        text = next(texts)
+        text = _dump(data, allow_unicode=False)
     return text.rstrip("\n").split("\n")
+
+
+def _dump(data: Mapping[str, Any], *, allow_unicode: bool) -> str:
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=10_000)

@@ -4,35 +4,46 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from initframe.errors import InitframeError, Problem, ResolveError, shown
+from initframe.errors import InitframeError, Problem, ResolveError, about, shown
 from initframe.fills import Blocks, Constant, Fill, Keep, Mapped, Masked, OnCurrent, Partial, Scale, Stacked
 from initframe.fills.composed import padded
 from initframe.fills.pretrained import Stored
 from initframe.fills.scaled import scaled
 from initframe.initializers import Declined
 from initframe.initializers.arguments import ArgumentError, bind
-from initframe.initializers.checkpoints import FROM_FILES
-from initframe.model.axes import axis_fans, is_unread, member, without_fans
+from initframe.initializers.table import restores
+from initframe.model.axes import axis_fans, is_unexplained, member, without_fans
 from initframe.model.slot import Slot
-from initframe.recipe.expressions import Expression, ExpressionError, number, truth
-from initframe.resolver.arguments import Arguments, Call
+from initframe.recipe.expressions import Expression, number, truth
 from initframe.resolver.copies import FROM_OTHERS, copied
 from initframe.resolver.match import Captures, Match
-from initframe.resolver.scope import Facts, Scope
+from initframe.resolver.prepare import Arguments, Call
+from initframe.resolver.scope import Scope, TensorScope
 
 
-def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
+class Built(NamedTuple):
+    """What a rule makes of a slot.
+
+    Attributes:
+        fill: what the slot will hold.
+        arguments: the initializer's, after evaluation; a tuple of one per block if they differ between blocks.
+        factor: what the fill has been multiplied with.
+    """
+
+    fill: Fill
+    arguments: Arguments
+    factor: float = 1.0
+
+
+def build(match: Match, slot: Slot, scope: Scope) -> Built:
     """Build the fill of a slot under a rule, and check that the slot can hold it.
 
     Args:
         match: the rule that won.
         slot: the tensor.
         scope: recipe and model.
-
-    Returns:
-        The fill, and the initializer's arguments after evaluation; a tuple if they differ between blocks.
 
     Raises:
         InitframeError: the fill cannot be made, drawn or held, arguments do not fit the initializer, or an expression
@@ -43,13 +54,13 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
         raise ResolveError  # the rule is broken, which was reported
     if match.rule.init in FROM_OTHERS:
         arguments = dict(match.call.arguments)
-        fill: Fill = copied(match.rule, match.names, arguments, slot, scope.slots)
-        return _of_units(fill, match, slot, scope), arguments
+        fill: Fill = copied(match.rule, match.names, arguments, slot, scope.seen.by_name)
+        return Built(_of_units(fill, match, slot, scope), arguments)
     slot = scope.read(slot, match.rule.axes)
-    make = _fill if match.rule.split is None else _blocks
-    fill, arguments = make(match.call, match.captures, slot, scope)
+    fill, arguments = _made(match.call, match.captures, slot, scope)
+    factor = _factor(match.call, match.captures, slot, scope)
     if match.call.factor is not None:
-        fill = scaled(fill, factor_of(match, slot, scope))
+        fill = scaled(fill, factor)
     if match.rule.init == "constructor":
         fill = padded(fill, slot.padding_row)
     elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
@@ -57,22 +68,17 @@ def build(match: Match, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     fill = _of_units(fill, match, slot, scope)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)
-    if scope.recipe.fans == "effective" and reads_unread(match, slot, scope, fill):
+    if scope.recipe.fans == "effective" and reads_as_convolution(match, slot, scope, fill):
         fact = f"no convolution owns this tensor of {slot.ndim} dimensions, so its fans are not known."
         raise ResolveError(Problem("", fact, fix="Say what they mean, as in axes: [batch, out, in]."))
-    return fill, arguments
+    return Built(fill, arguments, factor)
 
 
-def factor_of(match: Match, slot: Slot, scope: Scope) -> float:
-    """Evaluate what a rule multiplies all values of a slot with; 1 if nothing.
-
-    Raises:
-        ResolveError: it is not a positive number.
-    """
-    if match.call is None or match.call.factor is None:
+def _factor(call: Call, captures: Captures, slot: Slot, scope: Scope) -> float:
+    """Evaluate what a rule multiplies all values of a slot with; 1 if nothing."""
+    if call.factor is None:
         return 1.0
-    facts = scope.facts(slot, match.captures, match.call.numbers)
-    value = float(_number(match.call.factor, facts))
+    value = float(_number(call.factor, scope.facts(slot, captures, call.numbers)))
     if not 0 < value < math.inf:
         raise ResolveError(Problem("factor", f"it is {value:g}.", fix="Give a positive number."))
     return value
@@ -90,19 +96,12 @@ def _of_units(fill: Fill, match: Match, slot: Slot, scope: Scope) -> Fill:
         raise ResolveError(Problem("", fact, fix="Remove the parametrization, or fill all of it."))
     dim = output_dim(slot, "units")
     if isinstance(units, Expression):
-        counted = range(slot.shape[dim])
-        units = tuple(unit for unit in counted if _is_meant(units, scope.facts(slot, match.captures, unit=unit)))
+        condition, every = units, range(slot.shape[dim])
+        with about(f"units {shown(condition.text)}"):
+            units = tuple(i for i in every if truth(condition, scope.facts(slot, match.captures, unit=i)))
         if not units:
-            fact = f"units {shown(match.rule.units.text)} is false for all {slot.shape[dim]}."  # type: ignore[union-attr]
-            raise ResolveError(Problem("", fact))
+            raise ResolveError(f"units {shown(condition.text)} is false for all {slot.shape[dim]}.")
     return Partial(fill, units, dim)
-
-
-def _is_meant(condition: Expression, facts: Facts) -> bool:
-    try:
-        return truth(condition, facts)
-    except ExpressionError as error:
-        raise ResolveError(*(problem.on(f"units {shown(condition.text)}") for problem in error.problems)) from None
 
 
 READ_AS_CONVOLUTION = (
@@ -111,8 +110,8 @@ READ_AS_CONVOLUTION = (
 """What a plan notes of a tensor whose dimensions nobody explains."""
 
 
-def reads_unread(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
-    """Tell whether a fill depends on what a tensor's dimensions mean, and nobody says what that is.
+def reads_as_convolution(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
+    """Tell whether a fill depends on what a tensor's dimensions mean, and nobody says it: a convolution's are assumed.
 
     Args:
         match: the rule that won.
@@ -121,13 +120,12 @@ def reads_unread(match: Match, slot: Slot, scope: Scope, fill: Fill) -> bool:
         fill: what the rule gives the slot.
     """
     call = match.call
-    if call is None or match.rule.axes or not is_unread(slot) or call.rule.init == "torch_default":
+    if call is None or match.rule.axes or not is_unexplained(slot) or call.rule.init == "torch_default":
         return False
     if any(part.layout for part in fill.parts()):
         return True
-    make = _fill if match.rule.split is None else _blocks
     try:
-        make(call, match.captures, without_fans(slot), scope)
+        _made(call, match.captures, without_fans(slot), scope)
     except InitframeError:
         return True
     return False
@@ -138,16 +136,21 @@ def _keeps_rows(fill: Fill) -> bool:
     return any(isinstance(part, Keep | Scale | Stored) for part in fill.parts())
 
 
+def _made(call: Call, captures: Captures, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
+    """Call the rule's initializer on a slot, or block by block."""
+    return _fill(call, captures, slot, scope) if call.rule.split is None else _blocks(call, captures, slot, scope)
+
+
 def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int | None = None) -> tuple[Fill, Arguments]:
     """Call the rule's initializer on a slot, or on one block of it."""
     arguments = call.settled
     if arguments is None:
         facts = scope.facts(slot, captures, call.numbers_of(block))
         arguments = bind(call.function, call.arguments, lambda value: _number(value, facts), block)
-    if call.rule.init == "torch_default":  # a layer's own law counts as torch
+    if call.rule.init == "torch_default":  # a layer's own distribution counts as torch does
         return _guarded(call, slot, arguments), arguments
     counted = scope.counted(slot)
-    if not slot.axes or call.rule.init in FROM_FILES:
+    if not slot.axes or restores(call.rule.init):  # a file has all of the tensor, whatever its dimensions mean
         return _guarded(call, counted, arguments), arguments
     fill = _guarded(call, member(counted), arguments)
     return fill if _is_elementwise(fill) else Stacked(fill, slot.shape, slot.axes), arguments
@@ -158,7 +161,7 @@ def _is_elementwise(fill: Fill) -> bool:
     return fill.distribution is not None or isinstance(fill, Constant | Mapped | OnCurrent)
 
 
-def _number(written: Any, facts: Facts) -> float:
+def _number(written: Any, facts: TensorScope) -> float:
     """Evaluate what a recipe wrote for a number."""
     if isinstance(written, Expression):
         return number(written, facts)
@@ -228,10 +231,8 @@ def _sizes(call: Call, captures: Captures, slot: Slot, dim: int, scope: Scope) -
             raise ResolveError(Problem("split", fact, fix="List the sizes."))
         return (total // split,) * split
     facts = scope.facts(slot, captures, call.numbers)
-    try:
+    with about("split"):
         values = [number(expression, facts) for expression in split or ()]
-    except ExpressionError as error:
-        raise ResolveError(*(problem.on("split") for problem in error.problems)) from None
     sizes = tuple(int(value) for value in values)
     if sizes != tuple(values) or min(sizes) < 1 or sum(sizes) != total:
         given = ", ".join(f"{value:g}" for value in values)
@@ -286,8 +287,6 @@ def companions(match: Match, slot: Slot, scope: Scope) -> dict[str, float]:
         return {}
     facts, found = scope.facts(scope.read(slot, match.rule.axes), match.captures), {}
     for name, expression in match.rule.companions.items():
-        try:
+        with about(f"companion {name!r}"):
             found[name] = number(expression, facts)
-        except ExpressionError as error:
-            raise ResolveError(*(problem.on(f"companion {name!r}") for problem in error.problems)) from None
     return found

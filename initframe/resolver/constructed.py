@@ -88,7 +88,7 @@ def unmatched_by_constructor(untouched: Collection[str], seen: Survey, problems:
 
 def in_order(assignments: Iterable[Assignment], seen: Survey) -> tuple[Assignment, ...]:
     """Sort assignments as the slots of a model are."""
-    turns = {slot.name: turn for turn, slot in enumerate((*seen.slots, *seen.raw))}
+    turns = {slot.name: turn for turn, slot in enumerate(seen.every)}
     return tuple(sorted(assignments, key=lambda a: turns[a.slot.name]))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from initframe.errors import Problem, RecipeError, ResolveError, closest
+from initframe.errors import Problem, ResolveError, about, closest
 from initframe.fills import Copied, Fill, Keep, Norms, Partial
 from initframe.initializers import Declined
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
 from initframe.recipe.rename import rename
 from initframe.recipe.rule import Rule
+from initframe.resolver.prepare import FACTOR
 from initframe.resolver.problems import Problems
 
 FROM_OTHERS = ("copy", "row_norms")
@@ -34,7 +35,8 @@ def copied(
         The copy, without its source's fill yet.
 
     Raises:
-        ResolveError: there is no such tensor, it has another shape, or it is the slot itself.
+        ResolveError: there is no such tensor, it has another shape, it is the slot itself, or the rule has keys that a
+            copy has no use for.
         Declined: the slot is tied to its source, so there is nothing to copy.
     """
     template = arguments["source"]
@@ -42,12 +44,13 @@ def copied(
         raise ResolveError(Problem("argument 'source'", f"a text is needed, got {template!r:.60}."))
     if rule.split is not None or rule.axes:
         raise ResolveError(Problem("", "a copy has its source's blocks.", fix="Leave split and axes out."))
+    if FACTOR in rule.arguments:
+        fix = "Leave it out, or give it to the source."
+        raise ResolveError(Problem(FACTOR, "the values follow from the source's.", fix=fix))
     name = slot.name if slot.name in names else min(names)
     pattern = next(pattern for pattern in rule.match if pattern.regex.match(name))
-    try:
+    with about("argument 'source'"):
         wanted = rename(name, pattern.text, template)
-    except RecipeError as error:
-        raise ResolveError(*(problem.on("argument 'source'") for problem in error.problems)) from None
     source = slots.get(wanted or "")
     if source is None:
         raise ResolveError(Problem("", f"its source {wanted} is not in the model.", closest(wanted or "", slots)))

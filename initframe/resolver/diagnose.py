@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, repeat, takewhile
+from itertools import takewhile
 
 from initframe.errors import Problem, nearest, shown
 from initframe.limits import COMPARED_NAMES
-from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.recipe.patterns import Pattern
 from initframe.recipe.recipe import Rule
-from initframe.resolver.match import Match, Matcher, named_slots
+from initframe.resolver.match import Declines, Match, Matcher
 from initframe.resolver.problems import Problems, named
 from initframe.resolver.scope import Scope
 
@@ -22,9 +21,6 @@ _REGEX = re.compile(r"^\.\*|\.\+|\\|^\^|\$$|\(|\|")
 """What regular expressions have, and names and globs seldom do."""
 _WILD, _DIGITS = re.compile(r"[*?\[\]{}!]"), re.compile(r"\d+")
 
-Declines = dict[str, list[tuple[Slot, str]]]
-"""By rule: the slots that its initializer declines, each with the reason."""
-
 
 def unused(
     matchers: Iterable[Matcher],
@@ -32,7 +28,7 @@ def unused(
     scope: Scope,
     problems: Problems,
     declines: Declines,
-    hidden: Collection[str] = (),
+    hidden: Collection[str],
 ) -> Iterator[Problem]:
     """Say of every rule that matches nothing, and of every exclude that takes nothing away, why that is.
 
@@ -48,37 +44,37 @@ def unused(
         One problem per rule, or per pattern of it.
     """
     seen, used = scope.seen, {found.rule.name for several in matches.values() for found in several}
-    compared = islice(repeat(True), COMPARED_NAMES)  # the closest names of more rules than that are not read
-    in_rule, elsewhere = "optional: true on the rule", "" if scope.recipe.unused == "warn" else "unused: warn"
+    compared = 0  # the closest names of more rules than COMPARED_NAMES are not read
+    elsewhere = "" if scope.recipe.unused == "warn" else "unused: warn"
     for matcher in matchers:
         rule = matcher.rule
-        said = rule.describe()
-        if (
-            rule.optional is True
-            or said in problems.failed
-            or (rule.name not in used and any(n in hidden for n in matcher.hits))
-        ):
+        said, is_used = rule.describe(), rule.name in used
+        may_be_hidden = not is_used and any(name in hidden for name in matcher.hits)
+        if rule.optional is True or said in problems.failed or may_be_hidden:
             continue
-        if rule.name not in used and rule.name in declines:
+        if not is_used and rule.name in declines:
             (slot, reason), *_ = declines[rule.name]
             yield Problem(said, f"{rule.init} declines every tensor that it matches; {slot.name}: {reason}")
         elif not matcher.hits:
-            fix = _fix("Fix the pattern", elsewhere)
-            fix = f"If {rule.name!r} is meant as the rule's name, add match: to it. {fix}" if _is_word(rule) else fix
-            hints = "".join(dict.fromkeys(_hint(pattern.text, seen) for pattern in rule.match))
-            fact = f"it matches no tensor of {seen.title}."
-            if not named_slots(seen):
-                fact = f"it matches no tensor of {seen.title}, which has none at all."
-            hints += _unregistered(seen)
-            options = _neighbours(rule.match, seen) if next(compared, False) else ""
-            yield Problem(said, fact, options, hints + fix)
+            compared += 1
+            options = _neighbours(rule.match, seen) if compared <= COMPARED_NAMES else ""
+            yield _without_names(rule, seen, options, _fix("Fix the pattern", elsewhere))
         elif rule.broken:
             continue  # what could be read of it says too little
-        elif rule.name not in used:
+        elif not is_used:
             fact, options = _why_unused(matcher, seen)
-            yield Problem(said, fact, options, _fix("Fix the rule", in_rule, elsewhere))
+            yield Problem(said, fact, options, _fix("Fix the rule", "optional: true on the rule", elsewhere))
         elif not rule.optional:
             yield from _idle(matcher, seen, _fix("Fix or remove it", "optional: patterns on the rule", elsewhere))
+
+
+def _without_names(rule: Rule, seen: Survey, options: str, fix: str) -> Problem:
+    """Say that a rule's patterns match no name."""
+    hints = "".join(dict.fromkeys(_hint(pattern.text, seen) for pattern in rule.match)) + _unregistered(seen)
+    if _is_word(rule):
+        hints += f"If {rule.name!r} is meant as the rule's name, add match: to it. "
+    fact = f"it matches no tensor of {seen.title}{'.' if seen.every else ', which has none at all.'}"
+    return Problem(rule.describe(), fact, options, hints + fix)
 
 
 def _idle(matcher: Matcher, seen: Survey, fix: str) -> Iterator[Problem]:
@@ -87,14 +83,14 @@ def _idle(matcher: Matcher, seen: Survey, fix: str) -> Iterator[Problem]:
     for pattern in matcher.idle:
         fact = f"its pattern {shown(pattern.text)} matches no tensor of {seen.title}."
         yield Problem(said, fact, _neighbours([pattern], seen), _hint(pattern.text, seen) + fix)
-    for pattern in matcher.idle_excludes((*seen.slots, *seen.raw)):
+    for pattern in matcher.idle_excludes(seen.every):
         fact = f"exclude {pattern.text} takes nothing away."
         yield Problem(said, fact, _neighbours([pattern], seen), _hint(pattern.text, seen) + fix)
 
 
 def _hint(text: str, seen: Survey) -> str:
     """Say what a pattern that matches nothing was meant as, if that can be told; a sentence with a space after it."""
-    if text in named_slots(seen):
+    if text in seen.by_name:
         return f"In a pattern, [ begins a set of characters; write {re.sub(chr(92) + '[', '[[]', text)}. "
     if _REGEX.search(text):
         return "Patterns are globs, not regular expressions: * matches anything, ? one character, . a dot. "
@@ -142,7 +138,7 @@ def _is_word(rule: Rule) -> bool:
 def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
     """Say which condition of a rule leaves nothing of the tensors that it matches by name, and what there is."""
     rule = matcher.rule
-    by_name = [slot for slot in (*seen.slots, *seen.raw) if slot.name in matcher.hits]
+    by_name = [slot for slot in seen.every if slot.name in matcher.hits]
     of_kind = [slot for slot in by_name if matcher.fits_kind(slot)]
     if not of_kind:
         kind, other = ("buffer", "parameter") if rule.kind == "buffer" else ("parameter", "buffer")
@@ -166,7 +162,7 @@ def _why_unused(matcher: Matcher, seen: Survey) -> tuple[str, str]:
 
 def _neighbours(patterns: Sequence[Pattern], seen: Survey) -> str:
     """Name the tensors whose names are most like some patterns; all, if none is close and they are few."""
-    names = list(named_slots(seen))
+    names = list(seen.by_name)
     found = list(dict.fromkeys(name for pattern in patterns for name in _alike(pattern.text, names)))
     if found:
         return f"Closest names: {', '.join(found[:SHOWN])}."

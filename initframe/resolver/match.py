@@ -15,12 +15,14 @@ from initframe.model.survey import Survey
 from initframe.recipe.expressions import ExpressionError, truth
 from initframe.recipe.patterns import Pattern, layer_counts, plural
 from initframe.recipe.recipe import Rule
-from initframe.resolver.arguments import Call
+from initframe.resolver.prepare import Call
 from initframe.resolver.problems import Problems
 from initframe.resolver.scope import Scope
 
 Captures = Mapping[str, int]
 """The facts that a pattern's ``{…}`` give."""
+Declines = dict[str, list[tuple[Slot, str]]]
+"""By rule: the slots that it matches and that its initializer declines, each with the reason."""
 
 
 class Match(NamedTuple):
@@ -165,7 +167,7 @@ def _asks_for(rule: Rule, slot: Slot) -> bool:
 
 
 def match_all(
-    matchers: Sequence[Matcher], scope: Scope, problems: Problems, hidden: Collection[str] = ()
+    matchers: Sequence[Matcher], scope: Scope, problems: Problems, hidden: Collection[str]
 ) -> dict[str, list[Match]]:
     """Find the rules that match each slot, in the recipe's order.
 
@@ -178,7 +180,7 @@ def match_all(
     Returns:
         Matches by slot name, for slots that have any.
     """
-    slots = {slot.name: slot for slot in (*scope.seen.slots, *scope.seen.raw)}
+    slots = scope.seen.by_name
     for matcher in matchers:  # a condition may name the fans of a bias, which are its weight's
         scope.axes.update({name: a for name in matcher.hits if len(a := matcher.rule.axes) == slots[name].ndim})
     matches: dict[str, list[Match]] = defaultdict(list)
@@ -196,8 +198,3 @@ def match_all(
     scope.axes.clear()
     scope.axes.update({name: axes for name, several in matches.items() if (axes := several[-1].rule.axes)})
     return dict(matches)
-
-
-def named_slots(seen: Survey) -> dict[str, Slot]:
-    """Index every slot by each of its names, raw ones last."""
-    return {name: slot for slot in (*seen.slots, *seen.raw) for name in (slot.name, *slot.aliases)}

@@ -35,7 +35,7 @@ def out_of_sight(only: Only, seen: Survey) -> frozenset[str]:
     if only is None:
         return frozenset()
     given: list[object] = [only] if isinstance(only, str) else list(only)
-    names = {name: slot for slot in seen.every for name in (slot.name, *slot.aliases)}
+    names = seen.by_name
     meant: set[str] = set()
     problems: list[Problem] = []
     for text in given:
@@ -80,9 +80,7 @@ def restricted(plan: Plan, hidden: frozenset[str]) -> Plan:
 
     return replace(
         plan,
-        assignments=tuple(
-            replace(a, fill=seen(a.fill)) for a in plan.assignments if not hidden.issuperset({a.slot.name})
-        ),
+        assignments=tuple(replace(a, fill=seen(a.fill)) for a in plan.assignments if a.slot.name not in hidden),
         untouched=tuple(name for name in plan.untouched if name not in hidden),
         buffers=tuple(name for name in plan.buffers if name not in hidden),
         skipped={name: why for name, why in plan.skipped.items() if name not in hidden},

@@ -81,7 +81,7 @@ class Problems:
     """
 
     recipe: list[Problem] = field(default_factory=list)
-    model: list[Problem | str] = field(default_factory=list)
+    model: list[Problem] = field(default_factory=list)
     shared: dict[tuple[str, ...], Shared] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Mapping, Sequence, Set
 
 from torch import Tensor, nn
 
-from initframe.errors import InitframeError, Problem, ResolveError
-from initframe.fills import Fill, Keep
-from initframe.initializers import Declined
-from initframe.initializers.table import restores
-from initframe.model.slot import Slot
+from initframe.errors import Problem
 from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
-from initframe.plan import Assignment, Plan
-from initframe.recipe.patterns import compile_pattern
+from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
-from initframe.resolver.arguments import Call, prepare
-from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, factor_of, reads_unread
+from initframe.resolver.assign import DEFAULT, assign
 from initframe.resolver.constructed import in_order, unmatched_by_constructor
-from initframe.resolver.copies import follow
-from initframe.resolver.diagnose import Declines, unused, without_growth
-from initframe.resolver.match import Match, Matcher, match_all, named_slots
+from initframe.resolver.diagnose import unused, without_growth
+from initframe.resolver.match import Declines, Match, Matcher, match_all
 from initframe.resolver.only import Only, out_of_sight
+from initframe.resolver.prepare import Call, prepare
 from initframe.resolver.problems import Problems
-from initframe.resolver.restored import match_originals, misfit_keys, unchosen, unread
+from initframe.resolver.restored import idle_renamings, match_originals, unchosen, unread
 from initframe.resolver.scope import Scope
-from initframe.resolver.validate import unpartnered
 
 Written = Source | Sequence[Source]
 Model = nn.Module | Mapping[str, Tensor]
-
-_DEFAULT = Rule("unmatched: default", (compile_pattern("*"),), init="torch_default", optional=True)
 
 
 def resolve(recipe: Written, model: Model, *, only: Only = None) -> Plan:
@@ -85,18 +75,17 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     """Resolve what could be read of a recipe; what could not is the first of its problems."""
     scope = Scope(recipe, seen)
     problems = Problems(recipe=list(broken))
-    layered = [_DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
-    slots = named_slots(seen)
-    matchers = [Matcher(rule, _prepared(rule, problems), slots) for rule in layered]
+    layered = [DEFAULT, *recipe.rules] if recipe.unmatched == "default" else list(recipe.rules)
+    matchers = [Matcher(rule, _prepared(rule, problems), seen.by_name) for rule in layered]
     matches = match_all(matchers, scope, problems, hidden)
     replaced = match_originals(matches, scope)
-    assignments, skipped, declines = _assign(matches, scope, problems)
+    assignments, skipped, declines = assign(matches, scope, problems)
     untouched, buffers = (_untouched(matches, scope, kind, hidden) for kind in ("parameter", "buffer"))
     if recipe.unmatched == "constructor" and not broken:
         rest = unmatched_by_constructor(untouched, seen, problems)
         assignments, untouched = in_order((*assignments, *rest), seen), ()
     idle = list(unused(matchers, matches | replaced, scope, problems, declines, hidden))
-    idle += misfit_keys(matchers, matches, declines, slots, problems.failed)
+    idle += idle_renamings(matchers, matches, declines, seen.by_name, problems.failed)
     if recipe.unused == "error":
         problems.model += idle
     if recipe.unmatched == "error" and untouched and not broken:  # a rule that could not be read may mean them
@@ -135,138 +124,6 @@ def _prepared(rule: Rule, problems: Problems) -> Call | None:
     return None if rule.broken else call
 
 
-def _assign(
-    matches: Mapping[str, list[Match]], scope: Scope, problems: Problems
-) -> tuple[tuple[Assignment, ...], dict[str, str], Declines]:
-    """Make one assignment per slot that a rule wins; what cannot hold a fill is a problem, or skipped with its reason.
-
-    Matches whose initializers decline the slot are taken out of ``matches``, and returned by rule.
-    """
-    found: list[Assignment] = []
-    skipped: dict[str, str] = {}
-    declines: Declines = {}
-    kept = {name for name, several in matches.items() if several[-1].rule.init == "keep"}
-    for slot in (*scope.seen.slots, *scope.seen.raw):
-        several: list[Match] = matches.get(slot.name, [])
-        declined: dict[str, str] = {}
-        try:
-            settled = _settle(_unblocked(slot, kept), several, scope, declined)
-        except InitframeError as error:
-            problems.on(several[-1].rule, slot, error.problems)
-            continue
-        for rule, reason in declined.items():
-            declines.setdefault(rule, []).append((slot, reason))
-        if isinstance(settled, str):
-            skipped[slot.name] = settled
-        elif settled:
-            found.append(settled)
-    assignments = follow(found, scope.slots, problems)
-    problems.model += [*_overlaps(assignments), *map(str, unpartnered(assignments))]
-    return assignments, skipped, declines
-
-
-def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, str]) -> Assignment | str | None:
-    """Let the last match that does not decline make the assignment, or say why the slot is skipped.
-
-    Each rule builds its fill for the slot at most once.
-    """
-    while several:
-        *lost, winner = _keeps_first(several) if slot.aliases else several
-        if winner.call is None:
-            return None
-        blocked = slot.blocked is not None and winner.rule.init != "keep"
-        is_restored = restores(winner.rule.init) and not slot.lazy
-        if blocked and not slot.resettable and not is_restored:
-            return _refused(slot)
-        if slot.numel == 0 and not slot.blocked:
-            return "it has no elements."
-        try:
-            fill, arguments = build(winner, slot, scope)
-        except Declined as reason:
-            declined[winner.rule.name] = str(reason)
-            several.remove(winner)
-            continue
-        except InitframeError:
-            if blocked and not slot.storable:
-                return _refused(slot)
-            raise
-        if blocked and not fill.suits(slot):
-            return _refused(slot)
-        _check_ties(winner, lost, fill, slot, scope)
-        shadowed = tuple(match.rule.name for match in lost if match.rule is not _DEFAULT)
-        asked, factor = companions(winner, slot, scope), factor_of(winner, slot, scope)
-        slot = _as_read(winner, slot, scope, fill)
-        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor=factor)
-    return None
-
-
-def _unblocked(slot: Slot, kept: Set[str]) -> Slot:
-    """Free a slot that shares part of its memory, if a rule keeps all others that do."""
-    if not slot.shares or not kept >= set(slot.shares):
-        return slot
-    note = f"shares part of its memory with {', '.join(slot.shares)}, kept: what they share is filled"
-    return replace(slot, blocked=None, remedy="", notes=(*slot.notes, note))
-
-
-def _keeps_first(several: list[Match]) -> list[Match]:
-    """Move a ``keep`` of one name of a tied tensor before the rules that know the tensor by other names only."""
-    *lost, last = several
-    others = [match for match in lost if match.rule.init != "keep" and match.rule is not _DEFAULT]
-    if last.rule.init == "keep" and not all(match.names & last.names for match in others):
-        return [last, *_keeps_first(lost)]
-    return several
-
-
-def _as_read(winner: Match, slot: Slot, scope: Scope, fill: Fill) -> Slot:
-    """Return the slot as its rule reads it, with a note if nobody says what its dimensions mean."""
-    if reads_unread(winner, slot, scope, fill):
-        return replace(slot, notes=(*slot.notes, READ_AS_CONVOLUTION))
-    return scope.read(slot, winner.rule.axes)
-
-
-def _refused(slot: Slot) -> str:
-    """Say why a slot that cannot be filled is skipped, if it is a buffer: wide rules meet those.
-
-    Raises:
-        ResolveError: it is a parameter.
-    """
-    problem = replace(slot.problem or Problem("", "it cannot be filled."), subject="")
-    if slot.kind == "buffer":
-        return str(problem)
-    raise ResolveError(problem)
-
-
-def _overlaps(assignments: Sequence[Assignment]) -> Iterator[Problem]:
-    """Find tensors that are filled twice: as a parametrized whole, and as what it is computed from."""
-    by_name = {a.slot.name: a for a in assignments}
-    for raw in assignments:
-        whole = by_name.get(raw.slot.part_of or "")
-        if whole and not isinstance(whole.fill, Keep):
-            fact = f"it fills {raw.slot.name}, from which {whole.slot.name} is computed."
-            also = f"{whole.slot.name} is filled by {whole.rule.describe()}."
-            yield Problem(raw.rule.describe(), fact, also, fix="Exclude one of them.")
-
-
-def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope: Scope) -> None:
-    """Refuse a tied tensor that two rules know by different names and would fill differently: nobody intends that."""
-    for other in lost if slot.aliases else []:
-        if other.names & winner.names or other.rule is _DEFAULT or other.call is None or other.rule.init == "keep":
-            continue
-        try:
-            same = build(other, slot, scope)[0] == fill
-        except Declined:
-            continue
-        except InitframeError:
-            same = False
-        if not same:
-            mine, theirs = (", ".join(sorted(match.names)) for match in (winner, other))
-            fact = (
-                f"it is one tied tensor, which {winner.rule.describe()} names {mine} and {other.rule.describe()} "
-                f"names {theirs}, with different fills."
-            )
-            raise ResolveError(Problem("", fact, fix="Name it in one of the rules only; exclude it from the other."))
-
-
 def _untouched(matches: Mapping[str, list[Match]], scope: Scope, kind: str, hidden: Set[str]) -> tuple[str, ...]:
     """List the tensors of a kind that no rule matches (or all decline), nor anything that they are computed from."""
     matched = {name for name, several in matches.items() if several}
@@ -279,7 +136,7 @@ def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]
     declined = {slot.name: f"rule {rule!r} declines it: {why}" for rule, on in declines.items() for slot, why in on}
     through = {slot.part_of for slot in scope.seen.raw if slot.name in settled}
     kept: dict[str, str] = {}
-    for slot in (*scope.seen.slots, *scope.seen.raw):
+    for slot in scope.seen.every:
         if slot.name in settled:
             continue
         reason = declined.get(slot.name, "no rule matches it.")

@@ -9,13 +9,12 @@ from initframe.errors import InitframeError, Problem
 from initframe.files.archive import Archive
 from initframe.fills.pretrained import Stored
 from initframe.initializers import Declined
-from initframe.initializers.lookup import unfit_keys
+from initframe.initializers.lookup import idle_keys
 from initframe.initializers.table import restores
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
 from initframe.resolver.build import build
-from initframe.resolver.diagnose import Declines
-from initframe.resolver.match import Match, Matcher
+from initframe.resolver.match import Declines, Match, Matcher
 from initframe.resolver.scope import Scope
 
 Matches = dict[str, list[Match]]
@@ -67,7 +66,7 @@ def _restoring(whole: Slot, raw: Iterable[Slot], several: list[Match], scope: Sc
 def _is_stored(match: Match, slot: Slot, scope: Scope) -> bool:
     """Whether a rule takes a tensor from a file as it is."""
     try:
-        return type(build(match, slot, scope)[0]) is Stored
+        return type(build(match, slot, scope).fill) is Stored
     except (Declined, InitframeError):
         return False
 
@@ -104,7 +103,7 @@ def unchosen(assignments: Iterable[Assignment]) -> Iterator[str]:
             yield f"{archive.path}: {read} is read; the file also has {', '.join(contents.others)}. Choose by entry."
 
 
-def misfit_keys(
+def idle_renamings(
     matchers: Iterable[Matcher],
     matches: Mapping[str, list[Match]],
     declines: Declines,
@@ -133,5 +132,5 @@ def misfit_keys(
         names = dict.fromkeys(name for slot in matched for name in (slot.name, *slot.aliases))
         path, entry, prefix = (call.arguments.get(key) for key in ("path", "entry", "prefix"))
         if names and isinstance(path, str):
-            found = unfit_keys(names, path, entry, prefix or "", {str(key): str(new) for key, new in keys.items()})
+            found = idle_keys(names, path, entry, prefix or "", {str(key): str(new) for key, new in keys.items()})
             yield from (problem.on(rule.describe()) for problem in found)

@@ -12,7 +12,7 @@ from initframe.initializers.arguments import Parameter, signature
 from initframe.initializers.table import Initializer
 from initframe.recipe.recipe import OPTIONS
 from initframe.recipe.rule import AXES, KINDS, PADDINGS
-from initframe.resolver.arguments import FACTOR
+from initframe.resolver.prepare import FACTOR
 
 Schema = dict[str, Any]
 

@@ -51,7 +51,8 @@ class Scope:
         """
         if not axes and (slot.ndim > 1 or not self.axes):
             return slot
-        weight = next((self.slots[n] for n in weights_of_bias(slot.name) if n in self.slots and n != slot.name), None)
+        known = self.seen.by_name
+        weight = next((known[n] for n in weights_of_bias(slot.name) if n in known and n != slot.name), None)
         if weight is not None and (own := self.axes.get(weight.name)):
             weight = with_axes(weight, own)
         elif not axes:
@@ -59,11 +60,6 @@ class Scope:
         if not axes:
             return replace(slot, **fan_fields(weight)) if weight else slot
         return with_axes(slot, axes, weight)
-
-    @cached_property
-    def slots(self) -> dict[str, Slot]:
-        """Every slot of the model by each of its names."""
-        return {name: slot for slot in self.seen.every for name in (slot.name, *slot.aliases)}
 
     def counted(self, slot: Slot) -> Slot:
         """Return the slot with the fans of the convention that the recipe chose."""
@@ -77,7 +73,7 @@ class Scope:
         captures: Mapping[str, int],
         arguments: Mapping[str, Any] | None = None,
         unit: int | None = None,
-    ) -> Facts:
+    ) -> TensorScope:
         """Give the names that an expression on a slot may use; of several with one name, the first is meant.
 
         Args:
@@ -98,7 +94,7 @@ class Scope:
         base = self._base_facts(slot) if self.recipe.base else {}
         given = (self.seen.config_of(slot.name), slot.settings, self.seen.settings, _WORDS)
         asked = {} if unit is None else {"unit": unit}
-        return Facts((asked, own, base, captures), arguments or {}, self.recipe.vars, given)
+        return TensorScope((asked, own, base, captures), arguments or {}, self.recipe.vars, given)
 
     @cached_property
     def base(self) -> Mapping[str, tuple[int, ...]]:
@@ -147,7 +143,7 @@ def _own_facts(shape: tuple[int, ...], fan_in: float | None, fan_out: float | No
     return facts if fan_in is None or fan_out is None else facts | {"fan_in": fan_in, "fan_out": fan_out}
 
 
-class Facts(Mapping[str, Any]):
+class TensorScope(Mapping[str, Any]):
     """The names that an expression on one tensor may use; of several with one name, the first is meant.
 
     What a rule or a recipe wrote is evaluated when it is first asked for, and only once, so its order does not matter.

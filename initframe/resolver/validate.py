@@ -6,9 +6,27 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from initframe.errors import Problem
-from initframe.fills import Fill
+from initframe.fills import Fill, Keep
 from initframe.fills.derived import Mimetic
 from initframe.plan import Assignment
+
+
+def overlapping(assignments: Iterable[Assignment]) -> Iterator[Problem]:
+    """Say which tensors are filled twice: as a parametrized whole, and as what it is computed from.
+
+    Args:
+        assignments: of the whole plan.
+
+    Yields:
+        One problem per tensor that a whole is computed from.
+    """
+    by_name = {a.slot.name: a for a in assignments}
+    for raw in by_name.values():
+        whole = by_name.get(raw.slot.part_of or "")
+        if whole and not isinstance(whole.fill, Keep):
+            fact = f"it fills {raw.slot.name}, from which {whole.slot.name} is computed."
+            also = f"{whole.slot.name} is filled by {whole.rule.describe()}."
+            yield Problem(raw.rule.describe(), fact, also, fix="Exclude one of them.")
 
 
 def unpartnered(assignments: Iterable[Assignment]) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from initframe.applying.apply import apply
 from initframe.errors import InitframeError, Problem, harmless
+from initframe.fills import Copied
 from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
@@ -171,6 +172,8 @@ def _wrong(target: Any, method: Any) -> Iterator[Problem]:
 def _why_not(assignment: Assignment, attention: bool) -> str:
     """Why a weight has no factor."""
     fill = assignment.fill
+    if any(isinstance(part, Copied) for part in fill.parts()):
+        return "it follows another tensor, which has the factor."
     if fill.needs_current:
         return "it keeps, or starts from, its current values; a factor needs values that the recipe draws."
     if fill.std == 0:

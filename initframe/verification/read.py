@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from initframe import limits
-from initframe.errors import InitframeError, Problem, SourceError, shown
+from initframe.errors import InitframeError, Problem, SourceError, about, shown
 from initframe.files.dtypes import DTYPES
 from initframe.fills import Fill
 from initframe.fills.record import KINDS, NEEDS, from_record
@@ -253,10 +253,8 @@ def _tensor(entry: Any, generator: str, *, is_other: bool, number: int) -> Promi
     if not isinstance(entry, Mapping):
         raise InitframeError(Problem("tensors", f"an entry is {shown(entry)}.", "It is a mapping."))
     name = _name(entry.get("name"))
-    try:
+    with about(name, InitframeError):
         return _promised(name, entry, generator, is_other, number)
-    except InitframeError as error:
-        raise InitframeError(*(problem.on(name) for problem in error.problems)) from None
 
 
 def _promised(name: str, entry: Mapping[str, Any], generator: str, is_other: bool, number: int) -> Promised:

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from initframe.model.memory import footprint, overlaps, overlaps_itself
+from initframe.model.memory import footprint, overlaps_itself
+from initframe.model.sharing import sharing
+
+
+def sharers(*groups):
+    """Those of several tensors, or groups of them, that share memory with another."""
+    parts = [group if isinstance(group, list) else [group] for group in groups]
+    return {i for pair in sharing([list(map(footprint, group)) for group in parts]) for i in pair}
 
 
 def elements(tensor):
@@ -35,7 +42,7 @@ views = st.builds(
 def test_overlaps_are_those_of_the_elements(device, cuts):
     whole = torch.zeros(8, 8, device=device)
     parts = [whole[cut] for cut in cuts]
-    found = overlaps([[footprint(part)] for part in parts])
+    found = sharers(*parts)
     taken = [set(elements(part)) for part in parts]
     for i, mine in enumerate(taken):
         partners = {j for j, other in enumerate(taken) if j != i and mine & other}
@@ -89,19 +96,19 @@ class TestFootprint:
 
 def test_views_of_different_width_are_compared_by_their_bytes():
     whole = torch.zeros(8)
-    assert overlaps([[footprint(whole[:4])], [footprint(whole.view(torch.float16)[6:])]]) == {0: 1, 1: 0}
-    assert overlaps([[footprint(whole[:4])], [footprint(whole.view(torch.float16)[8:])]]) == {}
+    assert sharers(whole[:4], whole.view(torch.float16)[6:]) == {0, 1}
+    assert not sharers(whole[:4], whole.view(torch.float16)[8:])
 
 
 def test_windows_of_a_tensor_larger_than_any_memory_are_compared_by_arithmetic():
     whole = torch.empty(1 << 20, 1 << 20, 3, device="meta")
     parts = [whole[:, : 1 << 19], whole[:, 1 << 19 :, :2], whole[5:, 1 << 19 :, 2:], whole[:9, 7:8]]
-    assert overlaps([[footprint(part)] for part in parts]) == {0: 3, 3: 0}
+    assert sharers(*parts) == {0, 3}
 
 
 def test_large_tensors_that_cross_in_no_simple_way_count_as_sharing():
     whole = torch.empty(1 << 20, 1 << 10, device="meta")
-    assert overlaps([[footprint(whole[::2])], [footprint(whole[1:, :5])]]) == {0: 1, 1: 0}
+    assert sharers(whole[::2], whole[1:, :5]) == {0, 1}
 
 
 windows = st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(0, 5), st.integers(1, 6))
@@ -111,7 +118,7 @@ windows = st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(0, 5), st.
 def test_windows_overlap_where_their_elements_do(cuts):
     whole = torch.empty(8, 12, device="meta")
     parts = [whole[r : r + rows, c : c + columns] for r, rows, c, columns in cuts]
-    found = overlaps([[footprint(part)] for part in parts])
+    found = sharers(*parts)
     taken = [set(elements(part)) for part in parts]
     for i, mine in enumerate(taken):
         assert (i in found) == any(mine & other for j, other in enumerate(taken) if j != i)
@@ -119,4 +126,4 @@ def test_windows_overlap_where_their_elements_do(cuts):
 
 def test_sharing_inside_a_group_is_no_matter():
     whole = torch.zeros(8)
-    assert overlaps([[footprint(whole[:4]), footprint(whole[2:6])], [footprint(whole[6:])]]) == {}
+    assert not sharers([whole[:4], whole[2:6]], whole[6:])

@@ -13,7 +13,7 @@ from torch import nn
 
 import initframe
 from initframe.errors import ResolveError
-from initframe.plan import WIDTH, table
+from initframe.plan.text import WIDTH, table
 
 OVERLAID = rules(
     {

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import initframe
-from initframe.plan import WIDTH
 from initframe.plan.plan import ROWS
+from initframe.plan.text import WIDTH
 
 
 class Oddities(nn.Module):

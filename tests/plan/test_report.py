@@ -10,7 +10,7 @@ from torch import nn
 
 import initframe
 from initframe.errors import ResolveError
-from initframe.plan import WIDTH
+from initframe.plan.text import WIDTH
 
 RECIPE = rules(
     {

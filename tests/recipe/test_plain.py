@@ -74,14 +74,6 @@ def test_a_rule_and_a_variable_may_be_called_target():
     assert load_recipe(recipe.to_dict()) == recipe
 
 
-def test_types_can_be_looked_at_alone():
-    data = {"a": {"_target_": "x"}, "b": math.nan, "c": "${x}", "d": b"", 3: 1}
-    assert [problem.fact for problem in strangers(data, types_only=True)] == [
-        "d is of type bytes.",
-        "key 3 is not a text.",
-    ]
-
-
 def test_plain_data_is_welcome_and_copied_into_its_own():
     data = {"a": [1, 2.5, None, True, "x"], "b": {"c": []}}
     assert not list(strangers(data))

@@ -232,3 +232,8 @@ def test_a_base_of_another_number_of_dimensions_is_refused():
             assert initframe.resolve(recipe, nn.Linear(3, 3))["weight"]
     recipe = {"rules": {"weight": {**rule, "where": "fan_in > 1"}}, "base": {"other": [2]}}
     assert initframe.resolve(recipe, nn.Linear(3, 3))["weight"]
+
+
+def test_a_factor_counts_the_fans_of_its_rules_axes():
+    plan = filled(rule("w", EXPERTS, init="normal", factor="1 / fan_in"), Holder(w=(8, 64, 128)))
+    assert plan["w"].factor == plan["w"].fill.std == 1 / 128

@@ -117,6 +117,13 @@ def test_sources_that_cannot_be_copied(source, words):
     assert any(words in str(problem) for problem in refused(initframe.resolve, recipe, Agent()))
 
 
+@pytest.mark.parametrize("init", ["copy", "row_norms"])
+def test_what_follows_another_tensor_takes_no_factor(init):
+    recipe = {"rules": {"bias": {"init": init, "source": "weight", "factor": 2}}}
+    (problem,) = refused(initframe.resolve, recipe, nn.Linear(4, 2), kind=ResolveError)
+    assert problem.subject.endswith(": factor")
+
+
 def test_what_is_tied_to_its_source_is_left_to_other_rules():
     agent = Agent()
     agent.target[0].weight = agent.online[0].weight

@@ -16,7 +16,7 @@ from initframe.initializers.table import get, list_initializers, parameters
 from initframe.recipe.presets import conf_directory, presets
 from initframe.recipe.recipe import OPTIONS
 from initframe.recipe.rule import RULE_KEYS
-from initframe.resolver.arguments import FACTOR, prepare
+from initframe.resolver.prepare import FACTOR, prepare
 from initframe.resolver.schema import MODELINE, NAME, RULE, recipe_schema, schema_text
 
 jsonschema = pytest.importorskip("jsonschema")

@@ -1,4 +1,4 @@
-"""Facts: what an expression may name, and which name wins."""
+"""What an expression may name, and which name wins."""
 
 import pytest
 import torch

@@ -110,10 +110,10 @@ def test_what_has_no_factor_is_said():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.zero, self.q_proj, self.kept, self.idle, self.loud = (nn.Linear(8, 8) for _ in range(5))
+            self.zero, self.q_proj, self.kept, self.idle, self.loud, self.twin = (nn.Linear(8, 8) for _ in range(6))
 
         def forward(self, x):
-            return self.zero(x) + self.q_proj(x) + self.kept(x) + self.loud(x)
+            return self.zero(x) + self.q_proj(x) + self.kept(x) + self.loud(x) + self.twin(x)
 
     recipe = {
         "rules": {
@@ -121,11 +121,12 @@ def test_what_has_no_factor_is_said():
             "zero.weight": "zeros",
             "kept.weight": "keep",
             "loud.bias": {"init": "constant", "val": 5},
+            "twin.weight": {"init": "copy", "source": "loud.weight"},
         }
     }
     found = calibration(Net(), recipe, torch.randn(4, 8))
     reasons = {row.name: row.reason for row in found.rows}
-    assert all(reasons[name] for name in ("zero.weight", "q_proj.weight", "kept.weight", "loud.weight"))
+    assert all(reasons[name] for name in ("zero.weight", "q_proj.weight", "kept.weight", "loud.weight", "twin.weight"))
     assert found.unused == ("idle.weight",)
     assert not calibration(Net(), recipe, torch.randn(4, 8), attention=True).rows[1].reason
 

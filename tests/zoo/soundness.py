@@ -8,7 +8,7 @@ import torch
 import initframe
 from initframe.fills import Constant, Normal
 from initframe.model.survey import survey
-from initframe.plan import WIDTH
+from initframe.plan.text import WIDTH
 
 
 def on_meta(build):

@@ -1,4 +1,4 @@
-"""A rule's arguments, checked and parsed once for all tensors."""
+"""Prepare a rule: look up its initializer, and check and parse its arguments, once for all tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from initframe import initializers
-from initframe.errors import Problem, RecipeError, shown
+from initframe.errors import Problem, RecipeError, about, shown
 from initframe.initializers.arguments import Parameter, bind, check, signature
 from initframe.initializers.table import Initializer
 from initframe.recipe.expressions import ExpressionError, parse
@@ -105,10 +105,8 @@ def _parsed(parameter: Parameter, value: Any) -> Any:
 
 
 def _parsed_one(value: Any) -> Any:
-    try:
+    with about(shown(value), ExpressionError):
         expression = parse(value)
-    except ExpressionError as error:
-        raise ExpressionError(*(problem.on(shown(value)) for problem in error.problems)) from None
     return value if type(value) in (int, float) else expression
 
 

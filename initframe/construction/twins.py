@@ -1,36 +1,16 @@
-"""Build models with every write to their parameters noted, with or without the parameters' memory."""
+"""Parameters without memory, in place of real ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import get_ident
 from typing import Any, NamedTuple, TypeGuard
-from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn.modules.module import (
-    register_module_buffer_registration_hook,
-    register_module_module_registration_hook,
-    register_module_parameter_registration_hook,
-)
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.construction.recorder import Recorder
-from initframe.construction.remember import remember_all
-from initframe.construction.watch import watching
-from initframe.errors import InitframeError
-
-NOTE = (
-    "initframe.deferred(): the parameters of this model had no values while it was built. If its constructor needs "
-    "them, build it without deferred(), and fill it by initframe.reinit."
-)
-
-HUGE = 1 << 30
-"""Elements that no buffer has: a tensor of more is made without memory at once, though it is no parameter yet."""
 
 
 class Base(NamedTuple):
@@ -108,64 +88,7 @@ class Twins:
         return numbers.as_strided(plain.shape, plain.stride(), plain.storage_offset())
 
 
-@contextmanager
-def recorded(twins: Twins | None) -> Iterator[Recorder]:
-    """Note what constructors write, and keep it in the modules that they build.
-
-    Args:
-        twins: gives parameters without memory; ``None`` leaves them their memory.
-
-    Yields:
-        What is noted. Hooks and modes come off again, whatever is raised.
-    """
-    recorder = Recorder(None if twins is None else HUGE)
-    here = recorder.thread  # the hooks are the process's, the model is this thread's
-    built: dict[int, ref[nn.Module]] = {}
-
-    def parameter_comes(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:  # noqa: ARG001
-        if get_ident() != here:
-            return None
-        built[id(module)] = ref(module)
-        with torch._C.DisableTorchFunction():  # noqa: SLF001
-            if parameter is not None and not is_lazy(parameter):
-                recorder.registered.append(tuple(parameter.shape))
-            if twins is None or not can_be_deferred(parameter):
-                return None
-            if twins.is_of_buffer(parameter):  # type: ignore[arg-type]
-                return None
-            return twins.of(parameter, recorder)  # type: ignore[arg-type]
-
-    def buffer_comes(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor | None:  # noqa: ARG001
-        if twins is None or not is_plain(buffer) or get_ident() != here:
-            return None
-        with torch._C.DisableTorchFunction():  # noqa: SLF001
-            return twins.buffer(buffer, recorder)
-
-    def module_comes(module: nn.Module, name: str, child: nn.Module | None) -> None:  # noqa: ARG001
-        if get_ident() == here:  # a child may come from another thread, where it was not seen
-            built.update((id(one), ref(one)) for one in (module, *(child.modules() if child else ())))
-
-    hooks = [
-        register_module_parameter_registration_hook(parameter_comes),  # type: ignore[arg-type]  # may return one
-        register_module_buffer_registration_hook(buffer_comes),  # type: ignore[arg-type]  # may return one
-        register_module_module_registration_hook(module_comes),
-    ]
-    try:
-        with watching(recorder):
-            yield recorder
-    except Exception as error:
-        if twins and twins.memory and not isinstance(error, InitframeError):
-            error.add_note(NOTE)
-        raise
-    finally:
-        for hook in hooks:
-            hook.remove()
-        recorder.leave()
-    modules = (weak() for weak in built.values())
-    remember_all((module for module in modules if module is not None), recorder)
-
-
-def can_be_deferred(parameter: nn.Parameter | None) -> bool:
+def can_be_deferred(parameter: nn.Parameter | None) -> TypeGuard[nn.Parameter]:
     """Whether a parameter has memory that it can do without."""
     return (
         parameter is not None

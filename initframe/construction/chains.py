@@ -1,4 +1,4 @@
-"""Chains on one draw that are a plain distribution: a uniform times two, a truncated normal by its inverse."""
+"""The fill of a chain: often a plain distribution, as of a uniform times two, or of a normal made by its inverse."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from initframe.construction.numbers import tidy
 from initframe.construction.values import Drawn
 from initframe.fills import Fill, Normal, TruncatedNormal, Uniform
 from initframe.fills.chain import Chain, Operand, Step
@@ -27,7 +28,7 @@ def fill_of(value: Drawn) -> Fill:
     >>> str(fill_of(chained("mul", [draw("uniform", 0, 1), 3.0])))
     'uniform(0, 3)'
     """
-    source: Fill = _SOURCES[value.law](*value.args)
+    source: Fill = _SOURCES[value.distribution](*value.args)
     steps = _needed(value.steps, value.result)
     current: Fill | None = source
     for i, step in enumerate(steps):
@@ -147,30 +148,3 @@ def _tidied(fill: Fill) -> Fill:
         case Normal(mean, std):
             return Normal(tidy(mean), tidy(std))
     return fill
-
-
-def tidy(value: float) -> float:
-    """Give the shortest number within four units in the last place of float64.
-
-    >>> tidy(0.02 * 2**0.5 / 2**0.5)
-    0.02
-    """
-    for digits in range(1, 16):
-        rounded = float(f"{value:.{digits}g}")
-        if abs(rounded - value) <= 4 * math.ulp(value):
-            return rounded
-    return value
-
-
-def shortest(value: float, dtype: torch.dtype) -> float:
-    """Give the shortest number that a dtype rounds to a value that it holds.
-
-    >>> shortest(torch.tensor(0.1).item(), torch.float32)
-    0.1
-    """
-    held = torch.tensor(value, dtype=dtype, device="cpu")
-    for digits in range(1, 18):
-        rounded = float(f"{value:.{digits}g}")
-        if torch.tensor(rounded, dtype=dtype, device="cpu") == held:
-            return rounded
-    return value
