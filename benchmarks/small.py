@@ -64,7 +64,8 @@ def row(what: str, threads: int, rounds: int) -> str:
 
 
 def main(rounds: int = 7) -> None:
-    print("| model | threads | loop, µs | apply, µs | reinit, µs | apply / loop | reinit / loop |\n|---|---|---|---|---|---|---|")
+    print("| model | threads | loop, µs | apply, µs | reinit, µs | apply / loop | reinit / loop |")
+    print("|---|---|---|---|---|---|---|")
     for what in CASES:
         for threads in (1, 2):
             print(row(what, threads, rounds), flush=True)
