@@ -149,7 +149,7 @@ def not_reached(model: nn.Module, called: Collection[str], used: Collection[str]
 
 @contextmanager
 def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Give clones of a model's buffers to run with, and put RNG states and modes back, whatever happens.
+    """Give clones of a model's buffers to run with, and put back RNG states, modes and what hooks show as attributes.
 
     Args:
         model: the module that will run.
@@ -158,6 +158,7 @@ def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         Buffers for ``torch.func.functional_call``: what a forward pass updates are the clones.
     """
     modes = [(module, module.training) for module in model.modules()]
+    shown = [(vars(module), name, held) for module in model.modules() for name, held in _attributes(module)]
     python = random.getstate()
     devices = sorted({t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"})
     try:
@@ -167,3 +168,10 @@ def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         random.setstate(python)
         for module, training in modes:
             module.training = training
+        for attributes, name, held in shown:  # the older weight_norm and pruning compute one in each pass
+            attributes[name] = held
+
+
+def _attributes(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The tensors that a module holds as plain attributes."""
+    return [(name, held) for name, held in vars(module).items() if isinstance(held, Tensor)]

@@ -90,6 +90,7 @@ class Grid:
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
         keys: for attention weights, the sum over keys of their mean square times their number; else ``None``.
+        largest: for a vector that a power iteration makes, the singular value that it has found; else ``None``.
     """
 
     values: Tensor
@@ -104,6 +105,7 @@ class Grid:
     why: str = ""
     mask: Tensor | str | None = None
     keys: Tensor | None = None
+    largest: float | None = None
 
     def __getattr__(self, name: str) -> Any:
         """The values of a line, when they are asked for: what follows from it asks for its moments, mostly.
@@ -300,7 +302,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
     return new
 
 
-UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys"))
+UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys", "largest"))
 """Facts of a grid that its moments and their spread do not depend on."""
 
 

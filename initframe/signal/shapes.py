@@ -56,7 +56,7 @@ class Shadow(FakeTensor):
     memory: int
     state: Any
 
-    device = Tensor.device
+    device, layout, is_mkldnn = Tensor.device, Tensor.layout, Tensor.is_mkldnn  # a fake tensor's ask what is not here
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # noqa: SLF001
 
     @classmethod

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 import initframe
 from initframe.signal.predict import predict
@@ -169,6 +170,25 @@ def test_rows_are_those_of_a_measurement():
     assert [(r.name, r.call, r.op, r.shape, r.depth) for r in predicted.rows] == [
         (r.name, r.call, r.op, r.shape, r.depth) for r in measured.rows
     ]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "look", [predict, lambda plan, batch: propagate(plan.model, batch)], ids=["predict", "propagate"]
+)
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.utils.weight_norm, nn.utils.spectral_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.5)],
+    ids=["weight norm", "spectral norm", "pruning"],
+)
+def test_what_hooks_show_as_an_attribute_is_as_before(wrap, look):
+    model = nn.Sequential(wrap(nn.Linear(6, 4)))
+    plan = initframe.resolve(KAIMING, model)
+    shown = vars(model[0])["weight"]
+    before = shown.clone()
+    look(plan, torch.ones(2, 6))
+    assert vars(model[0])["weight"] is shown
+    assert torch.equal(shown, before)
 
 
 def test_the_model_is_as_before():
