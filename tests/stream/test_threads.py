@@ -2,6 +2,8 @@ import _thread
 import gc
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -237,3 +239,34 @@ def test_memory_is_held_no_longer_than_its_task(threads, gate):
     assert sum(spread(tasks())) == 1000
     # Those that wait, one in every thread, the last that this one ran, and the next.
     assert max(most) <= module.AHEAD * threads + threads + 2
+
+BESIDE = """
+import os, torch
+from initframe.stream.threads import Task, single_threaded, spread
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+torch.set_num_threads(2)
+matrix = torch.randn(700, 700, dtype=torch.float64)
+with single_threaded():
+    matrix @ matrix
+    before, seen = threads(), []
+
+    def multiply():
+        matrix @ matrix
+        seen.append(threads())
+        return 1
+
+    list(spread((Task(multiply, 1 << 20) for _ in range(8)), 2))
+print(before, max(seen))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL begins threads by itself")
+def test_threads_of_a_crew_begin_none_of_their_own():
+    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, check=True)
+    before, most = map(int, done.stdout.split())
+    assert most == before + 1
