@@ -137,11 +137,11 @@ def _take_memory(model: nn.Module) -> None:
 
     Parameters that share a buffer's memory keep it, as the buffer does.
     """
-    twins, recorder = Twins(), Recorder()
+    twins = Twins()
     for buffer in model.buffers():
         if is_plain(buffer):
-            twins.buffer(buffer, recorder)
+            twins.buffer(buffer)
     for module in model.modules():
         for name, parameter in module._parameters.items():  # noqa: SLF001
             if can_be_deferred(parameter) and not twins.is_of_buffer(parameter):
-                module._parameters[name] = twins.of(parameter, recorder)  # noqa: SLF001
+                module._parameters[name] = twins.of(parameter)  # noqa: SLF001
