@@ -1,6 +1,8 @@
-"""Bounds on input from strangers, all in one place; docs/trust.md lists them with what is said when one is passed."""
+"""Bounds on input from strangers, and on memory; docs/trust.md lists them with what is said when one is passed."""
 
 from __future__ import annotations
+
+import os
 
 # --- messages --------------------------------------------------------------------------------------------------------
 
@@ -72,3 +74,12 @@ DIMENSIONS = 64
 """Of one tensor in a manifest."""
 TENSOR_BYTES = 1 << 60
 """Of one tensor in a manifest."""
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has; 2**62 if it does not say, as Windows."""
+    if not hasattr(os, "sysconf"):
+        return 1 << 62
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -16,6 +16,7 @@ from torch import nn
 
 from initframe.applying.load_checkpoint import load_checkpoint
 from initframe.errors import Problem, SourceError, closest, shown
+from initframe.limits import machine_memory
 from initframe.recipe.plain import CODE_KEYS
 
 Arguments = Mapping[str, Any]
@@ -317,9 +318,7 @@ def check_memory(name: str, size: int) -> None:
     Raises:
         SourceError: it is more than the machine has.
     """
-    if not hasattr(os, "sysconf"):  # Windows does not say it so simply
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine_memory()
     if size > memory:
         fact = f"it takes {size / 2**30:.0f} GiB; this machine has {memory / 2**30:.0f}."
         fix = (

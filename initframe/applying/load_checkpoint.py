@@ -50,7 +50,7 @@ def load_checkpoint(model: nn.Module, path: Path, entry: str | None = None) -> N
     found: Found = {name: contents.entries[key] for name, key in names.items()}
     hooked = _has_load_hooks(model)
     if hooked:
-        found = _after_hooks(model, path, {name: contents.values()[key] for name, key in names.items()})
+        found = _after_hooks(model, path, {name: contents.mapped(key) for name, key in names.items()})
     if misfits := [*_misfits(found, held), *_untied(names, held, contents)]:
         whole = Problem(str(path), f"it does not fit {type(model).__name__}.", fix=_ways_out(path))
         raise SourceError(whole, *misfits)

@@ -69,7 +69,7 @@ def run(config: Any) -> float:
         record = manifest(report)
         with_room(lambda: save_tensors(model, drafts["model.safetensors"], {RUN: record[RUN]}))
         write(report, record, job, drafts)
-    tell_report(report, output_directory(), names)
+    tell_report(report, names)
     return 0.0
 
 
@@ -92,13 +92,13 @@ def tell_plan(plan: Plan) -> None:
     say(f"{plan}\nA dry run: nothing was written but Hydra's own files.")
 
 
-def tell_report(report: Report, folder: Path, names: Sequence[str]) -> None:
+def tell_report(report: Report, names: Sequence[str]) -> None:
     """Print what a run did, and where its files are."""
     say(report.render(width()))
     where = "manifest.json has its companions, for optimizer and model; +init.companions=heeded turns this line off."
     remind(report.plan, f"Recipe {report.plan.recipe.name}", where)
     order = ("model.safetensors", "manifest.json", "plan.txt", "page.html")
-    say(f"Files in {os.path.relpath(folder)}: {', '.join(name for name in order if name in names)}")
+    say(f"Files in {os.path.relpath(output_directory())}: {', '.join(name for name in order if name in names)}")
 
 
 def planned(job: Mapping[str, Any], name: str) -> Plan:

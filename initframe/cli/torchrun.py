@@ -14,7 +14,7 @@ import torch
 
 from initframe.applying.processes import save_sharded, shard, together
 from initframe.cli.console import unwarned
-from initframe.cli.folders import output_directory, run_set
+from initframe.cli.folders import run_set
 from initframe.cli.groups import chosen
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.reinit import RUN, WANTED, files, planned, tell_plan, tell_report, write
@@ -53,7 +53,7 @@ def _lead(config: Any, device: str) -> float:
     with run_set(config, names) as drafts:
         report, _ = _work(_tell(job), device, drafts)
     if report is not None:
-        tell_report(report, output_directory(), names)
+        tell_report(report, names)
     return 0.0
 
 

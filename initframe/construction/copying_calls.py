@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from initframe.construction.call import TorchCall, same_memory
-from initframe.construction.recorder import Recorder
+from initframe.construction.recorder import Pieces, Recorder
 from initframe.construction.unknown_calls import depending, unknown
 from initframe.construction.values import REAL, REPEATED, Number, Real, Tabulated, Unreadable, Value, draws
 
@@ -20,10 +19,7 @@ def copied(call: TorchCall) -> Any:
     found = recorder.read(source) if source.numel() == tensor.numel() else _expanded(recorder, source, tensor)
     inner = recorder.pieces(source) if source.shape == tensor.shape else None
     out = call.run()
-    if inner and (tensor.is_meta or not isinstance(found, Real)):
-        _write_pieces(recorder, source, tensor, inner)
-    else:
-        recorder.write(tensor, _kept(found, source, tensor))
+    _write(recorder, source, tensor, found, inner)
     return out
 
 
@@ -36,11 +32,8 @@ def cloned(call: TorchCall) -> Any:
     if source.numel() != out.numel():
         recorder.write(out, depending(call, [source]))
         return out
-    found, inner = recorder.read(source), recorder.pieces(source) if source.shape == out.shape else None
-    if inner and (out.is_meta or not isinstance(found, Real)):
-        _write_pieces(recorder, source, out, inner)
-    else:
-        recorder.write(out, _kept(found, source, out))
+    inner = recorder.pieces(source) if source.shape == out.shape else None
+    _write(recorder, source, out, recorder.read(source), inner)
     return out
 
 
@@ -116,12 +109,13 @@ def _expanded(recorder: Recorder, source: Tensor, tensor: Tensor) -> Value:
     return found if isinstance(found, Number | Real | Unreadable | None) else REPEATED
 
 
-def _write_pieces(
-    recorder: Recorder, source: Tensor, tensor: Tensor, inner: Sequence[tuple[tuple[slice, ...], Value]]
-) -> None:
-    """Write part by part, as the source was written."""
-    for index, value in inner:
-        recorder.write(tensor[index], _kept(value, source[index], tensor[index]))
+def _write(recorder: Recorder, source: Tensor, tensor: Tensor, found: Value, inner: Pieces | None) -> None:
+    """Note that a tensor holds what a source holds, part by part if the source was written in parts."""
+    if inner and (tensor.is_meta or not isinstance(found, Real)):
+        for index, value in inner:
+            recorder.write(tensor[index], _kept(value, source[index], tensor[index]))
+    else:
+        recorder.write(tensor, _kept(found, source, tensor))
 
 
 def _is_plain(index: Any) -> bool:

@@ -16,6 +16,9 @@ from initframe.construction.origins import SourceLine, caller, is_torch
 from initframe.construction.values import REAL, REPEATED, Drawn, Number, Real, Structured, Tabulated, Unreadable, Value
 from initframe.construction.whole_calls import WHOLE, whole_call
 
+Pieces = Sequence[tuple[tuple[slice, ...], Value]]
+"""What was written to a tensor in parts: where, by slices, and what."""
+
 _COMPLEX = Unreadable("complex numbers are used")
 _MIXED = Unreadable("it is computed from a tensor that was written in parts")
 
@@ -166,7 +169,7 @@ class Recorder:
             return found
         return Number(float(given.item())) if isinstance(found, Real | Tabulated) and not given.is_meta else REPEATED
 
-    def pieces(self, tensor: Tensor) -> Sequence[tuple[tuple[slice, ...], Value]] | None:
+    def pieces(self, tensor: Tensor) -> Pieces | None:
         """Give what was written to a tensor in parts, as slices; ``None`` if it was written whole, or not by slices."""
         history = self.history(tensor)
         if history is None or not history.parts:

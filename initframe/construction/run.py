@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from initframe.construction.recorder import Recorder
 from initframe.construction.twins import Twins, can_be_deferred, is_plain
 from initframe.construction.watch import recorded
 from initframe.errors import InitframeError, Problem, ResolveError
+from initframe.limits import machine_memory
 
 Build = Callable[[], nn.Module]
 Shape = tuple[int, ...]
@@ -112,10 +112,8 @@ def _loads(fact: str) -> ResolveError:
 
 def _demand_memory(twins: Twins, error: Exception) -> None:
     """Refuse to run a constructor with memory if what it had registered before it failed is too much of it."""
-    if not hasattr(os, "sysconf"):
-        return
     size = sum(base.tensor.numel() * base.tensor.itemsize for base in twins.memory.values())
-    most = _SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = _SHARE * machine_memory()
     if size > most:
         raise _refused(
             f"the constructor fails without memory ({type(error).__name__}: {error}). It was not tried with it: "
@@ -137,11 +135,11 @@ def _take_memory(model: nn.Module) -> None:
 
     Parameters that share a buffer's memory keep it, as the buffer does.
     """
-    twins, recorder = Twins(), Recorder()
+    twins = Twins()
     for buffer in model.buffers():
         if is_plain(buffer):
-            twins.buffer(buffer, recorder)
+            twins.buffer(buffer)
     for module in model.modules():
         for name, parameter in module._parameters.items():  # noqa: SLF001
             if can_be_deferred(parameter) and not twins.is_of_buffer(parameter):
-                module._parameters[name] = twins.of(parameter, recorder)  # noqa: SLF001
+                module._parameters[name] = twins.of(parameter)  # noqa: SLF001

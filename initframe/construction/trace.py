@@ -20,7 +20,7 @@ from initframe.fills.table import Table
 from initframe.model.remembered import remember, remembered
 from initframe.model.survey import survey
 from initframe.plan import Plan
-from initframe.resolver.constructed import RULE, constructed_assignment, constructed_slots, related
+from initframe.resolver.constructed import constructed_assignment, constructed_slots, related
 
 _CHANGES = "its values are others each time the constructor runs, and no call of torch draws them"
 
@@ -54,7 +54,7 @@ def trace(build: Build) -> Plan:
         if _has_tables(model) or _drawn_outside_torch() != before:
             _refuse_what_changes(model, run(build)[0])
     seen = survey(model)
-    found = [(slot, constructed_assignment(slot, RULE)) for slot in constructed_slots(seen)]
+    found = [(slot, constructed_assignment(slot)) for slot in constructed_slots(seen)]
     assignments = tuple(related(a for _, a in found if not isinstance(a, str)))
     skipped = {slot.name: why for slot, why in found if isinstance(why, str)}
     kept = {s.name: "it is a buffer, and has its values already." for s in seen.slots if s.kind == "buffer"}

@@ -34,9 +34,6 @@ NOTE = (
     "them, build it without deferred(), and fill it by initframe.reinit."
 )
 
-HUGE = 1 << 30
-"""Elements that no buffer has: a tensor of more is made without memory at once, though it is no parameter yet."""
-
 
 class RecordingMode(TorchFunctionMode):
     """A mode that tells a recorder of every call that may write to a tensor.
@@ -73,7 +70,7 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
     Yields:
         What is noted. Hooks and modes come off again, whatever is raised.
     """
-    recorder = Recorder(None if twins is None else HUGE)
+    recorder = Recorder() if twins is None else twins.recorder
     here = recorder.thread  # the hooks are the process's, the model is this thread's
     built: dict[int, ref[nn.Module]] = {}
 
@@ -86,13 +83,13 @@ def recorded(twins: Twins | None) -> Iterator[Recorder]:
                 recorder.registered.append(tuple(parameter.shape))
             if twins is None or not can_be_deferred(parameter):
                 return None
-            return None if twins.is_of_buffer(parameter) else twins.of(parameter, recorder)
+            return None if twins.is_of_buffer(parameter) else twins.of(parameter)
 
     def buffer_comes(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor | None:  # noqa: ARG001
         if twins is None or not is_plain(buffer) or get_ident() != here:
             return None
         with torch._C.DisableTorchFunction():  # noqa: SLF001
-            return twins.buffer(buffer, recorder)
+            return twins.buffer(buffer)
 
     def module_comes(module: nn.Module, name: str, child: nn.Module | None) -> None:  # noqa: ARG001
         if get_ident() == here:  # a child may come from another thread, where it was not seen

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from initframe.experiments.claim import Run
 from initframe.experiments.digits import Digits
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+DIVERGED = 1e6
+"""A loss above it ends a training."""
 
 
 def classify(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -82,10 +85,6 @@ def losses(steps: Iterator[float], count: int) -> list[float]:
     return taken + [math.inf] * (count - len(taken))
 
 
-DIVERGED = 1e6
-"""A loss above it ends a training."""
-
-
 def _call(model: nn.Module, images: Tensor) -> Tensor:
     answers: Tensor = model(images)
     return answers
@@ -105,21 +104,20 @@ def accuracy(model: nn.Module, digits: Digits, answers: Callable[[nn.Module, Ten
 
 
 def learned(
-    model: nn.Module, optimizer: torch.optim.Optimizer, digits: Digits, steps: int, seed: int, loss: Loss = classify
+    run: Run, optimizer: torch.optim.Optimizer, digits: Digits, loss: Loss = classify
 ) -> dict[str, float | list[float]]:
-    """Train for some steps.
+    """Train the model of a run for its steps.
 
     Args:
-        model: the model, trained in place.
-        optimizer: of its parameters.
+        run: of a claim, with ``steps`` among its settings.
+        optimizer: of the model's parameters.
         digits: images and labels to train on.
-        steps: how many.
-        seed: of the order of the images.
         loss: a function of model, images and labels.
 
     Returns:
         ``curve``, the loss of every step, its ``first`` and ``last``: the mean over the last tenth of the steps.
     """
-    curve = losses(fit(model, optimizer, digits, seed=seed, loss=loss), steps)
+    steps = run.at["steps"]
+    curve = losses(fit(run.model, optimizer, digits, seed=run.seed, loss=loss), steps)
     tail = curve[-max(1, steps // 10) :]
     return {"curve": curve, "first": curve[0], "last": sum(tail) / len(tail)}

@@ -38,21 +38,25 @@ class Contents:
 
     Attributes:
         entries: shape and dtype by name.
-        values: reads all values.
-        value: reads one tensor, on memory of its own.
-        mapped: the same on the file's memory, for those who need a part of it.
+        mapped: reads one tensor, on the file's memory.
         check: compares the file's check sums, if it has any, before a value is read.
         entry: of a training state, the part that is read; ``None`` if the file is a state_dict itself.
         others: further parts of it that hold named tensors.
     """
 
     entries: Mapping[str, TensorInfo]
-    values: Callable[[], Mapping[str, Tensor]]
-    value: Callable[[str], Tensor]
     mapped: Callable[[str], Tensor]
     check: Callable[[], object] = lambda: None
     entry: str | None = None
     others: tuple[str, ...] = ()
+
+    def value(self, name: str) -> Tensor:
+        """Read one tensor, on memory of its own."""
+        return self.mapped(name).clone()
+
+    def values(self) -> dict[str, Tensor]:
+        """Read all tensors, on the file's memory."""
+        return {name: self.mapped(name) for name in self.entries}
 
 
 def open_file(path: Path, entry: str | None = None) -> Contents:
@@ -122,14 +126,14 @@ def _open_safetensors(path: Path, index: int) -> Contents:
     if huge := next((name for name, (shape, _) in kinds.items() if any(size >= INTEGER for size in shape)), None):
         raise SourceError(Problem(f"{path}: {huge}", "a dimension has 2**63 or more elements."))  # next to one of none
 
-    mapped = cache(lambda: safe_open(path, framework="pt"))
+    opened = cache(lambda: safe_open(path, framework="pt"))
 
-    def value(name: str) -> Tensor:
+    def mapped(name: str) -> Tensor:
         with _as_source_error(path):
-            return mapped().get_tensor(name)  # type: ignore[no-any-return, no-untyped-call]
+            return opened().get_tensor(name)  # type: ignore[no-any-return, no-untyped-call]
 
     entries = {name: TensorInfo(name, shape, DTYPES[dtype]) for name, (shape, dtype) in kinds.items()}
-    return Contents(entries, lambda: {name: value(name) for name in entries}, lambda name: value(name).clone(), value)
+    return Contents(entries, mapped)
 
 
 @contextmanager
@@ -160,13 +164,11 @@ def _open_torch(path: Path, entry: str | None) -> Contents:
     entries = {name: TensorInfo(name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
     @cache
-    def mapped() -> dict[str, Tensor]:
+    def loaded() -> dict[str, Tensor]:
         _check_sums(path, "data/")
         return _plain_tensors(path, "cpu", entry)[2]
 
-    return Contents(
-        entries, mapped, lambda name: mapped()[name].clone(), lambda name: mapped()[name], mapped, chosen, others
-    )
+    return Contents(entries, lambda name: loaded()[name], loaded, chosen, others)
 
 
 def _check_zip(path: Path) -> None:

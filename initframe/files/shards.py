@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from initframe.errors import Problem, SourceError
 from initframe.files.reading import Contents, metadata, open_file
 from initframe.files.safetensors import TensorInfo
@@ -111,20 +109,11 @@ def open_files(paths: Iterable[Path], entry: str | None = None) -> Contents:
         entries |= contents.entries
         holder |= dict.fromkeys(contents.entries, path)
 
-    def values() -> Mapping[str, Tensor]:
-        return {name: tensor for contents in files.values() for name, tensor in contents.values().items()}
-
     def check() -> None:
         for contents in files.values():
             contents.check()
 
-    return Contents(
-        entries,
-        values,
-        lambda name: files[holder[name]].value(name),
-        lambda name: files[holder[name]].mapped(name),
-        check,
-    )
+    return Contents(entries, lambda name: files[holder[name]].mapped(name), check)
 
 
 def _indexed(index: Path) -> Listing:

@@ -40,12 +40,11 @@ def constructed_slots(seen: Survey) -> Iterator[Slot]:
             yield from parts if apart else [slot]
 
 
-def constructed_assignment(slot: Slot, rule: Rule) -> Assignment | str:
+def constructed_assignment(slot: Slot) -> Assignment | str:
     """What a constructor gave to a parameter, or a sentence that says why it is not known.
 
     Args:
         slot: the parameter.
-        rule: the rule that it is said to follow.
     """
     found = slot.constructed
     if slot.lazy:
@@ -64,7 +63,7 @@ def constructed_assignment(slot: Slot, rule: Rule) -> Assignment | str:
     fill = padded(found.fill, slot.padding_row)
     if fault := fill.problem(slot.shape, slot.dtype):
         return f"{fault}{where}"
-    return Assignment(slot, rule, fill, origin=found.origin)
+    return Assignment(slot, RULE, fill, origin=found.origin)
 
 
 def unmatched_by_constructor(untouched: Collection[str], seen: Survey, problems: Problems) -> tuple[Assignment, ...]:
@@ -78,7 +77,7 @@ def unmatched_by_constructor(untouched: Collection[str], seen: Survey, problems:
     assignments = []
     for slot in constructed_slots(seen):
         if (slot.part_of or slot.name) in untouched:
-            settled = constructed_assignment(slot, RULE)
+            settled = constructed_assignment(slot)
             if isinstance(settled, Assignment):
                 assignments.append(settled)
             elif slot.numel:

@@ -16,6 +16,7 @@ from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, RecipeError, ResolveError, SourceError, closest, shown
 from initframe.files.shards import open_checkpoint
 from initframe.fills import Fill, Whole
+from initframe.limits import machine_memory
 from initframe.recipe.patterns import compile_pattern
 from initframe.verification.read import Given, Promised, Record, read_manifest
 
@@ -96,7 +97,7 @@ def fills_of(wanted: Iterable[Promised]) -> dict[str, Fill]:
         except InitframeError as error:
             problems += error.problems
             continue
-        if _is_whole(laws[one.name]) and one.numel * WIDE > memory():
+        if _is_whole(laws[one.name]) and one.numel * WIDE > machine_memory():
             fact = f"it is computed as a whole, which takes {one.numel * WIDE / 2**30:.0f} GiB."
             problems.append(Problem(one.name, fact))
     if problems:
@@ -115,13 +116,6 @@ def item_of(one: Promised, fill: Fill, name: str = "") -> Item:
     return Item(name or one.name, one.shape or (), one.dtype or torch.float32, one.stream, fill)
 
 
-def memory() -> int:
-    """Return the bytes of memory that this machine has; 2**62 if it does not say."""
-    if not hasattr(os, "sysconf"):
-        return 1 << 62
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _is_whole(fill: Fill) -> bool:
     return any(isinstance(part, Whole) for part in fill.parts())
 
@@ -135,8 +129,8 @@ def _in_memory(
 ) -> dict[str, Tensor]:
     """Make tensors in memory, all of them together."""
     size = sum(one.numel * one.dtype.itemsize for one in wanted if one.dtype)
-    if size > memory():
-        fact = f"its tensors take {size / 2**30:.0f} GiB, and this machine has {memory() / 2**30:.0f}."
+    if size > machine_memory():
+        fact = f"its tensors take {size / 2**30:.0f} GiB, and this machine has {machine_memory() / 2**30:.0f}."
         raise SourceError(Problem(place_of(record), fact, fix="Write them to files, path=…, or name some of them."))
     made = {one.name: torch.empty(one.shape or (), dtype=one.dtype, device="cpu") for one in wanted}
     with torch.no_grad():

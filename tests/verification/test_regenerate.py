@@ -168,7 +168,7 @@ def test_a_digest_that_differs_is_told_and_a_changed_record_refused(tower):
 
 
 def test_what_memory_cannot_hold_goes_to_files(tower, monkeypatch, tmp_path):
-    monkeypatch.setattr(regenerating, "memory", lambda: 3_000)
+    monkeypatch.setattr(regenerating, "machine_memory", lambda: 3_000)
     record = tower[1]
     names = ["embed.weight", "encoder.*.proj.weight", "encoder.*.qkv.bias"]
     model = nn.Linear(30, 30)

@@ -31,7 +31,7 @@ def measure(run: Run) -> Mapping[str, Value]:
     signal = propagate(run.model, digits.images[:256], loss=lambda out: cross_entropy(out, labels))
     blocks = [row for row in signal.rows if row.op == "BasicBlock"]
     optimizer = torch.optim.SGD(run.model.parameters(), lr=run.at["lr"], momentum=0.9)
-    found = learned(run.model, optimizer, digits, run.at["steps"], run.seed)
+    found = learned(run, optimizer, digits)
     early = found["curve"][: run.at["early"]]  # type: ignore[index]
     return {
         **found,

@@ -24,7 +24,7 @@ def build(at: Settings) -> nn.Module:
 def measure(run: Run) -> Mapping[str, Value]:
     """Train by gradient descent with momentum, as in the paper."""
     optimizer = torch.optim.SGD(run.model.parameters(), lr=run.at["lr"], momentum=0.9)
-    return learned(run.model, optimizer, load_small_digits()[0], run.at["steps"], run.seed)
+    return learned(run, optimizer, load_small_digits()[0])
 
 
 def checks(found: Results, at: Settings) -> Iterator[Check]:

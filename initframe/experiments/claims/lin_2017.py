@@ -36,7 +36,7 @@ def measure(run: Run) -> Mapping[str, Value]:
     optimizer = torch.optim.SGD(run.model.parameters(), lr=run.at["lr"], momentum=0.9)
     data = rare(run.at["rate"])
     first = loss(run.model, data.images, data.labels).item()
-    found = learned(run.model, optimizer, data, run.at["steps"], run.seed, loss)
+    found = learned(run, optimizer, data, loss)
     early = found["curve"][: run.at["early"]]  # type: ignore[index]
     return {**found, "everything": first, "sum": sum(early), "worst": max(early)}
 

@@ -23,7 +23,7 @@ def measure(run: Run) -> Mapping[str, Value]:
     """Train by gradient descent, as in the paper, and predict ξ from the variances."""
     train, test = load_small_digits()
     optimizer = torch.optim.SGD(run.model.parameters(), lr=run.at["lr"], momentum=0.9)
-    found = learned(run.model, optimizer, train, run.at["steps"], run.seed)
+    found = learned(run, optimizer, train)
     depth = stability("tanh", run.at["weight_var"], run.at["bias_var"]).depth
     return {**found, "accuracy": accuracy(run.model, test), "xi": min(depth, 1000.0)}
 

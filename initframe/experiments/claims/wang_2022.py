@@ -61,7 +61,7 @@ def build(at: Settings) -> nn.Module:
 def measure(run: Run) -> Mapping[str, Value]:
     """Train by Adam at its full learning rate from the first step."""
     optimizer = torch.optim.Adam(run.model.parameters(), lr=run.at["lr"], betas=(0.9, 0.98))
-    return learned(run.model, optimizer, load_small_digits()[0], run.at["steps"], run.seed)
+    return learned(run, optimizer, load_small_digits()[0])
 
 
 def checks(found: Results, at: Settings) -> Iterator[Check]:

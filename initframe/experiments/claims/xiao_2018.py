@@ -38,7 +38,7 @@ def measure(run: Run) -> Mapping[str, Value]:
         "correlation": [row.correlation or 0.0 for row in rows],
         "alike": rows[-1].correlation or 0.0,
         "size": rows[-1].rms or 0.0,
-        **learned(run.model, optimizer, digits, run.at["steps"], run.seed),
+        **learned(run, optimizer, digits),
     }
 
 

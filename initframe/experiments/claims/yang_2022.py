@@ -30,7 +30,7 @@ def measure(run: Run) -> Mapping[str, Value]:
     before = run.model(digits.images[:100]).detach()
     losses(fit(run.model, optimizer, digits, seed=run.seed), 3)
     moved = (run.model(digits.images[:100]).detach() - before).square().mean().sqrt().item()
-    return {"moved": moved, **learned(run.model, optimizer, digits, run.at["steps"], run.seed)}
+    return {"moved": moved, **learned(run, optimizer, digits)}
 
 
 def best(found: Results, at: Settings, start: str, width: int) -> tuple[float, ...]:
