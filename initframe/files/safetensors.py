@@ -167,7 +167,8 @@ def pour(held: Iterable[Held], path: Path | None, start: int = 0) -> None:
 def _bytes(tensor: Tensor) -> memoryview:
     """Return a tensor's elements in logical order."""
     dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return dense.view(torch.uint8).numpy().data
+    # One element keeps the stride that it had, of which torch makes no bytes.
+    return dense.as_strided(dense.shape, (1,)).view(torch.uint8).numpy().data
 
 
 def unsavable(tensor: Tensor) -> Problem | None:

@@ -44,6 +44,16 @@ def test_tensors_of_any_layout_and_dtype(tmp_path):
     assert changed(load_file(tmp_path / "m.safetensors"), state) == set()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.bool])
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (0, 4), (3, 2)])
+def test_every_second_element_of_some_memory(tmp_path, dtype, shape):
+    tensor = torch.arange(12).view(2, 6)[: shape[0], : 2 * shape[1] : 2].to(dtype)[:, ::2]
+    save_tensors({"w": tensor, "x": tensor.T}, tmp_path / "w.safetensors")
+    read = load_file(tmp_path / "w.safetensors")
+    assert torch.equal(read["w"], tensor)
+    assert torch.equal(read["x"], tensor.T)
+
+
 def test_what_is_no_tensor_is_left_out(tmp_path):
     save_tensors({"w": torch.ones(2), "extra": {"version": 1}, "n": 3}, tmp_path / "m.safetensors")
     assert list(load_file(tmp_path / "m.safetensors")) == ["w"]

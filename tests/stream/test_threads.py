@@ -240,6 +240,7 @@ def test_memory_is_held_no_longer_than_its_task(threads, gate):
     # Those that wait, one in every thread, the last that this one ran, and the next.
     assert max(most) <= module.AHEAD * threads + threads + 2
 
+
 BESIDE = """
 import os, torch
 from initframe.stream.threads import Task, single_threaded, spread
