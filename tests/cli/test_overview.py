@@ -33,6 +33,7 @@ def test_every_preset_is_listed():
 
 def test_python_m(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["initframe"])
+    monkeypatch.delitem(sys.modules, "initframe.__main__", raising=False)  # another test may have imported it
     runpy.run_module("initframe", run_name="__main__")
     assert capsys.readouterr().out == f"{overview()}\n"
 
