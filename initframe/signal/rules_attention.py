@@ -19,6 +19,7 @@ from initframe.signal.grid import Grid, W, gaussian, reshaped
 from initframe.signal.layout import Factor, Layout
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
+from initframe.signal.sampled import Sampled, sampled
 from initframe.signal.walk import Operation, Rule, State
 
 CAUSAL = "causal"
@@ -46,6 +47,8 @@ def softmax(op: Operation) -> State:
     if grid is None:
         return None
     dim = op["dim"] % len(op.shape)
+    if isinstance(grid, Sampled) and grid.samples is not None and dim == len(op.shape) - 1:
+        return sampled(grid.samples.softmax(-1), grid)
     if "position" in grid.layout.roles(dim) or grid.mask is not None:
         return attention_weights(grid, op.shape)
     return over_classes(grid, op.shape[dim])

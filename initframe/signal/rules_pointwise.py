@@ -14,6 +14,7 @@ from initframe.signal.combine import product, spread_over, total
 from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, reshaped
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
+from initframe.signal.sampled import Sampled, sampled
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 MASKED = -30.0
@@ -29,6 +30,8 @@ def pointwise(op: Operation) -> State:
     if len(grids) < len(tensors):
         return None
     layout = _layout(op.shape, list(grids.values()))
+    if (rows := _on_samples(op, grids, layout)) is not None:
+        return rows
     sources = {id(grid.source): grid for grid in grids.values() if grid.source is not None}
     if len(sources) <= 1:
         return _on_one_source(op, grids, layout)
@@ -46,6 +49,18 @@ def pointwise(op: Operation) -> State:
     if op.name in ("addcmul", "addcdiv") and len(grids) == 3:
         return _addcmul(op, grids, layout)
     return _on_two_sources(op, grids, layout) if len(sources) == 2 else None
+
+
+def _on_samples(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
+    """Run the operation on samples, if each operand that varies has them."""
+    varying = [grid for grid in grids.values() if grid.source is not None or isinstance(grid, Sampled)]
+    if not varying or not all(isinstance(grid, Sampled) for grid in varying):
+        return None
+    given = dict(op.given)
+    for name, grid in grids.items():
+        given[name] = grid.samples if isinstance(grid, Sampled) else grid.values[:1, :1]
+    found = _called(op, given)
+    return None if found is None else sampled(found, replace(varying[0], layout=layout))
 
 
 def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, at, constant, gaussian, reshaped
+from initframe.signal.grid import Grid, at, constant, gaussian
 from initframe.signal.layout import Factor, Layout, channels, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
+from initframe.signal.sampled import sampled
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 
@@ -168,14 +169,9 @@ def largest(op: Operation) -> tuple[State, ...]:
         return (None, None)
     picked = torch.rand(shape, generator=generator, device="cpu").argsort(dim).narrow(dim, 0, k).contiguous()
     z = torch.randn(4096, shape[dim], generator=generator, dtype=torch.float64, device="cpu")
-    top = at(grid, z).sort(1, descending=True).values[:, :k].reshape(-1)
-    mean, square = top.mean().item(), top.square().mean().item()
-    moments = moments_of(mean, square, mean**2, mean**2, mean**2)
+    top = at(grid, z).sort(1, descending=True).values[:, :k]
     layout = grid.layout.fitted(op.shape)
-    found = reshaped(
-        top[:65536], torch.ones_like(top[:65536]), moments, gaussian(moments, layout, why="largest of samples")
-    )
-    return (found, picked)
+    return (sampled(top, replace(grid, layout=layout, why="largest of samples")), picked)
 
 
 def added_rows(op: Operation) -> State:
