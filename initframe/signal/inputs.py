@@ -128,7 +128,12 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
 
 
 def _side(model: nn.Module, channels: int, before: tuple[int, ...] = ()) -> int:
-    """The side of images, or of ``before`` frames, that a model takes: its own ``image_size``, or the first of the usual sides that runs.
+    """The side of images that a model takes: its own ``image_size``, or the first of the usual sides that runs.
+
+    Args:
+        model: any module.
+        channels: of the images.
+        before: dimensions between channels and height: the frames of a video.
 
     Raises:
         InitframeError: none runs.

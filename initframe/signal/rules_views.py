@@ -10,7 +10,7 @@ from torch import Tensor
 
 from initframe.signal.combine import mixture, total
 from initframe.signal.grid import Grid, at, constant, gaussian
-from initframe.signal.layout import Factor, Layout, channels, sequence
+from initframe.signal.layout import Factor, Layout, channels, images, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
 from initframe.signal.sampled import sampled
@@ -143,6 +143,21 @@ def moved(op: Operation) -> State:
     return grid and replace(fresh(grid), layout=grid.layout.fitted(op.shape))
 
 
+def folded(op: Operation) -> State:
+    """Patches put back into an image: where they overlap, independent ones are added."""
+    grid = op.grid("self")
+    if grid is None:
+        return None
+    overlap = max(op["self"].numel() / max(math.prod(op.shape), 1), 1.0)
+    m = grid.moments()
+    if m.classes > 1:
+        return None
+    mean, square, same, near, far = map(average, m[:5])
+    more = (overlap**2 - overlap) * mean**2
+    moments = moments_of(mean * overlap, *(overlap * x + more for x in (square, same, near, far)))
+    return gaussian(moments, images(op.shape), **grid.kept) if overlap > 1 else replace(grid, layout=images(op.shape))
+
+
 def pad(op: Operation) -> State:
     """Elements with a constant around them."""
     grid = op.grid("self")
@@ -265,9 +280,11 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("roll", "flip", "gather", "unfold", "im2col", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved
     ),
+    **dict.fromkeys(("upsample_linear1d", "upsample_nearest1d", "upsample_nearest3d", "upsample_trilinear3d"), moved),
     **dict.fromkeys(
         ("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa"), moved
     ),
+    "col2im": folded,
     **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
     "embedding": embedding,
     **dict.fromkeys(("topk", "sort"), largest),
