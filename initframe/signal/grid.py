@@ -90,6 +90,8 @@ class Grid:
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
         keys: for attention weights, the sum over keys of their mean square times their number; else ``None``.
+        samples: (samples, elements of a row): for rows that are independent of each other and of which more is known
+            than pairs can tell, such as the k largest, samples of whole rows; else ``None``.
         largest: for a vector that a power iteration makes, the singular value that it has found; else ``None``.
     """
 
@@ -105,6 +107,7 @@ class Grid:
     why: str = ""
     mask: Tensor | str | None = None
     keys: Tensor | None = None
+    samples: Tensor | None = None
     largest: float | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -290,8 +293,8 @@ def replace(grid: Grid, **changes: object) -> Grid:
     facts = new.__dict__
     facts.update(known)
     if "values" in changes or "source" in changes or "normal" in changes:
-        facts.pop("_moments", None)
-        facts.pop("spread_over_seeds", None)
+        for derived in ("_moments", "spread_over_seeds", "samples"):
+            facts.pop(derived, None)
         if "values" in changes or "normal" in changes:
             facts.pop("line", None)
             if "values" not in changes:
@@ -302,7 +305,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
     return new
 
 
-UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys", "largest"))
+UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys", "samples", "largest"))
 """Facts of a grid that its moments and their spread do not depend on."""
 
 

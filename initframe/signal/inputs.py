@@ -13,6 +13,8 @@ from torch.func import functional_call
 from initframe.errors import InitframeError, Problem
 from initframe.signal.batch import as_before
 
+FRAMES = 16
+"""The length of generated videos."""
 TOKENS = 64
 """The length of generated sequences."""
 SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512, 48, 16)
@@ -110,6 +112,12 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
             return {
                 "": (shape, 0)
             }, f"{size} images {shape[1]}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
+        if isinstance(module, nn.Conv3d):
+            side = _side(model, module.in_channels, (FRAMES,))
+            shape = (size, module.in_channels, FRAMES, side, side)
+            return {
+                "": (shape, 0)
+            }, f"{size} videos {shape[1]}×{FRAMES}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
         if isinstance(module, nn.Linear):
             words = f"{size} × {module.in_features} numbers from N(0, 1), as the first layer ({name}) has inputs"
             return {"": ((size, module.in_features), 0)}, words
@@ -119,8 +127,13 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
     return None
 
 
-def _side(model: nn.Module, channels: int) -> int:
+def _side(model: nn.Module, channels: int, before: tuple[int, ...] = ()) -> int:
     """The side of images that a model takes: its own ``image_size``, or the first of the usual sides that runs.
+
+    Args:
+        model: any module.
+        channels: of the images.
+        before: dimensions between channels and height: the frames of a video.
 
     Raises:
         InitframeError: none runs.
@@ -129,7 +142,7 @@ def _side(model: nn.Module, channels: int) -> int:
     if isinstance(own, int):
         return own
     for side in SIDES:
-        if _runs(model, (2, channels, side, side)):
+        if _runs(model, (2, channels, *before, side, side)):
             return side
     linear = next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), None)
     wants = f" Its layer {linear[0]!r} takes {linear[1].in_features} features." if linear else ""

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
-from initframe.signal.grid import Grid, W, gaussian, replace, reshaped, scaled
-from initframe.signal.layout import Factor, Layout
+from initframe.signal.grid import Grid, W, constant, gaussian, replace, reshaped, scaled
+from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
+from initframe.signal.sampled import sampled
 from initframe.signal.walk import Operation, Rule, State
 
 CAUSAL = "causal"
@@ -45,6 +46,8 @@ def softmax(op: Operation) -> State:
     if grid is None:
         return None
     dim = op["dim"] % len(op.shape)
+    if grid.samples is not None and dim == len(op.shape) - 1:
+        return sampled(grid.samples.softmax(-1), grid)
     if "position" in grid.layout.roles(dim) or grid.mask is not None:
         return attention_weights(grid, op.shape)
     return over_classes(grid, op.shape[dim])
@@ -73,6 +76,18 @@ def over_classes(grid: Grid, count: int) -> Grid:
     like = gaussian(moments, grid.layout, **{**grid.kept, "why": grid.why or "softmax over independent classes"})
     values = (grid.values.mean(0) - grid.values.amax()).exp()
     return reshaped(values, W, moments, like) if variance > 0 else like
+
+
+def logsumexp(op: Operation) -> State:
+    """The logarithm of a sum of exponentials over independent elements, as the number that it is on average."""
+    grid, dims = op.grid("self"), op["dim"]
+    if grid is None:
+        return None
+    m = averaged(grid)
+    variance = max(average(m.square) - average(m.mean) ** 2, 0.0)
+    count = math.prod(grid.layout.shape[d] for d in dims)
+    level = average(m.mean) + math.log(max(count, 1)) + variance / 2
+    return replace(constant(level, channels(op.shape)), why=grid.why or "the sum is taken as its mean")
 
 
 def log_softmax(op: Operation) -> State:
@@ -260,6 +275,7 @@ def attention(op: Operation) -> tuple[State, ...]:
 RULES: dict[str, Rule] = {
     "softmax": softmax,
     "log_softmax": log_softmax,
+    "logsumexp": logsumexp,
     "_safe_softmax": softmax,
     "attention": attention,
 }

@@ -14,6 +14,7 @@ from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, at_least, average, column, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
 from initframe.signal.rules_pointwise import is_affine
+from initframe.signal.sampled import sampled
 from initframe.signal.walk import Operation, Rule, State
 
 
@@ -166,6 +167,9 @@ def total_over(op: Operation) -> State:
     grid, dims = op.grid("self"), _dims(op)
     if grid is None:
         return None
+    if grid.samples is not None and dims == [len(grid.layout.dims) - 1]:
+        left = grid.layout.with_dim(dims[0], ()) if op.given.get("keepdim") else Layout(grid.layout.dims[:-1])
+        return sampled(grid.samples.sum(-1, keepdim=True), replace(grid, layout=left))
     count = math.prod(grid.layout.shape[d] for d in dims)
     out = pooled(grid, dims, op.shape, bool(op.given.get("keepdim")))
     return scaled(out, count)
@@ -206,6 +210,8 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
         inputs = layout.count("batch", dims)
         square = (square + (inputs - 1) * same) / inputs
         same = square
+    if layout.count("position") > count:  # other positions are left
+        return gaussian(Moments(m.mean, square, same, near, m.far), left, **grid.kept)
     return gaussian(Moments(m.mean, square, same, square, same), left, **grid.kept)
 
 

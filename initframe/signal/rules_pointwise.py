@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initframe.signal.combine import product, spread_over, total
+from initframe.signal.combine import mixture, product, spread_over, total
 from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, replace, reshaped, scaled
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
+from initframe.signal.sampled import sampled
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 MASKED = -30.0
@@ -28,6 +29,8 @@ def pointwise(op: Operation) -> State:
     if len(grids) < len(tensors):
         return None
     layout = _layout(op.shape, list(grids.values()))
+    if (rows := _on_samples(op, grids, layout)) is not None:
+        return rows
     sources = {id(grid.source): grid for grid in grids.values() if grid.source is not None}
     if len(sources) <= 1:
         return _on_one_source(op, grids, layout)
@@ -45,6 +48,18 @@ def pointwise(op: Operation) -> State:
     if op.name in ("addcmul", "addcdiv") and len(grids) == 3:
         return _addcmul(op, grids, layout)
     return _on_two_sources(op, grids, layout) if len(sources) == 2 else None
+
+
+def _on_samples(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
+    """Run the operation on samples, if each operand that varies has them."""
+    varying = [grid for grid in grids.values() if grid.source is not None or grid.samples is not None]
+    if not varying or any(grid.samples is None for grid in varying):
+        return None
+    given = dict(op.given)
+    for name, grid in grids.items():
+        given[name] = grid.values[:1, :1] if grid.samples is None else grid.samples
+    found = _called(op, given)
+    return None if found is None else sampled(found, replace(varying[0], layout=layout))
 
 
 def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:
@@ -124,6 +139,8 @@ def _called(op: Operation, given: Mapping[str, Any]) -> Tensor | None:
     positional, named = [], {}
     for argument in func._schema.arguments:  # noqa: SLF001
         value = given.get(argument.name)
+        if argument.name in ("condition", "mask") and isinstance(value, Tensor):
+            value = value != 0
         if argument.kwarg_only:
             if argument.name in given and argument.name not in (
                 "dtype",
@@ -190,6 +207,36 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
         moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
     )
     return reshaped(values.reshape(-1), weights.reshape(-1), moments, like)
+
+
+def chosen(op: Operation) -> State:
+    """One of two tensors, by a mask: where the mask is known, a mixture; else the operation runs on the grid."""
+    if (masked := mask_of(op)) is not None:
+        return masked
+    filled_in = op.name == "masked_fill"
+    mask = op.known("mask" if filled_in else "condition")
+    if mask is None:
+        return pointwise(op)
+    kept, other = op.grid("self"), op.given["value" if filled_in else "other"]
+    rest = op.states.grid(other) if isinstance(other, Tensor) else constant(float(other), Layout(()))
+    if kept is None or rest is None:
+        return None
+    share = mask.double().mean().item()
+    share = 1 - share if filled_in else share
+    layout = _layout(op.shape, [kept, rest])
+    parts = [(s, grid) for s, grid in ((share, kept), (1 - share, rest)) if s > 0]
+    if len(parts) == 1:
+        return replace(parts[0][1], layout=layout)
+    return mixture([(s, spread_over(grid, layout)) for s, grid in parts], layout)
+
+
+def glu(op: Operation) -> State:
+    """One half of the channels, times the sigmoid of the other half."""
+    grid = op.grid("self")
+    if grid is None or grid.source is None:
+        return None
+    gate = replace(grid, values=grid.values.sigmoid(), source=replace(grid.source), normal=False)
+    return product(grid, gate, grid.layout.fitted(op.shape))
 
 
 def mask_of(op: Operation) -> State:
@@ -299,8 +346,9 @@ Maker = Callable[[Operation], State]
 
 RULES: dict[str, Rule] = {
     "pointwise": pointwise,
-    "where": pointwise,
-    "masked_fill": pointwise,
+    "where": chosen,
+    "masked_fill": chosen,
+    "glu": glu,
     **dict.fromkeys(
         ("softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu", "prelu"), pointwise
     ),

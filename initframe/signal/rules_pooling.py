@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
-from initframe.signal.grid import at, gaussian, replace, reshaped
-from initframe.signal.layout import images
+from initframe.signal.grid import Grid, at, constant, gaussian, replace, reshaped
+from initframe.signal.layout import Layout, images
 from initframe.signal.moments import average as mean_of
 from initframe.signal.moments import moments_of
 from initframe.signal.positions import averaged
@@ -129,6 +129,62 @@ def maximum(op: Operation) -> tuple[State, ...]:
     return (reshaped(x.reshape(-1)[::5].double(), torch.ones_like(x.reshape(-1)[::5]).double(), m, like), None)
 
 
+def extreme(op: Operation) -> State | tuple[State, ...]:
+    """The largest or smallest of some dimensions, by samples."""
+    grid = op.grid("self")
+    several = isinstance(op.out, tuple | list)
+    if grid is None:
+        return None
+    name = op.func.overloadpacket.__name__.rstrip("_")
+    sign = -1.0 if name.endswith("min") else 1.0
+    given, n = op.given.get("dim"), len(grid.layout.dims)
+    dims = [d % n for d in (range(n) if given in (None, []) else [given] if isinstance(given, int) else given)]
+    count = math.prod(grid.layout.shape[d] for d in dims)
+    kept = [() if d in dims else factors for d, factors in enumerate(grid.layout.dims)]
+    if not op.given.get("keepdim"):
+        kept = [factors for d, factors in enumerate(kept) if d not in dims]
+    layout = Layout(tuple(kept)).fitted(op.shape)
+    if grid.source is None or count == 1:
+        found: State = replace(grid, layout=layout)
+    else:
+        shared = any("position" in grid.layout.roles(d) for d in dims)
+        found = _largest(grid, count, layout, sign, shared=shared)
+    return (found, None) if several else found
+
+
+def _largest(grid: Grid, count: int, layout: Layout, sign: float, *, shared: bool) -> Grid:
+    """The largest of so many elements, or for a negative sign the smallest.
+
+    Args:
+        grid: of the elements.
+        count: how many.
+        layout: of the result.
+        sign: 1 or −1.
+        shared: whether they are places of one channel; else they are independent.
+    """
+    m = grid.moments()
+    if grid.source is None:
+        return grid
+    same, near, far = map(mean_of, (grid.source.same, grid.source.near, grid.source.far))
+    level = min(max(near, 0.0), 1.0 - 1e-9) if shared else 0.0
+    one, others = _correlated(level, [same, near, far], *_volumes())
+    size = min(count, one[0].numel())
+
+    def taken(z: Tensor) -> Tensor:
+        rows = sign * at(grid, z).reshape(len(z), -1)
+        return sign * rows[:, : rows.shape[1] // size * size].reshape(len(z), -1, size).amax(2)
+
+    x, *ys = (taken(z) for z in (one, *others))
+    mean, square = x.mean(dtype=torch.float64).item(), x.double().square().mean().item()
+    why = grid.why or "largest of samples"
+    if grid.terms:  # of scores: what is subtracted before the softmax
+        return replace(constant(mean, layout), why=why)
+    pairs = [min(max((x * y).mean(dtype=torch.float64).item(), mean * mean), square) for y in ys]
+    like = gaussian(moments_of(mean, square, *pairs), layout, **{**grid.kept, "why": why})
+    flat = x.reshape(-1)[:65536].double()
+    return reshaped(flat, torch.ones_like(flat), moments_of(mean, square, *pairs), like) if m.classes == 1 else like
+
+
 def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[float, float]:
     """Mean and mean square over all windows; those at a padded border are smaller."""
     dims = len(kernel)
@@ -213,4 +269,8 @@ def _correlated(
     return one, others
 
 
-RULES: dict[str, Rule] = {"avg_pool": average, "max_pool": maximum}
+RULES: dict[str, Rule] = {
+    "avg_pool": average,
+    "max_pool": maximum,
+    **dict.fromkeys(("max", "amax", "min", "amin"), extreme),
+}

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, at, constant, gaussian, independent, replace, reshaped
-from initframe.signal.layout import Factor, Layout, channels, sequence
+from initframe.signal.grid import Grid, at, constant, gaussian, independent, replace
+from initframe.signal.layout import Factor, Layout, channels, images, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
+from initframe.signal.sampled import sampled
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 
@@ -140,6 +141,21 @@ def moved(op: Operation) -> State:
     return grid and replace(fresh(grid), layout=grid.layout.fitted(op.shape))
 
 
+def folded(op: Operation) -> State:
+    """Patches put back into an image: where they overlap, independent ones are added."""
+    grid = op.grid("self")
+    if grid is None:
+        return None
+    overlap = max(op["self"].numel() / max(math.prod(op.shape), 1), 1.0)
+    m = grid.moments()
+    if m.classes > 1:
+        return None
+    mean, square, same, near, far = map(average, m[:5])
+    more = (overlap**2 - overlap) * mean**2
+    moments = moments_of(mean * overlap, *(overlap * x + more for x in (square, same, near, far)))
+    return gaussian(moments, images(op.shape), **grid.kept) if overlap > 1 else replace(grid, layout=images(op.shape))
+
+
 def pad(op: Operation) -> State:
     """Elements with a constant around them."""
     grid = op.grid("self")
@@ -166,14 +182,9 @@ def largest(op: Operation) -> tuple[State, ...]:
         return (None, None)
     picked = torch.rand(shape, generator=generator, device="cpu").argsort(dim).narrow(dim, 0, k).contiguous()
     z = torch.randn(4096, shape[dim], generator=generator, dtype=torch.float64, device="cpu")
-    top = at(grid, z).sort(1, descending=True).values[:, :k].reshape(-1)
-    mean, square = top.mean().item(), top.square().mean().item()
-    moments = moments_of(mean, square, mean**2, mean**2, mean**2)
+    top = at(grid, z).sort(1, descending=True).values[:, :k]
     layout = grid.layout.fitted(op.shape)
-    found = reshaped(
-        top[:65536], torch.ones_like(top[:65536]), moments, gaussian(moments, layout, why="largest of samples")
-    )
-    return (found, picked)
+    return (sampled(top, replace(grid, layout=layout, why="largest of samples")), picked)
 
 
 def added_rows(op: Operation) -> State:
@@ -267,9 +278,11 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("roll", "flip", "gather", "unfold", "im2col", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved
     ),
+    **dict.fromkeys(("upsample_linear1d", "upsample_nearest1d", "upsample_nearest3d", "upsample_trilinear3d"), moved),
     **dict.fromkeys(
         ("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa"), moved
     ),
+    "col2im": folded,
     **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
     "embedding": embedding,
     **dict.fromkeys(("topk", "sort"), largest),

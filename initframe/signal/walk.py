@@ -31,7 +31,7 @@ from initframe.signal.operations import facts
 from initframe.signal.shapes import Shadow, Shapes, form_of, shadow, storage
 from initframe.signal.watch import Call, Watch
 
-LARGEST = 2**22
+LARGEST = 3 * 2**22
 """Up to how many elements a tensor that depends on nothing is computed for real."""
 
 State = Grid | Tensor | None

@@ -1,0 +1,32 @@
+"""Grids that also have samples: what is related in more ways than pairs can tell, such as the k largest of a row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from initframe.signal.grid import Grid, gaussian, replace, reshaped
+from initframe.signal.moments import moments_of
+
+LARGEST = 65536
+"""How many samples a distribution is read from."""
+
+
+def sampled(samples: Tensor, like: Grid) -> Grid:
+    """The grid of samples.
+
+    Args:
+        samples: (samples, elements of a row).
+        like: the grid whose layout and reason are kept.
+
+    >>> from initframe.signal.layout import Layout
+    >>> grid = sampled(torch.tensor([[3.0, 1.0], [1.0, 3.0]]), gaussian(moments_of(0.0, 1.0), Layout(())))
+    >>> round(grid.moments().square, 6)
+    5.0
+    """
+    flat = samples.reshape(-1)[:LARGEST].double()
+    mean, square = flat.mean().item(), flat.square().mean().item()
+    moments = moments_of(mean, square, mean**2, mean**2, mean**2)
+    plain = gaussian(moments, like.layout, why=like.why)
+    grid = plain if square - mean**2 <= 0 else reshaped(flat, torch.ones_like(flat), moments, plain)
+    return replace(grid, samples=samples)
