@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, product, spread_over, total
-from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, replace, reshaped, scaled
+from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, independent, replace, reshaped, scaled
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.sampled import sampled
@@ -235,7 +235,7 @@ def glu(op: Operation) -> State:
     grid = op.grid("self")
     if grid is None or grid.source is None:
         return None
-    gate = replace(grid, values=grid.values.sigmoid(), source=replace(grid.source), normal=False)
+    gate = independent(replace(grid, values=grid.values.sigmoid(), normal=False))
     return product(grid, gate, grid.layout.fitted(op.shape))
 
 
