@@ -23,7 +23,7 @@ from initframe.model.layers import title
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
-from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
+from initframe.signal.grid import CDF, Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
@@ -296,8 +296,7 @@ def observed(value: Tensor) -> Grid:
     field = _field_of(x, near) if x.ndim == 4 else None
     moments = moments_of(mean, square, same, near, far)._replace(field=field)
     like = gaussian(moments, layout)
-    flat = x.reshape(-1)[:: max(x.numel() // 65536, 1)]
-    return reshaped(flat, torch.ones_like(flat), moments, like)
+    return sampled(value.detach().reshape(-1)[:: max(x.numel() // 65536, 1)].cpu(), moments, like)
 
 
 def _field_of(x: Tensor, near: float) -> Tensor:

@@ -89,8 +89,8 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
         rest = Moments(level * 0.0, variance * square, (m.same - far) * square, near, (m.far - far) * pairs, field)
         return gaussian(rest, x.layout, why=x.why)
     if isinstance(m.mean, float) and x.line is not None:
-        correction = math.sqrt(average(variance) / max(average(m.square) - (level if centred else 0.0), 1e-300))
-        factor = average(scale) * correction
+        before = max(average(m.square) - (average(level) if centred else 0.0), 1e-300)
+        factor = average(scale) * math.sqrt(average(variance) / before)
         found = scaled(x, factor, -m.mean * factor if centred else 0.0)
         return replace(found, profile=None, spread=0.0, channels=0)
     taken = column(m.mean) if centred else 0.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
-from initframe.signal.grid import at, gaussian, replace, reshaped
+from initframe.signal.grid import at, gaussian, replace, sampled
 from initframe.signal.layout import images
 from initframe.signal.moments import average as mean_of
 from initframe.signal.moments import moments_of
@@ -116,7 +116,7 @@ def maximum(op: Operation) -> tuple[State, ...]:
         profile = roots / roots.mean()
     layout = images(op.shape) if len(op.shape) == 4 else grid.layout.fitted(op.shape)
     like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": grid.why or "maximum over simulated patches"})
-    return (reshaped(x.reshape(-1)[::5].double(), torch.ones_like(x.reshape(-1)[::5]).double(), m, like), None)
+    return (sampled(x.reshape(-1)[::5], m, like), None)
 
 
 def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[float, float]:

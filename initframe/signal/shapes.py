@@ -56,8 +56,8 @@ class Shadow(FakeTensor):
     memory: int
     state: Any
 
-    device = Tensor.device  # type: ignore[assignment]
-    __torch_function__ = torch._C._disabled_torch_function_impl  # noqa: SLF001
+    device = Tensor.device
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # noqa: SLF001
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]

@@ -22,7 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
 from initframe.signal.combine import mixture
-from initframe.signal.grid import CDF, Grid, constant, gaussian, replace, reshaped
+from initframe.signal.grid import CDF, Grid, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
 from initframe.signal.operations import facts
@@ -126,7 +126,7 @@ def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool =
         return constant(flat[0].item() if flat.numel() else 0.0, layout, weight=weight)
     mean, square = flat.mean().item(), flat.square().mean().item()
     like = gaussian(moments_of(mean, square, square, mean**2, mean**2), layout, weight=weight)
-    return reshaped(flat, torch.ones_like(flat), moments_of(mean, square, square, mean**2, mean**2), like)
+    return sampled(flat, moments_of(mean, square, square, mean**2, mean**2), like)
 
 
 def angle(tensor: Tensor) -> Grid:
