@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -220,15 +221,22 @@ def near_over(grid: Grid, m: Moments) -> Number:
     sides = [f.size for dim in grid.layout.dims for f in dim if f.role == "position"]
     if m.field is None or len(sides) != 2:
         return m.near
-    n = m.field.shape[0]
     height, width = sides
-    dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
-    window = m.field[(dy % n)[:, None], (dx % n)[None, :]]
-    counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
+    weights, counted = _pairs_by_offset(m.field.shape[0], height, width)
     pairs = (height * width) ** 2
-    inside = (window * counts).sum().item() - m.field[0, 0].item() * height * width
-    outside = m.near * (pairs - counts.sum().item())
+    inside = torch.dot(m.field.reshape(-1), weights).item() - m.field[0, 0].item() * height * width
+    outside = m.near * (pairs - counted)
     return (inside + outside) / max(pairs - height * width, 1)
+
+
+@lru_cache(maxsize=64)
+def _pairs_by_offset(n: int, height: int, width: int) -> tuple[Tensor, float]:
+    """How many pairs of an image's places are each offset apart, on a torus of side n, and all of these together."""
+    dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
+    counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
+    weights = torch.zeros(n, n, dtype=torch.float64, device="cpu")
+    weights[(dy % n)[:, None], (dx % n)[None, :]] = counts
+    return weights.reshape(-1), counts.sum().item()
 
 
 def variance(op: Operation) -> State | tuple[State, ...]:
