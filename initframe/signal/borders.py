@@ -67,8 +67,9 @@ class Borders(NamedTuple):
 def borders(geometry: Geometry, before: Tensor | None) -> Borders:
     """What borders do to a convolution of an input with a profile.
 
-    >>> borders(Geometry((4,), (3,), (1,), (1,), (1,), False, (0,)), None).profile.mul(10 / 3).tolist()
-    [2.0, 3.0, 3.0, 2.0]
+    >>> found = borders(Geometry((4,), (3,), (1,), (1,), (1,), False, (0,)), None)
+    >>> found.share, [round(x, 1) for x in found.profile.tolist()]
+    (2.5, [0.8, 1.2, 1.2, 0.8])
     """
     if before is None:
         return _of_geometry(geometry)

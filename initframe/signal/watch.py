@@ -71,7 +71,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Watch:
         for name, module in self.model.named_modules():
-            cls = _shown(type(module))
+            cls = _shown(type(module))  # type: ignore[arg-type]  # classes are hashable
             leaf = all(child is None for child in module._modules.values())  # noqa: SLF001  # children() costs ten times that
             self._handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
             self._handles.append(module.register_forward_hook(partial(self._leave, cls, leaf)))
