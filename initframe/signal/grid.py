@@ -355,7 +355,50 @@ def reshaped(values: Tensor, weights: Tensor, moments: Moments, like: Grid) -> G
     values, order = values.sort()
     weights = weights[order]
     level = weights.cumsum(0).sub_(weights / 2).div_(weights.sum())
-    quantiles = _interpolate(CDF, level, values)
+    return _matched(_interpolate(CDF, level, values), moments, like)
+
+
+def sampled(values: Tensor, moments: Moments, like: Grid) -> Grid:
+    """As :func:`reshaped`, of values that all weigh the same.
+
+    Args:
+        values: any number of them.
+        moments: of one class of positions.
+        like: the grid whose other facts are kept.
+    """
+    place = (CDF * values.numel()).sub_(0.5).clamp_(0, values.numel() - 1)
+    left = place.long()
+    ranks = torch.cat([left, (left + 1).clamp_max(values.numel() - 1)])
+    low, high = order_statistics(values, ranks).double().view(2, K)
+    return _matched((high - low).mul_(place - left).add_(low), moments, like)
+
+
+BUCKETS = 4096
+"""Of what is sorted in part only."""
+
+
+def order_statistics(values: Tensor, ranks: Tensor) -> Tensor:
+    """The values of some ranks, without sorting those between them.
+
+    >>> order_statistics(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([2, 0])).tolist()
+    [3.0, 1.0]
+    """
+    low, high = values.aminmax()
+    width = (high - low) / BUCKETS
+    if values.numel() < BUCKETS or not math.isfinite(width) or width == 0:
+        return values.sort().values[ranks]
+    bucket = ((values - low) / width).long().clamp_(0, BUCKETS - 1)
+    below = torch.cat([bucket.new_zeros(1), torch.bincount(bucket, minlength=BUCKETS).cumsum(0)])
+    asked = torch.searchsorted(below, ranks, right=True) - 1
+    wanted = bucket.new_zeros(BUCKETS, dtype=torch.bool)
+    wanted[asked] = True
+    kept = values[wanted[bucket]].sort().values
+    skipped = torch.where(wanted, 0, below.diff()).cumsum(0)  # how many of smaller buckets are not among the kept
+    return kept[ranks - skipped[asked]]
+
+
+def _matched(quantiles: Tensor, moments: Moments, like: Grid) -> Grid:
+    """A grid of the given quantiles, shifted and scaled to the given moments; its correlations give the others."""
     mean, square = average(moments.mean), average(moments.square)
     m, q = torch.dot(quantiles, W).item(), torch.dot(quantiles.square(), W).item()
     scale = math.sqrt(max(square - mean * mean, 0.0) / max(q - m * m, 1e-300))

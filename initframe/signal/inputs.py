@@ -117,7 +117,7 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
             videos = (size, module.in_channels, FRAMES, side, side)
             return (
                 {"": (videos, 0)},
-                f"{size} videos {videos[1]}×{FRAMES}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels",
+                f"{size} videos {'×'.join(map(str, videos[1:]))} from N(0, 1), as the first layer ({name}) has channels",
             )
         if isinstance(module, nn.Linear):
             words = f"{size} × {module.in_features} numbers from N(0, 1), as the first layer ({name}) has inputs"

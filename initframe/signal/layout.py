@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 Role = Literal["batch", "position", "channel"]
@@ -37,10 +38,10 @@ class Layout:
         chosen = self.dims if dims is None else [self.dims[d] for d in dims]
         return math.prod(factor.size for dim in chosen for factor in dim if factor.role == role)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape."""
-        return tuple(math.prod(factor.size for factor in dim) for dim in self.dims)
+        return tuple([dim[0].size if len(dim) == 1 else math.prod([f.size for f in dim]) for dim in self.dims])
 
     def view(self, shape: Sequence[int]) -> Layout:
         """The layout of another shape of the same elements; where a factor cannot be cut, its neighbours' roles mix."""

@@ -44,6 +44,8 @@ DENSE = {
     "tanh",
     "sigmoid",
     "log_softmax",
+    "cat",
+    "mean",
 }
 """Operations without exact zeros, unless much of what they get is zero."""
 SAMPLE = 1024
@@ -75,9 +77,10 @@ def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
     >>> measure(torch.tensor([[3.0, 0.0], [0.0, -4.0]]), inputs=2)
     Numbers(mean=-0.25, rms=2.5, correlation=0.0, zeros=0.5, saturated=None, dead=None)
     """
-    if not tensor.numel() or tensor.is_meta or tensor.layout != torch.strided:
+    count = tensor.numel()
+    if not count or tensor.is_meta or tensor.layout != torch.strided:
         return None
-    x = tensor.detach()
+    x = tensor.detach() if tensor.requires_grad else tensor
     x = x if x.dtype in (torch.float32, torch.float64) else x.float()
     several = inputs is not None and inputs > 1 and x.ndim > 0 and x.shape[0] == inputs
     flat = x.reshape(x.shape[0] if several else 1, -1)
@@ -87,10 +90,10 @@ def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
         squares, correlation = _pairs(flat.double())
         finite = True
     return Numbers(
-        mean=x.sum().item() / x.numel() if finite else math.nan,
-        rms=math.sqrt(squares / x.numel()) if finite else math.inf,
+        mean=flat.sum().item() / count if finite else math.nan,
+        rms=math.sqrt(squares / count) if finite else math.inf,
         correlation=correlation if several else None,
-        zeros=_zeros(x, op),
+        zeros=_zeros(flat, op),
         saturated=saturation(x, op),
         dead=_dead(x) if op in RECTIFIERS and several else None,
     )
@@ -99,7 +102,7 @@ def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
 def _zeros(x: Tensor, op: str) -> float:
     """The share of zeros; operations whose result is zero by chance alone are counted only if a sample has one."""
     if op in DENSE:
-        sample = x.reshape(-1)[:: max(x.numel() // SAMPLE, 1)]
+        sample = x.view(-1)[:: max(x.numel() // SAMPLE, 1)]
         if torch.count_nonzero(sample).item() == sample.numel():
             return 0.0
     found = torch.eq(x, 0, out=torch.empty_like(x))  # numbers, not truth values: torch adds those up far faster

@@ -67,6 +67,8 @@ class Facts(NamedTuple):
         pointwise: whether it is elementwise.
         arguments: their names.
         defaults: of those that have one.
+        asks: whether it asks a tensor for a fact, its device say, and computes nothing.
+        weighs: whether it multiplies with weights.
         number: of the overload; as good as the overload itself in a key, and sooner hashed.
     """
 
@@ -78,6 +80,8 @@ class Facts(NamedTuple):
     pointwise: bool
     arguments: tuple[str, ...]
     defaults: Mapping[str, Any]
+    asks: bool
+    weighs: bool
     number: int
 
 
@@ -100,8 +104,9 @@ def _facts(func: Any, number: int) -> Facts:
     packet: str = func.overloadpacket.__name__
     name = packet if packet.startswith("__") else packet.rstrip("_")
     schema = func._schema  # noqa: SLF001  # there is no public way to an overload's schema
+    known = NAMES.get(packet, name)
     return Facts(
-        name=NAMES.get(packet, name),
+        name=known,
         is_view=func.is_view,
         moves=func.is_view or packet in VIEWS,
         random=torch.Tag.nondeterministic_seeded in func.tags,
@@ -109,6 +114,8 @@ def _facts(func: Any, number: int) -> Facts:
         pointwise=torch.Tag.pointwise in func.tags,
         arguments=tuple(argument.name for argument in schema.arguments),
         defaults={a.name: a.default_value for a in schema.arguments if a.has_default_value()},
+        asks=func.namespace == "prim",
+        weighs=known in ("matmul", "conv", "mkldnn_rnn_layer"),
         number=number,
     )
 

@@ -24,7 +24,7 @@ from initframe.model.parametrizations import parametrizations
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
-from initframe.signal.grid import CDF, Grid, constant, gaussian, reshaped
+from initframe.signal.grid import CDF, Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
@@ -196,12 +196,15 @@ def _zeros(grid: Grid) -> float:
     """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
     if grid.line is not None:
         return 1.0 if grid.line == (0.0, 0.0) else 0.0
-    if grid.normal and bool(grid.values[0, 0] != grid.values[0, -1]):
+    values = grid.values
+    if torch.count_nonzero(values).item() == values.numel():
         return 0.0
-    zero = grid.values == 0
-    if not bool(zero.any()):
-        return 0.0
-    return float(((zero[:, 1:] & zero[:, :-1]).double().mean(0) * CDF.diff()).sum())
+    zero = values == 0
+    return torch.dot((zero[:, 1:] & zero[:, :-1]).double().mean(0), _INTERVALS).item()
+
+
+_INTERVALS = CDF.diff()
+"""How likely it is that a normal variable is between two points of the grid."""
 
 
 def _model_states(
@@ -303,28 +306,30 @@ def _assumed(value: Tensor) -> Grid:
 def observed(value: Tensor) -> Grid:
     """The grid of a real input: its distribution, and how alike its inputs and places are."""
     layout = usual(value.shape)
-    x = value.detach().double().cpu()
+    own = value.detach().cpu()
+    x = own.double()
     if x.ndim < 2 or not x.numel():
         return distribution(x, layout)
-    mean, square = x.mean().item(), x.square().mean().item()
     inputs = x.shape[0]
-    total = x.sum(0)
-    same = (
-        ((total.square().sum() - x.square().sum()) / max(x.numel() * (inputs - 1), 1)).item() if inputs > 1 else mean**2
-    )
+    total, every = x.sum(0), _squares(x)
+    mean, square = total.sum().item() / x.numel(), every / x.numel()
+    same = (_squares(total) - every) / max(x.numel() * (inputs - 1), 1) if inputs > 1 else mean**2
     places = x.reshape(inputs, x.shape[1], -1) if x.ndim >= 4 else x.reshape(inputs, -1, x.shape[-1]).transpose(1, 2)
     count = places.shape[-1]
     sums = places.sum(-1)
-    near = ((sums.square().sum() - x.square().sum()) / max(x.numel() * (count - 1), 1)).item() if count > 1 else mean**2
-    every = sums.sum(0)
+    near = (_squares(sums) - every) / max(x.numel() * (count - 1), 1) if count > 1 else mean**2
     pairs = x.shape[0] * (inputs - 1) * sums.shape[1] * count * max(count - 1, 1)
-    across = every.square().sum() - sums.square().sum() - same * x.shape[0] * (inputs - 1) * sums.shape[1] * count
-    far = (across / pairs).item() if inputs > 1 and count > 1 else mean**2
-    field = _field_of(x, near) if x.ndim == 4 else None
+    across = _squares(sums.sum(0)) - _squares(sums) - same * inputs * (inputs - 1) * sums.shape[1] * count
+    far = across / pairs if inputs > 1 and count > 1 else mean**2
+    field = _field_of(own, near) if x.ndim == 4 else None
     moments = moments_of(mean, square, same, near, far)._replace(field=field)
-    like = gaussian(moments, layout)
-    flat = x.reshape(-1)[:: max(x.numel() // 65536, 1)]
-    return reshaped(flat, torch.ones_like(flat), moments, like)
+    return sampled(own.reshape(-1)[:: max(x.numel() // 65536, 1)], moments, gaussian(moments, layout))
+
+
+def _squares(x: Tensor) -> float:
+    """The sum of the squares; a product with itself needs no memory for them."""
+    flat = x.reshape(-1)
+    return torch.dot(flat, flat).item()
 
 
 def _field_of(x: Tensor, near: float) -> Tensor:

@@ -115,15 +115,8 @@ class Rows:
         if numbers is None or ("/" in call.name and not math.isfinite(numbers.rms) and is_masked(tensor)):
             return
         index = len(self.rows)
-        row = Row(
-            call.name,
-            call.number,
-            call.op,
-            tuple(tensor.shape),
-            depth=call.depth,
-            weight=call.weight,
-            **numbers._asdict(),
-        )
+        shape = tuple(tensor.shape)
+        row = Row(call.name, call.number, call.op, shape, *numbers, depth=call.depth, weight=call.weight)
         self.rows.append(row)
         if tensor.requires_grad:
             tensor.register_hook(lambda gradient: self._arrived(index, gradient))  # type: ignore[no-untyped-call]
@@ -133,7 +126,10 @@ class Rows:
         key = (storage(tensor), tensor.shape, tensor._version if not tensor.is_inference() else 0)  # noqa: SLF001
         if self._last and self._last[0] == key:
             return self._last[2]
-        with torch.no_grad():
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                numbers = measure(tensor, self.inputs, kind)
+        else:
             numbers = measure(tensor, self.inputs, kind)
         if numbers is not None:
             self._last = (key, tensor.detach(), numbers)  # kept, so that no other tensor gets its address
@@ -146,6 +142,8 @@ class Rows:
 
     def finished(self) -> tuple[Row, ...]:
         """The rows with their gradients."""
+        if not self.gradients:
+            return tuple(self.rows)
         return tuple(replace(row, grad_rms=self.gradients.get(i)) for i, row in enumerate(self.rows))
 
 

@@ -18,7 +18,7 @@ from initframe.signal.grid import Grid, W, constant, gaussian, replace, reshaped
 from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
-from initframe.signal.sampled import sampled
+from initframe.signal.samples import rows_of
 from initframe.signal.walk import Operation, Rule, State
 
 CAUSAL = "causal"
@@ -47,7 +47,7 @@ def softmax(op: Operation) -> State:
         return None
     dim = op["dim"] % len(op.shape)
     if grid.samples is not None and dim == len(op.shape) - 1:
-        return sampled(grid.samples.softmax(-1), grid)
+        return rows_of(grid.samples.softmax(-1), grid)
     if "position" in grid.layout.roles(dim) or grid.mask is not None:
         return attention_weights(grid, op.shape)
     return over_classes(grid, op.shape[dim])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
+from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import product, total
-from initframe.signal.fields import SIDE, mean_products, on_torus, strided
+from initframe.signal.fields import strided
 from initframe.signal.grid import Grid, gaussian, replace, scaled
 from initframe.signal.layout import Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
@@ -184,86 +182,27 @@ def convolution(op: Operation) -> State:
     shape, kernel = op["input"].shape, op["weight"].shape
     transposed, groups = bool(op["transposed"]), int(op["groups"])
     inputs = kernel[0] // groups if transposed else kernel[1]
-    size = tuple(shape[2:])
-    before = torch.ones(size, dtype=torch.float64, device="cpu") if x.profile is None else _resized(x.profile, size)
-    met = _taps(op, size, tuple(kernel[2:]), before)[0, 0]
-    share = met.mean().item()
-    y = summed(averaged(x), weight, inputs * share)
-    apart, offsets = _overlaps(op, tuple(kernel[2:]), before, share)
-    y = y._replace(near=y.near * apart, far=y.far * apart)
+    numbers = [tuple(map(int, op[name])) for name in ("stride", "padding", "dilation")]
+    stride, padding, dilation = numbers
+    geometry = Geometry(
+        tuple(shape[2:]), tuple(kernel[2:]), stride, padding, dilation, transposed, tuple(op["output_padding"])
+    )
+    met = borders(geometry, x.profile)
+    y = summed(averaged(x), weight, inputs * met.share)
+    y = y._replace(near=y.near * met.apart, far=y.far * met.apart)
     y = biased(y, bias)
     if y.field is not None:
-        field = strided(y.field, [int(s) for s in op["stride"]], average(y.near) / max(apart, 1e-300))
-        y = y._replace(field=field if offsets is None else field * offsets)
-    profile = met / max(share, 1e-300)
-    layout = images(op.shape)
-    flat = bool(((profile - 1).abs() < 1e-6).all())
+        field = strided(y.field, stride, average(y.near) / max(met.apart, 1e-300))
+        y = y._replace(field=field if met.offsets is None else field * met.offsets)
     return gaussian(
-        y, layout, profile=None if flat else profile, spread=x.spread_over_seeds, channels=op.shape[1], why=x.why
+        y,
+        images(op.shape),
+        profile=met.profile,
+        spread=x.spread_over_seeds,
+        channels=op.shape[1],
+        why=x.why,
     )
 
-
-def _overlaps(op: Operation, kernel: tuple[int, ...], before: Tensor, share: float) -> tuple[float, Tensor | None]:
-    """How much of the taps that meet an input two places have in common, against one place with itself.
-
-    A tap's weight is shared by all places; two places share the taps that both have inside of the padding.
-
-    Returns:
-        The mean over all pairs of places, and by offset for small images; 1 and nothing where nothing is cut.
-    """
-    numbers = [list(op[name]) for name in ("stride", "padding", "dilation")]
-    if (
-        len(kernel) != 2
-        or op["transposed"]
-        or not any(numbers[1])
-        or before.numel() * math.prod(kernel) > LARGEST_UNFOLDED
-    ):
-        return 1.0, None
-    stride, padding, dilation = (tuple(n if len(n) == 2 else n * 2) for n in numbers)
-    roots = before.clamp_min(0).sqrt()
-    met = functional.unfold(roots[None, None], kernel, dilation=dilation, padding=padding, stride=stride)[0]
-    apart = (met.mean(1).square().sum() / roots.mean().square() / max(share, 1e-300)).item()
-    height, width = (
-        (side + 2 * p - d * (k - 1) - 1) // s + 1
-        for side, p, d, k, s in zip(before.shape, padding, dilation, kernel, stride, strict=True)
-    )
-    if max(height, width) > SMALL_IMAGE:
-        return apart, None
-    found = mean_products(met.reshape(-1, height, width)) * len(met)
-    inputs = mean_products(roots, max(before.shape))
-    reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
-    dy, dx = (torch.arange(-r, r + 1, device="cpu") for r in reach)
-    wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], (dx * stride[1] % inputs.shape[1])[None, :]]
-    offsets = on_torus(found, apart * share, reach) / max(share, 1e-300)
-    offsets[(dy % SIDE)[:, None], (dx % SIDE)[None, :]] /= wide.clamp_min(1e-300)
-    return apart, offsets
-
-
-def _resized(profile: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A profile over another number of places."""
-    if tuple(profile.shape) == shape:
-        return profile
-    if profile.ndim != len(shape):
-        return torch.ones(shape, dtype=torch.float64, device="cpu")
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[profile.ndim]
-    resized = functional.interpolate(profile[None, None], size=shape, mode=mode, align_corners=False)[0, 0]
-    return resized / resized.mean().clamp_min(1e-300)
-
-
-def _taps(op: Operation, size: tuple[int, ...], kernel: tuple[int, ...], profile: Tensor | None = None) -> Tensor:
-    """How many taps of the kernel meet an input at each place, weighted by the input's profile."""
-    field = torch.ones(size, dtype=torch.float64, device="cpu") if profile is None else profile
-    ones = torch.ones((1, 1, *kernel), dtype=torch.float64, device="cpu")
-    numbers: list[Any] = [list(op[name]) for name in ("stride", "padding", "dilation")]
-    return torch.ops.aten.convolution.default(  # type: ignore[no-any-return]
-        field[None, None], ones, None, *numbers, bool(op["transposed"]), list(op["output_padding"]), 1
-    )
-
-
-LARGEST_UNFOLDED = 2**21
-"""Up to how many taps of all places are looked at one by one."""
-SMALL_IMAGE = 64
-"""Up to which side borders matter to the autocovariance."""
 
 RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": grouped, "conv": convolution}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, at_least, average, column, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
 from initframe.signal.rules_pointwise import is_affine
-from initframe.signal.sampled import sampled
+from initframe.signal.samples import rows_of
 from initframe.signal.walk import Operation, Rule, State
 
 
@@ -90,8 +91,8 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
         rest = Moments(level * 0.0, variance * square, (m.same - far) * square, near, (m.far - far) * pairs, field)
         return gaussian(rest, x.layout, why=x.why)
     if isinstance(m.mean, float) and x.line is not None:
-        left = max(average(m.square) - (level if centred else 0.0), 1e-300)
-        factor = average(scale) * math.sqrt(average(variance) / left)
+        before = max(average(m.square) - (average(level) if centred else 0.0), 1e-300)
+        factor = average(scale) * math.sqrt(average(variance) / before)
         found = scaled(x, factor, -m.mean * factor if centred else 0.0)
         return replace(found, profile=None, spread=0.0, channels=0)
     taken = column(m.mean) if centred else 0.0
@@ -169,7 +170,7 @@ def total_over(op: Operation) -> State:
         return None
     if grid.samples is not None and dims == [len(grid.layout.dims) - 1]:
         left = grid.layout.with_dim(dims[0], ()) if op.given.get("keepdim") else Layout(grid.layout.dims[:-1])
-        return sampled(grid.samples.sum(-1, keepdim=True), replace(grid, layout=left))
+        return rows_of(grid.samples.sum(-1, keepdim=True), replace(grid, layout=left))
     count = math.prod(grid.layout.shape[d] for d in dims)
     out = pooled(grid, dims, op.shape, bool(op.given.get("keepdim")))
     return scaled(out, count)
@@ -226,15 +227,22 @@ def near_over(grid: Grid, m: Moments) -> Number:
     sides = [f.size for dim in grid.layout.dims for f in dim if f.role == "position"]
     if m.field is None or len(sides) != 2:
         return m.near
-    n = m.field.shape[0]
     height, width = sides
-    dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
-    window = m.field[(dy % n)[:, None], (dx % n)[None, :]]
-    counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
+    weights, counted = _pairs_by_offset(m.field.shape[0], height, width)
     pairs = (height * width) ** 2
-    inside = (window * counts).sum().item() - m.field[0, 0].item() * height * width
-    outside = m.near * (pairs - counts.sum().item())
+    inside = torch.dot(m.field.reshape(-1), weights).item() - m.field[0, 0].item() * height * width
+    outside = m.near * (pairs - counted)
     return (inside + outside) / max(pairs - height * width, 1)
+
+
+@lru_cache(maxsize=64)
+def _pairs_by_offset(n: int, height: int, width: int) -> tuple[Tensor, float]:
+    """How many pairs of an image's places are each offset apart, on a torus of side n, and all of these together."""
+    dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
+    counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
+    weights = torch.zeros(n, n, dtype=torch.float64, device="cpu")
+    weights[(dy % n)[:, None], (dx % n)[None, :]] = counts
+    return weights.reshape(-1), counts.sum().item()
 
 
 def variance(op: Operation) -> State | tuple[State, ...]:

@@ -13,7 +13,7 @@ from initframe.signal.combine import mixture, product, spread_over, total
 from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, independent, replace, reshaped, scaled
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
-from initframe.signal.sampled import sampled
+from initframe.signal.samples import rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 MASKED = -30.0
@@ -59,7 +59,7 @@ def _on_samples(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Gri
     for name, grid in grids.items():
         given[name] = grid.values[:1, :1] if grid.samples is None else grid.samples
     found = _called(op, given)
-    return None if found is None else sampled(found, replace(varying[0], layout=layout))
+    return None if found is None else rows_of(found, replace(varying[0], layout=layout))
 
 
 def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:

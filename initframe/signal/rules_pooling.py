@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
-from initframe.signal.grid import Grid, at, constant, gaussian, replace, reshaped
+from initframe.signal.grid import Grid, at, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, images
 from initframe.signal.moments import average as mean_of
 from initframe.signal.moments import moments_of
@@ -126,7 +126,7 @@ def maximum(op: Operation) -> tuple[State, ...]:
     layout = images(op.shape) if len(op.shape) == n + 2 else grid.layout.fitted(op.shape)
     why = grid.why or ("maximum over simulated patches" if n == 2 else "maximum over patches of independent places")
     like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": why})
-    return (reshaped(x.reshape(-1)[::5].double(), torch.ones_like(x.reshape(-1)[::5]).double(), m, like), None)
+    return (sampled(x.reshape(-1)[::5], m, like), None)
 
 
 def extreme(op: Operation) -> State | tuple[State, ...]:

@@ -12,7 +12,7 @@ from initframe.signal.grid import Grid, at, constant, gaussian, independent, rep
 from initframe.signal.layout import Factor, Layout, channels, images, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
-from initframe.signal.sampled import sampled
+from initframe.signal.samples import rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 
@@ -184,7 +184,7 @@ def largest(op: Operation) -> tuple[State, ...]:
     z = torch.randn(4096, shape[dim], generator=generator, dtype=torch.float64, device="cpu")
     top = at(grid, z).sort(1, descending=True).values[:, :k]
     layout = grid.layout.fitted(op.shape)
-    return (sampled(top, replace(grid, layout=layout, why="largest of samples")), picked)
+    return (rows_of(top, replace(grid, layout=layout, why="largest of samples")), picked)
 
 
 def added_rows(op: Operation) -> State:

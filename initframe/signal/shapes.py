@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from initframe.signal.operations import facts
+from initframe.signal.operations import Facts, facts
 
 CPU = torch.device("cpu")
 LARGEST = 8192
@@ -116,6 +116,9 @@ class Known(NamedTuple):
     kind: type | None
 
 
+UNKNOWN = object()
+"""Instead of the outputs of an operation that was not met before."""
+
 _known: dict[Any, Known] = {}
 
 
@@ -138,14 +141,39 @@ class Shapes:
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation on tensors without memory; no dispatch mode may be active."""
         tensors: list[Tensor] = []
-        key = _key(func, args, kwargs, tensors)
+        key = self.key(facts(func), args, kwargs, tensors)
         if key is None:
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        elif (known := _known.get(key)) is not None:
-            return _made(known, tensors)
-        return self._found(func, args, kwargs, key, tensors)
+        out = self.known(key, tensors)
+        return self.found(func, args, kwargs, key, tensors) if out is UNKNOWN else out
 
-    def _found(self, func: Any, args: Any, kwargs: Any, key: Any, tensors: list[Tensor]) -> Any:
+    def key(self, known: Facts, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+        """What decides about an operation's outputs; ``None`` if more than what can be told apart may.
+
+        Args:
+            known: of the operation.
+            args: its arguments.
+            kwargs: likewise.
+            tensors: an empty list, which gets the tensors among them.
+        """
+        try:
+            given = tuple([_part(value, tensors) for value in args])
+            named = tuple([(name, _part(value, tensors)) for name, value in kwargs.items()]) if kwargs else ()
+        except TypeError:
+            return None
+        return (known.number, torch.get_default_dtype(), given, named)
+
+    def known(self, key: Any, tensors: list[Tensor]) -> Any:
+        """The outputs of an operation that was met before, made again; else :data:`UNKNOWN`.
+
+        Args:
+            key: from :meth:`key`.
+            tensors: among the operation's arguments.
+        """
+        known = _known.get(key)
+        return UNKNOWN if known is None else _made(known, tensors)
+
+    def found(self, func: Any, args: Any, kwargs: Any, key: Any, tensors: list[Tensor]) -> Any:
         """Run an operation on fake tensors, and keep what it gave."""
         fakes = {id(one): self._fake(one) for one in tensors}
         given, named = tree_map(lambda one: fakes[id(one)] if isinstance(one, Tensor) else one, (args, kwargs))
@@ -215,16 +243,6 @@ def _follows(tensor: Tensor, form: Form) -> bool:
     with torch._C._DisableTorchDispatch():  # noqa: SLF001  # torch reads a shape from the tensor itself
         tensor.as_strided_(form.shape, form.stride, form.offset)
     return True
-
-
-def _key(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
-    """What decides about an operation's outputs, the tensors told; ``None`` if more than that may."""
-    try:
-        given = [_part(value, tensors) for value in args]
-        named = [(name, _part(value, tensors)) for name, value in kwargs.items()] if kwargs else ()
-    except TypeError:
-        return None
-    return (facts(func).number, torch.get_default_dtype(), tuple(given), tuple(named))
 
 
 def _part(value: Any, tensors: list[Tensor]) -> Any:

@@ -24,11 +24,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Fill
 from initframe.signal.combine import mixture
-from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace, reshaped
+from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
 from initframe.signal.operations import facts
-from initframe.signal.shapes import Shadow, Shapes, form_of, shadow, storage
+from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow, storage
 from initframe.signal.watch import Call, Watch
 
 LARGEST = 3 * 2**22
@@ -138,7 +138,7 @@ def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool =
         return constant(flat[0].item() if flat.numel() else 0.0, layout, weight=weight)
     mean, square = flat.mean().item(), flat.square().mean().item()
     like = gaussian(moments_of(mean, square, square, mean**2, mean**2), layout, weight=weight)
-    return reshaped(flat, torch.ones_like(flat), moments_of(mean, square, square, mean**2, mean**2), like)
+    return sampled(flat, moments_of(mean, square, square, mean**2, mean**2), like)
 
 
 def angle(tensor: Tensor) -> Grid:
@@ -178,31 +178,38 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation on fake tensors, and on the states beside them."""
-        inputs = _tensors(args) + (_tensors(kwargs) if kwargs else [])
+        known = facts(func)
+        inputs: list[Tensor] = []
+        key = self.shapes.key(known, args, kwargs, inputs)
+        if key is None:
+            inputs = _tensors(args) + (_tensors(kwargs) if kwargs else [])
         states = [self.states.get(tensor) for tensor in inputs]
-        real = not facts(func).random and all(isinstance(state, Tensor) for state in states)
+        real = not known.random and all(isinstance(state, Tensor) for state in states)
         try:
-            out = self._run(func, args, kwargs)
+            out = self._run(func, args, kwargs, key, inputs)
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
             if not real or func.overloadpacket.__name__ == "item":
                 raise self._depends(func) from error
             return self._measured(func, args, kwargs)
-        outs = _tensors(out)
-        if not facts(func).is_view:
+        outs = [out] if isinstance(out, Tensor) else _tensors(out)
+        if not known.is_view:
             for one in outs:
                 self._first.setdefault(storage(one), one)
-        if real and all(t.numel() <= LARGEST for t in [*inputs, *outs]):
-            self._compute(func, args, kwargs, out)
+        if real and max([t.numel() for t in (*inputs, *outs)], default=0) <= LARGEST:
+            self._compute(func, args, kwargs, outs)
         elif isinstance(out, Tensor | tuple | list):
-            self._settle(func, args, kwargs, out, inputs, states)
+            unknown = any(state is None and t.is_floating_point() for state, t in zip(states, inputs, strict=True))
+            self._settle(Operation(known.name, func, _named(func, args, kwargs), out, self.states), args, outs, unknown)
         return out
 
-    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Run an operation on fake tensors; torch knows no float32 shapes of grouped products."""
+    def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
+        """Find the outputs of an operation; torch knows no float32 shapes of grouped products."""
+        if (found := self.shapes.known(key, inputs)) is not UNKNOWN:
+            return found
         if func.overloadpacket.__name__ == "_grouped_mm":
             shape = (*args[0].shape[:-1], args[1].shape[-1])
             return self.shapes.run(torch.ops.aten.new_empty.default, (args[0], list(shape)), {})
-        return self.shapes.run(func, args, kwargs)
+        return self.shapes.found(func, args, kwargs, key, inputs)
 
     def _depends(self, func: Any) -> InitframeError:
         fact = f"module {self.where!r} decides by values ({func}), which are not there."
@@ -221,27 +228,40 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
 
     def _really(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation on the real tensors; every device is the CPU."""
-        real = tree_map(lambda one: self.states.get(one) if isinstance(one, Tensor) else one, (args, kwargs))
-        here = {**real[1], **({"device": torch.device("cpu")} if real[1].get("device") is not None else {})}
-        return func(*real[0], **here)
+        given = [self._real(value) for value in args]
+        named = {name: self._real(value) for name, value in kwargs.items()}
+        if named.get("device") is not None:
+            named["device"] = CPU
+        return func(*given, **named)
 
-    def _compute(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Give the output of an operation on real tensors its values."""
+    def _real(self, value: Any) -> Any:
+        """An argument with the values of its tensors."""
+        if isinstance(value, Tensor):
+            return self.states.get(value)
+        if type(value) in SIMPLE:
+            return value
+        return tree_map(lambda one: self.states.get(one) if isinstance(one, Tensor) else one, value)
+
+    def _compute(self, func: Any, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
+        """Give the outputs of an operation on real tensors their values."""
         result = self._really(func, args, kwargs)
-        for one, value in zip(_tensors(out), _tensors(result), strict=False):
+        for one, value in zip(outs, _tensors(result), strict=False):
             self.states.put(one, value)
 
-    def _settle(self, func: Any, args: Any, kwargs: Any, out: Any, inputs: Any, states: Any) -> None:
-        """Find the rule of an operation, and give its outputs their states."""
-        known = facts(func)
-        outs = _tensors(out)
-        draws = known.random and known.mutable
-        if not draws and any(
-            state is None and tensor.is_floating_point() for state, tensor in zip(states, inputs, strict=True)
-        ):
+    def _settle(self, operation: Operation, args: Any, outs: list[Tensor], unknown: bool) -> None:
+        """Find the rule of an operation, and give its outputs their states.
+
+        Args:
+            operation: the operation.
+            args: its arguments by position.
+            outs: the tensors that it returned.
+            unknown: whether a tensor without a state leads to it.
+        """
+        func, known = operation.func, facts(operation.func)
+        if unknown and not (known.random and known.mutable):
             found: Any = angle(outs[0]) if known.name in ("cos", "sin") else None
         else:
-            found = self.applied(Operation(known.name, func, _named(func, args, kwargs), out, self.states), args)
+            found = self.applied(operation, args)
         if isinstance(found, tuple):
             for one, state in zip(outs, found, strict=False):
                 self._give(one, state, func)

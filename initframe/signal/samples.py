@@ -12,7 +12,7 @@ LARGEST = 65536
 """How many samples a distribution is read from."""
 
 
-def sampled(samples: Tensor, like: Grid) -> Grid:
+def rows_of(samples: Tensor, like: Grid) -> Grid:
     """The grid of samples.
 
     Args:
@@ -20,7 +20,7 @@ def sampled(samples: Tensor, like: Grid) -> Grid:
         like: the grid whose layout and reason are kept.
 
     >>> from initframe.signal.layout import Layout
-    >>> grid = sampled(torch.tensor([[3.0, 1.0], [1.0, 3.0]]), gaussian(moments_of(0.0, 1.0), Layout(())))
+    >>> grid = rows_of(torch.tensor([[3.0, 1.0], [1.0, 3.0]]), gaussian(moments_of(0.0, 1.0), Layout(())))
     >>> round(grid.moments().square, 6)
     5.0
     """
