@@ -115,10 +115,8 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
         if isinstance(module, nn.Conv3d):
             side = _side(model, module.in_channels, (FRAMES,))
             videos = (size, module.in_channels, FRAMES, side, side)
-            return (
-                {"": (videos, 0)},
-                f"{size} videos {'×'.join(map(str, videos[1:]))} from N(0, 1), as the first layer ({name}) has channels",
-            )
+            form = "×".join(map(str, videos[1:]))
+            return {"": (videos, 0)}, f"{size} videos {form} from N(0, 1), as the first layer ({name}) has channels"
         if isinstance(module, nn.Linear):
             words = f"{size} × {module.in_features} numbers from N(0, 1), as the first layer ({name}) has inputs"
             return {"": ((size, module.in_features), 0)}, words
