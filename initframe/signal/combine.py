@@ -117,12 +117,13 @@ def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, spread: fl
 _PAIRS = (W[COARSE, None] * W[None, COARSE]).reshape(-1)
 
 
-def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
+def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions: bool = False) -> Grid:
     """What holds a share of each grid, as a concatenation along channels does.
 
     Args:
         parts: shares that add up to 1, and grids.
         layout: of the whole.
+        of_positions: whether positions are divided among the grids, not channels: then two positions may be of two.
     """
     p = max(grid.classes for _, grid in parts)
     every = [expanded(grid.moments(), p) for _, grid in parts]
@@ -131,7 +132,17 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
         sum((share * m[i] for share, m in zip(shares, every, strict=True)), start=0.0)  # type: ignore[operator]
         for i in range(5)
     ]
-    first = next((m.field for m in every if m.field is not None), None)
+    if of_positions:
+        for i in (3, 4):
+            mixed[i] = sum(
+                (
+                    a * b * (x[i] if x is y else products(x.mean, y.mean))
+                    for a, x in zip(shares, every, strict=True)
+                    for b, y in zip(shares, every, strict=True)
+                ),
+                start=0.0,
+            )
+    first = next((m.field for m in every if m.field is not None and not of_positions), None)
     field = None
     if first is not None:
         whole = [torch.full_like(first, average(m.near)) if m.field is None else m.field for m in every]
