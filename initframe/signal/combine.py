@@ -133,15 +133,8 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions
         for i in range(5)
     ]
     if of_positions:
-        for i in (3, 4):
-            mixed[i] = sum(
-                (
-                    a * b * (x[i] if x is y else products(x.mean, y.mean))
-                    for a, x in zip(shares, every, strict=True)
-                    for b, y in zip(shares, every, strict=True)
-                ),
-                start=0.0,
-            )
+        mixed[3] = _of_pairs(shares, every, [m.near for m in every])
+        mixed[4] = _of_pairs(shares, every, [m.far for m in every])
     first = next((m.field for m in every if m.field is not None and not of_positions), None)
     field = None
     if first is not None:
@@ -162,3 +155,12 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions
         return like
     values = torch.cat([grid.values[0] for _, grid in parts])
     return reshaped(values, torch.cat([share * W for share in shares]), moments, like)
+
+
+def _of_pairs(shares: Sequence[float], every: Sequence[Moments], own: Sequence[Number]) -> Number:
+    """The mean product of two positions, each of one part: of the same one as it is there, of two independent."""
+    found: Number = 0.0
+    for i, (share, one) in enumerate(zip(shares, every, strict=True)):
+        for j, (other_share, other) in enumerate(zip(shares, every, strict=True)):
+            found = found + share * other_share * (own[i] if i == j else products(one.mean, other.mean))
+    return found

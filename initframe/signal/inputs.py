@@ -114,10 +114,9 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
             }, f"{size} images {shape[1]}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
         if isinstance(module, nn.Conv3d):
             side = _side(model, module.in_channels, (FRAMES,))
-            shape = (size, module.in_channels, FRAMES, side, side)
-            return {
-                "": (shape, 0)
-            }, f"{size} videos {shape[1]}×{FRAMES}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
+            video = (size, module.in_channels, FRAMES, side, side)
+            shown = "×".join(map(str, video[1:]))
+            return {"": (video, 0)}, f"{size} videos {shown} from N(0, 1), as the first layer ({name}) has channels"
         if isinstance(module, nn.Linear):
             words = f"{size} × {module.in_features} numbers from N(0, 1), as the first layer ({name}) has inputs"
             return {"": ((size, module.in_features), 0)}, words

@@ -200,7 +200,8 @@ def _interleaved(kernel: Kernel) -> Tensor:
 def _root(covariance: Tensor) -> Tensor:
     """A matrix whose product with its transpose is a covariance."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp_min(0).sqrt()).float()
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()).float()
+    return root
 
 
 def _started(start: Start, noise: Tensor) -> Tensor:
