@@ -116,12 +116,13 @@ def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, spread: fl
 _PAIRS = (W[COARSE, None] * W[None, COARSE]).reshape(-1)
 
 
-def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
+def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions: bool = False) -> Grid:
     """What holds a share of each grid, as a concatenation along channels does.
 
     Args:
         parts: shares that add up to 1, and grids.
         layout: of the whole.
+        of_positions: whether positions are divided among the grids, not channels: then two positions may be of two.
     """
     p = max(grid.classes for _, grid in parts)
     every = [expanded(grid.moments(), p) for _, grid in parts]
@@ -130,7 +131,10 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
         sum((share * m[i] for share, m in zip(shares, every, strict=True)), start=0.0)  # type: ignore[operator]
         for i in range(5)
     ]
-    first = next((m.field for m in every if m.field is not None), None)
+    if of_positions:
+        mixed[3] = _of_pairs(shares, every, [m.near for m in every])
+        mixed[4] = _of_pairs(shares, every, [m.far for m in every])
+    first = next((m.field for m in every if m.field is not None and not of_positions), None)
     field = None
     if first is not None:
         whole = [torch.full_like(first, average(m.near)) if m.field is None else m.field for m in every]
@@ -150,3 +154,12 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout) -> Grid:
         return like
     values = torch.cat([grid.values[0] for _, grid in parts])
     return reshaped(values, torch.cat([share * W for share in shares]), moments, like)
+
+
+def _of_pairs(shares: Sequence[float], every: Sequence[Moments], own: Sequence[Number]) -> Number:
+    """The mean product of two positions, each of one part: of the same one as it is there, of two independent."""
+    found: Number = 0.0
+    for i, (share, one) in enumerate(zip(shares, every, strict=True)):
+        for j, (other_share, other) in enumerate(zip(shares, every, strict=True)):
+            found = found + share * other_share * (own[i] if i == j else products(one.mean, other.mean))
+    return found

@@ -114,9 +114,9 @@ def _first_layer(model: nn.Module, size: int) -> tuple[dict[str, Shape], str] | 
             }, f"{size} images {shape[1]}×{side}×{side} from N(0, 1), as the first layer ({name}) has channels"
         if isinstance(module, nn.Conv3d):
             side = _side(model, module.in_channels, (FRAMES,))
-            videos = (size, module.in_channels, FRAMES, side, side)
-            form = "×".join(map(str, videos[1:]))
-            return {"": (videos, 0)}, f"{size} videos {form} from N(0, 1), as the first layer ({name}) has channels"
+            video = (size, module.in_channels, FRAMES, side, side)
+            shown = "×".join(map(str, video[1:]))
+            return {"": (video, 0)}, f"{size} videos {shown} from N(0, 1), as the first layer ({name}) has channels"
         if isinstance(module, nn.Linear):
             words = f"{size} × {module.in_features} numbers from N(0, 1), as the first layer ({name}) has inputs"
             return {"": ((size, module.in_features), 0)}, words

@@ -163,10 +163,14 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
     if over_positions and m.field is not None:
         m = m._replace(field=None)
     y = summed(m, weight, count)
+    mixing = x.layout.roles(dim) == {"position"}
+    if mixing:  # every new position has weights of its own
+        apart = products(y.mean, y.mean)
+        y = y._replace(near=apart, far=apart)
     dims = list(x.layout.dims)
     outer = -1 if contracted == -1 else -2
     outputs = shape[outer]
-    dims[dim] = (Factor("channel", outputs),)
+    dims[dim] = (Factor("position" if mixing else "channel", outputs),)
     layout = Layout(tuple(dims))
     layout = layout if layout.shape == shape else layout.fitted(shape)
     profile = None if over_positions else x.profile

@@ -123,7 +123,9 @@ def cat(op: Operation) -> State:
     largest = max(known, key=lambda g: g.layout.shape)
     stacked = len(op.shape) > len(largest.layout.dims)
     layout = channels(op.shape) if stacked else largest.layout.fitted(op.shape)
-    return mixture([(n / count, g) for n, g in pairs if g is not None], layout)
+    stacked_positions = not stacked and "position" in largest.layout.roles(op.given.get("dim", 0) % len(op.shape))
+    shares = [(n / count, g) for n, g in pairs if g is not None]
+    return mixture(shares, layout, of_positions=stacked_positions)
 
 
 def repeat(op: Operation) -> State:
@@ -168,7 +170,10 @@ def pad(op: Operation) -> State:
     value = float(op.given.get("value") or 0)
     if inside >= 1.0 or not math.isfinite(value):  # −∞ around a maximum counts for nothing
         return replace(grid, layout=layout, profile=None)
-    return mixture([(inside, replace(grid, profile=None)), (1 - inside, constant(value, layout))], layout)
+    padded = [d for d, (size, own) in enumerate(zip(op.shape, grid.layout.shape, strict=True)) if size != own]
+    of_positions = any("position" in grid.layout.roles(d) for d in padded)
+    parts = [(inside, replace(grid, profile=None)), (1 - inside, constant(value, layout))]
+    return mixture(parts, layout, of_positions=of_positions)
 
 
 def largest(op: Operation) -> tuple[State, ...]:

@@ -200,8 +200,8 @@ def _interleaved(kernel: Kernel) -> Tensor:
 def _root(covariance: Tensor) -> Tensor:
     """A matrix whose product with its transpose is a covariance."""
     values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = vectors * values.clamp_min(0).sqrt()
-    return root.float()
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()).float()
+    return root
 
 
 def _started(start: Start, noise: Tensor) -> Tensor:

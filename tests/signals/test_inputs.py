@@ -41,3 +41,10 @@ def test_a_model_that_takes_no_usual_side_is_told_what_it_takes():
     assert "20000 features" in problem.fact
     assert "5" in problem.fix
     assert "224" in problem.options
+
+
+def test_videos():
+    model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2))
+    batch, words = example(model, size=1, device="meta")
+    assert batch.shape == (1, 3, 16, 224, 224)
+    assert "videos" in words

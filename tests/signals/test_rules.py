@@ -177,3 +177,75 @@ def test_attention_over_channels(normal):
     assert all(row.approximate for row in scores)
     assert_near(replace(predicted, rows=scores), squares, 0.15)
     assert_near(replace(predicted, rows=[row for row in predicted.rows if row not in scores]), squares, 0.06)
+
+
+class Experts(nn.Module):
+    """The two best of eight experts for each row, with weights that add up to 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.mix = nn.Linear(64, 8, bias=False), nn.Linear(2, 32, bias=False)
+
+    def forward(self, x):
+        best, _ = self.gate(x).softmax(-1).topk(2, -1)
+        return self.mix(best / best.sum(-1, keepdim=True))
+
+
+class Padded(nn.Module):
+    """A mean over keys that are mostly padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Linear(16, 64), nn.Linear(64, 32)
+
+    def forward(self, x):
+        return self.out(functional.pad(self.embed(x), (0, 0, 0, 30)).mean(1))
+
+
+class Selected(nn.Module):
+    """Masked tokens, gates by glu, and the largest of several positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Linear(16, 256), nn.Linear(128, 32)
+
+    def forward(self, x):
+        hidden = torch.arange(x.shape[1])[None, :, None] % 4 == 0
+        gated = functional.glu(self.embed(x).masked_fill(hidden, 0.0), -1)
+        return self.out(gated.unflatten(1, (-1, 4)).amax(2))
+
+
+OTHERS = {
+    "experts": (Experts, (256, 64)),
+    "padding": (Padded, (16, 10, 16)),
+    "selection": (Selected, (8, 20, 16)),
+    "mean of some positions": (
+        lambda: nn.Sequential(nn.Conv2d(3, 64, 3), nn.AvgPool2d((10, 1)), nn.Flatten(2)),
+        (4, 3, 12, 12),
+    ),
+    "log softmax": (lambda: nn.Sequential(nn.Linear(64, 100), nn.LogSoftmax(-1)), (16, 64)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_operations(name):
+    make, shape = OTHERS[name]
+    torch.manual_seed(0)
+    recipe = {"rules": {"*.weight": "kaiming_normal", "*.bias": "zeros"}, "unused": "warn"}
+    predicted, squares = both(make(), torch.randn(shape), recipe, seeds=12)
+    assert not predicted.notes
+    assert_near(predicted, squares, 0.05)
+
+
+def test_what_is_broadcast_is_the_same_for_all_inputs():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Parameter(torch.empty(1, 1, 256))
+
+        def forward(self, x):
+            return x + self.token
+
+    plan = initframe.resolve({"rules": {"token": "normal"}}, Net())
+    signal = predict(plan, torch.empty(8, 10, 256, device="meta"))
+    assert signal["/add" if "/add" in [row.name for row in signal.rows] else ""].correlation == pytest.approx(0.5)
