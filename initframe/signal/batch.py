@@ -157,13 +157,25 @@ def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Yields:
         Buffers for ``torch.func.functional_call``: what a forward pass updates are the clones.
     """
+    with modes_as_before(model):
+        yield {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+
+@contextmanager
+def modes_as_before(model: nn.Module) -> Iterator[None]:
+    """Put RNG states and a model's modes back, whatever happens.
+
+    Args:
+        model: the module that will run.
+    """
     modes = [(module, module.training) for module in model.modules()]
     python = random.getstate()
     devices = sorted({t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
-            yield {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+            yield
     finally:
         random.setstate(python)
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
