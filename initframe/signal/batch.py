@@ -149,7 +149,7 @@ def not_reached(model: nn.Module, called: Collection[str], used: Collection[str]
 
 @contextmanager
 def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Give clones of a model's buffers to run with, and put back RNG states, modes and what hooks show as attributes.
+    """Give clones of a model's buffers to run with, and put the rest back, as :func:`modes_as_before`.
 
     Args:
         model: the module that will run.
@@ -157,17 +157,29 @@ def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Yields:
         Buffers for ``torch.func.functional_call``: what a forward pass updates are the clones.
     """
+    with modes_as_before(model):
+        yield {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+
+@contextmanager
+def modes_as_before(model: nn.Module) -> Iterator[None]:
+    """Put back RNG states, a model's modes and what hooks show as attributes, whatever happens.
+
+    Args:
+        model: the module that will run.
+    """
     modes = [(module, module.training) for module in model.modules()]
     shown = [(vars(module), name, held) for module in model.modules() for name, held in _attributes(module)]
     python = random.getstate()
     devices = sorted({t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
-            yield {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+            yield
     finally:
         random.setstate(python)
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
         for attributes, name, held in shown:  # the older weight_norm and pruning compute one in each pass
             attributes[name] = held
 

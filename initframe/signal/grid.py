@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -58,10 +58,10 @@ class Source:
 
     @cached_property
     def powers(self) -> Tensor | None:
-        """The powers of the field from 0 to ``ORDER`` + 1, one in each row: several functions of a normal ask."""
+        """The powers of the field's half from 0 to ``ORDER`` + 1, a row each: several functions of a normal ask."""
         if self.field is None:
             return None
-        x = self.field.reshape(-1)
+        x = half(self.field)
         out = x.new_empty(ORDER + 2, x.numel())
         out[0] = 1.0
         out[1] = x
@@ -71,6 +71,29 @@ class Source:
             torch.mul(out[1 : more + 1], out[known - 1], out=out[known : known + more])
             known += more
         return out
+
+
+def half(field: Tensor) -> Tensor:
+    """The half of an autocovariance that tells the other one: an offset and its opposite have the same."""
+    return field[: field.shape[0] // 2 + 1].reshape(-1) if field.ndim > 1 else field
+
+
+def whole(part: Tensor, like: Tensor) -> Tensor:
+    """The autocovariance whose half is given.
+
+    >>> field = torch.tensor([[4.0, 3.0, 3.0], [2.0, 1.0, 0.0], [2.0, 0.0, 1.0]])
+    >>> torch.equal(whole(half(field), field), field)
+    True
+    """
+    return part[_mirror(*like.shape)].view(like.shape)
+
+
+@lru_cache(maxsize=8)
+def _mirror(height: int, width: int) -> Tensor:
+    """Where each offset, or its opposite, is in the half of an autocovariance."""
+    rows, columns = torch.arange(height, device="cpu")[:, None], torch.arange(width, device="cpu")[None, :]
+    opposite = (-rows % height) * width + -columns % width
+    return torch.where(rows <= height // 2, rows * width + columns, opposite).reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +224,7 @@ class Grid:
         field = None
         if source.field is not None and source.powers is not None:
             row = torch.tensor(coefficients, dtype=torch.float64, device="cpu")
-            field = (row @ source.powers).reshape(source.field.shape)
+            field = whole(row @ source.powers, source.field)
         return Moments(a[0], square, same, near, far, field)
 
     def _moments_of_classes(self, source: Source) -> Moments:
@@ -413,10 +436,10 @@ def _matched(quantiles: Tensor, moments: Moments, like: Grid) -> Grid:
     curve = (targets[: ORDER + 2] @ _CURVE.powers).cummax(0).values  # type: ignore[operator]
     numbers, field = targets[ORDER + 2 :], moments.field
     if field is not None:
-        numbers = torch.cat([numbers, field.reshape(-1)])
+        numbers = torch.cat([numbers, half(field)])
     found = _interpolate(numbers, curve, _CORRELATIONS)
     same, near, far = found[:3].tolist()
-    source = Source(same, near, far, None if field is None else found[3:].reshape(field.shape))
+    source = Source(same, near, far, None if field is None else whole(found[3:], field))
     return replace(like, values=quantiles[None], source=source, normal=False)
 
 

@@ -102,7 +102,7 @@ def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
 def _zeros(x: Tensor, op: str) -> float:
     """The share of zeros; operations whose result is zero by chance alone are counted only if a sample has one."""
     if op in DENSE:
-        sample = x.view(-1)[:: max(x.numel() // SAMPLE, 1)]
+        sample = x.reshape(-1)[:: max(x.numel() // SAMPLE, 1)]
         if torch.count_nonzero(sample).item() == sample.numel():
             return 0.0
     found = torch.eq(x, 0, out=torch.empty_like(x))  # numbers, not truth values: torch adds those up far faster

@@ -22,7 +22,7 @@ from initframe.fills import Constant, Fill, Whole
 from initframe.model.layers import title
 from initframe.model.parametrizations import parametrizations
 from initframe.plan import Plan
-from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, tensors
+from initframe.signal.batch import describe, failed, modes_as_before, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
 from initframe.signal.grid import CDF, Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
@@ -117,7 +117,7 @@ class Prepared:
     def run(self, walk: Walk) -> None:
         """Call the model under a walk, with one thread: what is computed is small, and threads would wait for it."""
         with ExitStack() as stack:
-            for context in (as_before(self.model), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
+            for context in (modes_as_before(self.model), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
             if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
                 stack.enter_context(Recurrent(walk))

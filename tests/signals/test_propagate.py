@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from initframe.errors import InitframeError
+from initframe.signal.measure import measure
 from initframe.signal.propagate import propagate
 from tests.nets import bits, same_bits
 from tests.refusals import refused
@@ -205,3 +206,10 @@ def test_masked_scores_are_no_signal():
 
     signal = propagate(Net(), torch.randn(2, 3, 3))
     assert all(math.isfinite(row.rms) for row in signal.rows)
+
+
+@pytest.mark.parametrize("op", ["", "matmul", "relu", "softmax"])
+def test_a_part_of_a_tensor_is_measured_as_its_copy(op):
+    x = torch.randn(4, 5, 6).relu()
+    for view in (x[:, 1], x.transpose(0, 1), x[..., ::2]):
+        assert measure(view, 4, op) == pytest.approx(measure(view.contiguous(), 4, op))
