@@ -12,7 +12,7 @@ from torch import Tensor
 from initframe.applying.averages import find_copies, stale_copies
 from initframe.applying.backup import told_on_failure
 from initframe.applying.checks import checked_seed
-from initframe.applying.draw import Piece, Progress, Ready, paint, ready
+from initframe.applying.draw import Piece, Progress, Ready, paint_in_batches, ready
 from initframe.applying.exclusive import Memory, exclusive, memory_of
 from initframe.applying.locate import Model, Write
 from initframe.applying.regions import Region
@@ -22,8 +22,9 @@ from initframe.fills.pretrained import Stored
 from initframe.model.memory import is_distributed
 from initframe.model.place import Owner, owned
 from initframe.model.survey import Survey
-from initframe.plan import Plan
+from initframe.plan import Assignment, Plan
 from initframe.plan.report import Left, Report, Result
+from initframe.recipe.recipe import Recipe
 
 KEY = "again"
 """Under which a survey keeps what is known, or the assignments that were applied once."""
@@ -46,35 +47,44 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Again:
-    """All that applications of one plan to one model have in common; it keeps no tensor alive.
+    """All that applications of one plan to one model have in common.
+
+    It keeps no tensor alive, and not the plan, whose survey has it: both would wait for the garbage collector.
 
     Attributes:
-        plan: what is applied.
+        assignments: the plan's.
+        recipe: likewise.
         targets: what is written.
+        kept: how many elements a rule keeps.
         memory: where the targets are.
         draws: prepared for that memory, if the plan draws, and a device's draws can be prepared.
         results: the report's, unmeasured.
         left: likewise.
     """
 
-    plan: Plan
+    assignments: tuple[Assignment, ...]
+    recipe: Recipe
     targets: tuple[Target, ...]
+    kept: int
     memory: Memory
     draws: Ready | None
     results: tuple[Result, ...]
     left: tuple[Left, ...]
 
-    def apply(self, model: Model, seed: int | None, on_progress: Progress | None) -> Report:
+    def apply(self, plan: Plan, model: Model, seed: int | None, on_progress: Progress | None) -> Report:
         """Write the plan as the first application did, with another seed."""
+        tell = on_progress or (lambda _: None)
         number = 0 if seed is None else checked_seed(seed)
         pieces = [_piece(target) for target in self.targets]
         with torch.no_grad():
             copies = find_copies(model)
             with exclusive(self.memory), told_on_failure([piece.name for piece in pieces], []):
-                fill = self.draws.paint if self.draws else paint
-                fill(pieces, number, on_progress or (lambda _: None))
+                fill = self.draws.paint if self.draws else paint_in_batches
+                fill(pieces, number, tell)
+                if self.kept:
+                    tell(self.kept)
             stale = stale_copies(copies, {id(piece.out) for piece in pieces}) if copies else ()
-        return Report(self.plan, number, "stream", self.results, stale, None, model, self.left)
+        return Report(plan, number, "stream", self.results, stale, None, model, self.left)
 
 
 def known(plan: Plan, model: Model) -> Again | None:
@@ -82,7 +92,7 @@ def known(plan: Plan, model: Model) -> Again | None:
     if model is not plan.model:
         return None
     found = plan.latest.memo.get(KEY)
-    if not isinstance(found, Again) or found.plan.assignments is not plan.assignments:
+    if not isinstance(found, Again) or found.assignments is not plan.assignments or found.recipe is not plan.recipe:
         return None
     return found if plan.latest.holds(model) else None
 
@@ -113,7 +123,10 @@ def remember(
     pieces = [_piece(target) for target in targets]
     if len(pieces) == len(touched):
         memory = memory_of(piece.out for piece in pieces)
-        seen.memo[KEY] = Again(plan, tuple(targets), memory, ready(pieces), results, left)
+        kept = sum(write.slot.numel for write in writes if write.kept)
+        seen.memo[KEY] = Again(
+            plan.assignments, plan.recipe, tuple(targets), kept, memory, ready(pieces), results, left
+        )
 
 
 def _only_draws(write: Write) -> bool:

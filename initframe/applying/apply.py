@@ -97,7 +97,7 @@ def apply(
     only_seed = generator == "stream" and not (measure or verify_replicas or averages or restore)
     only_seed = only_seed and optimizer is None and only is None
     if only_seed and (before := again.known(plan, model)):
-        return before.apply(model, seed, on_progress)
+        return before.apply(plan, model, seed, on_progress)
     reshard(model)
     seen = current_survey(plan, model)
     return apply_surveyed(

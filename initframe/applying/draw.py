@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -33,7 +34,11 @@ from initframe.fills.pretrained import Stored
 from initframe.fills.stacked import values_of
 from initframe.stream.threads import BATCH, Task, single_threaded, spread
 
+AT_ONCE = 1 << 26
+"""Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
+
 Progress = Callable[[int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,30 @@ def paint(pieces: Iterable[Piece], seed: int, on_progress: Progress = lambda _: 
     work.run(on_progress)
 
 
+def in_batches(several: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Cut what is to be drawn into batches of about AT_ONCE elements.
+
+    >>> list(in_batches([AT_ONCE, 1, 1], size=int)) == [[AT_ONCE], [1, 1]]
+    True
+    """
+    batch: list[T] = []
+    count = 0
+    for one in several:
+        batch.append(one)
+        count += size(one)
+        if count >= AT_ONCE:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
+
+
+def paint_in_batches(pieces: Iterable[Piece], seed: int, on_progress: Progress) -> None:
+    """Fill all pieces of memory; their draws run together as far as the memory beside them is bounded."""
+    for batch in in_batches(pieces, lambda piece: piece.out.numel()):
+        paint(batch, seed, on_progress)
+
+
 @dataclass(frozen=True)
 class Ready:
     """Draws of pieces that need nothing else, prepared once, without their memory.
@@ -85,8 +114,7 @@ class Ready:
         keys = [stream.key(piece.name, seed) for piece in ours]
         self.draws.execute(keys, on_progress, [piece.out for piece in ours])
         done = set(self.sources)
-        if rest := [piece for i, piece in enumerate(pieces) if i not in done]:
-            paint(rest, seed, on_progress)
+        paint_in_batches((piece for i, piece in enumerate(pieces) if i not in done), seed, on_progress)
 
 
 def ready(pieces: Sequence[Piece]) -> Ready | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from initframe.applying import torch_init
-from initframe.applying.draw import Piece, Progress, paint
+from initframe.applying.draw import Piece, Progress, in_batches, paint
 from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
@@ -19,9 +19,6 @@ from initframe.fills import Norms, Partial
 from initframe.fills.fill import has_own_code
 from initframe.model.memory import is_distributed
 from initframe.model.survey import Survey
-
-BATCH = 1 << 26
-"""Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
 
 Generator = Literal["stream", "torch"]
 
@@ -50,7 +47,7 @@ def write_all(
     ids = set(map(id, copies))
     writes = [write for write in writes if id(write) not in ids]
     if generator == "stream":
-        for batch in _batches(sorted(writes, key=_is_computed)):
+        for batch in in_batches(sorted(writes, key=_is_computed), lambda write: write.slot.numel):
             _paint_batch(batch, seed or 0, tell)
             done += [write.name for write in batch if not write.kept]
     elif writes:
@@ -179,20 +176,6 @@ def _unwritable(write: Write, seed: int, *, own: bool) -> Problem | None:
         return Problem(name, f"{write.fill} gives NaN or infinity.", fix="Return finite numbers for every draw.")
     obstacle = write.place.check(value) if _is_computed(write) else None
     return obstacle.on(name) if obstacle else None
-
-
-def _batches(writes: Sequence[Write]) -> Iterator[list[Write]]:
-    """Cut a plan into batches of about BATCH elements."""
-    batch: list[Write] = []
-    size = 0
-    for write in writes:
-        batch.append(write)
-        size += write.slot.numel
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress) -> None:

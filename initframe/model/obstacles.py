@@ -123,7 +123,20 @@ def _memory_obstacle(tensor: Tensor) -> Obstacle | None:
         return Obstacle(
             "is expanded: several indices share one element, which holds one value only.", "Clone it first."
         )
+    if _is_freed(tensor):
+        return Obstacle(
+            "has no memory behind all of its elements: its storage was resized.",
+            "Have what freed it bring it back first, or give the tensor new memory.",
+        )
     return None
+
+
+def _is_freed(tensor: Tensor) -> bool:
+    """Tell whether a tensor reaches past the end of its storage, as after ``untyped_storage().resize_(0)``."""
+    if tensor.is_meta or not tensor.numel():
+        return False
+    reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return (tensor.storage_offset() + reach + 1) * tensor.itemsize > tensor.untyped_storage().nbytes()
 
 
 PACKED = Obstacle("is packed inside a quantized module.", "Fill the float model, then quantize.")

@@ -89,6 +89,7 @@ def _facts(tensor: Tensor) -> tuple[object, ...]:
     try:
         memory = tensor.untyped_storage()._cdata if tensor.is_meta else tensor.data_ptr()  # noqa: SLF001
         form = tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype, tensor.device
+        state = tensor.requires_grad, tensor.is_inference(), tensor.is_neg(), tensor.is_conj()
     except (RuntimeError, ValueError, NotImplementedError) as unreadable:  # lazy, nested, sparse
         raise _Unseen from unreadable
-    return id(tensor), cls, memory, *form, tensor.requires_grad
+    return id(tensor), cls, memory, *form, *state

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from refusals import refused
 from torch import nn
 
 import initframe
-from initframe.applying import again
+from initframe.applying import again, draw
 from initframe.initializers.table import initializer
 
 RECIPE = {
@@ -79,9 +80,36 @@ def test_progress_counts_all_elements(known):
     model = net()
     plan = applied(model)
     told = []
-    initframe.apply(plan, on_progress=told.append)
+    report = initframe.apply(plan, on_progress=told.append)
     assert known[-1]
-    assert sum(told) == sum(result.slot.numel for result in initframe.apply(plan).results)
+    assert sum(told) == sum(result.slot.numel for result in report.results)
+
+
+def test_progress_counts_what_a_rule_keeps(known):
+    plan = applied(net(), recipe={"rules": {"*": "normal", "3.*": "keep"}})
+    told = []
+    report = initframe.apply(plan, on_progress=told.append)
+    assert known[-1]
+    assert sum(told) == sum(result.slot.numel for result in report.results) == plan.elements
+
+
+def test_what_is_drawn_beside_its_memory_is_drawn_in_batches(known, monkeypatch):
+    model = nn.ModuleList(nn.Conv2d(2, 4, 3).to(memory_format=torch.channels_last) for _ in range(4))
+    plan = applied(model, recipe={"rules": {"*.weight": "normal", "*.bias": "zeros"}})
+    expected, batches, paint = values(model), [], draw.paint
+    monkeypatch.setattr(draw, "AT_ONCE", 4 * 2 * 9 + 4)
+    monkeypatch.setattr(draw, "paint", lambda pieces, *rest: (batches.append(len(pieces)), paint(pieces, *rest)))
+    initframe.apply(plan, seed=2)
+    assert known[-1]
+    assert batches == [2, 2, 2, 2]
+    assert all(torch.equal(values(model)[name], value) for name, value in expected.items())
+
+
+def test_a_report_has_the_plan_that_was_applied(known):
+    plan = applied(net())
+    other = replace(plan, title="another")
+    assert initframe.apply(other).plan is other
+    assert known[-1]
 
 
 @pytest.mark.parametrize(
@@ -90,8 +118,9 @@ def test_progress_counts_all_elements(known):
         lambda model: setattr(model[0], "weight", nn.Parameter(torch.zeros(7, 5))),
         lambda model: setattr(model[2].weight, "data", torch.zeros(3, 7)),
         lambda model: model.load_state_dict({k: v.clone() for k, v in model.state_dict().items()}, assign=True),
+        lambda model: setattr(model[0].weight, "data", torch._neg_view(model[0].weight.data)),
     ],
-    ids=["another parameter", "other memory", "assigned"],
+    ids=["another parameter", "other memory", "assigned", "the same memory, negated"],
 )
 def test_a_model_that_has_changed_is_surveyed_again(known, change):
     model = net()
@@ -119,6 +148,28 @@ def test_tensors_are_not_kept_alive():
     assert gone() is None
     initframe.apply(plan, seed=1)
     assert_fresh(model, 1)
+
+
+def test_a_plan_and_its_model_do_not_wait_for_the_garbage_collector(known):
+    model = net()
+    gone = weakref.ref(model)
+    plan = applied(model)
+    initframe.apply(plan)
+    assert known[-1]
+    gc.collect()
+    gc.disable()
+    try:
+        del plan, model
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_memory_that_was_freed_is_refused():
+    model = net()
+    plan = applied(model)
+    model[0].weight.untyped_storage().resize_(0)
+    assert {problem.subject for problem in refused(initframe.apply, plan)} == {"0.weight"}
 
 
 def test_copies_inside_are_told_each_time():

@@ -1,7 +1,6 @@
 """Apply: what is written is the plan and nothing else, into the tensors that were there, or nothing at all."""
 
 import copy
-import sys
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from nets import Net, Tower, bits, changed, convnet, rules, same_bits
 from torch import nn
 
 import initframe
+from initframe.applying import draw
 from initframe.errors import InitframeError, ResolveError
 from initframe.initializers import initializer
 
@@ -194,7 +194,7 @@ class Learned(nn.Module):
 @pytest.mark.parametrize("generator", ["stream", "torch"])
 @pytest.mark.parametrize("batch", [1 << 26, 2])
 def test_what_a_tensor_is_computed_from_is_written_before_it(monkeypatch, generator, batch):
-    monkeypatch.setattr(sys.modules["initframe.applying.write"], "BATCH", batch)
+    monkeypatch.setattr(draw, "AT_ONCE", batch)
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     for layer in model:
         nn.utils.parametrize.register_parametrization(layer, "weight", Learned())
@@ -207,7 +207,7 @@ def test_what_a_tensor_is_computed_from_is_written_before_it(monkeypatch, genera
 @pytest.mark.parametrize("generator", ["stream", "torch"])
 @pytest.mark.parametrize("batch", [1 << 26, 2])
 def test_a_spectral_norm_is_one_whatever_else_a_rule_means(monkeypatch, generator, batch):
-    monkeypatch.setattr(sys.modules["initframe.applying.write"], "BATCH", batch)
+    monkeypatch.setattr(draw, "AT_ONCE", batch)
     layer = nn.utils.parametrizations.spectral_norm(nn.Linear(40, 30)).eval()
     initframe.reinit(layer, rules({"*": {"init": "normal", "kind": "any"}}), seed=0, generator=generator)
     assert float(torch.linalg.matrix_norm(layer.weight.detach(), 2)) == pytest.approx(1, abs=0.1)

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import initframe
-from initframe.applying import write
+from initframe.applying import draw
 from initframe.applying.draw import Piece, paint
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
@@ -210,7 +210,7 @@ def test_batches_and_pieces_do_not_matter(size, monkeypatch):
     recipe = {"rules": {"*": "normal", "c": "orthogonal", "a": {"init": "trunc_normal", "split": 31}}}
     usual, cut = ({name: torch.zeros(shape) for name, shape in shapes.items()} for _ in range(2))
     initframe.reinit(usual, recipe, seed=1)
-    monkeypatch.setattr(write, "BATCH", size)
+    monkeypatch.setattr(draw, "AT_ONCE", size)
     monkeypatch.setattr(eager, "PIECE_ON_CPU", size)
     initframe.reinit(cut, recipe, seed=1)
     assert all(same_bits(cut[name], usual[name]) for name in shapes)

@@ -11,7 +11,7 @@ from torch.nn.utils import prune, spectral_norm, weight_norm
 from torch.nn.utils.parametrizations import orthogonal
 
 import initframe
-from initframe.applying import write
+from initframe.applying import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -56,7 +56,7 @@ def test_everything_is_as_it_was(make, generator):
 
 
 def test_also_where_half_of_the_batches_are_written(monkeypatch):
-    monkeypatch.setattr(write, "BATCH", 1)
+    monkeypatch.setattr(draw, "AT_ONCE", 1)
     model = net()
     before = bits(model)
     told = []
@@ -96,7 +96,7 @@ def test_nothing_is_different_if_nothing_is_raised():
 
 
 def test_without_it_the_error_says_what_was_written(monkeypatch):
-    monkeypatch.setattr(write, "BATCH", 1)
+    monkeypatch.setattr(draw, "AT_ONCE", 1)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     told = []
 
