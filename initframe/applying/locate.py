@@ -114,9 +114,8 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     Returns:
         The writes, and what would fail.
     """
-    known = {name: slot for slot in seen.every for name in (slot.name, *slot.aliases)}
     turns = {name: turn for turn, name in enumerate(seen.names)}
-    writes = [write for assignment in plan.assignments for write in _writes(assignment, known, seen, turns)]
+    writes = [write for assignment in plan.assignments for write in _writes(assignment, seen, turns)]
     problems = [problem for write in writes if (problem := _problem(write, seen))]
     problems += _merged(writes, seen)
     if model is plan.model:
@@ -129,9 +128,8 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     return writes, problems
 
 
-def _writes(
-    assignment: Assignment, known: Mapping[str, Slot], seen: Survey, turns: Mapping[str, int]
-) -> Iterator[Write]:
+def _writes(assignment: Assignment, seen: Survey, turns: Mapping[str, int]) -> Iterator[Write]:
+    known = seen.by_name
     names = (assignment.slot.name, *assignment.slot.aliases)
     slots = {known[name].name: known[name] for name in names if name in known}
     for slot in slots.values():
@@ -145,8 +143,8 @@ def _with_source(write: Write, seen: Survey) -> Write:
     """Add the memory of the tensor that a write copies."""
     if (copied := write.copied) is None:
         return write
-    known = {name: slot.name for slot in seen.every for name in (slot.name, *slot.aliases)}
-    return write._replace(source=seen.places.get(known.get(copied.source, "")))
+    slot = seen.by_name.get(copied.source)
+    return write._replace(source=seen.places[slot.name] if slot else None)
 
 
 def _merged(writes: list[Write], seen: Survey) -> Iterator[Problem]:

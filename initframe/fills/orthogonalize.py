@@ -29,8 +29,8 @@ SMALL = 1 << 28
 """Multiplications (of one of the products over all vectors) below which one thread decomposes a matrix alone."""
 CANCELLED = 1 / 256
 """Share of a vector's square that is left after projection, below which its block is made orthogonal again."""
-PASSES = 3
-"""Passes that are enough for any block; a Gaussian one takes two at most."""
+PASSES = 5
+"""Passes that are enough for a block of dependent vectors, too; a Gaussian one takes two at most."""
 
 
 def orthogonalized(normal: Tensor) -> Tensor:

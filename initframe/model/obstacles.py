@@ -136,7 +136,7 @@ def _is_freed(tensor: Tensor) -> bool:
     if tensor.is_meta or not tensor.numel():
         return False
     reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    return (tensor.storage_offset() + reach + 1) * tensor.itemsize > tensor.untyped_storage().nbytes()
+    return bool((tensor.storage_offset() + reach + 1) * tensor.itemsize > tensor.untyped_storage().nbytes())
 
 
 PACKED = Obstacle("is packed inside a quantized module.", "Fill the float model, then quantize.")

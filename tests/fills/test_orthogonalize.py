@@ -80,3 +80,11 @@ def test_rows_that_are_all_but_dependent_are_made_orthonormal_too(by_blocks):
     q = orthogonalized(normal)
     assert departure(q) < 1e-13
     assert torch.equal(normal, before)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dependent_rows_and_columns_give_an_orthogonal_matrix(seed):
+    matrix = torch.randn(300, 300, generator=torch.Generator().manual_seed(seed))
+    matrix[-1], matrix[:, -1] = matrix[0], matrix[:, 0]
+    found = orthogonalized(matrix)
+    assert float((found @ found.mT - torch.eye(300)).abs().max()) < 1e-13
