@@ -203,6 +203,11 @@ def models(bench: Bench) -> Iterator[Row]:
     ours = lambda: initframe.reinit(model, rules("xavier_uniform"))  # noqa: E731
     theirs = lambda: loop(model, nn.init.xavier_uniform_)  # noqa: E731
     yield row(bench, "AlexNet, xavier_uniform", ours, "loop of nn.init", theirs, 6)
+    deep = built("resnet50")
+    plan = initframe.resolve(rules("kaiming_normal"), deep)
+    ours = lambda: initframe.apply(plan)  # noqa: E731
+    theirs = lambda: loop(deep, nn.init.kaiming_normal_)  # noqa: E731
+    yield row(bench, "ResNet-50, kaiming_normal, apply", ours, "loop of nn.init", theirs, 6)
 
 
 def orthogonal(bench: Bench) -> Iterator[Row]:

@@ -48,6 +48,10 @@ class Layer(NamedTuple):
         return int(row) % rows if rows and row is not None else None
 
 
+EVERY_MODULES = frozenset(vars(nn.Module()))
+"""Attributes that every module has: no layer's own facts, and most of what there is to look through."""
+
+
 def read_layer(module: nn.Module) -> Layer:
     """Read a module's facts.
 
@@ -63,7 +67,7 @@ def read_layer(module: nn.Module) -> Layer:
     own = attributes(module)
     cls = python_class(module)
     types, name, read_as = _read_class(cls)
-    settings = numbers(own)
+    settings = numbers({name: value for name, value in own.items() if name not in EVERY_MODULES})
     return Layer(
         types=types,
         name=name,
@@ -124,6 +128,9 @@ def read_config(model: nn.Module) -> dict[str, float]:
     >>> read_config(Model())
     {'d_model': 512, 'dropout': 0.1}
     """
+    cls = type(model)
+    if "config" not in vars(model) and not hasattr(cls, "config") and cls.__getattr__ is nn.Module.__getattr__:
+        return {}  # as most modules, which answer by an error, and that takes time
     config = _answer(model, "config")
     facts = numbers(_attributes(config))
     synonyms = _answer(config, "attribute_map")

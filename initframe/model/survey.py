@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import class_names, read_configs, read_layer, title
+from initframe.model.layers import EVERY_MODULES, class_names, read_configs, read_layer, title
 from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
@@ -194,7 +194,7 @@ def _survey_module(model: nn.Module) -> Survey:
 def _plain_containers(prefix: str, module: nn.Module) -> Iterator[str]:
     """Name the attributes that hold modules with parameters where torch does not look."""
     for name, value in vars(module).items():
-        if name != "_modules" and type(value) in (list, tuple, dict) and value:
+        if name not in EVERY_MODULES and type(value) in (list, tuple, dict) and value:
             held = value.values() if isinstance(value, dict) else value
             if any(isinstance(one, nn.Module) and next(one.parameters(), None) is not None for one in held):
                 yield prefix + name
