@@ -84,12 +84,13 @@ def refusal(model: Any, batch: Any) -> list[Problem]:
         kind = type(model).__name__
         return [Problem("model", f"it is {kind}, which has no forward pass.", "", "Give an nn.Module.")]
     problems = []
-    for name, module in model.named_modules():
+    modules = list(model.named_modules())
+    for name, module in modules:
         if isinstance(module, torch.jit.ScriptModule):
             fact = "it is scripted, so the calls inside it cannot be followed."
             problems.append(Problem(f"module {name!r}", fact, "", "Give the Python module that was scripted."))
             break
-    quantized = [name for name, module in model.named_modules() if ".ao.nn.quantized" in type(module).__module__]
+    quantized = [name for name, module in modules if ".ao.nn.quantized" in type(module).__module__]
     if quantized:
         fact = "it is quantized, so what passes through it is no floating-point signal."
         problems.append(Problem(f"module {quantized[0]!r}", fact, "", "Give the model from before it was quantized."))
@@ -169,7 +170,7 @@ def modes_as_before(model: nn.Module) -> Iterator[None]:
         model: the module that will run.
     """
     modes = [(module, module.training) for module in model.modules()]
-    shown = [(vars(module), name, held) for module in model.modules() for name, held in _attributes(module)]
+    shown = [(vars(module), name, held) for module, _ in modes for name, held in _attributes(module)]
     python = random.getstate()
     devices = sorted({t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"})
     try:

@@ -27,7 +27,7 @@ from initframe.resolver.resolve import resolve
 from initframe.signal.batch import as_before, call, failed, refusal
 from initframe.signal.grid import Grid, scaled
 from initframe.signal.moments import average
-from initframe.signal.operations import op_name
+from initframe.signal.operations import Facts, op_name
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
 from initframe.signal.shapes import storage
@@ -213,7 +213,7 @@ class _Scaling(Watch):  # type: ignore[no-untyped-call]
         super().__init__(model, seen, weights)
         self.tuner = tuner
 
-    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
         """Run an operation; of one that multiplies with a weight, scale what the weight made."""
         out = func(*args, **kwargs)
         name = self._used(func, args)

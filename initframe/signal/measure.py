@@ -102,7 +102,7 @@ def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
 def _zeros(x: Tensor, op: str) -> float:
     """The share of zeros; operations whose result is zero by chance alone are counted only if a sample has one."""
     if op in DENSE:
-        sample = x.reshape(-1)[:: max(x.numel() // SAMPLE, 1)]
+        sample = x[:, :: max(x.numel() // SAMPLE, 1)]
         if torch.count_nonzero(sample).item() == sample.numel():
             return 0.0
     found = torch.eq(x, 0, out=torch.empty_like(x))  # numbers, not truth values: torch adds those up far faster
@@ -132,14 +132,18 @@ def _pairs(flat: Tensor) -> tuple[float, float | None]:
         norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         total = (flat / norms.clamp_min(torch.finfo(flat.dtype).tiny)).sum(0).square().sum().item()
         return norms.double().square().sum().item(), (total - rows) / (rows * (rows - 1))
-    gram: list[list[float]] = (flat @ flat.T).tolist()
-    norms_of = [math.sqrt(max(gram[i][i], 0.0)) for i in range(rows)]
-    cosines = [
-        gram[i][j] / (norms_of[i] * norms_of[j]) if norms_of[i] * norms_of[j] > 0 else 0.0
-        for i in range(rows)
-        for j in range(i)
-    ]
-    return math.fsum(gram[i][i] for i in range(rows)), math.fsum(cosines) / len(cosines)
+    gram: list[list[float]] = torch.mm(flat, flat.t()).tolist()
+    squares = cosines = 0.0
+    norms_of: list[float] = []
+    for i, products in enumerate(gram):
+        square = products[i]
+        norm = math.sqrt(max(square, 0.0))
+        for other, product in zip(norms_of, products, strict=False):
+            if (both := norm * other) > 0:
+                cosines += product / both
+        squares += square
+        norms_of.append(norm)
+    return squares, cosines / (rows * (rows - 1) / 2)
 
 
 def saturation(x: Tensor, op: str) -> float | None:

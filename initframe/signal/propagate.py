@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from initframe.errors import InitframeError, Problem
 from initframe.model.layers import title
 from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
-from initframe.signal.operations import facts
+from initframe.signal.operations import Facts
 from initframe.signal.row import Row
 from initframe.signal.shapes import storage
 from initframe.signal.signal import Signal
@@ -59,17 +58,18 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
                 value = _backward(model, loss, output)
     except Exception as error:
         raise failed(error, watch.where, batch, "propagate") from error
-    if not rows.rows:
+    found = rows.finished()
+    if not found:
         fact = "no module and no operation returned a floating-point tensor."
         raise InitframeError(Problem("propagate", fact, "", "Give a model whose forward computes with tensors."))
     return Signal(
         title=title(model),
         source="measured",
-        rows=rows.finished(),
+        rows=found,
         batch=describe(batch),
         recipe=recipe,
         loss=None if value is None else float(value.detach()),
-        notes=not_reached(model, {row.name for row in rows.rows}, watch.used),
+        notes=not_reached(model, {row.name for row in found}, watch.used),
     )
 
 
@@ -83,13 +83,13 @@ def _arguments(batch: Any) -> tuple[Any, dict[str, Any]]:
 class Measuring(Watch):  # type: ignore[no-untyped-call]
     """A watch that refuses what would change a weight."""
 
-    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:
         """Run an operation that writes to no parameter.
 
         Raises:
             InitframeError: it would write to one.
         """
-        if facts(func).mutable:
+        if known.mutable:
             for argument, value in zip(func._schema.arguments, args, strict=False):  # noqa: SLF001
                 written = argument.alias_info is not None and argument.alias_info.is_write
                 if written and isinstance(value, Tensor) and (name := self.weights.get(storage(value))):
@@ -105,7 +105,7 @@ class Rows:
 
     def __init__(self, inputs: int | None) -> None:
         self.inputs = inputs
-        self.rows: list[Row] = []
+        self.made: list[tuple[Call, tuple[int, ...], Numbers]] = []
         self.gradients: dict[int, float] = {}
         self._last: tuple[tuple[Any, ...], Tensor, Numbers] | None = None
 
@@ -114,10 +114,8 @@ class Rows:
         numbers = self._measure(tensor, call.kind)
         if numbers is None or ("/" in call.name and not math.isfinite(numbers.rms) and is_masked(tensor)):
             return
-        index = len(self.rows)
-        shape = tuple(tensor.shape)
-        row = Row(call.name, call.number, call.op, shape, *numbers, depth=call.depth, weight=call.weight)
-        self.rows.append(row)
+        index = len(self.made)
+        self.made.append((call, tuple(tensor.shape), numbers))
         if tensor.requires_grad:
             tensor.register_hook(lambda gradient: self._arrived(index, gradient))  # type: ignore[no-untyped-call]
 
@@ -132,7 +130,8 @@ class Rows:
         else:
             numbers = measure(tensor, self.inputs, kind)
         if numbers is not None:
-            self._last = (key, tensor.detach(), numbers)  # kept, so that no other tensor gets its address
+            kept = tensor.detach() if tensor.requires_grad else tensor
+            self._last = (key, kept, numbers)  # kept, so that no other tensor gets its address
         return numbers
 
     def _arrived(self, index: int, gradient: Tensor) -> None:
@@ -142,9 +141,10 @@ class Rows:
 
     def finished(self) -> tuple[Row, ...]:
         """The rows with their gradients."""
-        if not self.gradients:
-            return tuple(self.rows)
-        return tuple(replace(row, grad_rms=self.gradients.get(i)) for i, row in enumerate(self.rows))
+        return tuple(
+            Row(call.name, call.number, call.op, shape, *numbers, self.gradients.get(i), call.depth, call.weight)
+            for i, (call, shape, numbers) in enumerate(self.made)
+        )
 
 
 def _backward(model: nn.Module, loss: Callable[[Any], Tensor], output: Any) -> Tensor:

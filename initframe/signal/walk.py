@@ -27,7 +27,7 @@ from initframe.signal.combine import mixture
 from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
-from initframe.signal.operations import facts
+from initframe.signal.operations import Facts, facts
 from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow, storage
 from initframe.signal.watch import Call, Watch
 
@@ -176,9 +176,8 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         self.gaps: dict[str, str] = {}
         self._first: dict[int, Tensor] = {}
 
-    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:
         """Run an operation on fake tensors, and on the states beside them."""
-        known = facts(func)
         inputs: list[Tensor] = []
         key = self.shapes.key(known, args, kwargs, inputs)
         if key is None:

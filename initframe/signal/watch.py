@@ -6,24 +6,22 @@ calls, the same one for a measured and a predicted pass.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from initframe.signal.batch import main_output
-from initframe.signal.operations import SHOWN, facts
+from initframe.signal.operations import SHOWN, Facts, facts
 from initframe.signal.shapes import Shadow, storage
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a module, or of an operation inside a module, that has a row.
 
     Attributes:
@@ -57,10 +55,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.model, self.seen, self.weights = model, seen, weights
         self.stack: list[str] = []
         self.used: set[str] = set()
-        self._calls: Counter[str] = Counter()
+        self._calls: defaultdict[str, int] = defaultdict(int)
         self._depth = 0
         self._pending: tuple[str, str, Tensor] | None = None
-        self._made: tuple[int, str] | None = None
+        self._made: tuple[Tensor, str] | None = None
         self._weight: list[str | None] = []
         self._handles: list[Any] = []
         self._recurrent: set[str] = set()
@@ -97,12 +95,12 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flush()
         if known.weighs:
             self._note_weight(args)
-        out = self.operate(func, args, kwargs)
+        out = self.operate(func, known, args, kwargs)
         result = main_output(out)
         if result is None:
             return out
         if not moves:
-            self._made = (storage(result), name)
+            self._made = (result, name)
             if name in SHOWN and result.ndim > 1 and _matters(name, args) and self.where not in self._recurrent:
                 self._pending = (self.where, name, result)
         elif self._pending is not None and args and args[0] is self._pending[2]:
@@ -110,10 +108,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 *self._pending[:2],
                 result,
             )  # some subclasses' views have memory of their own
-            self._made = (storage(result), self._pending[1])
+            self._made = (result, self._pending[1])
         return out
 
-    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:  # noqa: ARG002  # for those who do more
         """Run an operation; the place to do more than that."""
         return func(*args, **kwargs)
 
@@ -121,7 +119,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note an operation that was not dispatched: what it multiplied with, and its result."""
         self.flush()
         self._note_weight(weights)
-        self._made = (storage(result), op)
+        self._made = (result, op)
 
     def flush(self) -> None:
         """Tell the last operation's result, now that nothing can be its module's output any more."""
@@ -140,14 +138,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _leave(self, cls: str, leaf: bool, _: nn.Module, __: Any, output: Any) -> None:
         name, weight = self.stack.pop(), self._weight.pop()
         result = main_output(output)
-        memory = 0 if result is None else storage(result)
         if self._pending is not None:
-            if result is not None and storage(self._pending[2]) == memory:
+            if result is not None and _share(self._pending[2], result):
                 self._pending = None  # the module's own row says it
-            self.flush()
+            else:
+                self.flush()
         if result is None:
             return
-        kind = self._made[1] if self._made and self._made[0] == memory else ""
+        kind = self._made[1] if self._made and _share(self._made[0], result) else ""
         self._tell(name, cls, kind, result, weight if leaf or kind in ("matmul", "conv") else None)
 
     def _note_weight(self, args: Any) -> None:
@@ -183,6 +181,11 @@ def undispatched(tensor: Tensor) -> AbstractContextManager[Any]:
 
 OWN = frozenset((Tensor, nn.Parameter, Shadow))
 """Classes whose operations need no dispatch to Python."""
+
+
+def _share(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors share their memory."""
+    return one is other or storage(one) == storage(other)
 
 
 def _matters(name: str, args: Any) -> bool:
