@@ -5,8 +5,7 @@ the model with safetensors. The job does what the script does not: it reads a re
 digests every tensor after the write, and writes a manifest and the plan. Wall times alternate, so that a busy machine
 is busy for both; ratios are of the medians and of the fastest rounds, with and without what importing Hydra costs once.
 
-Two cores of an AMD EPYC that others used too, torch 2.15, four runs of 5 to 7 rounds: medians 0.96 to 1.33, fastest
-1.15 to 1.38; without Hydra's import 0.94 to 1.30 and 1.12 to 1.35. The aim is at most 1.5 without Hydra.
+The aim is at most 1.25. benchmarks/results_plans.md has a run.
 """
 
 from __future__ import annotations

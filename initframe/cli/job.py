@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -44,6 +46,7 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
             demand_one("model")
             return run(config)
 
+    atexit.register(gc.freeze)  # a process that ends looks for garbage in all that is loaded, which takes a second
     speakable()
     if (said := _said(sys.argv[1:])) is not None:
         show(said)
