@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from initframe.applying.averages import find_copies, stale_copies
+from initframe.applying.averages import find_copies, may_have_copies, stale_copies
 from initframe.applying.backup import told_on_failure
 from initframe.applying.checks import checked_seed
 from initframe.applying.draw import Piece, Progress, Ready, paint_in_batches, ready
@@ -56,6 +56,7 @@ class Again:
         recipe: likewise.
         targets: what is written.
         kept: how many elements a rule keeps.
+        may_have_copies: whether there may be copies inside of the model.
         memory: where the targets are.
         draws: prepared for that memory, if the plan draws, and a device's draws can be prepared.
         results: the report's, unmeasured.
@@ -66,6 +67,7 @@ class Again:
     recipe: Recipe
     targets: tuple[Target, ...]
     kept: int
+    may_have_copies: bool
     memory: Memory
     draws: Ready | None
     results: tuple[Result, ...]
@@ -77,7 +79,7 @@ class Again:
         number = 0 if seed is None else checked_seed(seed)
         pieces = [_piece(target) for target in self.targets]
         with torch.no_grad():
-            copies = find_copies(model)
+            copies = find_copies(model) if self.may_have_copies else []
             with exclusive(self.memory), told_on_failure([piece.name for piece in pieces], []):
                 fill = self.draws.paint if self.draws else paint_in_batches
                 fill(pieces, number, tell)
@@ -125,7 +127,15 @@ def remember(
         memory = memory_of(piece.out for piece in pieces)
         kept = sum(write.slot.numel for write in writes if write.kept)
         seen.memo[KEY] = Again(
-            plan.assignments, plan.recipe, tuple(targets), kept, memory, ready(pieces), results, left
+            plan.assignments,
+            plan.recipe,
+            tuple(targets),
+            kept,
+            may_have_copies(plan.model),
+            memory,
+            ready(pieces),
+            results,
+            left,
         )
 
 

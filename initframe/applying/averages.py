@@ -50,6 +50,22 @@ def find_copies(model: object) -> list[Twin]:
     return [*_averages_inside(model), *_equals(model, "")]
 
 
+def may_have_copies(model: object) -> bool:
+    """Whether a model's structure leaves room for copies inside of it, whatever its values are.
+
+    >>> may_have_copies(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    False
+    >>> may_have_copies(nn.ModuleDict({"online": nn.Linear(2, 2), "target": nn.Linear(2, 2)}))
+    True
+    """
+    return isinstance(model, nn.Module) and any(map(_has_twins, model.modules()))
+
+
+def _has_twins(module: nn.Module) -> bool:
+    children = [type(child) for name, child in module._modules.items() if child is not None and not name.isdigit()]  # noqa: SLF001
+    return type(module).__name__ in _AVERAGING or len(set(children)) < len(children)
+
+
 @torch.no_grad()
 def stale_copies(copies: Sequence[Twin], written: Set[int]) -> tuple[str, ...]:
     """Name the copies whose source was written, and whose values are not the source's.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,17 +32,19 @@ from initframe.fills import (
 from initframe.fills.elementwise import wrong_values
 from initframe.fills.pretrained import Stored
 from initframe.fills.stacked import values_of
-from initframe.stream.threads import BATCH, Task, single_threaded, spread
+from initframe.stream.threads import Task, single_threaded, spread
 
 AT_ONCE = 1 << 26
 """Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
+
+COST = 32
+"""How many elements are drawn in the time that an element of a small factorized matrix takes."""
 
 Progress = Callable[[int], None]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A fill for a piece of memory.
 
     Attributes:
@@ -103,18 +105,24 @@ class Ready:
     Attributes:
         draws: what is known of them.
         sources: the place of each draw's piece in the list of all.
+        zeros: the places of pieces that become zero.
+        rest: those of all others.
     """
 
     draws: stream.Prepared
     sources: tuple[int, ...]
+    zeros: tuple[int, ...]
+    rest: tuple[int, ...]
 
     def paint(self, pieces: Sequence[Piece], seed: int, on_progress: Progress) -> None:
         """Fill pieces of memory that are where they were."""
-        ours = [pieces[i] for i in self.sources]
-        keys = [stream.key(piece.name, seed) for piece in ours]
-        self.draws.execute(keys, on_progress, [piece.out for piece in ours])
-        done = set(self.sources)
-        paint_in_batches((piece for i, piece in enumerate(pieces) if i not in done), seed, on_progress)
+        keys = [stream.key(pieces[i].name, seed) for i in self.sources]
+        self.draws.execute(keys, on_progress, [pieces[i].out for i in self.sources])
+        if self.zeros:
+            zeros = [pieces[i].out for i in self.zeros]
+            torch._foreach_zero_(zeros)
+            on_progress(sum(map(torch.numel, zeros)))
+        paint_in_batches((pieces[i] for i in self.rest), seed, on_progress)
 
 
 def ready(pieces: Sequence[Piece]) -> Ready | None:
@@ -131,6 +139,7 @@ def ready(pieces: Sequence[Piece]) -> Ready | None:
     """
     work = _Work(0)
     sources: list[int] = []
+    zeros = [i for i, piece in enumerate(pieces) if piece.out.numel() and _is_zero(piece.fill, piece.out)]
     for i, piece in enumerate(pieces):
         if not piece.fill.distribution or not piece.out.numel():
             continue
@@ -141,7 +150,13 @@ def ready(pieces: Sequence[Piece]) -> Ready | None:
             work.after.clear()
         sources += [i] * (len(work.draws) - before)
     draws = stream.Prepared(work.draws)
-    return Ready(draws, tuple(sources)) if sources and draws.release() else None
+    rest = sorted({i for i, piece in enumerate(pieces) if piece.out.numel()}.difference(sources, zeros))
+    return Ready(draws, tuple(sources), tuple(zeros), tuple(rest)) if sources and draws.release() else None
+
+
+def _is_zero(fill: Fill, out: Tensor) -> bool:
+    """Whether a tensor becomes zero bit by bit, as most constants are: such are written together."""
+    return isinstance(fill, Constant) and fill.value == 0 and math.copysign(1, fill.value) > 0 and not out.is_neg()
 
 
 @dataclass
@@ -154,7 +169,7 @@ class _Work:
     seed: int
     draws: list[stream.Draw] = field(default_factory=list)
     zeros: list[Tensor] = field(default_factory=list)
-    built: list[Callable[[], object]] = field(default_factory=list)
+    built: list[Task] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
     undrawn: int = 0
 
@@ -169,17 +184,10 @@ class _Work:
             self.after.append(lambda: piece.out.copy_(beside))
         self.draws += [stream.Draw(out, distribution, tuple(args), key, start, stride) for out, start, stride in rows]
 
-    def fill(self, out: Tensor, value: float) -> None:
-        """Write a constant: zeros, which most are, together with all others."""
-        if value == 0 and math.copysign(1, value) > 0 and not out.is_neg():
-            self.zeros.append(out)
-        else:
-            out.fill_(value)
-
-    def build(self, write: Callable[[], object], on_one_thread: bool) -> None:
-        """Build a tensor and write it: now with all threads, or later on one of them."""
+    def build(self, write: Callable[[], object], elements: int, on_one_thread: bool) -> None:
+        """Build a tensor of so many elements and write it: now with all threads, or later on one of them."""
         if on_one_thread:
-            self.built.append(write)
+            self.built.append(Task(partial(_built, write), COST * elements))
         else:
             write()
 
@@ -190,7 +198,7 @@ class _Work:
             torch._foreach_zero_(self.zeros)
         if self.built:
             with single_threaded() as threads:
-                for _ in spread((Task(partial(_built, write), BATCH) for write in self.built), threads):
+                for _ in spread(self.built, threads):
                     pass
         for step in self.after:
             step()
@@ -212,7 +220,10 @@ def _ask(piece: Piece, work: _Work) -> None:
         case Keep():
             pass
         case Constant(value):
-            work.fill(out, value)
+            if _is_zero(fill, out):
+                work.zeros.append(out)
+            else:
+                out.fill_(value)
         case Mapped():
             drawn = _beside(piece)
             work.draw(*fill.draws, drawn)
@@ -220,7 +231,8 @@ def _ask(piece: Piece, work: _Work) -> None:
         case OnCurrent():
             work.after.append(lambda: _on_current(fill, piece, work.seed))
         case Whole():
-            work.build(partial(_write_whole, fill, piece, work.seed), fill.on_one_thread and out.device.type == "cpu")
+            on_one_thread = fill.on_one_thread and out.device.type == "cpu"
+            work.build(partial(_write_whole, fill, piece, work.seed), out.numel(), on_one_thread)
         case Copied() | Partial() | Stacked() | Blocks() | Masked():
             _ask_parts(piece, work)
         case _:

@@ -13,7 +13,7 @@ from initframe.stream import eager
 from initframe.stream.backends import compiled, launched
 from initframe.stream.draws import Draw
 from initframe.stream.philox import Key
-from initframe.stream.threads import spread
+from initframe.stream.threads import BATCH, spread
 
 if TYPE_CHECKING:
     from initframe.stream.cpu import Filling
@@ -63,6 +63,7 @@ class Prepared:
         self.draws = tuple(draws)
         self.keys = [one.key for one in self.draws]
         self.sizes = [one.out.numel() for one in self.draws]
+        self.elements = sum(self.sizes)
         self._fillings: list[tuple[int, Filling]] = []
         self._eager: list[int] = []
         by_device: dict[torch.device, list[int]] = {}
@@ -111,7 +112,12 @@ class Prepared:
                 tell(filled)
         for i in self._eager:
             eager.fill(replace(self.draws[i], key=keys[i]), on_done)
-        for done in spread(task for i, one in self._fillings for task in one.tasks(keys[i], memory[i])):
+        tasks = (task for i, one in self._fillings for task in one.tasks(keys[i], memory[i]))
+        if self.elements < BATCH:  # not worth another thread
+            if filled := sum(task.run() for task in tasks):
+                tell(filled)
+            return
+        for done in spread(tasks):
             tell(done)
 
 
