@@ -185,11 +185,10 @@ def _outside(average: Any, writes: Sequence[Write], label: str) -> tuple[list[tu
     if isinstance(kept, list):
         return _in_order(kept, written, label)
     seen = survey(kept)
-    known = {name: slot for slot in seen.every for name in (slot.name, *slot.aliases)}
     pairs: list[tuple[Tensor, Tensor]] = []
     problems: list[Problem] = []
     for write in written:
-        slot = next((known[name] for name in (write.slot.name, *write.slot.aliases) if name in known), None)
+        slot = next((seen.by_name[n] for n in (write.slot.name, *write.slot.aliases) if n in seen.by_name), None)
         if slot is None:
             continue
         if slot.shape != write.slot.shape:

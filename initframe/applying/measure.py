@@ -155,6 +155,8 @@ def _by_sums(piece: Tensor) -> tuple[float, float] | None:
     Returns:
         The two; ``None`` where they would cancel, overflow or underflow.
     """
+    # A difference of two sums loses as many digits as mean² is larger than the variance, and float32 has no squares
+    # below 10⁻³⁸: both are left to std_mean before it shows in the sixth digit.
     count, cut = piece.numel(), piece.numel() // ROW * ROW
     parts = piece[:cut].view(-1, ROW), piece[cut:].view(1, -1)
     mean = sum(part.sum(1).double().sum().item() for part in parts) / count

@@ -40,7 +40,7 @@ def orthogonalized(normal: Tensor) -> Tensor:
     so it does not depend on the method, which is block Gram-Schmidt and Cholesky-QR, all by matrix products, and again
     where much of a block cancelled (Stathopoulos and Wu 2002; "twice is enough", Giraud et al. 2005). A block has at
     most half as many vectors as their space has dimensions: a Gaussian one is then well conditioned, and Q is as
-    orthogonal as Householder's, to 10⁻¹⁴, for half of the arithmetic.
+    orthogonal as Householder's, to 10⁻¹³, for half of the arithmetic.
 
     Args:
         normal: (…, rows, columns), independent N(0, 1).
@@ -55,18 +55,22 @@ def orthogonalized(normal: Tensor) -> Tensor:
         return torch.stack([orthogonalized(matrix) for matrix in normal])
     wide = normal.shape[-2] < normal.shape[-1]
     vectors = normal if wide else normal.mT
-    multiplications = vectors.shape[-2] ** 2 * vectors.shape[-1]
     with single_threaded() as threads:
-        if normal.device.type != "cpu" or multiplications < TINY:
+        if normal.device.type != "cpu" or _multiplications(*vectors.shape[-2:]) < TINY:
             q, _ = _householder(vectors.double())
         else:
-            q = _by_blocks(vectors, threads if multiplications >= SMALL else 1)
+            q = _by_blocks(vectors, 1 if is_small(*vectors.shape) else threads)
     return q if wide else q.mT
 
 
 def is_small(rows: int, columns: int) -> bool:
     """Tell whether a matrix is decomposed by one thread, next to others."""
-    return rows * columns * min(rows, columns) < SMALL
+    return _multiplications(rows, columns) < SMALL
+
+
+def _multiplications(rows: int, columns: int) -> int:
+    """Count those of one product over all vectors."""
+    return rows * columns * min(rows, columns)
 
 
 def _householder(vectors: Tensor) -> tuple[Tensor, Tensor]:

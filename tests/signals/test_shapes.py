@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from initframe.signal import shapes
-from initframe.signal.shapes import Shapes
+from initframe.signal.shapes import Form, Shapes, shadow
 
 aten = torch.ops.aten
 
@@ -72,3 +72,11 @@ def test_what_is_kept_is_bounded(monkeypatch):
     for n in range(1, 20):
         made.run(aten.relu.default, (made.empty((n,), (1,), torch.float32),), {})
     assert len(shapes._known) <= 4
+
+
+@pytest.mark.parametrize(
+    "ask", ["device", "layout", "is_mkldnn", "is_sparse", "dtype", "shape", "requires_grad", "is_leaf"]
+)
+def test_a_tensor_without_memory_answers_as_any_other(ask):
+    own = shadow(Form((2, 3), (3, 1), 0, torch.float32, torch.device("cpu")))
+    assert getattr(own, ask) == getattr(torch.zeros(2, 3), ask)
