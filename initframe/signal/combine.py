@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, K, W, gaussian, replace, reshaped
+from initframe.signal.dependence import added, moments_from, multiplied, related
+from initframe.signal.grid import Grid, K, Piece, W, gaussian, replace, reshaped
 from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
 
@@ -33,7 +34,7 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
     shares = [average(grid.moments().square) for grid in (one, other)]
     spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
     join = None if one.normal and other.normal else lambda a, b: a + sign * b
-    return _joined(one, other, moments, layout, spread, join)
+    return _joined(one, other, moments, layout, spread, join, added(one, other, sign))
 
 
 def product(one: Grid, other: Grid, layout: Layout) -> Grid:
@@ -41,7 +42,8 @@ def product(one: Grid, other: Grid, layout: Layout) -> Grid:
     x, y = aligned(one.moments(), other.moments())
     field = _both(x, y, lambda a, b: a * b)
     moments = Moments(x.mean * y.mean, x.square * y.square, x.same * y.same, x.near * y.near, x.far * y.far, field)
-    return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b)
+    pieces = multiplied(one, other)
+    return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b, pieces)
 
 
 def spread_over(weight: Grid, layout: Layout) -> Grid:
@@ -98,19 +100,30 @@ def _both(x: Moments, y: Moments, join: Join) -> Tensor | None:
     return None if fields[0] is None or fields[1] is None else join(fields[0], fields[1])
 
 
-def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, spread: float, join: Join | None) -> Grid:
+def _joined(
+    one: Grid,
+    other: Grid,
+    moments: Moments,
+    layout: Layout,
+    spread: float,
+    join: Join | None,
+    pieces: tuple[Piece, ...],
+) -> Grid:
     """The grid of a sum or product: a normal without ``join``, else the true distribution of one class of positions."""
+    why = one.why or other.why
+    if related(one, other):
+        moments, why = (moments_from(pieces, moments.field), why) if pieces else (moments, why or "related tensors are taken as independent")
     profile = one.profile if other.profile is None else other.profile if one.profile is None else None
     if one.profile is not None and other.profile is not None and one.profile.shape == other.profile.shape:
         a, b = average(one.moments().square), average(other.moments().square)
         profile = (a * one.profile + b * other.profile) / max(a + b, 1e-300)
     channels = max(one.channels, other.channels)
-    like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=one.why or other.why)
-    like = replace(like, weight=one.weight and other.weight)
+    like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=why)
+    like = replace(like, weight=one.weight and other.weight, pieces=pieces)
     if join is None or moments.classes > 1:
         return like
     values = join(one.values[0, COARSE][:, None], other.values[0, COARSE][None, :]).reshape(-1)
-    return reshaped(values, _PAIRS, moments, like)
+    return replace(reshaped(values, _PAIRS, moments, like), pieces=pieces)
 
 
 _PAIRS = (W[COARSE, None] * W[None, COARSE]).reshape(-1)

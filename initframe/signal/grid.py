@@ -96,6 +96,10 @@ def _mirror(height: int, width: int) -> Tensor:
     return torch.where(rows <= height // 2, rows * width + columns, opposite).reshape(-1)
 
 
+Piece = tuple[float, tuple["Grid", ...]]
+"""A product of grids, and the number that multiplies it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """What is known of a tensor.
@@ -116,6 +120,9 @@ class Grid:
         samples: (samples, elements of a row): for rows that are independent of each other and of which more is known
             than pairs can tell, such as the k largest, samples of whole rows; else ``None``.
         largest: for a vector that a power iteration makes, the singular value that it has found; else ``None``.
+        pieces: for a sum of products of grids, its terms: a number, and the factors; empty if it is on its own.
+        rows: for a product over positions, the mean product of two elements of a column, of one input and of two;
+            else ``None``.
     """
 
     values: Tensor
@@ -132,6 +139,8 @@ class Grid:
     keys: Tensor | None = None
     samples: Tensor | None = None
     largest: float | None = None
+    pieces: tuple[Piece, ...] = ()
+    rows: tuple[float, float] | None = None
 
     def __getattr__(self, name: str) -> Any:
         """The values of a line, when they are asked for: what follows from it asks for its moments, mostly.
@@ -316,7 +325,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
     facts = new.__dict__
     facts.update(known)
     if "values" in changes or "source" in changes or "normal" in changes:
-        for derived in ("_moments", "spread_over_seeds", "samples"):
+        for derived in ("_moments", "spread_over_seeds", "samples", "pieces", "rows"):
             facts.pop(derived, None)
         if "values" in changes or "normal" in changes:
             facts.pop("line", None)
@@ -328,7 +337,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
     return new
 
 
-UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys", "samples", "largest"))
+UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys", "samples", "largest", "pieces", "rows"))
 """Facts of a grid that its moments and their spread do not depend on."""
 
 
@@ -341,6 +350,7 @@ def independent(grid: Grid) -> Grid:
     new = object.__new__(Grid)
     new.__dict__.update(grid.__dict__)
     new.__dict__["source"] = own
+    new.__dict__.pop("pieces", None)  # those of other places
     return new
 
 
@@ -353,9 +363,11 @@ def scaled(grid: Grid, factor: float, shift: float = 0.0) -> Grid:
     if factor == 1 and shift == 0:
         return grid
     line = grid.line
+    pieces = tuple((number * factor, factors) for number, factors in grid.pieces) if not shift else ()
+    rows = None if grid.rows is None or shift else (grid.rows[0] * factor**2, grid.rows[1] * factor**2)
     if line is None:
-        return replace(grid, values=(grid.values * factor).add_(shift))
-    new = replace(grid, source=grid.source)
+        return replace(grid, values=(grid.values * factor).add_(shift), pieces=pieces, rows=rows)
+    new = replace(grid, source=grid.source, pieces=pieces, rows=rows)
     new.__dict__.pop("values", None)
     new.__dict__["line"] = (line[0] * factor + shift, line[1] * factor)
     return new

@@ -187,7 +187,8 @@ def _dims(op: Operation) -> list[int]:
 def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) -> Grid:
     """The mean of a grid over dimensions.
 
-    Over positions, the parts that two of them share remain: q/T + (1 − 1/T)·near. Over channels, the mean remains.
+    Over positions, the parts that two of them share remain: q/T + (1 − 1/T)·near. Over channels, which are independent,
+    the mean remains; where it is small, as that of differences or of a few experts is, what it varies by: (q − m²)/n.
     """
     layout = grid.layout
     roles = {role for d in dims for role in layout.roles(d)}
@@ -198,10 +199,9 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
     )
     left = Layout(tuple(kept)).fitted(shape)
     if "channel" in roles or not roles:
-        middle = (averaged(grid) if "position" in roles else grid.moments()).mean
         if not roles:
             return replace(grid, layout=left)
-        return replace(constant(0.0, left, weight=grid.weight), values=_level(middle), why=grid.why)
+        return _over_channels(grid, dims, left)
     m = averaged(grid)
     count = layout.count("position", dims)
     near = near_over(grid, m)
@@ -214,6 +214,22 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
     if layout.count("position") > count:  # other positions are left
         return gaussian(Moments(m.mean, square, same, near, m.far), left, **grid.kept)
     return gaussian(Moments(m.mean, square, same, square, same), left, **grid.kept)
+
+
+def _over_channels(grid: Grid, dims: Sequence[int], left: Layout) -> Grid:
+    """The mean over channels, and maybe over positions: a number, or a normal where the number is small next to it."""
+    m = averaged(grid)
+    level = average(m.mean) ** 2
+    parts = Moments(0.0, *(average(x) - level for x in m[1:5]))
+    count = grid.layout.count("position", dims)
+    if count > 1:
+        square, same = (parts.square + (count - 1) * parts.near), (parts.same + (count - 1) * parts.far)
+        parts = Moments(0.0, square / count, same / count, parts.near, parts.far)
+    parts = parts.times(1 / grid.layout.count("channel", dims))
+    if grid.classes > 1 or level >= parts.square:
+        middle = (m if count > 1 else grid.moments()).mean
+        return replace(constant(0.0, left, weight=grid.weight), values=_level(middle), why=grid.why)
+    return gaussian(Moments(average(m.mean), *(level + x for x in parts[1:5])), left, **grid.kept, weight=grid.weight)
 
 
 def _level(numbers: Number) -> Tensor:
