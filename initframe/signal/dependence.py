@@ -1,0 +1,140 @@
+"""Sums and products whose operands share numbers, such as n + z·(h − n): a grid that was joined keeps its terms.
+
+Terms are products of grids that are independent of each other, or functions of one normal. So the mean of a product of
+two terms is a product of means, one for each normal, and each of these follows from Hermite coefficients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from initframe.signal.grid import HERMITE, K, W, Grid, Piece, Source, whole
+from initframe.signal.moments import Moments, Number, average, moments_of
+
+MOST = 8
+"""Terms at most; of what would have more, the longer operand counts as one number of its own."""
+
+Factors = tuple[Grid, ...]
+
+
+def pieces_of(grid: Grid) -> tuple[Piece, ...]:
+    """The terms of a grid; of one that was not joined, itself."""
+    return grid.pieces or ((1.0, (grid,)),)
+
+
+def added(one: Grid, other: Grid, sign: float) -> tuple[Piece, ...]:
+    """The terms of a sum, or of a difference; none if one operand has several classes of positions."""
+    if one.classes > 1 or other.classes > 1:
+        return ()
+    ours, theirs = _few(one, other, len(pieces_of(one)) + len(pieces_of(other)))
+    return (*ours, *((sign * number, factors) for number, factors in theirs))
+
+
+def multiplied(one: Grid, other: Grid) -> tuple[Piece, ...]:
+    """The terms of a product; none if one operand has several classes of positions."""
+    if one.classes > 1 or other.classes > 1:
+        return ()
+    ours, theirs = _few(one, other, len(pieces_of(one)) * len(pieces_of(other)))
+    return tuple([(a * b, (*x, *y)) for a, x in ours for b, y in theirs])
+
+
+def _few(one: Grid, other: Grid, count: int) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """The terms of two operands; if there would be too many, the longer one counts as one."""
+    ours, theirs = pieces_of(one), pieces_of(other)
+    if count <= MOST:
+        return ours, theirs
+    return (((1.0, (one,)),), theirs) if len(ours) >= len(theirs) else (ours, ((1.0, (other,)),))
+
+
+def related(one: Grid, other: Grid) -> bool:
+    """Whether two grids of different sources share a normal.
+
+    >>> from initframe.signal.combine import total
+    >>> from initframe.signal.grid import gaussian
+    >>> from initframe.signal.layout import Layout
+    >>> x, y = (gaussian(moments_of(0.0, 1.0), Layout(())) for _ in range(2))
+    >>> related(x, y), related(x, total(x, y, Layout(())))
+    (False, True)
+    """
+    if not one.pieces and not other.pieces:
+        return False
+    return not _sources(one).isdisjoint(_sources(other))
+
+
+def _sources(grid: Grid) -> set[Source]:
+    return {factor.source for _, factors in pieces_of(grid) for factor in factors if factor.source is not None}
+
+
+def moments_from(pieces: Sequence[Piece], field: Tensor | None) -> Moments:
+    """The moments of a sum of products.
+
+    Args:
+        pieces: the terms.
+        field: of the same shape as the autocovariance that is wanted, or ``None`` if none is.
+
+    The sum of x and −x/2 is x/2:
+
+    >>> from initframe.signal.grid import gaussian
+    >>> from initframe.signal.layout import Layout
+    >>> x = gaussian(moments_of(0.0, 4.0, 2.0), Layout(()))
+    >>> [round(m, 6) for m in moments_from([(1.0, (x,)), (-0.5, (x,))], None)[1:3]]
+    [1.0, 0.5]
+    """
+    mean = math.fsum(number * _paired(factors, (), None)[0][0] for number, factors in pieces)
+    found = [(a * b, *_paired(x, y, field)) for a, x in pieces for b, y in pieces]
+    square, same, near, far = (math.fsum(number * means[i] for number, means, _ in found) for i in range(4))
+    moments = moments_of(mean, square, same, near, far)
+    if field is None:
+        return moments
+    return moments._replace(field=torch.stack([number * own for number, _, own in found]).sum(0))
+
+
+def _paired(one: Factors, other: Factors, field: Tensor | None) -> tuple[list[float], Tensor]:
+    """Mean products of an element of a term with one of another: the same one, and those that moments know.
+
+    Returns:
+        The mean products ``square``, ``same``, ``near``, ``far``, and those at each offset of a field.
+    """
+    ours, theirs = _by_source(one), _by_source(other)
+    means, offsets = [1.0] * 4, torch.ones(() if field is None else field.shape, dtype=torch.float64, device="cpu")
+    for source in {**ours, **theirs}:
+        f, g = ours.get(source, _ONES), theirs.get(source, _ONES)
+        square = torch.dot(f * g, W).item()
+        series = (HERMITE @ f) * (HERMITE @ g)
+        pairs = [square] * 3 if source is None else [_at(series, c) for c in (source.same, source.near, source.far)]
+        means = [x * y for x, y in zip(means, (square, *pairs), strict=True)]
+        if field is not None:
+            offsets = offsets * _at_offsets(source, series, square, pairs[1], field)
+    return means, offsets
+
+
+def _by_source(factors: Factors) -> dict[Source | None, Tensor]:
+    """The product of the factors that are functions of one normal, on the grid."""
+    found: dict[Source | None, Tensor] = {}
+    for grid in factors:
+        found[grid.source] = found.get(grid.source, _ONES) * grid.values[0]
+    return found
+
+
+_ONES = torch.ones(K, dtype=torch.float64, device="cpu")
+
+
+def _at(series: Tensor, correlation: Number) -> float:
+    """Σ aₙbₙcⁿ."""
+    total = 0.0
+    for coefficient in reversed(series.tolist()):
+        total = total * average(correlation) + coefficient
+    return total
+
+
+def _at_offsets(source: Source | None, series: Tensor, square: float, near: float, field: Tensor) -> Tensor:
+    """Σ aₙbₙcⁿ at each offset; what has no field is alike at all offsets but none."""
+    if source is None or source.field is None or source.powers is None:
+        alike = torch.full_like(field, near)
+        alike[0, 0] = square
+        return alike
+    return whole(torch.cat([series, series.new_zeros(1)]) @ source.powers, field)
