@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from initframe.signal.dependence import added, moments_from, multiplied, related
+from initframe.signal.dependence import KEPT, added, kept, moments_from, multiplied, related
 from initframe.signal.grid import Grid, K, Piece, W, gaussian, replace, reshaped
 from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
@@ -34,7 +34,7 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
     shares = [average(grid.moments().square) for grid in (one, other)]
     spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
     join = None if one.normal and other.normal else lambda a, b: a + sign * b
-    return _joined(one, other, moments, layout, spread, join, added(one, other, sign))
+    return _joined(one, other, moments, layout, spread, join, lambda a, b: added(a, b, sign))
 
 
 def product(one: Grid, other: Grid, layout: Layout) -> Grid:
@@ -42,8 +42,7 @@ def product(one: Grid, other: Grid, layout: Layout) -> Grid:
     x, y = aligned(one.moments(), other.moments())
     field = _both(x, y, lambda a, b: a * b)
     moments = Moments(x.mean * y.mean, x.square * y.square, x.same * y.same, x.near * y.near, x.far * y.far, field)
-    pieces = multiplied(one, other)
-    return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b, pieces)
+    return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b, multiplied)
 
 
 def spread_over(weight: Grid, layout: Layout) -> Grid:
@@ -107,12 +106,17 @@ def _joined(
     layout: Layout,
     spread: float,
     join: Join | None,
-    pieces: tuple[Piece, ...],
+    terms: Callable[[Grid, Grid], tuple[Piece, ...]],
 ) -> Grid:
     """The grid of a sum or product: a normal without ``join``, else the true distribution of one class of positions."""
     why = one.why or other.why
     if related(one, other):
-        moments, why = (moments_from(pieces, moments.field), why) if pieces else (moments, why or "related tensors are taken as independent")
+        pieces = terms(one, other)
+        moments = moments_from(pieces, moments.field) if pieces else moments
+        why = why if pieces else why or "related tensors are taken as independent"
+        pieces = pieces if len(pieces) <= KEPT else ()
+    else:
+        pieces = kept(terms, one, other)
     profile = one.profile if other.profile is None else other.profile if one.profile is None else None
     if one.profile is not None and other.profile is not None and one.profile.shape == other.profile.shape:
         a, b = average(one.moments().square), average(other.moments().square)

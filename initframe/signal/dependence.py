@@ -7,16 +7,16 @@ two terms is a product of means, one for each normal, and each of these follows 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import HERMITE, K, W, Grid, Piece, Source, whole
+from initframe.signal.grid import HERMITE, K, W, Grid, Piece, Source, replace, whole
 from initframe.signal.moments import Moments, Number, average, moments_of
 
-MOST = 8
-"""Terms at most; of what would have more, the longer operand counts as one number of its own."""
+KEPT = 4
+"""Terms that are carried along at most; where there would be more, an operand counts as one."""
 
 Factors = tuple[Grid, ...]
 
@@ -30,24 +30,28 @@ def added(one: Grid, other: Grid, sign: float) -> tuple[Piece, ...]:
     """The terms of a sum, or of a difference; none if one operand has several classes of positions."""
     if one.classes > 1 or other.classes > 1:
         return ()
-    ours, theirs = _few(one, other, len(pieces_of(one)) + len(pieces_of(other)))
-    return (*ours, *((sign * number, factors) for number, factors in theirs))
+    return (*pieces_of(one), *((sign * number, factors) for number, factors in pieces_of(other)))
 
 
 def multiplied(one: Grid, other: Grid) -> tuple[Piece, ...]:
     """The terms of a product; none if one operand has several classes of positions."""
     if one.classes > 1 or other.classes > 1:
         return ()
-    ours, theirs = _few(one, other, len(pieces_of(one)) * len(pieces_of(other)))
-    return tuple([(a * b, (*x, *y)) for a, x in ours for b, y in theirs])
+    return tuple([(a * b, (*x, *y)) for a, x in pieces_of(one) for b, y in pieces_of(other)])
 
 
-def _few(one: Grid, other: Grid, count: int) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
-    """The terms of two operands; if there would be too many, the longer one counts as one."""
-    ours, theirs = pieces_of(one), pieces_of(other)
-    if count <= MOST:
-        return ours, theirs
-    return (((1.0, (one,)),), theirs) if len(ours) >= len(theirs) else (ours, ((1.0, (other,)),))
+def kept(terms: Callable[[Grid, Grid], tuple[Piece, ...]], one: Grid, other: Grid) -> tuple[Piece, ...]:
+    """The terms of two operands that share no normal, few enough to be carried along."""
+    for ours, theirs in ((one, other), (one, _alone(other)), (_alone(one), other)):
+        pieces = terms(ours, theirs)
+        if len(pieces) <= KEPT:
+            return pieces
+    return terms(_alone(one), _alone(other))
+
+
+def _alone(grid: Grid) -> Grid:
+    """A grid without its terms."""
+    return replace(grid, pieces=())
 
 
 def related(one: Grid, other: Grid) -> bool:
