@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from initframe.signal.dependence import KEPT, added, kept, moments_from, multiplied, related
-from initframe.signal.grid import Grid, K, Piece, W, gaussian, replace, reshaped
+from initframe.signal.dependence import added, multiplied, settled
+from initframe.signal.grid import Grid, K, W, gaussian, replace, reshaped
 from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
 
@@ -18,7 +19,7 @@ COARSE = slice(K // 8, K - K // 8, 2)
 
 
 def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
-    """The sum of two grids of independent sources, or their difference."""
+    """The sum of two grids of different sources, or their difference."""
     x, y = aligned(one.moments(), other.moments())
     each = 2 * sign * x.mean * y.mean
     pairs = sign * (products(x.mean, y.mean) + products(y.mean, x.mean))
@@ -34,15 +35,17 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
     shares = [average(grid.moments().square) for grid in (one, other)]
     spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
     join = None if one.normal and other.normal else lambda a, b: a + sign * b
-    return _joined(one, other, moments, layout, spread, join, lambda a, b: added(a, b, sign))
+    moments, facts = settled(one, other, moments, lambda a, b: added(a, b, sign))
+    return _joined(one, other, moments, layout, join, {**facts, "spread": spread})
 
 
 def product(one: Grid, other: Grid, layout: Layout) -> Grid:
-    """The product of two grids of independent sources."""
+    """The product of two grids of different sources."""
     x, y = aligned(one.moments(), other.moments())
     field = _both(x, y, lambda a, b: a * b)
     moments = Moments(x.mean * y.mean, x.square * y.square, x.same * y.same, x.near * y.near, x.far * y.far, field)
-    return _joined(one, other, moments, layout, one.spread + other.spread, lambda a, b: a * b, multiplied)
+    moments, facts = settled(one, other, moments, multiplied)
+    return _joined(one, other, moments, layout, lambda a, b: a * b, {**facts, "spread": one.spread + other.spread})
 
 
 def spread_over(weight: Grid, layout: Layout) -> Grid:
@@ -99,35 +102,18 @@ def _both(x: Moments, y: Moments, join: Join) -> Tensor | None:
     return None if fields[0] is None or fields[1] is None else join(fields[0], fields[1])
 
 
-def _joined(
-    one: Grid,
-    other: Grid,
-    moments: Moments,
-    layout: Layout,
-    spread: float,
-    join: Join | None,
-    terms: Callable[[Grid, Grid], tuple[Piece, ...]],
-) -> Grid:
+def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, join: Join | None, facts: dict[str, Any]) -> Grid:
     """The grid of a sum or product: a normal without ``join``, else the true distribution of one class of positions."""
-    why = one.why or other.why
-    if related(one, other):
-        pieces = terms(one, other)
-        moments = moments_from(pieces, moments.field) if pieces else moments
-        why = why if pieces else why or "related tensors are taken as independent"
-        pieces = pieces if len(pieces) <= KEPT else ()
-    else:
-        pieces = kept(terms, one, other)
     profile = one.profile if other.profile is None else other.profile if one.profile is None else None
     if one.profile is not None and other.profile is not None and one.profile.shape == other.profile.shape:
         a, b = average(one.moments().square), average(other.moments().square)
         profile = (a * one.profile + b * other.profile) / max(a + b, 1e-300)
-    channels = max(one.channels, other.channels)
-    like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=why)
-    like = replace(like, weight=one.weight and other.weight, pieces=pieces)
+    facts |= {"channels": max(one.channels, other.channels), "weight": one.weight and other.weight}
+    like = gaussian(moments, layout, profile=profile, **facts)
     if join is None or moments.classes > 1:
         return like
     values = join(one.values[0, COARSE][:, None], other.values[0, COARSE][None, :]).reshape(-1)
-    return replace(reshaped(values, _PAIRS, moments, like), pieces=pieces)
+    return replace(reshaped(values, _PAIRS, moments, like), pieces=facts["pieces"])
 
 
 _PAIRS = (W[COARSE, None] * W[None, COARSE]).reshape(-1)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import HERMITE, K, W, Grid, Piece, Source, replace, whole
+from initframe.signal.grid import HERMITE, Grid, K, Piece, Source, W, replace, whole
 from initframe.signal.moments import Moments, Number, average, moments_of
 
 KEPT = 4
 """Terms that are carried along at most; where there would be more, an operand counts as one."""
 
 Factors = tuple[Grid, ...]
+Terms = Callable[[Grid, Grid], tuple[Piece, ...]]
 
 
 def pieces_of(grid: Grid) -> tuple[Piece, ...]:
@@ -40,7 +42,28 @@ def multiplied(one: Grid, other: Grid) -> tuple[Piece, ...]:
     return tuple([(a * b, (*x, *y)) for a, x in pieces_of(one) for b, y in pieces_of(other)])
 
 
-def kept(terms: Callable[[Grid, Grid], tuple[Piece, ...]], one: Grid, other: Grid) -> tuple[Piece, ...]:
+def settled(one: Grid, other: Grid, apart: Moments, terms: Terms) -> tuple[Moments, dict[str, Any]]:
+    """What is known of a sum or product.
+
+    Args:
+        one: an operand.
+        other: the other one.
+        apart: the moments, if they are independent.
+        terms: :func:`added` or :func:`multiplied`.
+
+    Returns:
+        The moments, and the facts ``why`` and ``pieces`` of the grid.
+    """
+    why = one.why or other.why
+    if not related(one, other):
+        return apart, {"why": why, "pieces": _kept(one, other, terms)}
+    pieces = terms(one, other)
+    if not pieces:
+        return apart, {"why": why or "related tensors are taken as independent", "pieces": ()}
+    return moments_from(pieces, apart.field), {"why": why, "pieces": pieces if len(pieces) <= KEPT else ()}
+
+
+def _kept(one: Grid, other: Grid, terms: Terms) -> tuple[Piece, ...]:
     """The terms of two operands that share no normal, few enough to be carried along."""
     for ours, theirs in ((one, other), (one, _alone(other)), (_alone(one), other)):
         pieces = terms(ours, theirs)

@@ -408,6 +408,21 @@ def sampled(values: Tensor, moments: Moments, like: Grid) -> Grid:
     return _matched((high - low).mul_(place - left).add_(low), moments, like)
 
 
+def related_as(grid: Grid, moments: Moments) -> Grid:
+    """The grid with other correlations.
+
+    Args:
+        grid: of one class of positions.
+        moments: its mean and mean square, and how its elements are related.
+
+    >>> x = related_as(gaussian(Moments(0.0, 1.0, 0.5, 0.0, 0.0), Layout(())), Moments(0.0, 1.0, 0.25, 0.0, 0.0))
+    >>> x.moments().same
+    0.25
+    """
+    like = gaussian(moments, grid.layout, profile=grid.profile, **grid.kept, weight=grid.weight)
+    return like if grid.normal or grid.source is None else _matched(grid.values[0], moments, like)
+
+
 BUCKETS = 4096
 """Of what is sorted in part only."""
 

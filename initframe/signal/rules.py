@@ -3,6 +3,7 @@
 from initframe.signal import (
     rules_attention,
     rules_linear,
+    rules_lookup,
     rules_norms,
     rules_pointwise,
     rules_pooling,
@@ -13,6 +14,7 @@ from initframe.signal import (
 RULES = {
     **rules_pointwise.RULES,
     **rules_views.RULES,
+    **rules_lookup.RULES,
     **rules_linear.RULES,
     **rules_attention.RULES,
     **rules_norms.RULES,

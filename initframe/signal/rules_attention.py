@@ -18,7 +18,7 @@ from initframe.signal.grid import Grid, W, constant, gaussian, replace, reshaped
 from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
-from initframe.signal.samples import rows_of
+from initframe.signal.samples import independent_rows, rows_of
 from initframe.signal.walk import Operation, Rule, State
 
 CAUSAL = "causal"
@@ -75,7 +75,16 @@ def over_classes(grid: Grid, count: int) -> Grid:
     moments = moments_of(1 / count, excess / count**2, *pairs)
     like = gaussian(moments, grid.layout, **{**grid.kept, "why": grid.why or "softmax over independent classes"})
     values = (grid.values.mean(0) - grid.values.amax()).exp()
-    return reshaped(values, W, moments, like) if variance > 0 else like
+    if variance <= 0:
+        return like
+    found = reshaped(values, W, moments, like)
+    if count > EXPERTS:
+        return found
+    return replace(found, samples=independent_rows(grid, count).softmax(-1))
+
+
+EXPERTS = 64
+"""Classes of which samples are drawn too: the largest of them may be asked for, as routers do."""
 
 
 def logsumexp(op: Operation) -> State:

@@ -90,7 +90,8 @@ def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid
     """The products of channels with channels, summed over positions: a cross-covariance.
 
     Σₙ aₙbₙ has the mean square N·q_a·q_b + N(N − 1)·E near_a·near_b, near the product of two positions. Both factors
-    come from one input of so many channels as they have, so their nears vary together, by 1/channels.
+    come from one input of so many channels as they have, so their nears vary together, by 1/channels. Two rows have the
+    second factor in common: where the first one has a mean m, they agree by N·m²·(q_b + (N − 1)·near_b).
     """
     x, y = averaged(a), averaged(b)
     pairs, channels = count * (count - 1), max(a.layout.count("channel"), 1)
@@ -98,22 +99,26 @@ def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid
     square = count * q * p + pairs * (near_a * near_b + (q * p + near_a * near_b) / channels)
     same = count * same_a * same_b + pairs * (far_a * far_b + (q * p + far_a * far_b) / channels)
     mean = count * average(x.mean) * average(y.mean)
+    level = count * average(x.mean) ** 2
+    rows = level * (p + (count - 1) * near_b), level * (same_b + (count - 1) * far_b)
     out = _product(a, b, moments_of(mean, square, same, square, same), shape)
     alike = (near_a / max(q, 1e-300)) ** 2 + 1 / channels
     why = out.why or "products of positions vary by the number of channels"
-    return replace(out, terms=max(round(1 / (1 / count + alike)), 1), why=why)
+    return replace(out, terms=max(round(1 / (1 / count + alike)), 1), why=why, rows=rows)
 
 
 def over_channels(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     """The product of a matrix of channels with positions, summed over channels, which are independent."""
     x, y = averaged(a), averaged(b)
-    common = count * (count - 1) * (average(x.mean) * average(y.mean)) ** 2
+    one, two = (average(y.mean) ** 2,) * 2 if b.rows is None else b.rows  # mean products of two rows
+    common = [count * (count - 1) * average(x.mean) ** 2 * of_rows for of_rows in (one, two, one, two)]
     of_a, of_b = ("position" in one.layout.roles(d) for one, d in ((a, -2), (b, -1)))
     near = (x.near if of_a else x.square, y.near if of_b else y.square)
     far = (x.far if of_a else x.same, y.far if of_b else y.same)
     pairs = [(x.square, y.square), (x.same, y.same), near, far]
     mean = count * average(x.mean) * average(y.mean)
-    return _product(a, b, moments_of(mean, *(count * average(u) * average(v) + common for u, v in pairs)), shape)
+    means = (count * average(u) * average(v) + more for (u, v), more in zip(pairs, common, strict=True))
+    return _product(a, b, moments_of(mean, *means), shape)
 
 
 def _product(a: Grid, b: Grid, moments: Moments, shape: tuple[int, ...]) -> Grid:

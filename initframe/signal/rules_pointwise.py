@@ -29,11 +29,13 @@ def pointwise(op: Operation) -> State:
     if len(grids) < len(tensors):
         return None
     layout = _layout(op.shape, list(grids.values()))
-    if (rows := _on_samples(op, grids, layout)) is not None:
-        return rows
+    samples = _on_samples(op, grids)
     sources = {id(grid.source): grid for grid in grids.values() if grid.source is not None}
     if len(sources) <= 1:
-        return _on_one_source(op, grids, layout)
+        found = _on_one_source(op, grids, layout)
+        return found if found is None or samples is None else replace(found, samples=samples)
+    if samples is not None:
+        return rows_of(samples, replace(next(iter(sources.values())), layout=layout))
     if not all(grid.weight for grid in grids.values()):
         grids = {name: spread_over(grid, layout) for name, grid in grids.items()}
     if op.name in ("add", "sub") and len(grids) == 2:
@@ -50,7 +52,7 @@ def pointwise(op: Operation) -> State:
     return _on_two_sources(op, grids, layout) if len(sources) == 2 else None
 
 
-def _on_samples(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
+def _on_samples(op: Operation, grids: Mapping[str, Grid]) -> Tensor | None:
     """Run the operation on samples, if each operand that varies has them."""
     varying = [grid for grid in grids.values() if grid.source is not None or grid.samples is not None]
     if not varying or any(grid.samples is None for grid in varying):
@@ -58,8 +60,7 @@ def _on_samples(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Gri
     given = dict(op.given)
     for name, grid in grids.items():
         given[name] = grid.values[:1, :1] if grid.samples is None else grid.samples
-    found = _called(op, given)
-    return None if found is None else rows_of(found, replace(varying[0], layout=layout))
+    return _called(op, given)
 
 
 def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:

@@ -1,4 +1,4 @@
-"""Rules of operations that move elements: views, slices, concatenation, lookups."""
+"""Rules of operations that move elements: views, slices, concatenation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, at, constant, gaussian, independent, replace
-from initframe.signal.layout import Factor, Layout, channels, images, sequence
+from initframe.signal.combine import mixture
+from initframe.signal.grid import Grid, constant, gaussian, independent, replace
+from initframe.signal.layout import Factor, Layout, channels, images
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
-from initframe.signal.samples import rows_of
+from initframe.signal.samples import independent_rows, rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
 
@@ -31,7 +31,7 @@ def view(op: Operation) -> State:
 def permute(op: Operation) -> State:
     """The same elements, dimensions in another order."""
     grid = op.grid("self")
-    return grid and replace(grid, layout=grid.layout.permute([d % len(op.shape) for d in op["dims"]]))
+    return grid and replace(grid, layout=grid.layout.permute([d % len(op.shape) for d in op["dims"]]), rows=None)
 
 
 def transpose(op: Operation) -> State:
@@ -42,7 +42,7 @@ def transpose(op: Operation) -> State:
     order = list(range(n))
     a, b = (op["dim0"] % n, op["dim1"] % n) if "dim0" in op.given else (0, 1)
     order[a], order[b] = order[b], order[a]
-    return replace(grid, layout=grid.layout.permute(order))
+    return replace(grid, layout=grid.layout.permute(order), rows=None)
 
 
 def expand(op: Operation) -> State:
@@ -186,86 +186,11 @@ def largest(op: Operation) -> tuple[State, ...]:
     if grid is None or math.prod(shape) > LARGEST:
         return (None, None)
     picked = torch.rand(shape, generator=generator, device="cpu").argsort(dim).narrow(dim, 0, k).contiguous()
-    z = torch.randn(4096, shape[dim], generator=generator, dtype=torch.float64, device="cpu")
-    top = at(grid, z).sort(1, descending=True).values[:, :k]
+    known = grid.samples if dim == len(shape) - 1 else None
+    rows = independent_rows(grid, shape[dim]) if known is None else known
+    top = rows.sort(1, descending=True).values[:, :k]
     layout = grid.layout.fitted(op.shape)
     return (rows_of(top, replace(grid, layout=layout, why="largest of samples")), picked)
-
-
-def added_rows(op: Operation) -> State:
-    """Rows added into some of a tensor's rows: each row gets its share of them."""
-    grid, source = op.grid("self"), op.grid("source")
-    if grid is None or source is None:
-        return None
-    share = op["source"].numel() / max(op["self"].numel(), 1)
-    m = source.moments()
-    zero = constant(0.0, grid.layout)
-    if share >= 1:
-        return total(grid, replace(gaussian(m.times(share), grid.layout), why=source.why), grid.layout)
-    return total(
-        grid, mixture([(share, replace(source, layout=grid.layout)), (1 - share, zero)], grid.layout), grid.layout
-    )
-
-
-def embedding(op: Operation) -> State:
-    """Rows of a weight, looked up by number."""
-    return lookup(op.grid("weight"), op.known("indices"), op.shape)
-
-
-def index(op: Operation) -> State:
-    """Rows of a weight, or elements of a tensor, picked by tensors of numbers."""
-    grid = op.grid("self")
-    if grid is None:
-        return None
-    if not grid.weight:
-        return replace(fresh(grid), layout=grid.layout.fitted(op.shape))
-    indices = [i for i in op["indices"] if i is not None]
-    known = op.states.get(indices[0]) if indices else None
-    if isinstance(known, Tensor) and known.dtype == torch.bool:
-        known = None
-    found = lookup(grid, known if isinstance(known, Tensor) else None, op.shape)
-    many = len(grid.layout.shape) - len(indices) > 1  # whole matrices are picked (experts): they are weights still
-    return found and (replace(found, weight=True) if many else found)
-
-
-def lookup(weight: Grid | None, indices: Tensor | None, shape: tuple[int, ...]) -> Grid | None:
-    """The grid of rows picked from a weight: equal numbers share a row.
-
-    Args:
-        weight: rows of numbers.
-        indices: which rows, if they are known; else any, equally likely.
-        shape: of the result.
-    """
-    if weight is None:
-        return None
-    layout = sequence(shape)
-    if len(shape) > 2 and (indices is None or (indices.ndim > 1 and indices.shape[0] > 1)):
-        layout = layout.with_dim(0, (Factor("batch", shape[0]),))
-    m = weight.moments()
-    mean, square = average(m.mean), average(m.square)
-    shares = _coincidences(indices, weight.layout.shape[0] if weight.layout.dims else 1)
-    pairs = [mean**2 + share * (square - mean**2) for share in shares]
-    return gaussian(moments_of(mean, square, *pairs), layout)
-
-
-def _coincidences(indices: Tensor | None, rows: int) -> tuple[float, float, float]:
-    """How often two numbers agree: at the same position of two inputs, at two positions of one, at two of two."""
-    if indices is None:
-        return (1 / max(rows, 1),) * 3
-    ids = indices.reshape(indices.shape[0] if indices.ndim > 1 else 1, -1)[:64, :512]
-    inputs, length = ids.shape
-    near = ((ids[:, :, None] == ids[:, None, :]).double().sum() - ids.numel()) / max(inputs * length * (length - 1), 1)
-    if inputs == 1:
-        return 1.0, near.item(), near.item()
-    equal = ids[:, None, :, None] == ids[None, :, None, :] if ids.numel() <= 2048 else None
-    pairs = inputs * (inputs - 1)
-    same = ((ids[:, None] == ids[None, :]).double().mean(-1).sum() - inputs) / pairs
-    if equal is None:
-        return same.item(), near.item(), near.item()
-    across = equal.double().sum((2, 3))
-    every = across.sum() - across.diagonal().sum()
-    far = (every - same * pairs * length) / max(pairs * length * (length - 1), 1)
-    return same.item(), near.item(), far.item()
 
 
 RULES: dict[str, Rule] = {
@@ -276,7 +201,7 @@ RULES: dict[str, Rule] = {
     "permute": permute,
     **dict.fromkeys(("transpose", "t"), transpose),
     "expand": expand,
-    **dict.fromkeys(("slice", "select", "narrow", "index_select"), part),
+    **dict.fromkeys(("slice", "select", "narrow"), part),
     **dict.fromkeys(("split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "unsafe_chunk"), parts),
     **dict.fromkeys(("cat", "stack"), cat),
     "repeat": repeat,
@@ -289,8 +214,5 @@ RULES: dict[str, Rule] = {
     ),
     "col2im": folded,
     **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
-    "embedding": embedding,
     **dict.fromkeys(("topk", "sort"), largest),
-    "index_add": added_rows,
-    "index": index,
 }

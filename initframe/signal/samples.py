@@ -5,11 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, gaussian, replace, reshaped
+from initframe.signal.grid import Grid, at, gaussian, replace, reshaped
 from initframe.signal.moments import moments_of
 
+ROWS = 4096
+"""How many rows are drawn."""
 LARGEST = 65536
 """How many samples a distribution is read from."""
+
+
+def independent_rows(grid: Grid, count: int) -> Tensor:
+    """Samples of rows whose elements are independent, always the same ones.
+
+    Args:
+        grid: of an element, of one class of positions.
+        count: elements of a row.
+
+    >>> from initframe.signal.layout import Layout
+    >>> independent_rows(gaussian(moments_of(0.0, 1.0), Layout(())), 3).shape
+    torch.Size([4096, 3])
+    """
+    generator = torch.Generator(device="cpu")
+    generator.manual_seed(0)
+    return at(grid, torch.randn(ROWS, count, generator=generator, dtype=torch.float64, device="cpu"))
 
 
 def rows_of(samples: Tensor, like: Grid) -> Grid:
