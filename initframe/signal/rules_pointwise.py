@@ -36,6 +36,7 @@ def pointwise(op: Operation) -> State:
         return found if found is None or samples is None else replace(found, samples=samples)
     if samples is not None:
         return rows_of(samples, replace(next(iter(sources.values())), layout=layout))
+    grids = {name: op.states.broadcast(tensors[name], layout) or grid for name, grid in grids.items()}
     if not all(grid.weight for grid in grids.values()):
         grids = {name: spread_over(grid, layout) for name, grid in grids.items()}
     if op.name in ("add", "sub") and len(grids) == 2:

@@ -6,6 +6,7 @@ nor inputs lead to it (masks, position tables), or nothing: then nothing that fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Fill
 from initframe.signal.combine import mixture
-from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace, reshaped, sampled
+from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, related_as, replace, reshaped, sampled
 from initframe.signal.layout import Layout, sequence
-from initframe.signal.moments import moments_of
+from initframe.signal.moments import average, moments_of
 from initframe.signal.operations import Facts, facts
 from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow, storage
 from initframe.signal.watch import Call, Watch
@@ -84,6 +85,7 @@ class States:
         self._states = WeakIdKeyDictionary()
         self._bases: dict[int, Any] = {}
         self._distributions = WeakIdKeyDictionary()
+        self._broadcast: dict[tuple[int, Layout], Grid] = {}
         self._fills: WeakKeyDictionary[Source, Fill] = WeakKeyDictionary()
 
     def get(self, tensor: Tensor) -> State:
@@ -122,6 +124,50 @@ class States:
         if state not in self._distributions:
             self._distributions[state] = distribution(state)
         return self._distributions[state]  # type: ignore[no-any-return]
+
+    def broadcast(self, tensor: Tensor, layout: Layout) -> Grid | None:
+        """The state as a grid, where it is joined with a tensor of the given layout; see :func:`related_over`."""
+        state, grid = self.get(tensor), self.grid(tensor)
+        if grid is None or grid.source is None or not isinstance(state, Tensor):
+            return grid
+        key = (id(state), layout)
+        if key not in self._broadcast:
+            self._broadcast[key] = related_over(state, grid, layout)
+        return self._broadcast[key]
+
+
+def related_over(values: Tensor, grid: Grid, layout: Layout) -> Grid:
+    """The distribution of a real tensor, with the mean products of its own positions.
+
+    Args:
+        values: the tensor, the same for every input.
+        grid: its distribution.
+        layout: of what it is joined with; dimensions are counted from the last.
+
+    Numbers that add up to zero are no independent draws; two of n have the mean product −q/(n − 1):
+
+    >>> x = torch.tensor([[1.0], [-1.0]])
+    >>> round(related_over(x, distribution(x), sequence((2, 1))).moments().near, 6)
+    -1.0
+    """
+    offset = len(layout.dims) - values.ndim
+    places = [d for d in range(values.ndim) if values.shape[d] > 1 and layout.roles(d + offset) == {"position"}]
+    if (
+        offset < 0
+        or grid.classes > 1
+        or any("batch" in layout.roles(d + offset) for d, n in enumerate(values.shape) if n > 1)
+    ):
+        return grid
+    x = values.detach().double().cpu()
+    own, every = math.prod(values.shape[d] for d in places), layout.count("position")
+    square = grid.moments().square
+    near = square
+    if own > 1:
+        sums = x.sum(places)
+        apart = (sums.square().mean().item() * sums.numel() - x.square().sum().item()) / (x.numel() * (own - 1))
+        alike = (every / own - 1) / max(every - 1, 1)
+        near = alike * average(square) + (1 - alike) * apart
+    return related_as(grid, grid.moments()._replace(near=near, far=near))
 
 
 def distribution(values: Tensor, layout: Layout | None = None, *, weight: bool = False) -> Grid:
