@@ -2,6 +2,7 @@
 
 from initframe.signal import (
     rules_attention,
+    rules_complex,
     rules_linear,
     rules_lookup,
     rules_norms,
@@ -16,6 +17,7 @@ RULES = {
     **rules_views.RULES,
     **rules_lookup.RULES,
     **rules_linear.RULES,
+    **rules_complex.RULES,
     **rules_attention.RULES,
     **rules_norms.RULES,
     **rules_pooling.RULES,

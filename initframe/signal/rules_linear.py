@@ -182,6 +182,23 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
     return gaussian(y, layout, profile=profile, spread=x.spread_over_seeds, channels=outputs, why=x.why)
 
 
+def bilinear(op: Operation) -> State:
+    """Σᵢⱼ xᵢ·wᵢⱼ·yⱼ for each output: a layer that sums over all products of two inputs."""
+    x, weight, y = op.grid("i1"), op.grid("i2"), op.grid("i3")
+    forms = tuple(list(op[name]) for name in ("expand1", "expand2", "expand3", "sumdim"))
+    if x is None or weight is None or y is None or not weight.weight or forms != ([1, 3], [0], [1, 2], [2, 3]):
+        return None
+    if abs(average(weight.moments().mean)) > 1e-6 * math.sqrt(average(weight.moments().square)):
+        return None
+    ours, theirs = averaged(x), averaged(y)
+    pairs = [average(a) * average(b) for a, b in zip(ours[1:5], theirs[1:5], strict=True)]
+    outputs, *inputs = op["i2"].shape
+    found = moments_of(0.0, *pairs).times(math.prod(inputs) * average(weight.moments().square))
+    layout = x.layout.sized(-1, outputs).fitted(op.shape)
+    spread = x.spread_over_seeds + y.spread_over_seeds
+    return gaussian(found, layout, spread=spread, channels=outputs, why=x.why or y.why)
+
+
 def convolution(op: Operation) -> State:
     """A convolution; what its padding takes from the sum is counted place by place."""
     x, weight = op.grid("input"), op.grid("weight")
@@ -213,6 +230,6 @@ def convolution(op: Operation) -> State:
     )
 
 
-RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": grouped, "conv": convolution}
+RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": grouped, "_trilinear": bilinear, "conv": convolution}
 
 __all__ = ["RULES", "linear", "product", "summed", "with_bias"]

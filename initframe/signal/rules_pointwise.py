@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initframe.signal import rules_complex
 from initframe.signal.combine import mixture, product, spread_over, total
 from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, independent, replace, reshaped, scaled
 from initframe.signal.layout import Layout
@@ -21,6 +22,14 @@ MASKED = -30.0
 
 
 def pointwise(op: Operation) -> State:
+    """Any elementwise operation, of real or of complex numbers."""
+    tensors = _tensor_arguments(op)
+    if any(tensor.is_complex() for tensor in tensors.values()):
+        return rules_complex.elementwise(op, _pointwise)
+    return _pointwise(op)
+
+
+def _pointwise(op: Operation) -> State:
     """Any elementwise operation, of one source, of constants, or of two sources."""
     if (masked := mask_of(op)) is not None:
         return masked

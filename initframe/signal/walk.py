@@ -319,7 +319,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         rule = self.rules.get(operation.name)
         if rule is None and facts(operation.func).pointwise:
             rule = self.rules["pointwise"]
-        floating = any(t.is_floating_point() for t in _tensors(operation.out))
+        floating = any(t.is_floating_point() or t.is_complex() for t in _tensors(operation.out))
         if rule is None and not floating:
             return None
         try:
