@@ -121,6 +121,7 @@ class Grid:
             than pairs can tell, such as the k largest, samples of whole rows; else ``None``.
         largest: for a vector that a power iteration makes, the singular value that it has found; else ``None``.
         pieces: for a sum of products of grids, its terms: a number, and the factors; empty if it is on its own.
+        parts: for tensors one after another, the dimension, their sizes along it, and their grids; else ``None``.
         rows: for a product over positions, the mean product of two elements of a column, of one input and of two;
             else ``None``.
     """
@@ -140,6 +141,7 @@ class Grid:
     samples: Tensor | None = None
     largest: float | None = None
     pieces: tuple[Piece, ...] = ()
+    parts: tuple[int, tuple[int, ...], tuple[Grid, ...]] | None = None
     rows: tuple[float, float] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -181,12 +183,15 @@ class Grid:
         if not self.channels:
             return self.spread
         m = self.moments()
-        square = max(average(m.square), 1e-300)
+        square = average(m.square)
+        if square < 1e-150:  # all zeros
+            return self.spread
         several = self.layout.count("position") > 1
         agreement = min(max(average(m.far if several else m.same) / square, 0.0), 1.0)
-        return self.spread + 0.25 * agreement**2 * (self._fourth() / square**2 - 1) / self.channels
+        return self.spread + 0.25 * agreement**2 * (self.fourth / square**2 - 1) / self.channels
 
-    def _fourth(self) -> float:
+    @property
+    def fourth(self) -> float:
         """The mean fourth power of an element."""
         if self.line is not None:
             mean, std = self.line
@@ -325,7 +330,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
     facts = new.__dict__
     facts.update(known)
     if "values" in changes or "source" in changes or "normal" in changes:
-        for derived in ("_moments", "spread_over_seeds", "samples", "pieces", "rows"):
+        for derived in ("_moments", "spread_over_seeds", "samples", "pieces", "parts", "rows"):
             facts.pop(derived, None)
         if "values" in changes or "normal" in changes:
             facts.pop("line", None)
@@ -333,6 +338,8 @@ def replace(grid: Grid, **changes: object) -> Grid:
                 facts["values"] = grid.values
     elif not changes.keys() <= UNRELATED:
         facts.pop("spread_over_seeds", None)
+    if "layout" in changes:
+        facts.pop("parts", None)
     facts.update(changes)
     return new
 
@@ -350,8 +357,18 @@ def independent(grid: Grid) -> Grid:
     new = object.__new__(Grid)
     new.__dict__.update(grid.__dict__)
     new.__dict__["source"] = own
-    new.__dict__.pop("pieces", None)  # those of other places
+    for of_these in ("pieces", "parts"):
+        new.__dict__.pop(of_these, None)
     return new
+
+
+def same_numbers(one: Grid, other: Grid) -> bool:
+    """Whether two grids are the same function of the same normal, and have the same layout."""
+    if one.source is not other.source or one.layout != other.layout or one.classes != other.classes:
+        return False
+    if one.line is not None and other.line is not None:
+        return one.line == other.line
+    return torch.equal(one.values, other.values)
 
 
 def scaled(grid: Grid, factor: float, shift: float = 0.0) -> Grid:

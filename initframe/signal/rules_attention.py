@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
-from initframe.signal.grid import Grid, W, constant, gaussian, replace, reshaped, scaled
+from initframe.signal.grid import Grid, W, constant, gaussian, related_as, replace, reshaped, scaled
 from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
@@ -48,9 +48,28 @@ def softmax(op: Operation) -> State:
     dim = op["dim"] % len(op.shape)
     if grid.samples is not None and dim == len(op.shape) - 1:
         return rows_of(grid.samples.softmax(-1), grid)
+    if grid.mask is None and "position" in grid.layout.roles(dim) and dim < len(op.shape) - 1:
+        return over_places(grid, op.shape[dim])
     if "position" in grid.layout.roles(dim) or grid.mask is not None:
         return attention_weights(grid, op.shape)
     return over_classes(grid, op.shape[dim])
+
+
+def over_places(grid: Grid, count: int) -> Grid:
+    """A softmax over positions for each channel: weights that add up to 1, which makes two of them differ.
+
+    Args:
+        grid: of the scores.
+        count: of positions.
+    """
+    m = averaged(grid)
+    square, same, near, far = map(average, m[1:5])  # what all positions share, a softmax removes
+    apart = gaussian(moments_of(0.0, square - near, same - far), grid.layout, **grid.kept)
+    found = over_classes(apart, count)
+    level, weights = 1 / count, found.moments()
+    rests = [(level - average(x)) / max(count - 1, 1) for x in (weights.square, weights.same)]
+    moments = moments_of(level, average(weights.square), average(weights.same), *rests)
+    return replace(related_as(found, moments), why=grid.why)
 
 
 def over_classes(grid: Grid, count: int) -> Grid:
@@ -122,8 +141,8 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
     if variance.shape[0] not in (1, count.shape[0]):
         variance = variance.mean()[None]
     squares = concentration(count, variance, scored.terms)
-    mean = 1 / count
-    square = squares / count
+    mean = torch.full_like(squares, 1 / shape[-1])  # what is masked has the weight zero
+    square = squares / shape[-1]
     zero = mean[:, None] * mean[None, :]
     grid = gaussian(Moments(mean, square, mean.square(), zero, zero), scored.layout.fitted(shape), why=scored.why)
     return replace(grid, keys=squares, mask=sums)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import product, total
 from initframe.signal.fields import strided
-from initframe.signal.grid import Grid, gaussian, replace, scaled
+from initframe.signal.grid import Grid, W, Z, gaussian, replace, reshaped, scaled
 from initframe.signal.layout import Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
@@ -40,16 +41,15 @@ def biased(moments: Moments, bias: Grid | None) -> Moments:
 
 def matmul(op: Operation) -> State:
     """A product of matrices: a linear layer, attention's scores, or attention's mixing."""
-    names = (
-        ("mat1", "mat2") if "mat1" in op.given else ("batch1", "batch2") if "batch1" in op.given else ("self", "mat2")
-    )
+    names = _operands(op)
     a, b = op.grid(names[0]), op.grid(names[1])
     if a is None or b is None:
         return None
     count = op[names[0]].shape[-1]
     if a.weight != b.weight:
         x, weight = (a, b) if b.weight else (b, a)
-        out = linear(x, weight, count, op.shape, contracted=-1 if b.weight else -2)
+        contracted = -1 if b.weight else -2
+        out = op.states.once(weight, x, op.shape, lambda: linear(x, weight, count, op.shape, contracted))
     elif a.weight:
         m = summed(averaged(a), b, count)
         out = gaussian(m, channels(op.shape), weight=True)
@@ -61,6 +61,11 @@ def matmul(op: Operation) -> State:
     if op.func.overloadpacket.__name__ in ("addmm", "baddbmm"):
         return _added(op, out)
     return out
+
+
+def _operands(op: Operation) -> tuple[str, str]:
+    """What the two matrices are called: in addmm, baddbmm, and in mm and bmm."""
+    return next((pair for pair in (("mat1", "mat2"), ("batch1", "batch2")) if pair[0] in op.given), ("self", "mat2"))
 
 
 def grouped(op: Operation) -> State:
@@ -79,11 +84,39 @@ def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
         return mixed(a, b, op.shape)
     if b.keys is not None:
         return mixed(b, a, op.shape)
+    if a.source is not None and a.source is b.source and a.classes == 1 and op.shape[-1] == op.shape[-2]:
+        return gram(a, count, op.shape)
     if "position" in a.layout.roles(-1):
         return over_positions(a, b, count, op.shape)
     if "position" in a.layout.roles(-2) and "position" in b.layout.roles(-1):
         return scores(a, b, count, op.shape)
     return over_channels(a, b, count, op.shape)
+
+
+def gram(x: Grid, count: int, shape: tuple[int, ...]) -> Grid:
+    """The products of a tensor's rows with each other: on the diagonal the squares of their lengths, which are large.
+
+    Args:
+        x: the tensor.
+        count: N, elements of a row.
+        shape: of the products.
+
+    Σ x² has the mean N·q and the mean square N·E x⁴ + N(N − 1)·q²; Σ xy of two rows that agree by c has the mean N·c
+    and, of normal elements, the mean square N²c² + N(q² + c² − 2m⁴).
+    """
+    m, role = x.moments(), next(iter(x.layout.roles(-2)), "channel")
+    level, q = average(m.mean) ** 2, average(m.square)
+    c = {"batch": average(m.same), "position": average(m.near), "channel": level}[role]
+    rows = shape[-1]
+    own = count * q, count * x.fourth + count * (count - 1) * q**2
+    apart = count * c, (count * c) ** 2 + count * (q**2 + c**2 - 2 * level**2)
+    mean, square = ((a + (rows - 1) * b) / rows for a, b in zip(own, apart, strict=True))
+    layout = Layout((*x.layout.dims[:-1], (Factor(role, rows),))).fitted(shape)
+    moments = moments_of(mean, square, mean**2, mean**2, mean**2)
+    spreads = [math.sqrt(max(b - a * a, 0.0)) for a, b in (own, apart)]
+    values = torch.cat([Z * spread + a for spread, (a, _) in zip(spreads, (own, apart), strict=True)])
+    like = gaussian(moments, layout, **{**x.kept, "why": x.why or "products of a tensor with itself"})
+    return reshaped(values, torch.cat([W, W * (rows - 1)]), moments, like)
 
 
 def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
@@ -205,6 +238,10 @@ def convolution(op: Operation) -> State:
     bias = op.grid("bias") if isinstance(op.given.get("bias"), Tensor) else None
     if x is None or weight is None:
         return None
+    return op.states.once(weight, x, op.shape, lambda: _convolution(op, x, weight, bias))
+
+
+def _convolution(op: Operation, x: Grid, weight: Grid, bias: Grid | None) -> Grid:
     shape, kernel = op["input"].shape, op["weight"].shape
     transposed, groups = bool(op["transposed"]), int(op["groups"])
     inputs = kernel[0] // groups if transposed else kernel[1]

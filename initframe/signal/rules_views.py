@@ -9,7 +9,7 @@ from torch import Tensor
 
 from initframe.signal.combine import mixture
 from initframe.signal.grid import Grid, constant, gaussian, independent, replace
-from initframe.signal.layout import Factor, Layout, channels, images
+from initframe.signal.layout import Factor, Layout, images
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
 from initframe.signal.samples import independent_rows, rows_of
@@ -57,11 +57,6 @@ def expand(op: Operation) -> State:
     return replace(grid, layout=Layout(tuple(dims)))
 
 
-def fresh(grid: Grid) -> Grid:
-    """Other elements of the same kind: the same correlations, a normal of their own."""
-    return independent(grid)
-
-
 def part(op: Operation) -> State:
     """A part along one dimension: a slice, one index, elements picked by number."""
     grid = op.grid("self")
@@ -70,13 +65,42 @@ def part(op: Operation) -> State:
     dim = op.given.get("dim", 0) % max(len(grid.layout.dims), 1)
     if op.shape == grid.layout.shape:
         return grid
+    if (own := _of_parts(grid, dim, *_range(op, dim, grid.layout.shape[dim]))) is not None:
+        return replace(own, layout=_without(grid.layout, dim, op.shape))
     if grid.classes > 1 and "position" in grid.layout.roles(dim):
         grid = _at_positions(grid, op, grid.layout.shape[dim])
-    layout = grid.layout
-    if len(op.shape) < len(layout.dims):
-        layout = Layout(tuple(factors for d, factors in enumerate(layout.dims) if d != dim))
     profile = None if "position" in grid.layout.roles(dim) else grid.profile
-    return replace(fresh(grid), layout=layout.fitted(op.shape), profile=profile)
+    return replace(independent(grid), layout=_without(grid.layout, dim, op.shape), profile=profile)
+
+
+def _without(layout: Layout, dim: int, shape: tuple[int, ...]) -> Layout:
+    """The layout of a part along a dimension, which a single index removes."""
+    if len(shape) < len(layout.dims):
+        layout = Layout(tuple(factors for d, factors in enumerate(layout.dims) if d != dim))
+    return layout.fitted(shape)
+
+
+def _range(op: Operation, dim: int, length: int) -> tuple[int, int]:
+    """Where a part begins and ends; from 0 to 0 if it is none in one piece."""
+    if op.given.get("step", 1) != 1:
+        return 0, 0
+    begin = op.given.get("index", op.given.get("start")) or 0
+    if not isinstance(begin, int):
+        return 0, 0
+    begin = min(begin % length if begin < 0 else begin, length)
+    return begin, begin + (op.shape[dim] if "index" not in op.given else 1)
+
+
+def _of_parts(grid: Grid, dim: int, begin: int, end: int) -> Grid | None:
+    """The grid of a range that lies in one of the tensors that are one after another; ``None`` in other cases."""
+    if grid.parts is None or grid.parts[0] != dim or begin >= end:
+        return None
+    start = 0
+    for size, own in zip(*grid.parts[1:], strict=True):
+        if start <= begin and end <= start + size:
+            return own if (begin, end) == (start, start + size) else independent(own)
+        start += size
+    return None
 
 
 def _at_positions(grid: Grid, op: Operation, length: int) -> Grid:
@@ -105,10 +129,13 @@ def parts(op: Operation) -> tuple[State, ...]:
     dim = op.given.get("dim", 0) % len(grid.layout.dims)
     if grid.classes > 1 and "position" in grid.layout.roles(dim):
         grid = mean_over(grid)
-    layout = grid.layout
-    if len(op.shape) < len(layout.dims):
-        layout = Layout(tuple(factors for d, factors in enumerate(layout.dims) if d != dim))
-    return tuple(replace(fresh(grid), layout=layout.fitted(out.shape)) for out in op.out)
+    found, begin = [], 0
+    for out in op.out:
+        end = begin + (out.shape[dim] if len(out.shape) == len(grid.layout.dims) else 1)
+        own = _of_parts(grid, dim, begin, end) or independent(grid)
+        found.append(replace(own, layout=_without(grid.layout, dim, tuple(out.shape))))
+        begin = end
+    return tuple(found)
 
 
 def cat(op: Operation) -> State:
@@ -122,10 +149,21 @@ def cat(op: Operation) -> State:
     known = [g for _, g in pairs if g is not None]
     largest = max(known, key=lambda g: g.layout.shape)
     stacked = len(op.shape) > len(largest.layout.dims)
-    layout = channels(op.shape) if stacked else largest.layout.fitted(op.shape)
+    layout = _stacked(largest.layout, op) if stacked else largest.layout.fitted(op.shape)
     stacked_positions = not stacked and "position" in largest.layout.roles(op.given.get("dim", 0) % len(op.shape))
     shares = [(n / count, g) for n, g in pairs if g is not None]
-    return mixture(shares, layout, of_positions=stacked_positions)
+    found = mixture(shares, layout, of_positions=stacked_positions)
+    if stacked:
+        return found
+    dim = int(op.given.get("dim", 0)) % len(op.shape)
+    sizes = tuple(t.shape[dim] for t in tensors if t.numel())
+    return replace(found, parts=(dim, sizes, tuple(g for _, g in shares)))
+
+
+def _stacked(layout: Layout, op: Operation) -> Layout:
+    """The layout of tensors along a new dimension, whose places are alike as channels are."""
+    dim = int(op.given.get("dim", 0)) % len(op.shape)
+    return Layout((*layout.dims[:dim], (Factor("channel", op.shape[dim]),), *layout.dims[dim:])).fitted(op.shape)
 
 
 def repeat(op: Operation) -> State:
@@ -140,7 +178,7 @@ def repeat(op: Operation) -> State:
 def moved(op: Operation) -> State:
     """The same elements in other places: rolled, flipped, gathered, sorted into windows."""
     grid = op.grid("self")
-    return grid and replace(fresh(grid), layout=grid.layout.fitted(op.shape))
+    return grid and replace(independent(grid), layout=grid.layout.fitted(op.shape))
 
 
 def folded(op: Operation) -> State:
@@ -167,6 +205,8 @@ def pad(op: Operation) -> State:
     for size, own in zip(op.shape, grid.layout.shape, strict=True):
         inside *= min(own / max(size, 1), 1.0)
     layout = grid.layout.fitted(op.shape)
+    if any(op["pad"][::2]):  # what was in front of them moves elements to other places
+        grid = independent(grid)
     value = float(op.given.get("value") or 0)
     if inside >= 1.0 or not math.isfinite(value):  # −∞ around a maximum counts for nothing
         return replace(grid, layout=layout, profile=None)
@@ -174,6 +214,12 @@ def pad(op: Operation) -> State:
     of_positions = any("position" in grid.layout.roles(d) for d in padded)
     parts = [(inside, replace(grid, profile=None)), (1 - inside, constant(value, layout))]
     return mixture(parts, layout, of_positions=of_positions)
+
+
+def mirrored(op: Operation) -> State:
+    """Elements with some of them around them once more."""
+    grid = op.grid("self")
+    return grid and replace(independent(grid), layout=grid.layout.fitted(op.shape), profile=None)
 
 
 def largest(op: Operation) -> tuple[State, ...]:
@@ -213,6 +259,7 @@ RULES: dict[str, Rule] = {
         ("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa"), moved
     ),
     "col2im": folded,
-    **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
+    "constant_pad_nd": pad,
+    **dict.fromkeys([f"{how}_pad{n}d" for how in ("reflection", "replication") for n in (1, 2, 3)], mirrored),
     **dict.fromkeys(("topk", "sort"), largest),
 }
