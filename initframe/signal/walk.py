@@ -258,6 +258,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         self.shapes = Shapes(fake)
         self.gaps: dict[str, str] = {}
         self._first: dict[int, Tensor] = {}
+        self._written: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:
         """Run an operation on fake tensors, and on the states beside them."""
@@ -385,13 +386,24 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         base = self._first.get(storage(tensor))
         if base is None or base is tensor or base.numel() <= tensor.numel():
             return
-        share = tensor.numel() / base.numel()
         before = self.states.grid(base)
         if isinstance(state, Grid) and before is not None:
-            layout = state.layout.fitted(base.shape)
-            self.states.put(base, mixture([(1 - share, replace(before, layout=layout)), (share, state)], layout))
+            self._write(base, before, state, tensor.numel() / base.numel())
         elif state is None:
             self.states.put(base, None)
+
+    def _write(self, base: Tensor, before: Grid, state: Grid, share: float) -> None:
+        """Note what was written into a share of a tensor, and into other places than the last writes as far as it can."""
+        layout = state.layout.fitted(base.shape)
+        rest, parts = self._written.get(before, (before, []))
+        if share + sum(own for own, _ in parts) > 1 + 1e-9:
+            rest, parts = before, []
+        parts = [*parts, (share, state)]
+        left = 1 - sum(own for own, _ in parts)
+        shares = [*parts, (left, replace(rest, layout=layout))] if left > 1e-9 else parts
+        found = mixture(shares, layout)
+        self._written[found] = rest, parts
+        self.states.put(base, found)
 
 
 def _tensors(value: Any) -> list[Tensor]:
