@@ -122,6 +122,7 @@ class Grid:
         largest: for a vector that a power iteration makes, the singular value that it has found; else ``None``.
         pieces: for a sum of products of grids, its terms: a number, and the factors; empty if it is on its own.
         parts: for tensors one after another, the dimension, their sizes along it, and their grids; else ``None``.
+        totals_of: for sums by number, the normal of what was added up; else ``None``.
         rows: for a product over positions, the mean product of two elements of a column, of one input and of two;
             else ``None``.
     """
@@ -142,6 +143,7 @@ class Grid:
     largest: float | None = None
     pieces: tuple[Piece, ...] = ()
     parts: tuple[int, tuple[int, ...], tuple[Grid, ...]] | None = None
+    totals_of: Source | None = None
     rows: tuple[float, float] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -330,7 +332,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
     facts = new.__dict__
     facts.update(known)
     if "values" in changes or "source" in changes or "normal" in changes:
-        for derived in ("_moments", "spread_over_seeds", "samples", "pieces", "parts", "rows"):
+        for derived in ("_moments", "spread_over_seeds", "samples", "pieces", "parts", "totals_of", "rows"):
             facts.pop(derived, None)
         if "values" in changes or "normal" in changes:
             facts.pop("line", None)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 Role = Literal["batch", "position", "channel"]
+ROLES: tuple[Role, ...] = ("batch", "position", "channel")
 
 
 class Factor(NamedTuple):
@@ -106,14 +107,20 @@ def channels(shape: Sequence[int]) -> Layout:
     return Layout(tuple((Factor("channel", size),) for size in shape))
 
 
-def usual(shape: Sequence[int]) -> Layout:
+def usual(shape: Sequence[int], *, channels_last: bool = False) -> Layout:
     """The layout that inputs usually have: images are (batch, channel, …), sequences (batch, …, channel).
+
+    Args:
+        shape: of the input.
+        channels_last: whether images are (batch, …, channel).
 
     >>> [sorted(usual((2, 3, 8, 8)).roles(d)) for d in range(4)]
     [['batch'], ['channel'], ['position'], ['position']]
     """
-    if len(shape) >= 4:
+    if len(shape) >= 4 and not channels_last:
         return images(shape)
+    if len(shape) >= 4:
+        return plain(shape, ["batch", *(["position"] * (len(shape) - 2)), "channel"])  # type: ignore[list-item]
     roles: list[list[Role]] = [[], ["batch"], ["batch", "channel"], ["batch", "position", "channel"]]
     return plain(shape, roles[len(shape)])
 

@@ -142,7 +142,7 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
     states = States()
     with _disable_current_modes(), torch.no_grad(), single_threaded():
         state, names = _model_states(plan, model, fake, states)
-        positional, keywords = _faked_batch(batch, fake, states)
+        positional, keywords = _faked_batch(model, batch, fake, states)
     parameters = {name: state[name] for name, _ in model.named_parameters()}
     return Prepared(model, state, parameters, names, states, fake, RULES, positional, keywords)
 
@@ -279,7 +279,9 @@ def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> 
     return gaussian(moments_of(mean, square, mean**2, mean**2, mean**2), layout, weight=True)
 
 
-def _faked_batch(batch: Any, fake: FakeTensorMode, states: States) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _faked_batch(
+    model: nn.Module, batch: Any, fake: FakeTensorMode, states: States
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The batch as fake tensors with their states."""
     shapes = Shapes(fake)
 
@@ -288,7 +290,8 @@ def _faked_batch(batch: Any, fake: FakeTensorMode, states: States) -> tuple[tupl
             return value
         tensor = shapes.empty(value.shape, value.stride(), value.dtype)
         if value.is_floating_point():
-            states.put(tensor, _assumed(value) if value.is_meta else observed(value))
+            last = value.ndim >= 4 and channels_last(model, value.shape)
+            states.put(tensor, _assumed(value, last) if value.is_meta else observed(value, last))
         elif not value.is_meta:
             states.put(tensor, value.detach().cpu().clone())
         return tensor
@@ -297,16 +300,30 @@ def _faked_batch(batch: Any, fake: FakeTensorMode, states: States) -> tuple[tupl
     return ((), dict(whole)) if isinstance(whole, Mapping) else (tuple(whole), {})
 
 
-def _assumed(value: Tensor) -> Grid:
+def channels_last(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether an image has its channels in the last dimension: no layer convolves, and one takes so many features."""
+    modules = list(model.modules())
+    if any(isinstance(one, nn.modules.conv._ConvNd) for one in modules):  # noqa: SLF001  # all convolutions, and only these
+        return False
+    return any(isinstance(one, nn.Linear) and one.in_features == shape[-1] for one in modules)
+
+
+def _assumed(value: Tensor, last: bool) -> Grid:
     """Independent N(0, 1) numbers."""
-    moments = moments_of(0.0, 1.0)
-    return gaussian(moments._replace(field=white(1.0, 0.0)) if value.ndim == 4 else moments, usual(value.shape))
+    moments, layout = moments_of(0.0, 1.0), usual(value.shape, channels_last=last)
+    return gaussian(moments._replace(field=white(1.0, 0.0)) if value.ndim == 4 else moments, layout)
 
 
-def observed(value: Tensor) -> Grid:
-    """The grid of a real input: its distribution, and how alike its inputs and places are."""
-    layout = usual(value.shape)
+def observed(value: Tensor, last: bool = False) -> Grid:
+    """The grid of a real input: its distribution, and how alike its inputs and places are.
+
+    Args:
+        value: the input.
+        last: whether it is an image with its channels in the last dimension.
+    """
+    layout = usual(value.shape, channels_last=last)
     own = value.detach().cpu()
+    own = own.movedim(-1, 1) if last else own
     x = own.double()
     if x.ndim < 2 or not x.numel():
         return distribution(x, layout)

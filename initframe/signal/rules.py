@@ -8,6 +8,7 @@ from initframe.signal import (
     rules_norms,
     rules_pointwise,
     rules_pooling,
+    rules_resize,
     rules_spectral,
     rules_views,
 )
@@ -21,6 +22,7 @@ RULES = {
     **rules_attention.RULES,
     **rules_norms.RULES,
     **rules_pooling.RULES,
+    **rules_resize.RULES,
     **rules_spectral.RULES,
 }
 """What is not here and not elementwise ends the prediction of all that follows from it."""

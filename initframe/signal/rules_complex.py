@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from initframe.signal.combine import product as product_of
@@ -25,7 +27,7 @@ def taken_apart(op: Operation) -> State:
     return grid and replace(grid, layout=Layout((*grid.layout.dims, (Factor("channel", 2),))))
 
 
-def elementwise(op: Operation, run: Rule) -> State:
+def elementwise(op: Operation, run: Callable[[Operation], State]) -> State:
     """An elementwise operation with complex numbers: what is linear runs on the parts, a product has a rule here.
 
     Args:
@@ -47,7 +49,8 @@ def product(op: Operation) -> State:
             continue
         layout = grid.layout.fitted(op.shape)
         parts = [related_over(part, distribution(part), layout) for part in (known.real, known.imag)]
-        return total(*(product_of(g, p, layout) for g, p in zip((grid, independent(grid)), parts, strict=True)), layout)
+        one, two = (product_of(g, part, layout) for g, part in zip((grid, independent(grid)), parts, strict=True))
+        return total(one, two, layout)
     return None
 
 

@@ -11,7 +11,7 @@ from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import product, total
 from initframe.signal.fields import strided
 from initframe.signal.grid import Grid, W, Z, gaussian, replace, reshaped, scaled
-from initframe.signal.layout import Factor, Layout, channels, images
+from initframe.signal.layout import ROLES, Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
 from initframe.signal.rules_attention import mixed, scores
@@ -104,7 +104,7 @@ def gram(x: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     Σ x² has the mean N·q and the mean square N·E x⁴ + N(N − 1)·q²; Σ xy of two rows that agree by c has the mean N·c
     and, of normal elements, the mean square N²c² + N(q² + c² − 2m⁴).
     """
-    m, role = x.moments(), next(iter(x.layout.roles(-2)), "channel")
+    m, role = x.moments(), next((role for role in ROLES if role in x.layout.roles(-2)), "channel")
     level, q = average(m.mean) ** 2, average(m.square)
     c = {"batch": average(m.same), "position": average(m.near), "channel": level}[role]
     rows = shape[-1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, W, constant, gaussian, independent, related_as, replace, reshaped
+from initframe.signal.grid import Grid, W, constant, gaussian, independent, related_as, replace, reshaped, scaled
 from initframe.signal.layout import Factor, Layout, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.walk import Operation, Rule, State
@@ -77,7 +77,7 @@ def picked(grid: Grid, dim: int, numbers: Tensor) -> Grid:
         equal * q + (1 - equal) * near if "position" in roles else near,
         equal * elsewhere + (1 - equal) * far,
     )
-    return related_as(grid, moments)
+    return replace(related_as(grid, moments), totals_of=grid.totals_of)
 
 
 def lookup(weight: Grid | None, indices: Tensor | None, shape: tuple[int, ...]) -> Grid | None:
@@ -270,12 +270,10 @@ def _added(
     counts = counted(numbers, op.shape[dim], shape[dim], dim if dims > 1 else 0, averaging=averaging)
     if counts is None:
         return None
-    alpha = float(op.given.get("alpha") or 1)
-    if alpha != 1:
-        counts = Counts(*(x * alpha**k for x, k in zip(counts[:4], (1, 2, 2, 2), strict=True)), *counts[4:])
+    source = scaled(source, float(op.given.get("alpha", 1)))
     found = summed_rows(source, counts, dim, source.layout.sized(dim, op.shape[dim]).fitted(op.shape))
     if grid.source is None and average(grid.moments().square) == 0:
-        return found
+        return replace(found, totals_of=source.source)
     return total(grid, found, grid.layout)
 
 

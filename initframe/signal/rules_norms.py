@@ -219,17 +219,16 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
 def _over_channels(grid: Grid, dims: Sequence[int], left: Layout) -> Grid:
     """The mean over channels, and maybe over positions: a number, or a normal where the number is small next to it."""
     m = averaged(grid)
-    level = average(m.mean) ** 2
-    parts = Moments(0.0, *(average(x) - level for x in m[1:5]))
-    count = grid.layout.count("position", dims)
+    level, count = average(m.mean) ** 2, grid.layout.count("position", dims)
+    square, same, near, far = (average(x) - level for x in m[1:5])
     if count > 1:
-        square, same = (parts.square + (count - 1) * parts.near), (parts.same + (count - 1) * parts.far)
-        parts = Moments(0.0, square / count, same / count, parts.near, parts.far)
-    parts = parts.times(1 / grid.layout.count("channel", dims))
-    if grid.classes > 1 or level >= parts.square:
+        square, same = (square + (count - 1) * near) / count, (same + (count - 1) * far) / count
+    n = grid.layout.count("channel", dims)
+    if grid.classes > 1 or level >= square / n:
         middle = (m if count > 1 else grid.moments()).mean
         return replace(constant(0.0, left, weight=grid.weight), values=_level(middle), why=grid.why)
-    return gaussian(Moments(average(m.mean), *(level + x for x in parts[1:5])), left, **grid.kept, weight=grid.weight)
+    varying = (level + x / n for x in (square, same, near, far))
+    return gaussian(moments_of(average(m.mean), *varying), left, **grid.kept, weight=grid.weight)
 
 
 def _level(numbers: Number) -> Tensor:

@@ -54,6 +54,8 @@ def _pointwise(op: Operation) -> State:
         return _kept_mask(total(grids["self"], other, layout, 1.0 if op.name == "add" else -1.0), grids)
     if op.name == "mul" and len(grids) == 2:
         return _kept_keys(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
+    if op.name == "div" and grids["other"].totals_of is not None:
+        return None  # shares of a sum by number, such as a graph's attention: what they share with it is not known
     if op.name == "div" and len(grids) == 2 and bool((grids["other"].values > 0).all()):
         inverse = replace(grids["other"], values=1 / grids["other"].values, normal=False)
         return product(grids["self"], inverse, layout)

@@ -254,10 +254,6 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("roll", "flip", "gather", "unfold", "im2col", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved
     ),
-    **dict.fromkeys(("upsample_linear1d", "upsample_nearest1d", "upsample_nearest3d", "upsample_trilinear3d"), moved),
-    **dict.fromkeys(
-        ("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa"), moved
-    ),
     "col2im": folded,
     "constant_pad_nd": pad,
     **dict.fromkeys([f"{how}_pad{n}d" for how in ("reflection", "replication") for n in (1, 2, 3)], mirrored),

@@ -393,9 +393,9 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             self.states.put(base, None)
 
     def _write(self, base: Tensor, before: Grid, state: Grid, share: float) -> None:
-        """Note what was written into a share of a tensor, and into other places than the last writes as far as it can."""
+        """Note what was written into a share of a tensor: into other places than before, while there are some."""
         layout = state.layout.fitted(base.shape)
-        rest, parts = self._written.get(before, (before, []))
+        rest, parts = self._written[before] if before in self._written else (before, [])  # noqa: SIM401
         if share + sum(own for own, _ in parts) > 1 + 1e-9:
             rest, parts = before, []
         parts = [*parts, (share, state)]
