@@ -117,6 +117,7 @@ class Grid:
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
         keys: for attention weights, the sum over keys of their mean square times their number; else ``None``.
+        seen: for attention weights, how many keys a query of each class sees; else ``None``.
         samples: (samples, elements of a row): for rows that are independent of each other and of which more is known
             than pairs can tell, such as the k largest, samples of whole rows; else ``None``.
         largest: for a vector that a power iteration makes, the singular value that it has found; else ``None``.
@@ -139,6 +140,7 @@ class Grid:
     why: str = ""
     mask: Tensor | str | None = None
     keys: Tensor | None = None
+    seen: Tensor | None = None
     samples: Tensor | None = None
     largest: float | None = None
     pieces: tuple[Piece, ...] = ()
@@ -346,7 +348,9 @@ def replace(grid: Grid, **changes: object) -> Grid:
     return new
 
 
-UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys", "samples", "largest", "pieces", "rows"))
+UNRELATED = frozenset(
+    ("profile", "weight", "terms", "why", "mask", "keys", "seen", "samples", "largest", "pieces", "rows")
+)
 """Facts of a grid that its moments and their spread do not depend on."""
 
 

@@ -145,7 +145,7 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
     square = squares / shape[-1]
     zero = mean[:, None] * mean[None, :]
     grid = gaussian(Moments(mean, square, mean.square(), zero, zero), scored.layout.fitted(shape), why=scored.why)
-    return replace(grid, keys=squares, mask=sums)
+    return replace(grid, keys=squares, seen=count, mask=sums)
 
 
 def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
@@ -222,10 +222,9 @@ def seen(allowed: Tensor | None, keys: int) -> tuple[Tensor, Tensor]:
 
 def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
     """The values, mixed by attention's weights."""
-    squares, share = weights.keys, weights.mask
-    if squares is None or not isinstance(share, Tensor):
+    squares, n, share = weights.keys, weights.seen, weights.mask
+    if squares is None or n is None or not isinstance(share, Tensor):
         raise TypeError("these are not attention's weights")
-    n = torch.as_tensor(1 / weights.moments().mean, dtype=torch.float64, device="cpu").reshape(-1).clamp_min(1)
     if share.shape == (1, 1):
         moments = _mixed_alike(squares.mean().item(), n.mean().item(), averaged(values))
     else:

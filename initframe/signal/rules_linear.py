@@ -104,7 +104,8 @@ def gram(x: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     Σ x² has the mean N·q and the mean square N·E x⁴ + N(N − 1)·q²; Σ xy of two rows that agree by c has the mean N·c
     and, of normal elements, the mean square N²c² + N(q² + c² − 2m⁴).
     """
-    m, role = x.moments(), next((role for role in ROLES if role in x.layout.roles(-2)), "channel")
+    roles = x.layout.roles(-2)
+    m, role = x.moments(), next((one for one in ROLES if one in roles), ROLES[-1])
     level, q = average(m.mean) ** 2, average(m.square)
     c = {"batch": average(m.same), "position": average(m.near), "channel": level}[role]
     rows = shape[-1]

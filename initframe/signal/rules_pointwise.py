@@ -103,7 +103,8 @@ def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     for one, other in (("self", "other"), ("other", "self")):
         keys = grids[one].keys
         if keys is not None:
-            return replace(grid, keys=keys * average(grids[other].moments().square), mask=grids[one].mask)
+            factor = average(grids[other].moments().square)
+            return replace(grid, keys=keys * factor, seen=grids[one].seen, mask=grids[one].mask)
     return grid
 
 
@@ -306,7 +307,7 @@ def dropout(op: Operation) -> tuple[State, ...]:
     if grid is None:
         return (None, None)
     keys = None if grid.keys is None else grid.keys / max(1 - p, 1e-12)
-    return (replace(dropped(grid, p), keys=keys, mask=grid.mask), None)
+    return (replace(dropped(grid, p), keys=keys, seen=grid.seen, mask=grid.mask), None)
 
 
 def dropped(grid: Grid, p: float) -> Grid:
