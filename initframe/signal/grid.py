@@ -377,6 +377,14 @@ def same_numbers(one: Grid, other: Grid) -> bool:
     return torch.equal(one.values, other.values)
 
 
+def scaled_pieces(grid: Grid, factor: float, shift: float) -> tuple[Piece, ...]:
+    """The terms of a grid times a number, plus a number."""
+    if not grid.pieces:
+        return ()
+    more: tuple[Piece, ...] = ((shift, ()),) if shift else ()
+    return (*((number * factor, factors) for number, factors in grid.pieces), *more)
+
+
 def scaled(grid: Grid, factor: float, shift: float = 0.0) -> Grid:
     """The grid times a number, plus a number.
 
@@ -386,7 +394,7 @@ def scaled(grid: Grid, factor: float, shift: float = 0.0) -> Grid:
     if factor == 1 and shift == 0:
         return grid
     line = grid.line
-    pieces = tuple((number * factor, factors) for number, factors in grid.pieces) if not shift else ()
+    pieces = scaled_pieces(grid, factor, shift)
     rows = None if grid.rows is None or shift else (grid.rows[0] * factor**2, grid.rows[1] * factor**2)
     if line is None:
         return replace(grid, values=(grid.values * factor).add_(shift), pieces=pieces, rows=rows)

@@ -144,7 +144,8 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
     mean = torch.full_like(squares, 1 / shape[-1])  # what is masked has the weight zero
     square = squares / shape[-1]
     zero = mean[:, None] * mean[None, :]
-    grid = gaussian(Moments(mean, square, mean.square(), zero, zero), scored.layout.fitted(shape), why=scored.why)
+    same = mean / count  # all inputs see the same keys
+    grid = gaussian(Moments(mean, square, same, zero, zero), scored.layout.fitted(shape), why=scored.why)
     return replace(grid, keys=squares, seen=count, mask=sums)
 
 
@@ -187,12 +188,17 @@ def _samples(terms: int) -> tuple[Tensor, Tensor]:
 
 
 def visible(mask: object, queries: int, keys: int) -> Tensor | None:
-    """Which share of the keys each query sees, (queries, keys); ``None`` if all see all."""
+    """Which share of the keys each query sees, (queries, keys); ``None`` if all see all.
+
+    Where windows or heads see different keys, weights of 1/n are averaged: rows add up to the harmonic mean of n.
+    """
     if not isinstance(mask, Tensor):
         return None
     table = mask.double()
-    while table.ndim > 2:
-        table = table.mean(0)
+    if table.ndim > 2:
+        every = table.flatten(0, -3)
+        table, counts = every.mean(0), every.sum(-1).clamp_min(1)
+        table = table * (1 / (counts.reciprocal().mean(0) * table.sum(-1).clamp_min(1e-9)))[:, None]
     table = table.expand(queries, keys) if table.ndim else table.expand(1, 1)
     return None if bool((table == 1).all()) else table
 

@@ -11,7 +11,21 @@ from torch import Tensor
 
 from initframe.signal import rules_complex
 from initframe.signal.combine import mixture, product, spread_over, total
-from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, independent, replace, reshaped, scaled
+from initframe.signal.grid import (
+    CDF,
+    HERMITE,
+    Grid,
+    K,
+    Piece,
+    W,
+    constant,
+    gaussian,
+    independent,
+    replace,
+    reshaped,
+    scaled,
+    scaled_pieces,
+)
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.samples import rows_of
@@ -131,6 +145,7 @@ def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> 
     lead = next((g for g in grids.values() if g.source is not None), next(iter(grids.values())))
     why = next((g.why for g in grids.values() if g.why), "")
     profile = next((g.profile for g in grids.values() if g.profile is not None), None)
+    pieces = _pieces_after(lead, found) if op.name in LINEAR and lead.pieces else ()
     return replace(
         lead,
         values=found,
@@ -139,8 +154,26 @@ def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> 
         weight=all(grid.weight for grid in grids.values()),
         normal=lead.source is not None and is_affine(found),
         why=why,
+        pieces=pieces,
         keys=lead.keys if op.name in ("mul", "div", "clone") else None,
     )
+
+
+LINEAR = ("add", "sub", "rsub", "mul", "div", "neg")
+
+
+def _pieces_after(before: Grid, values: Tensor) -> tuple[Piece, ...]:
+    """The terms of a grid whose values an operation has multiplied by a number, or shifted; else none."""
+    old = before.values[0]
+    low, high = int(old.argmin()), int(old.argmax())
+    width = (old[high] - old[low]).item()
+    if width == 0:
+        return ()
+    factor = (values[0, high] - values[0, low]).item() / width
+    shift = values[0, low].item() - factor * old[low].item()
+    if not torch.allclose(values[0], old * factor + shift, rtol=1e-9, atol=1e-9 * values.abs().max().item()):
+        return ()
+    return scaled_pieces(before, factor, shift if abs(shift) > 1e-12 * width else 0.0)
 
 
 def _called(op: Operation, given: Mapping[str, Any]) -> Tensor | None:
