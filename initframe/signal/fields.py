@@ -19,6 +19,29 @@ def white(square: float, near: float) -> Tensor:
     return field
 
 
+def half(field: Tensor) -> Tensor:
+    """The half of an autocovariance that tells the other one: an offset and its opposite have the same."""
+    return field[: field.shape[0] // 2 + 1].reshape(-1)
+
+
+def whole(part: Tensor, like: Tensor) -> Tensor:
+    """The autocovariance whose half is given.
+
+    >>> field = torch.tensor([[4.0, 3.0, 3.0], [2.0, 1.0, 0.0], [2.0, 0.0, 1.0]])
+    >>> torch.equal(whole(half(field), field), field)
+    True
+    """
+    return part[_mirror(*like.shape)].view(like.shape)
+
+
+@lru_cache(maxsize=8)
+def _mirror(height: int, width: int) -> Tensor:
+    """Where each offset, or its opposite, is in the half of an autocovariance."""
+    rows, columns = torch.arange(height, device="cpu")[:, None], torch.arange(width, device="cpu")[None, :]
+    opposite = (-rows % height) * width + -columns % width
+    return torch.where(rows <= height // 2, rows * width + columns, opposite).reshape(-1)
+
+
 def mean_products(x: Tensor, reach: int = SIDE // 2 - 1) -> Tensor:
     """Mean products of two places by their offset, over all maps, on a torus.
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
-from initframe.signal.grid import Grid, W, constant, gaussian, replace, reshaped, scaled
+from initframe.signal.grid import Grid, constant, gaussian, replace, reshaped, scaled
+from initframe.signal.hermite import W
 from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
@@ -98,7 +99,8 @@ def log_softmax(op: Operation) -> State:
     m = averaged(grid)
     variance = max(average(m.square) - average(m.mean) ** 2, 0.0)
     why = grid.why or "the sum over classes is taken as its mean"
-    return replace(grid, values=grid.values - average(m.mean) - math.log(op.shape[op["dim"]]) - variance / 2, why=why)
+    level = average(m.mean) + math.log(op.shape[op["dim"]]) + variance / 2
+    return replace(scaled(grid, 1.0, -level), why=why)
 
 
 def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:

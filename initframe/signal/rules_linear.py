@@ -141,7 +141,7 @@ def _added(op: Operation, out: Grid) -> Grid | None:
 
 def with_bias(out: Grid, bias: Grid | None) -> Grid:
     """A grid plus a bias per channel."""
-    if bias is None or (bias.source is None and (bias.line == (0.0, 0.0) or not bool(bias.values.any()))):
+    if bias is None or (bias.source is None and average(bias.moments().square) == 0):
         return out
     moments = biased(out.moments(), bias)
     return replace(gaussian(moments, out.layout), profile=out.profile, **out.kept, weight=out.weight)

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, product, spread_over, total
-from initframe.signal.grid import CDF, HERMITE, Grid, K, W, constant, gaussian, independent, replace, reshaped, scaled
+from initframe.signal.grid import Grid, constant, gaussian, independent, joint, replace, reshaped, scaled
+from initframe.signal.hermite import CDF, HERMITE, K, W
+from initframe.signal.laws import Law, Line, law_of
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
+from initframe.signal.quantiles import of_weighted
 from initframe.signal.samples import rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
@@ -43,7 +46,7 @@ def pointwise(op: Operation) -> State:
     if op.name == "mul" and len(grids) == 2:
         return _kept_keys(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
     if op.name == "div" and len(grids) == 2 and bool((grids["other"].values > 0).all()):
-        inverse = replace(grids["other"], values=1 / grids["other"].values, normal=False)
+        inverse = replace(grids["other"], law=Law(1 / grids["other"].values))
         return product(grids["self"], inverse, layout)
     if op.name in ("addcmul", "addcdiv") and len(grids) == 3:
         return _addcmul(op, grids, layout)
@@ -65,7 +68,7 @@ def _on_samples(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Gri
 def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:
     second = grids["tensor2"]
     if op.name == "addcdiv":
-        second = replace(second, values=1 / second.values, normal=False)
+        second = replace(second, law=Law(1 / second.values))
     term = product(grids["tensor1"], second, layout)
     return total(grids["self"], scaled(term, float(op.given.get("value") or 1)), layout)
 
@@ -94,18 +97,52 @@ def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     return grid
 
 
-def is_affine(values: Tensor) -> bool:
-    """Whether a grid is affine in z; most that are not show it at five points."""
-    if values.shape[0] == 1:
-        a, b, c, d, e = values[0, :: K // 4].tolist()
-        if max(abs(a - 2 * b + c), abs(b - 2 * c + d), abs(c - 2 * d + e)) > 1e-6 * max(map(abs, (a, b, c, d, e))):
-            return False
-    bend = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs().amax()
-    return bool(bend <= 1e-9 * values.abs().amax().clamp_min(1e-300))
-
-
 def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
-    """Run the operation on the values."""
+    """Run the operation on the values; what only scales and shifts needs none."""
+    lead = next((g for g in grids.values() if g.source is not None), next(iter(grids.values())))
+    numbers = _scale_and_shift(op, grids)
+    law = _law(op, grids) if numbers is None else None
+    if numbers is not None:
+        lead = scaled(lead, *numbers)
+    elif law is not None:
+        lead = replace(lead, law=law)
+    else:
+        return None
+    return replace(
+        lead,
+        layout=layout,
+        profile=next((g.profile for g in grids.values() if g.profile is not None), None),
+        weight=all(grid.weight for grid in grids.values()),
+        why=next((g.why for g in grids.values() if g.why), ""),
+        keys=lead.keys if op.name in ("mul", "div", "clone") else None,
+    )
+
+
+def _scale_and_shift(op: Operation, grids: Mapping[str, Grid]) -> tuple[float, float] | None:
+    """Of an operation with one number, by what it multiplies and what it adds."""
+    if op.name not in ("add", "sub", "mul", "div"):
+        return None
+    one, other = (_number(grids.get(name), op.given.get(name)) for name in ("self", "other"))
+    alpha = float(op.given.get("alpha", 1)) * (1.0 if op.name == "add" else -1.0)
+    if other is not None:
+        if op.name == "div":
+            return None if other == 0 or op.given.get("rounding_mode") else (1 / other, 0.0)
+        return (other, 0.0) if op.name == "mul" else (1.0, alpha * other)
+    if one is None or op.name == "div":
+        return None
+    return (one, 0.0) if op.name == "mul" else (alpha, one)
+
+
+def _number(grid: Grid | None, value: Any) -> float | None:
+    """The number that an argument is everywhere, if it is one."""
+    if grid is None:
+        return float(value) if isinstance(value, int | float) else None
+    law = grid.law
+    return law.mean if grid.source is None and isinstance(law, Line) and isinstance(law.mean, float) else None
+
+
+def _law(op: Operation, grids: Mapping[str, Grid]) -> Law | None:
+    """The law of the operation's result, by its values."""
     classes = max(grid.classes for grid in grids.values())
     given = dict(op.given)
     for name, grid in grids.items():
@@ -114,19 +151,7 @@ def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> 
     found = _called(op, given)
     if found is None or found.shape != (classes, K) or not bool(found.isfinite().all()):
         return None
-    lead = next((g for g in grids.values() if g.source is not None), next(iter(grids.values())))
-    why = next((g.why for g in grids.values() if g.why), "")
-    profile = next((g.profile for g in grids.values() if g.profile is not None), None)
-    return replace(
-        lead,
-        values=found,
-        layout=layout,
-        profile=profile,
-        weight=all(grid.weight for grid in grids.values()),
-        normal=lead.source is not None and is_affine(found),
-        why=why,
-        keys=lead.keys if op.name in ("mul", "div", "clone") else None,
-    )
+    return law_of(found)
 
 
 def _called(op: Operation, given: Mapping[str, Any]) -> Tensor | None:
@@ -199,9 +224,9 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
         )
         return (one @ squares @ other).item()
 
-    a, b = first.source, second.source
-    if a is None or b is None:
+    if first.source is None or second.source is None:
         return None
+    a, b = first.source.correlations, second.source.correlations
     moments = moments_of(mean, square, pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far))
     like = gaussian(
         moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
@@ -235,7 +260,7 @@ def glu(op: Operation) -> State:
     grid = op.grid("self")
     if grid is None or grid.source is None:
         return None
-    gate = independent(replace(grid, values=grid.values.sigmoid(), normal=False))
+    gate = independent(replace(grid, law=Law(grid.values.sigmoid())))
     return product(grid, gate, grid.layout.fitted(op.shape))
 
 
@@ -309,9 +334,16 @@ def dropped(grid: Grid, p: float) -> Grid:
     like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, **grid.kept)
     if grid.classes > 1:
         return like
+    third, fourth = grid.law.higher
+    powers = (average(m.mean), average(square), third / (1 - p) ** 2, fourth / (1 - p) ** 3)
+    zeros = p + (1 - p) * grid.law.zeros
+    return joint(lambda: _dropped(grid, p), m._replace(square=square, field=field), like, powers, zeros)
+
+
+def _dropped(grid: Grid, p: float) -> Tensor:
+    """The quantiles of what dropout leaves."""
     values = torch.cat([grid.values[0] / (1 - p), torch.zeros(1, dtype=torch.float64, device="cpu")])
-    weights = torch.cat([W * (1 - p), torch.tensor([p], dtype=torch.float64, device="cpu")])
-    return reshaped(values, weights, m._replace(square=square, field=field), like)
+    return of_weighted(values, torch.cat([W * (1 - p), torch.tensor([p], dtype=torch.float64, device="cpu")]))
 
 
 def drawn(op: Operation) -> State:

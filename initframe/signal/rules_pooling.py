@@ -100,14 +100,14 @@ def maximum(op: Operation) -> tuple[State, ...]:
     n = _places(op)
     before, after = list(op["self"].shape[-n:]), list(op.shape[-n:])
     kernel, stride = _window(op, before, after)
-    source = grid.source
-    pairs = [mean_of(source.same), mean_of(source.near), mean_of(source.far)]
+    z = grid.source.correlations
+    pairs = [mean_of(z.same), mean_of(z.near), mean_of(z.far)]
     if n == 2:
-        field = source.field if source.field is not None else white(1.0, pairs[1])
+        field = z.field if z.field is not None else white(1.0, pairs[1])
         one, others = _patches(field, pairs)
     else:
         one, others = _correlated(min(max(pairs[1], 0.0), 1.0 - 1e-9), pairs, *_volumes())
-    x, *ys = (_POOL[n](at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
+    x, *ys = (_POOL[n](at(grid, drawn)[:, None], kernel, stride)[:, 0] for drawn in (one, *others))
     mean, square = _with_borders(op, at(grid, one), kernel, stride)
     level, inside = x.mean(dtype=torch.float64).item(), x.double().square().mean().item()
     share = (square - mean * mean) / max(inside - level * level, 1e-300)  # patches have no borders
@@ -165,7 +165,8 @@ def _largest(grid: Grid, count: int, layout: Layout, sign: float, *, shared: boo
     m = grid.moments()
     if grid.source is None:
         return grid
-    same, near, far = map(mean_of, (grid.source.same, grid.source.near, grid.source.far))
+    correlations = grid.source.correlations
+    same, near, far = map(mean_of, (correlations.same, correlations.near, correlations.far))
     level = min(max(near, 0.0), 1.0 - 1e-9) if shared else 0.0
     one, others = _correlated(level, [same, near, far], *_volumes())
     size = min(count, one[0].numel())

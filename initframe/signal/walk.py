@@ -24,7 +24,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Fill
 from initframe.signal.combine import mixture
-from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace, reshaped, sampled
+from initframe.signal.correlations import Source
+from initframe.signal.grid import Grid, constant, gaussian, replace, reshaped, sampled
+from initframe.signal.hermite import CDF
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
 from initframe.signal.operations import Facts, facts
