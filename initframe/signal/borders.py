@@ -117,10 +117,10 @@ def _borders(geometry: Geometry, before: Tensor) -> Borders:
     found = mean_products(taps.view(-1, height, width)) * len(taps)
     inputs = mean_products(roots, max(size))
     reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
-    dy, dx = (torch.arange(-r, r + 1, device="cpu") for r in reach)
-    wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], (dx * stride[1] % inputs.shape[1])[None, :]]
+    dy, dx = torch.arange(reach[0] + 1, device="cpu"), torch.arange(-reach[1], reach[1] + 1, device="cpu")
+    wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], dx * stride[1] % inputs.shape[1]]
     offsets = on_torus(found, apart * share, reach).div_(max(share, 1e-300))
-    offsets[(dy % SIDE)[:, None], (dx % SIDE)[None, :]] /= wide.clamp_min(1e-300)
+    offsets[dy[:, None], dx % SIDE] /= wide.clamp_min(1e-300)
     return _shared(met, share, apart, offsets)
 
 

@@ -9,8 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from initframe.signal.fields import half, whole
-from initframe.signal.hermite import ORDER, powers
+from initframe.signal.hermite import evaluated, powers
 from initframe.signal.moments import Moments, Number, average
 from initframe.signal.quantiles import interpolate
 
@@ -26,8 +25,8 @@ class Correlations:
 
     @cached_property
     def powers(self) -> Tensor | None:
-        """The powers of the field's half: several functions of a normal ask."""
-        return None if self.field is None else powers(half(self.field))
+        """The powers of the field: several functions of a normal ask."""
+        return None if self.field is None else powers(self.field)
 
 
 class Source:
@@ -61,14 +60,13 @@ def matching(series: tuple[list[float], float], moments: Moments) -> Correlation
     """
     squares = [a * a for a in series[0]]
     squares.append(max(series[1] - sum(squares), 0.0))
-    targets = torch.tensor([*squares, *map(average, moments[2:5])], dtype=torch.float64, device="cpu")
-    curve = (targets[: ORDER + 2] @ _POWERS).cummax(0).values
-    numbers, field = targets[ORDER + 2 :], moments.field
+    curve = evaluated(squares, _POWERS).cummax(0).values
+    targets, field = torch.tensor([*map(average, moments[2:5])], dtype=torch.float64, device="cpu"), moments.field
     if field is not None:
-        numbers = torch.cat([numbers, half(field)])
-    found = interpolate(numbers, curve, _CORRELATIONS)
+        targets = torch.cat([targets, field.reshape(-1)])
+    found = interpolate(targets, curve, _CORRELATIONS)
     same, near, far = found[:3].tolist()
-    return Correlations(same, near, far, None if field is None else whole(found[3:], field))
+    return Correlations(same, near, far, None if field is None else found[3:].view(field.shape))
 
 
 _CORRELATIONS = torch.linspace(-1, 1, 401, dtype=torch.float64, device="cpu")

@@ -1,4 +1,8 @@
-"""Autocovariances of images: mean products of two places, by the offset between them, on a small torus."""
+"""Autocovariances of images: mean products of two places, by the offset between them, on a small torus.
+
+An offset and its opposite have the same, so that a field is half of the torus: offsets of 0 to SIDE/2 rows, and all
+columns.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +18,28 @@ SIDE = 32
 
 def white(square: float, near: float) -> Tensor:
     """The autocovariance of a field whose places share nothing but ``near``."""
-    field = torch.full((SIDE, SIDE), near, dtype=torch.float64, device="cpu")
+    field = torch.full((SIDE // 2 + 1, SIDE), near, dtype=torch.float64, device="cpu")
     field[0, 0] = square
     return field
 
 
-def half(field: Tensor) -> Tensor:
-    """The half of an autocovariance that tells the other one: an offset and its opposite have the same."""
-    return field[: field.shape[0] // 2 + 1].reshape(-1)
+def whole(field: Tensor) -> Tensor:
+    """All offsets of a field.
 
-
-def whole(part: Tensor, like: Tensor) -> Tensor:
-    """The autocovariance whose half is given.
-
-    >>> field = torch.tensor([[4.0, 3.0, 3.0], [2.0, 1.0, 0.0], [2.0, 0.0, 1.0]])
-    >>> torch.equal(whole(half(field), field), field)
+    >>> table = torch.tensor([[4.0, 3.0, 2.0, 3.0], [2.0, 1.0, 1.0, 0.0], [0.0, 2.0, 1.0, 2.0], [2.0, 0.0, 1.0, 1.0]])
+    >>> torch.equal(whole(table[:3]), table)
     True
     """
-    return part[_mirror(*like.shape)].view(like.shape)
+    side = field.shape[1]
+    return field.reshape(-1)[_mirror(side)].view(side, side)
 
 
 @lru_cache(maxsize=8)
-def _mirror(height: int, width: int) -> Tensor:
-    """Where each offset, or its opposite, is in the half of an autocovariance."""
-    rows, columns = torch.arange(height, device="cpu")[:, None], torch.arange(width, device="cpu")[None, :]
-    opposite = (-rows % height) * width + -columns % width
-    return torch.where(rows <= height // 2, rows * width + columns, opposite).reshape(-1)
+def _mirror(side: int) -> Tensor:
+    """Where each offset, or its opposite, is in a field."""
+    rows, columns = torch.arange(side, device="cpu")[:, None], torch.arange(side, device="cpu")[None, :]
+    opposite = (-rows % side) * side + -columns % side
+    return torch.where(rows <= side // 2, rows * side + columns, opposite).reshape(-1)
 
 
 def mean_products(x: Tensor, reach: int = SIDE // 2 - 1) -> Tensor:
@@ -93,26 +93,33 @@ def on_torus(products: Tensor, beyond: float, reach: Sequence[int]) -> Tensor:
         beyond: what farther offsets have.
         reach: up to which offset the map is believed, in each direction.
     """
-    out = torch.full((SIDE, SIDE), beyond, dtype=torch.float64, device="cpu")
-    rows, columns = (torch.arange(-r, r + 1, device="cpu") for r in (min(SIDE // 2 - 1, n) for n in reach))
+    field = torch.full((SIDE // 2 + 1, SIDE), beyond, dtype=torch.float64, device="cpu")
+    down, across = (min(SIDE // 2 - 1, n) for n in reach)
+    rows, columns = torch.arange(down + 1, device="cpu"), torch.arange(-across, across + 1, device="cpu")
     height, width = products.shape
-    found = products[(rows % height)[:, None], (columns % width)[None, :]]
-    out[(rows % SIDE)[:, None], (columns % SIDE)[None, :]] = found
-    return out
+    field[rows[:, None], columns % SIDE] = products[(rows % height)[:, None], columns % width]
+    return field
 
 
 def strided(field: Tensor, stride: Sequence[int], beyond: float) -> Tensor:
     """The autocovariance behind a stride: every s-th offset, and its limit where none is known.
 
-    >>> strided(torch.eye(4), [2, 2], 0.0)[0].tolist()
+    >>> strided(torch.eye(4)[:3], [2, 2], 0.0)[0].tolist()
     [1.0, 0.0, 0.0, 0.0]
     """
     if len(stride) < 2 or all(s == 1 for s in stride):
         return field
-    n = field.shape[0]
     out = torch.full_like(field, beyond)
-    offsets = [[d for d in range(-(n // 2) + 1, n // 2) if abs(d * s) < n // 2] for s in stride[:2]]
-    rows, columns = (torch.tensor(one, device="cpu") for one in offsets)
-    source = field[(rows * stride[0] % n)[:, None], (columns * stride[1] % n)[None, :]]
-    out[(rows % n)[:, None], (columns % n)[None, :]] = source
+    to, of = _steps(field.shape[1], stride[0], stride[1])
+    out.view(-1)[to] = field.reshape(-1)[of]
     return out
+
+
+@lru_cache(maxsize=16)
+def _steps(side: int, down: int, across: int) -> tuple[Tensor, Tensor]:
+    """Where the offsets behind a stride are in a field, and where they were before."""
+    rows = torch.arange((side // 2 - 1) // down + 1, device="cpu")[:, None]
+    most = (side // 2 - 1) // across
+    columns = torch.arange(-most, most + 1, device="cpu")
+    to, of = rows * side + columns % side, rows * down * side + columns * across % side
+    return to.reshape(-1), of.reshape(-1)

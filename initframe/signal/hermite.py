@@ -30,21 +30,44 @@ READ = HERMITE.T.contiguous()
 """What a row of values is multiplied with: (K, ORDER + 1)."""
 
 
-def powers(x: Tensor) -> Tensor:
-    """The powers from 0 to ``ORDER`` + 1, a row each.
+BLOCK = 6
+"""Terms of a series that are summed in one product of matrices."""
+_PADDING = [0.0] * (-(ORDER + 2) % BLOCK)
 
-    >>> powers(torch.tensor([2.0]))[:4, 0].tolist()
-    [1.0, 2.0, 4.0, 8.0]
+
+def powers(x: Tensor) -> Tensor:
+    """The powers from 0 to ``BLOCK``, a row each.
+
+    >>> powers(torch.tensor([2.0]))[:, 0].tolist()
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
     """
-    out = x.new_empty(ORDER + 2, x.numel())
+    out = x.new_empty(BLOCK + 1, x.numel())
     out[0] = 1.0
-    out[1] = x
+    out[1] = x.reshape(-1)
     known = 2
-    while known < ORDER + 2:
-        more = min(known - 1, ORDER + 2 - known)
+    while known < BLOCK + 1:
+        more = min(known - 1, BLOCK + 1 - known)
         torch.mul(out[1 : more + 1], out[known - 1], out=out[known : known + more])
         known += more
     return out
+
+
+def evaluated(coefficients: list[float], powers: Tensor) -> Tensor:
+    """Σ cₙxⁿ for ``ORDER`` + 2 coefficients: blocks of terms by one product, and of the blocks a series in x^BLOCK.
+
+    Args:
+        coefficients: of the series.
+        powers: of the places, from :func:`powers`.
+
+    >>> evaluated([1.0] * (ORDER + 2), powers(torch.tensor([1.0, 0.5], dtype=torch.float64))).tolist()
+    [26.0, 1.9999999701976776]
+    """
+    table = torch.tensor(coefficients + _PADDING, dtype=powers.dtype, device="cpu").view(-1, BLOCK)
+    *lower, total = (table @ powers[:BLOCK]).unbind()
+    step = powers[BLOCK]
+    for block in reversed(lower):
+        total = torch.addcmul(block, total, step)
+    return total
 
 
 def horner(coefficients: list[float], x: float) -> float:

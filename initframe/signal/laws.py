@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.correlations import Correlations
-from initframe.signal.fields import whole
-from initframe.signal.hermite import CDF, HERMITE, READ, K, W, Z, horner, series
+from initframe.signal.hermite import CDF, HERMITE, READ, K, W, Z, evaluated, horner, series
 from initframe.signal.moments import Moments, Number, average, column, plain, products
 
 _INTERVALS = CDF.diff()
@@ -88,8 +87,7 @@ class Law:
         same, near, far = (horner(coefficients, average(c)) for c in (of.same, of.near, of.far))
         field = None
         if of.field is not None and of.powers is not None:
-            row = torch.tensor(coefficients, dtype=torch.float64, device="cpu")
-            field = whole(row @ of.powers, of.field)
+            field = evaluated(coefficients, of.powers).view(of.field.shape)
         return Moments(a[0], square, same, near, far, field)
 
     def _of_classes(self, of: Correlations) -> Moments:

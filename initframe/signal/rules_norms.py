@@ -212,7 +212,7 @@ def near_over(grid: Grid, m: Moments) -> Number:
     if m.field is None or len(sides) != 2:
         return m.near
     height, width = sides
-    weights, counted = _pairs_by_offset(m.field.shape[0], height, width)
+    weights, counted = _pairs_by_offset(m.field.shape[1], height, width)
     pairs = (height * width) ** 2
     inside = torch.dot(m.field.reshape(-1), weights).item() - m.field[0, 0].item() * height * width
     outside = m.near * (pairs - counted)
@@ -221,11 +221,13 @@ def near_over(grid: Grid, m: Moments) -> Number:
 
 @lru_cache(maxsize=64)
 def _pairs_by_offset(n: int, height: int, width: int) -> tuple[Tensor, float]:
-    """How many pairs of an image's places are each offset apart, on a torus of side n, and all of these together."""
-    dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
-    counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
-    weights = torch.zeros(n, n, dtype=torch.float64, device="cpu")
-    weights[(dy % n)[:, None], (dx % n)[None, :]] = counts
+    """How many pairs of an image's places each offset of a field of side n stands for, and all of these together."""
+    down, across = min(n // 2, height), min(n // 2, width)
+    dy, dx = torch.arange(down, device="cpu"), torch.arange(1 - across, across, device="cpu")
+    counts = (height - dy).double()[:, None] * (width - dx.abs()).double()
+    counts[1:] *= 2  # a row of offsets stands for the opposite one, too
+    weights = torch.zeros(n // 2 + 1, n, dtype=torch.float64, device="cpu")
+    weights[dy[:, None], dx % n] = counts
     return weights.reshape(-1), counts.sum().item()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
+from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white, whole
 from initframe.signal.grid import Grid, at, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, images
 from initframe.signal.moments import average as mean_of
@@ -83,12 +83,12 @@ def _sized(value: Any, n: int) -> list[int]:
 
 def _windowed(field: Tensor, kernel: list[int]) -> Tensor:
     """The autocovariance of means over windows: weighted by how many pairs are an offset apart."""
-    out = torch.zeros_like(field)
+    out, offsets = torch.zeros_like(field), whole(field)
     height, width = kernel
     for dy in range(1 - height, height):
         for dx in range(1 - width, width):
             share = (height - abs(dy)) * (width - abs(dx)) / (height * width) ** 2
-            out += share * field.roll((dy, dx), (0, 1))
+            out += share * offsets.roll((dy, dx), (0, 1))[: len(out)]
     return out
 
 
@@ -246,7 +246,7 @@ def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
     offsets = torch.arange(SIDE, device="cpu")
     offsets = torch.minimum(offsets, SIDE - offsets).double()
     window = torch.exp(-(offsets[:, None].square() + offsets[None, :].square()) / (2 * LOCAL**2))
-    power = torch.fft.rfft2(((field - level) / (1 - level)).clamp(-1, 1) * window).real.clamp_min(0)
+    power = torch.fft.rfft2(((whole(field) - level) / (1 - level)).clamp(-1, 1) * window).real.clamp_min(0)
 
     levels, spectra = _noise()
     filtering = power.sqrt().float()

@@ -5,7 +5,7 @@ import torch
 
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import mixture, product, total
-from initframe.signal.fields import half, whole
+from initframe.signal.fields import strided, whole
 from initframe.signal.grid import gaussian, independent, replace, reshaped, sampled, scaled
 from initframe.signal.hermite import W
 from initframe.signal.laws import Law
@@ -114,8 +114,19 @@ def test_values_that_weigh_the_same_need_no_weights():
 
 def test_half_of_an_autocovariance_is_all_of_it():
     x = torch.randn(32, 32, dtype=torch.float64)
-    field = torch.fft.ifft2(torch.fft.fft2(x).abs().square()).real
-    torch.testing.assert_close(whole(half(field), field), field)
+    table = torch.fft.ifft2(torch.fft.fft2(x).abs().square()).real
+    torch.testing.assert_close(whole(table[:17]), table)
+
+
+@pytest.mark.parametrize("stride", [(2, 2), (1, 3), (4, 1)])
+def test_behind_a_stride_offsets_are_multiples(stride):
+    table = torch.randn(17, 32, dtype=torch.float64)
+    found = strided(table, stride, 9.0)
+    for dy in range(17):
+        for dx in range(-16, 16):
+            inside = dy * stride[0] < 16 and abs(dx * stride[1]) < 16
+            expected = table[dy * stride[0], dx * stride[1]] if inside else 9.0
+            assert found[dy, dx] == expected
 
 
 @pytest.mark.parametrize("stride", [1, 2])
