@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.signal.fields import SIDE, mean_products, on_torus
 
@@ -79,7 +80,14 @@ def borders(geometry: Geometry, before: Tensor | None) -> Borders:
         before = resized(before, geometry.size)
     if geometry.takes_places_as_they_are:
         return Borders(1.0, before, 1.0, None)
-    return _borders(geometry, before)
+    known = _known.setdefault(before, {})  # type: ignore[no-untyped-call]
+    if geometry not in known:
+        known[geometry] = _borders(geometry, before)
+    return known[geometry]  # type: ignore[no-any-return]
+
+
+_known = WeakIdKeyDictionary()
+"""What was found for a profile, as long as there is that tensor: all layers of a dense block have the same."""
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,6 @@ from typing import Any
 from torch import Tensor
 
 from initframe.signal.correlations import Correlations, Source, matching
-from initframe.signal.hermite import K, Z
 from initframe.signal.laws import Joint, Law, Line
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, average, products, root, within
@@ -249,11 +248,3 @@ def joint(
     new = replace(like, law=law, source=Source(lambda: matching(law.series(), moments)))
     new.__dict__["_moments"] = moments
     return new
-
-
-def at(grid: Grid, z: Tensor) -> Tensor:
-    """The grid's function at normal samples."""
-    place = ((z - Z[0].item()) / (Z[1] - Z[0]).item()).clamp(0, K - 1.001)
-    left = place.long()
-    f = grid.values[0].to(z.dtype)
-    return f[left] + (place - left) * f.diff()[left]

@@ -12,9 +12,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from initframe.signal.correlations import Correlations
-from initframe.signal.hermite import CDF, HERMITE, READ, K, W, Z, evaluated, horner, series
+from initframe.signal.hermite import CDF, HERMITE, ORDER, READ, K, W, Z, evaluated, horner, series
 from initframe.signal.moments import Moments, Number, average, column, plain, products
 
 _INTERVALS = CDF.diff()
@@ -46,9 +47,10 @@ class Law:
     @cached_property
     def higher(self) -> tuple[float, float]:
         """The mean third and fourth power of an element."""
-        square = self.values.square()
-        weighted = square * W
-        return (weighted * self.values).sum(1).mean().item(), (weighted * square).sum(1).mean().item()
+        values = self.values.reshape(-1)
+        square = values * values
+        weighted = square * (W if self.classes == 1 else W.repeat(self.classes))
+        return torch.dot(weighted, values).item() / self.classes, torch.dot(weighted, square).item() / self.classes
 
     @cached_property
     def zeros(self) -> float:
@@ -61,6 +63,13 @@ class Law:
     def scaled(self, factor: Number, shift: Number) -> Law:
         """The law of an element times a number, plus a number, each one for all or one for each class."""
         return Law((self.values * column(factor)).add_(column(shift)))
+
+    def at(self, z: Tensor) -> Tensor:
+        """Of the first class, the element where the normal is z: between grid points, on a straight line."""
+        place = ((z - Z[0].item()) / (Z[1] - Z[0]).item()).clamp(0, K - 1.001)
+        left = place.long()
+        f = self.values[0].to(z.dtype)
+        return f[left] + (place - left) * f.diff()[left]
 
     def moments(self, of: Correlations | None) -> Moments:
         """Means of products of two elements.
@@ -139,6 +148,11 @@ class Line(Law):
         """A line again."""
         return Line(self.mean * factor + shift, self.std * factor)
 
+    def at(self, z: Tensor) -> Tensor:
+        """Of the first class, the element where the normal is z."""
+        mean, std = (x if isinstance(x, float) else x[0].item() for x in (self.mean, self.std))
+        return z * std + mean
+
     def moments(self, of: Correlations | None) -> Moments:
         """Means of products of two elements: mean² + std²·c."""
         mean, std = self.mean, self.std
@@ -149,6 +163,73 @@ class Line(Law):
         field = None if of.field is None else of.field * average(slopes) + average(levels)
         near, far = levels + slopes * of.near, levels + slopes * of.far
         return Moments(mean, level + slope, level + slope * of.same, near, far, field)
+
+
+class Rectified(Law):
+    """A rectified normal, max(x, leak·x), in closed form: on the grid, its kink would cost 10⁻⁴.
+
+    Of r = max(x, 0), E rⁿ = mean·E rⁿ⁻¹ + (n − 1)·std²·E rⁿ⁻², from P(x > 0) = Φ(mean/std) on; its Hermite coefficients
+    from order 2 on are those of its second derivative, a peak at the kink.
+
+    Args:
+        mean: of x.
+        std: of x; positive.
+        leak: the slope below zero.
+
+    >>> Rectified(0.0, 1.0).zeros, round(Rectified(0.0, 1.0).series()[0][0] ** 2 * 2 * math.pi, 12)
+    (0.5, 1.0)
+    """
+
+    classes = 1
+
+    def __init__(self, mean: float, std: float, leak: float = 0.0) -> None:
+        super().__init__(lambda: self.at(Z)[None])
+        self.mean, self.std, self.leak = mean, std, leak
+        self.place = mean / std
+        self.positive = 0.5 * math.erfc(-self.place / math.sqrt(2))
+        self.density = math.exp(-0.5 * self.place * self.place) / math.sqrt(2 * math.pi)
+
+    @cached_property
+    def higher(self) -> tuple[float, float]:
+        """The mean third and fourth power, in closed form."""
+        mean, variance = self.mean, self.std * self.std
+        first, second = self._rectified
+        third = mean * second + 2 * variance * first
+        fourth = mean * third + 3 * variance * second
+        whole = Line(mean, self.std).higher
+        a, b = self.leak**3, self.leak**4
+        return a * whole[0] + (1 - a) * third, b * whole[1] + (1 - b) * fourth
+
+    @property
+    def _rectified(self) -> tuple[float, float]:
+        """The mean of max(x, 0) and of its square."""
+        first = self.mean * self.positive + self.std * self.density
+        return first, self.mean * first + self.std * self.std * self.positive
+
+    @cached_property
+    def zeros(self) -> float:
+        """The share of exact zeros: how likely x is negative."""
+        return 0.0 if self.leak else 1 - self.positive
+
+    def at(self, z: Tensor) -> Tensor:
+        """The element where the normal is z."""
+        return functional.leaky_relu(z * self.std + self.mean, self.leak)
+
+    def series(self) -> tuple[list[float], float]:
+        """The Hermite coefficients and the mean square, in closed form."""
+        first, second = self._rectified
+        bent, leak = 1 - self.leak, self.leak
+        coefficients = [bent * first + leak * self.mean, self.std * (bent * self.positive + leak)]
+        before, now = 0.0, bent * self.std * self.density / math.sqrt(2)
+        for one, two in _RECURSION:
+            coefficients.append(now)
+            before, now = now, -self.place * one * now - two * before
+        square = leak * leak * (self.mean * self.mean + self.std * self.std)
+        return coefficients, square + (1 - leak * leak) * second
+
+
+_RECURSION = [(1 / math.sqrt(n + 1), (n - 2) / math.sqrt(n * (n + 1))) for n in range(2, ORDER + 1)]
+"""That of the Hermite polynomials of order n − 2, each over √n!."""
 
 
 def law_of(values: Tensor) -> Law:

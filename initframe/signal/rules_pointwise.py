@@ -12,7 +12,7 @@ from torch import Tensor
 from initframe.signal.combine import mixture, product, spread_over, total
 from initframe.signal.grid import Grid, constant, gaussian, independent, joint, replace, reshaped, scaled
 from initframe.signal.hermite import CDF, HERMITE, K, W
-from initframe.signal.laws import Law, Line, law_of
+from initframe.signal.laws import Law, Line, Rectified, law_of
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.quantiles import of_weighted
@@ -142,7 +142,10 @@ def _number(grid: Grid | None, value: Any) -> float | None:
 
 
 def _law(op: Operation, grids: Mapping[str, Grid]) -> Law | None:
-    """The law of the operation's result, by its values."""
+    """The law of the operation's result: of a rectified normal in closed form, else by its values."""
+    law = next(iter(grids.values())).law
+    if op.name in ("relu", "leaky_relu") and isinstance(law, Line) and isinstance(law.mean, float) and law.std > 0:
+        return Rectified(law.mean, average(law.std), float(op.given.get("negative_slope", 0.0)))
     classes = max(grid.classes for grid in grids.values())
     given = dict(op.given)
     for name, grid in grids.items():

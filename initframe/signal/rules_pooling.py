@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white, whole
-from initframe.signal.grid import Grid, at, constant, gaussian, replace, reshaped, sampled
+from initframe.signal.grid import Grid, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, images
 from initframe.signal.moments import average as mean_of
 from initframe.signal.moments import moments_of
@@ -107,8 +107,9 @@ def maximum(op: Operation) -> tuple[State, ...]:
         one, others = _patches(field, pairs)
     else:
         one, others = _correlated(min(max(pairs[1], 0.0), 1.0 - 1e-9), pairs, *_volumes())
-    x, *ys = (_POOL[n](at(grid, drawn)[:, None], kernel, stride)[:, 0] for drawn in (one, *others))
-    mean, square = _with_borders(op, at(grid, one), kernel, stride)
+    values, *rest = (grid.law.at(drawn)[:, None] for drawn in (one, *others))
+    x, *ys = (_POOL[n](patches, kernel, stride)[:, 0] for patches in (values, *rest))
+    mean, square = _with_borders(op, values, x, kernel, stride)
     level, inside = x.mean(dtype=torch.float64).item(), x.double().square().mean().item()
     share = (square - mean * mean) / max(inside - level * level, 1e-300)  # patches have no borders
     same, near, far = (
@@ -172,7 +173,7 @@ def _largest(grid: Grid, count: int, layout: Layout, sign: float, *, shared: boo
     size = min(count, one[0].numel())
 
     def taken(z: Tensor) -> Tensor:
-        rows = sign * at(grid, z).reshape(len(z), -1)
+        rows = sign * grid.law.at(z).reshape(len(z), -1)
         return sign * rows[:, : rows.shape[1] // size * size].reshape(len(z), -1, size).amax(2)
 
     x, *ys = (taken(z) for z in (one, *others))
@@ -186,7 +187,9 @@ def _largest(grid: Grid, count: int, layout: Layout, sign: float, *, shared: boo
     return reshaped(flat, torch.ones_like(flat), moments_of(mean, square, *pairs), like) if m.classes == 1 else like
 
 
-def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[float, float]:
+def _with_borders(
+    op: Operation, values: Tensor, pooled: Tensor, kernel: list[int], stride: list[int]
+) -> tuple[float, float]:
     """Mean and mean square over all windows; those at a padded border are smaller."""
     dims = len(kernel)
     padding = _sized(op.given.get("padding") or 0, dims)
@@ -202,7 +205,8 @@ def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list
         )
     mean = square = 0.0
     for window in itertools.product(*(one.items() for one in counts)):
-        x = _POOL[dims](values[:, None], [size for size, _ in window], stride)
+        sizes = [size for size, _ in window]
+        x = pooled if sizes == kernel else _POOL[dims](values, sizes, stride)
         share = math.prod(one for _, one in window)
         mean, square = mean + share * x.mean().item(), square + share * x.square().mean().item()
     return mean, square

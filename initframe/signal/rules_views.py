@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, at, constant, gaussian, independent, replace
+from initframe.signal.grid import Grid, constant, gaussian, independent, replace
 from initframe.signal.layout import Factor, Layout, channels, images, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
@@ -187,7 +187,7 @@ def largest(op: Operation) -> tuple[State, ...]:
         return (None, None)
     picked = torch.rand(shape, generator=generator, device="cpu").argsort(dim).narrow(dim, 0, k).contiguous()
     z = torch.randn(4096, shape[dim], generator=generator, dtype=torch.float64, device="cpu")
-    top = at(grid, z).sort(1, descending=True).values[:, :k]
+    top = grid.law.at(z).sort(1, descending=True).values[:, :k]
     layout = grid.layout.fitted(op.shape)
     return (rows_of(top, replace(grid, layout=layout, why="largest of samples")), picked)
 

@@ -8,7 +8,7 @@ from initframe.signal.combine import mixture, product, total
 from initframe.signal.fields import strided, whole
 from initframe.signal.grid import gaussian, independent, replace, reshaped, sampled, scaled
 from initframe.signal.hermite import W
-from initframe.signal.laws import Law
+from initframe.signal.laws import Law, Rectified
 from initframe.signal.layout import Layout
 from initframe.signal.moments import moments_of
 from initframe.signal.quantiles import order_statistics
@@ -68,6 +68,24 @@ def test_a_product_is_zero_where_either_is():
     assert product(one, rectified(), Layout(())).law.zeros == pytest.approx(1 - (1 - share) ** 2)
     assert total(one, rectified(), Layout(())).law.zeros == pytest.approx(share**2)
     assert mixture([(0.25, one), (0.75, normal())], Layout(())).law.zeros == pytest.approx(0.25 * share)
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.2])
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.4, 1.3), (-2.0, 0.5)])
+def test_a_rectified_normal_is_what_a_fine_grid_says(mean, std, leak):
+    law = Rectified(mean, std, leak)
+    z = torch.linspace(-9, 9, 2_000_001, dtype=torch.float64)
+    density = torch.exp(-z * z / 2)
+    density /= density.sum()
+    x = law.at(z)
+    polynomials = [torch.ones_like(z), z, (z**2 - 1) / 2**0.5, (z**3 - 3 * z) / 6**0.5, (z**4 - 6 * z**2 + 3) / 24**0.5]
+    coefficients, square = law.series()
+    assert coefficients[:5] == pytest.approx([torch.dot(x * h, density).item() for h in polynomials], abs=1e-8)
+    powers = (square, *law.higher)
+    assert powers == pytest.approx([torch.dot(x**n, density).item() for n in (2, 3, 4)], abs=1e-8)
+    assert law.zeros == pytest.approx(torch.dot((x == 0).double(), density).item(), abs=1e-5)
+    ends = coefficients[-2:]
+    assert ends == pytest.approx(Law(law.values).series()[0][-2:], abs=3e-4 * std)  # a grid's error across a kink
 
 
 def test_views_of_a_joined_grid_have_one_normal():
