@@ -11,7 +11,7 @@ from torch import Tensor
 
 from initframe.signal.hermite import evaluated, powers
 from initframe.signal.moments import Moments, Number, average
-from initframe.signal.quantiles import interpolate
+from initframe.signal.quantiles import place
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +64,10 @@ def matching(series: tuple[list[float], float], moments: Moments) -> Correlation
     targets, field = torch.tensor([*map(average, moments[2:5])], dtype=torch.float64, device="cpu"), moments.field
     if field is not None:
         targets = torch.cat([targets, field.reshape(-1)])
-    found = interpolate(targets, curve, _CORRELATIONS)
+    found = place(targets, curve).mul_(2 / (len(curve) - 1)).sub_(1)
     same, near, far = found[:3].tolist()
     return Correlations(same, near, far, None if field is None else found[3:].view(field.shape))
 
 
-_CORRELATIONS = torch.linspace(-1, 1, 401, dtype=torch.float64, device="cpu")
-_POWERS = powers(_CORRELATIONS)
-"""What gives the curve from a correlation to a mean product, which is read backwards."""
+_POWERS = powers(torch.linspace(-1, 1, 401, dtype=torch.float64, device="cpu"))
+"""Of evenly spaced correlations: what gives the curve from them to a mean product, which is read backwards."""

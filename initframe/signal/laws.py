@@ -31,6 +31,7 @@ class Law:
 
     def __init__(self, values: Tensor | Callable[[], Tensor]) -> None:
         self._values = values
+        self._known: tuple[Correlations | None, Moments] | None = None
 
     @property
     def values(self) -> Tensor:
@@ -72,16 +73,18 @@ class Law:
         return f[left] + (place - left) * f.diff()[left]
 
     def moments(self, of: Correlations | None) -> Moments:
-        """Means of products of two elements.
+        """Means of products of two elements; parts of a tensor ask again for the same.
 
         Args:
             of: the correlations of z; ``None`` if it is the same for all channels and inputs.
         """
-        if of is None:
-            mean = plain(self.values[:, 0])
-            pairs = products(mean, mean)
-            return Moments(mean, mean * mean, mean * mean, pairs, pairs)
-        return self._of_classes(of) if self.classes > 1 else self._of_one(of)
+        if self._known is None or self._known[0] is not of:
+            if of is None:
+                known = Line(plain(self.values[:, 0]), 0.0).moments(None)
+            else:
+                known = self._of_classes(of) if self.classes > 1 else self._of_one(of)
+            self._known = of, known
+        return self._known[1]
 
     def series(self) -> tuple[list[float], float]:
         """Of one class, the Hermite coefficients and the mean square."""

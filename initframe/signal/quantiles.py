@@ -56,8 +56,19 @@ def interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     >>> interpolate(torch.tensor([0.5, 9.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.0, 10.0])).tolist()
     [5.0, 10.0]
     """
-    right = torch.searchsorted(xs, x).clamp_(1, xs.numel() - 1)
-    left = right - 1
-    x0, y0 = xs[left], ys[left]
-    share = (x - x0).div_((xs[right] - x0).clamp_min_(1e-300)).clamp_(0, 1)
-    return share.mul_(ys[right] - y0).add_(y0)
+    left, share = _between(x, xs)
+    low = ys[left]
+    return share.mul_(ys[left + 1].sub_(low)).add_(low)
+
+
+def place(x: Tensor, xs: Tensor) -> Tensor:
+    """Where numbers are in an ascending row: 2.5 is halfway between the third and the fourth."""
+    left, share = _between(x, xs)
+    return share.add_(left)
+
+
+def _between(x: Tensor, xs: Tensor) -> tuple[Tensor, Tensor]:
+    """After which number of an ascending row each x comes, and how far on the way to the next one."""
+    left = torch.searchsorted(xs, x).sub_(1).clamp_(0, xs.numel() - 2)
+    low = xs[left]
+    return left, (x - low).div_(xs[left + 1].sub_(low).clamp_min_(1e-300)).clamp_(0, 1)

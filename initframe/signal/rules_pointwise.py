@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from initframe.signal.hermite import CDF, HERMITE, K, W
 from initframe.signal.laws import Law, Line, Rectified, law_of
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
+from initframe.signal.operations import facts
 from initframe.signal.quantiles import of_weighted
 from initframe.signal.samples import rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
@@ -150,50 +152,47 @@ def _law(op: Operation, grids: Mapping[str, Grid]) -> Law | None:
     given = dict(op.given)
     for name, grid in grids.items():
         values = grid.values if grid.classes in (1, classes) else grid.values.mean(0, keepdim=True)
-        given[name] = values.expand(classes, K).clone()
+        given[name] = values if len(values) == classes else values.expand(classes, K)
     found = _called(op, given)
-    if found is None or found.shape != (classes, K) or not bool(found.isfinite().all()):
+    if found is None or found.shape != (classes, K) or not math.isfinite(found.sum().item()):
         return None
     return law_of(found)
 
 
 def _called(op: Operation, given: Mapping[str, Any]) -> Tensor | None:
     """Call an overload by its schema's names; in float64, on the CPU."""
-    func = op.func
-    if func._schema.is_mutable:  # noqa: SLF001
-        func = _functional(op)
+    func, known = op.func, facts(op.func)
+    if known.mutable:
+        func = _functional(func.overloadpacket.__name__.rstrip("_"), func._overloadname)  # noqa: SLF001
         if func is None:
             return None
+        known = facts(func)
     positional, named = [], {}
-    for argument in func._schema.arguments:  # noqa: SLF001
-        value = given.get(argument.name)
-        if argument.name in ("condition", "mask") and isinstance(value, Tensor):
+    for name in known.arguments:
+        value = given.get(name)
+        if name in ("condition", "mask") and isinstance(value, Tensor):
             value = value != 0
-        if argument.kwarg_only:
-            if argument.name in given and argument.name not in (
-                "dtype",
-                "device",
-                "layout",
-                "pin_memory",
-                "memory_format",
-                "out",
-            ):
-                named[argument.name] = value
-        else:
+        if name not in known.by_name:
             positional.append(value)
+        elif name in given and name not in PLACES:
+            named[name] = value
     result = func(*positional, **named)
     return result.double() if isinstance(result, Tensor) else None
 
 
-def _functional(op: Operation) -> Any:
+PLACES = {"dtype", "device", "layout", "pin_memory", "memory_format", "out"}
+"""Arguments that say where and how numbers are kept."""
+
+
+@lru_cache(maxsize=1024)
+def _functional(packet: str, overload: str) -> Any:
     """The overload of the same name that writes to nothing."""
-    packet = getattr(torch.ops.aten, op.func.overloadpacket.__name__.rstrip("_"), None)
-    overload = op.func._overloadname  # noqa: SLF001
-    if packet is None:
+    found = getattr(torch.ops.aten, packet, None)
+    if found is None:
         return None
     for name in ("Tensor", "default") if overload == "out" else (overload, "default"):
-        if name in packet.overloads():
-            return getattr(packet, name)
+        if name in found.overloads():
+            return getattr(found, name)
     return None
 
 
