@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from initframe.signal.grid import Grid, gaussian, joint, replace
 from initframe.signal.hermite import K, W
-from initframe.signal.laws import Line, Powers, added
+from initframe.signal.laws import Line, added
 from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
 from initframe.signal.quantiles import of_weighted
@@ -38,9 +39,9 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
     like = _joined(one, other, moments, layout, spread)
     if moments.classes > 1 or (isinstance(one.law, Line) and isinstance(other.law, Line)):
         return like
-    a, b = _powers(one), _powers(other)
+    a, b = one.law.powers, other.law.powers
     powers = added(a, (sign * b[0], b[1], sign * b[2], b[3]))
-    zeros = one.law.zeros * other.law.zeros
+    zeros = one.law.share_of(0.0) * other.law.share_of(0.0)
     return joint(lambda: _of_pairs(one, other, lambda u, v: u + sign * v), moments, like, powers, zeros)
 
 
@@ -52,16 +53,10 @@ def product(one: Grid, other: Grid, layout: Layout) -> Grid:
     like = _joined(one, other, moments, layout, one.spread + other.spread)
     if moments.classes > 1:
         return like
-    a, b = _powers(one), _powers(other)
+    a, b = one.law.powers, other.law.powers
     powers = (a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3])
-    zeros = 1 - (1 - one.law.zeros) * (1 - other.law.zeros)
+    zeros = 1 - (1 - one.law.share_of(0.0)) * (1 - other.law.share_of(0.0))
     return joint(lambda: _of_pairs(one, other, torch.mul), moments, like, powers, zeros)
-
-
-def _powers(grid: Grid) -> Powers:
-    """Mean powers of an element, of one class of positions."""
-    m = grid.moments()
-    return (average(m.mean), average(m.square), *grid.law.higher)
 
 
 def _of_pairs(one: Grid, other: Grid, join: Join) -> Tensor:
@@ -172,10 +167,9 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions
     like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=why, weight=weight)
     if p > 1:
         return like
-    each = [[share * power for power in _powers(grid)] for share, grid in parts]
-    powers = tuple(map(sum, zip(*each, strict=True)))
-    zeros = sum(share * grid.law.zeros for share, grid in parts)
-    return joint(lambda: _of_parts(parts), moments, like, powers, zeros)
+    powers = [math.fsum(share * grid.law.powers[n] for share, grid in parts) for n in range(4)]
+    zeros = math.fsum(share * grid.law.share_of(0.0) for share, grid in parts)
+    return joint(lambda: _of_parts(parts), moments, like, (powers[0], powers[1], powers[2], powers[3]), zeros)
 
 
 def _of_parts(parts: Sequence[tuple[float, Grid]]) -> Tensor:

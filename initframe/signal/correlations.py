@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,44 +14,48 @@ from initframe.signal.moments import Moments, Number, average
 from initframe.signal.quantiles import place
 
 
-@dataclass(frozen=True, eq=False)
-class Correlations:
-    """Correlations of z between two elements; attributes are those of :class:`~initframe.signal.moments.Moments`."""
+class Pairs(NamedTuple):
+    """Correlations of z between two elements; the fields are those of :class:`~initframe.signal.moments.Moments`."""
 
     same: Number
     near: Number
     far: Number
     field: Tensor | None = None
 
+
+class Correlations:
+    """Correlations of z between two elements, found when they are asked for; compared by identity.
+
+    Args:
+        find: finds them.
+    """
+
+    def __init__(self, find: Callable[[], Pairs]) -> None:
+        self._find = find
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Of each kind of pairs."""
+        return self._find()
+
     @cached_property
     def powers(self) -> Tensor | None:
         """The powers of the field: several functions of a normal ask."""
-        return None if self.field is None else powers(self.field)
+        return None if self.pairs.field is None else powers(self.pairs.field)
 
 
 class Source:
     """A normal variable per element; compared by identity.
 
     Args:
-        correlations: between elements, or what finds them when they are asked for.
+        correlations: between elements; those of other elements may be the same.
     """
 
-    def __init__(self, correlations: Correlations | Callable[[], Correlations]) -> None:
-        self._correlations = correlations
-
-    @property
-    def correlations(self) -> Correlations:
-        """The correlations between elements."""
-        if not isinstance(self._correlations, Correlations):
-            self._correlations = self._correlations()
-        return self._correlations
-
-    def another(self) -> Source:
-        """A normal of other elements, which are correlated likewise."""
-        return Source(lambda: self.correlations)
+    def __init__(self, correlations: Correlations) -> None:
+        self.correlations = correlations
 
 
-def matching(series: tuple[list[float], float], moments: Moments) -> Correlations:
+def matching(series: tuple[list[float], float], moments: Moments) -> Pairs:
     """The correlations at which a function of a normal has the given moments.
 
     Args:
@@ -66,7 +70,7 @@ def matching(series: tuple[list[float], float], moments: Moments) -> Correlation
         targets = torch.cat([targets, field.reshape(-1)])
     found = place(targets, curve).mul_(2 / (len(curve) - 1)).sub_(1)
     same, near, far = found[:3].tolist()
-    return Correlations(same, near, far, None if field is None else found[3:].view(field.shape))
+    return Pairs(same, near, far, None if field is None else found[3:].view(field.shape))
 
 
 _POWERS = powers(torch.linspace(-1, 1, 401, dtype=torch.float64, device="cpu"))

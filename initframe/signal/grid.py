@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
-from initframe.signal.correlations import Correlations, Source, matching
-from initframe.signal.laws import Joint, Law, Line
+from initframe.signal.correlations import Correlations, Pairs, Source, matching
+from initframe.signal.joints import Joint
+from initframe.signal.laws import Law, Line, Powers
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, average, products, root, within
 from initframe.signal.quantiles import of_samples, of_weighted
@@ -86,20 +87,17 @@ class Grid:
         square = max(average(m.square), 1e-300)
         several = self.layout.count("position") > 1
         agreement = min(max(average(m.far if several else m.same) / square, 0.0), 1.0)
-        return self.spread + 0.25 * agreement**2 * (self.law.higher[1] / square**2 - 1) / self.channels
+        return self.spread + 0.25 * agreement**2 * (self.law.powers[3] / square**2 - 1) / self.channels
 
     def moments(self) -> Moments:
         """Means of products of two elements.
 
+        >>> from initframe.signal.laws import Table
         >>> grid = gaussian(Moments(0.0, 1.0, 0.5, 0.0, 0.0), Layout(()))
-        >>> relu = replace(grid, law=Law(grid.values.relu()))
+        >>> relu = replace(grid, law=Table(grid.values.relu()))
         >>> round(relu.moments().square, 3), round(relu.moments().same, 3)
         (0.5, 0.304)
         """
-        return self._moments
-
-    @cached_property
-    def _moments(self) -> Moments:
         return self.law.moments(None if self.source is None else self.source.correlations)
 
 
@@ -124,12 +122,12 @@ def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
     std = root(square - mean * mean)
     safe = std + 1e-150
     pairs, means = products(safe, safe), products(mean, mean)
-    found = Correlations(
+    found = Pairs(
         same=within((same - mean * mean) / (safe * safe), -1.0, 1.0),
         near=within((near - means) / pairs, -1.0, 1.0),
         far=within((far - means) / pairs, -1.0, 1.0),
     )
-    return _grid(Line(mean, std), Source(found), layout, facts)
+    return _grid(Line(mean, std), Source(Correlations(lambda: found)), layout, facts)
 
 
 def _gaussian_line(moments: Moments, layout: Layout, facts: dict[str, Any]) -> Grid:
@@ -139,11 +137,11 @@ def _gaussian_line(moments: Moments, layout: Layout, facts: dict[str, Any]) -> G
     std = math.sqrt(max(square - level, 0.0))
     scale = (std + 1e-150) ** 2
     same, near, far = (min(max((x - level) / scale, -1.0), 1.0) for x in (same, near, far))
-    source = Source(lambda: Correlations(same, near, far, _correlations(moments.field, level, scale)))
-    new, slope = _grid(Line(mean, std), source, layout, facts), std * std
+    found = Correlations(lambda: Pairs(same, near, far, _correlations(moments.field, level, scale)))
+    slope = std * std
     pairs = level + slope * same, level + slope * near, level + slope * far
-    new.__dict__["_moments"] = Moments(mean, level + slope, *pairs, moments.field)
-    return new
+    law = Line(mean, std).knowing(found, Moments(mean, level + slope, *pairs, moments.field))
+    return _grid(law, Source(found), layout, facts)
 
 
 def _correlations(field: Tensor | None, level: float, scale: float) -> Tensor | None:
@@ -152,7 +150,7 @@ def _correlations(field: Tensor | None, level: float, scale: float) -> Tensor | 
 
 
 def replace(grid: Grid, **changes: object) -> Grid:
-    """The grid with other facts; what is known of its moments stays known as long as they are the same.
+    """The grid with other facts; what is known of its spread stays known as long as it is the same.
 
     >>> grid = gaussian(Moments(0.0, 1.0, 0.5, 0.0, 0.0), Layout(()))
     >>> replace(grid, why="rounded").why, replace(grid, law=grid.law.scaled(2.0, 0.0)).moments().square
@@ -162,8 +160,8 @@ def replace(grid: Grid, **changes: object) -> Grid:
     facts = new.__dict__
     facts.update(grid.__dict__)
     if "law" in changes or "source" in changes:
-        for derived in ("_moments", "spread_over_seeds", "samples"):
-            facts.pop(derived, None)
+        facts.pop("spread_over_seeds", None)
+        facts.pop("samples", None)
     elif not changes.keys() <= UNRELATED:
         facts.pop("spread_over_seeds", None)
     facts.update(changes)
@@ -171,7 +169,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
 
 
 UNRELATED = frozenset(("profile", "weight", "terms", "why", "mask", "keys", "samples", "largest"))
-"""Facts of a grid that its moments and their spread do not depend on."""
+"""Facts of a grid that its spread does not depend on."""
 
 
 def independent(grid: Grid) -> Grid:
@@ -180,7 +178,7 @@ def independent(grid: Grid) -> Grid:
         return grid
     new = object.__new__(Grid)
     new.__dict__.update(grid.__dict__)
-    new.__dict__["source"] = grid.source.another()
+    new.__dict__["source"] = Source(grid.source.correlations)
     return new
 
 
@@ -190,14 +188,9 @@ def scaled(grid: Grid, factor: Number, shift: Number = 0.0) -> Grid:
     >>> scaled(gaussian(Moments(0.0, 1.0, 0.5, 0.0, 0.0), Layout(())), 2.0, 1.0).moments()[:3]
     (1.0, 5.0, 3.0)
     """
-    if isinstance(factor, Tensor) or isinstance(shift, Tensor):
-        return replace(grid, law=grid.law.scaled(factor, shift))
-    if factor == 1 and shift == 0:
+    if not (isinstance(factor, Tensor) or isinstance(shift, Tensor)) and (factor, shift) == (1, 0):
         return grid
-    new = replace(grid, law=grid.law.scaled(factor, shift))
-    if isinstance(new.law, Joint):  # whose values are not there yet
-        new.__dict__["_moments"] = grid.moments().scaled(factor, shift)
-    return new
+    return replace(grid, law=grid.law.scaled(factor, shift))
 
 
 def constant(value: float, layout: Layout, *, weight: bool = False) -> Grid:
@@ -232,7 +225,7 @@ def joint(
     quantiles: Callable[[], Tensor],
     moments: Moments,
     like: Grid,
-    powers: tuple[float, ...] | None = None,
+    powers: Powers | None = None,
     zeros: float | None = None,
 ) -> Grid:
     """A grid of some quantiles and the given moments; nobody computes them before somebody asks.
@@ -244,7 +237,6 @@ def joint(
         powers: the mean of an element and of its second, third and fourth power, if they are known.
         zeros: the share of exact zeros, if it is known.
     """
-    law = Joint(quantiles, powers or (average(moments.mean), average(moments.square)), zeros)
-    new = replace(like, law=law, source=Source(lambda: matching(law.series(), moments)))
-    new.__dict__["_moments"] = moments
-    return new
+    law = Joint(quantiles, average(moments.mean), average(moments.square), powers, zeros)
+    found = Correlations(lambda: matching(law.series(), moments))
+    return replace(like, law=law.knowing(found, moments), source=Source(found))

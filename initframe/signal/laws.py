@@ -7,63 +7,66 @@ two numbers of a line, and of a sum or a product from those of its parts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from initframe.signal.correlations import Correlations
-from initframe.signal.hermite import CDF, HERMITE, ORDER, READ, K, W, Z, evaluated, horner, series
+from initframe.signal.hermite import CDF, HERMITE, READ, K, W, Z, evaluated, horner, series
 from initframe.signal.moments import Moments, Number, average, column, plain, products
 
 _INTERVALS = CDF.diff()
 """How likely it is that a normal variable is between two points of the grid."""
 
+Powers = tuple[float, float, float, float]
+"""Means of an element and of its second, third and fourth power, over all classes of positions."""
+
 
 class Law:
-    """A function of z by its values.
+    """A function of z; what is written here follows from its values, and kinds of laws know some of it sooner.
 
-    Args:
-        values: (P, K): the element at each grid point, for each class of positions; or what makes them.
+    Attributes:
+        classes: the number of classes of positions.
     """
 
-    def __init__(self, values: Tensor | Callable[[], Tensor]) -> None:
-        self._values = values
-        self._known: tuple[Correlations | None, Moments] | None = None
+    classes: int = 1
+    _values: Tensor | None = None
+    _known: tuple[Correlations | None, Moments] | None = None
 
     @property
     def values(self) -> Tensor:
         """The element at each grid point, for each class of positions: (P, K)."""
-        if not isinstance(self._values, Tensor):
-            self._values = self._values()
+        if self._values is None:
+            self._values = self._made()
         return self._values
 
-    @property
-    def classes(self) -> int:
-        """The number of classes of positions."""
-        return self.values.shape[0]
+    def _made(self) -> Tensor:
+        """Make the values."""
+        raise NotImplementedError
 
     @cached_property
-    def higher(self) -> tuple[float, float]:
-        """The mean third and fourth power of an element."""
-        values = self.values.reshape(-1)
-        square = values * values
-        weighted = square * (W if self.classes == 1 else W.repeat(self.classes))
-        return torch.dot(weighted, values).item() / self.classes, torch.dot(weighted, square).item() / self.classes
+    def powers(self) -> Powers:
+        """Means of an element and of its second, third and fourth power."""
+        values, classes = self.values.reshape(-1), self.classes
+        weights = W if classes == 1 else W.repeat(classes) / classes
+        squares = values * values
+        weighted = squares * weights
+        first, second = torch.dot(values, weights).item(), weighted.sum().item()
+        return first, second, torch.dot(weighted, values).item(), torch.dot(weighted, squares).item()
 
-    @cached_property
-    def zeros(self) -> float:
-        """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
-        if torch.count_nonzero(self.values).item() == self.values.numel():
+    def share_of(self, value: float) -> float:
+        """The share of elements that are exactly a number: of the grid's intervals with that number at both ends."""
+        equal = self.values == value
+        if not equal.any():
             return 0.0
-        zero = self.values == 0
-        return torch.dot((zero[:, 1:] & zero[:, :-1]).double().mean(0), _INTERVALS).item()
+        return torch.dot((equal[:, 1:] & equal[:, :-1]).double().mean(0), _INTERVALS).item()
 
     def scaled(self, factor: Number, shift: Number) -> Law:
         """The law of an element times a number, plus a number, each one for all or one for each class."""
-        return Law((self.values * column(factor)).add_(column(shift)))
+        if isinstance(factor, Tensor) or isinstance(shift, Tensor) or self.classes > 1:
+            return Table((self.values * column(factor)).add_(column(shift)))
+        return Scaled(self, float(factor), float(shift))
 
     def at(self, z: Tensor) -> Tensor:
         """Of the first class, the element where the normal is z: between grid points, on a straight line."""
@@ -79,27 +82,34 @@ class Law:
             of: the correlations of z; ``None`` if it is the same for all channels and inputs.
         """
         if self._known is None or self._known[0] is not of:
-            if of is None:
-                known = Line(plain(self.values[:, 0]), 0.0).moments(None)
-            else:
-                known = self._of_classes(of) if self.classes > 1 else self._of_one(of)
-            self._known = of, known
+            self._known = of, self._under(of)
         return self._known[1]
+
+    def knowing(self, of: Correlations, moments: Moments) -> Law:
+        """The law itself, told what its moments are under correlations."""
+        self._known = of, moments
+        return self
 
     def series(self) -> tuple[list[float], float]:
         """Of one class, the Hermite coefficients and the mean square."""
         values = self.values[0]
         return (values @ READ).tolist(), torch.dot(values * values, W).item()
 
+    def _under(self, of: Correlations | None) -> Moments:
+        """Moments under correlations."""
+        if of is None:
+            return Line(plain(self.values[:, 0]), 0.0).moments(None)
+        return self._of_classes(of) if self.classes > 1 else self._of_one(of)
+
     def _of_one(self, of: Correlations) -> Moments:
         """Of one class: the series in the coefficients' squares, in numbers."""
         a, square = self.series()
         coefficients = [x * x for x in a]
         coefficients.append(max(square - math.fsum(coefficients), 0.0))
-        same, near, far = (horner(coefficients, average(c)) for c in (of.same, of.near, of.far))
-        field = None
-        if of.field is not None and of.powers is not None:
-            field = evaluated(coefficients, of.powers).view(of.field.shape)
+        *pairs, field = of.pairs
+        same, near, far = (horner(coefficients, average(c)) for c in pairs)
+        if field is not None and of.powers is not None:
+            field = evaluated(coefficients, of.powers).view(field.shape)
         return Moments(a[0], square, same, near, far, field)
 
     def _of_classes(self, of: Correlations) -> Moments:
@@ -108,8 +118,54 @@ class Law:
         rest = (square - a.square().sum(1)).clamp_min(0).sqrt()
         a = torch.cat([a, rest[:, None]], 1)
         pairs = a[:, None, :] * a[None, :, :]
-        same, near, far = (torch.as_tensor(c, dtype=torch.float64, device="cpu") for c in (of.same, of.near, of.far))
+        same, near, far = (torch.as_tensor(c, dtype=torch.float64, device="cpu") for c in of.pairs[:3])
         return Moments(a[:, 0], square, series(a * a, same), series(pairs, near), series(pairs, far))
+
+
+class Table(Law):
+    """A function of z by its values.
+
+    Args:
+        values: (P, K): the element at each grid point, for each class of positions.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self._values, self.classes = values, values.shape[0]
+
+
+class Scaled(Law):
+    """A law of one class times a number, plus a number.
+
+    Args:
+        law: of the element.
+        factor: the first number.
+        shift: the second number.
+
+    >>> round(Scaled(Table(Z.relu()[None]), -2.0, 1.0).share_of(1.0), 6)
+    0.5
+    """
+
+    def __init__(self, law: Law, factor: float, shift: float) -> None:
+        self.law, self.factor, self.shift = law, factor, shift
+
+    def _made(self) -> Tensor:
+        return (self.law.values * self.factor).add_(self.shift)
+
+    @cached_property
+    def powers(self) -> Powers:
+        """Means of an element and of its second, third and fourth power, from those of the law."""
+        first, second, third, fourth = self.law.powers
+        f, s = self.factor, self.shift
+        return added((f * first, f**2 * second, f**3 * third, f**4 * fourth), (s, s**2, s**3, s**4))
+
+    def share_of(self, value: float) -> float:
+        """The share of elements that are exactly a number."""
+        if self.factor == 0:
+            return float(self.shift == value)
+        return self.law.share_of((value - self.shift) / self.factor)
+
+    def _under(self, of: Correlations | None) -> Moments:
+        return self.law.moments(of).scaled(self.factor, self.shift)
 
 
 class Line(Law):
@@ -119,33 +175,28 @@ class Line(Law):
         mean: of an element, for each class of positions.
         std: likewise.
 
-    >>> Line(1.0, 2.0).higher, Line(1.0, 2.0).scaled(3.0, 1.0).mean
-    ((13.0, 73.0), 4.0)
+    >>> Line(1.0, 2.0).powers, Line(1.0, 2.0).scaled(3.0, 1.0).moments(None).mean
+    ((1.0, 5.0, 13.0, 73.0), 4.0)
     """
 
     def __init__(self, mean: Number, std: Number) -> None:
-        super().__init__(self._made)
         self.mean, self.std = mean, std
+        if isinstance(mean, Tensor):
+            self.classes = mean.shape[0]
 
     def _made(self) -> Tensor:
         return (Z * column(self.std) + column(self.mean)).reshape(-1, K)
 
-    @property
-    def classes(self) -> int:
-        """The number of classes of positions."""
-        return 1 if isinstance(self.mean, float) else self.mean.shape[0]
-
     @cached_property
-    def higher(self) -> tuple[float, float]:
-        """The mean third and fourth power, in closed form."""
-        level, slope = self.mean * self.mean, self.std * self.std
-        third, fourth = self.mean * (level + 3 * slope), level * (level + 6 * slope) + 3 * slope * slope
-        return average(third), average(fourth)
+    def powers(self) -> Powers:
+        """Means of an element and of its second, third and fourth power, in closed form."""
+        mean, level, slope = self.mean, self.mean * self.mean, self.std * self.std
+        fourth = level * (level + 6 * slope) + 3 * slope * slope
+        return average(mean), average(level + slope), average(mean * (level + 3 * slope)), average(fourth)
 
-    @cached_property
-    def zeros(self) -> float:
-        """The share of exact zeros: a constant may be one."""
-        return average(1.0 * ((self.mean == 0) & (self.std == 0)))
+    def share_of(self, value: float) -> float:
+        """The share of elements that are exactly a number: a constant may be it."""
+        return average(1.0 * ((self.mean == value) & (self.std == 0)))
 
     def scaled(self, factor: Number, shift: Number) -> Law:
         """A line again."""
@@ -156,149 +207,17 @@ class Line(Law):
         mean, std = (x if isinstance(x, float) else x[0].item() for x in (self.mean, self.std))
         return z * std + mean
 
-    def moments(self, of: Correlations | None) -> Moments:
-        """Means of products of two elements: mean² + std²·c."""
+    def _under(self, of: Correlations | None) -> Moments:
+        """Moments under correlations: mean² + std²·c."""
         mean, std = self.mean, self.std
         level, levels = mean * mean, products(mean, mean)
         if of is None:
             return Moments(mean, level, level, levels, levels)
         slope, slopes = std * std, products(std, std)
-        field = None if of.field is None else of.field * average(slopes) + average(levels)
-        near, far = levels + slopes * of.near, levels + slopes * of.far
-        return Moments(mean, level + slope, level + slope * of.same, near, far, field)
-
-
-class Rectified(Law):
-    """A rectified normal, max(x, leak·x), in closed form: on the grid, its kink would cost 10⁻⁴.
-
-    Of r = max(x, 0), E rⁿ = mean·E rⁿ⁻¹ + (n − 1)·std²·E rⁿ⁻², from P(x > 0) = Φ(mean/std) on; its Hermite coefficients
-    from order 2 on are those of its second derivative, a peak at the kink.
-
-    Args:
-        mean: of x.
-        std: of x; positive.
-        leak: the slope below zero.
-
-    >>> Rectified(0.0, 1.0).zeros, round(Rectified(0.0, 1.0).series()[0][0] ** 2 * 2 * math.pi, 12)
-    (0.5, 1.0)
-    """
-
-    classes = 1
-
-    def __init__(self, mean: float, std: float, leak: float = 0.0) -> None:
-        super().__init__(lambda: self.at(Z)[None])
-        self.mean, self.std, self.leak = mean, std, leak
-        self.place = mean / std
-        self.positive = 0.5 * math.erfc(-self.place / math.sqrt(2))
-        self.density = math.exp(-0.5 * self.place * self.place) / math.sqrt(2 * math.pi)
-
-    @cached_property
-    def higher(self) -> tuple[float, float]:
-        """The mean third and fourth power, in closed form."""
-        mean, variance = self.mean, self.std * self.std
-        first, second = self._rectified
-        third = mean * second + 2 * variance * first
-        fourth = mean * third + 3 * variance * second
-        whole = Line(mean, self.std).higher
-        a, b = self.leak**3, self.leak**4
-        return a * whole[0] + (1 - a) * third, b * whole[1] + (1 - b) * fourth
-
-    @property
-    def _rectified(self) -> tuple[float, float]:
-        """The mean of max(x, 0) and of its square."""
-        first = self.mean * self.positive + self.std * self.density
-        return first, self.mean * first + self.std * self.std * self.positive
-
-    @cached_property
-    def zeros(self) -> float:
-        """The share of exact zeros: how likely x is negative."""
-        return 0.0 if self.leak else 1 - self.positive
-
-    def at(self, z: Tensor) -> Tensor:
-        """The element where the normal is z."""
-        return functional.leaky_relu(z * self.std + self.mean, self.leak)
-
-    def series(self) -> tuple[list[float], float]:
-        """The Hermite coefficients and the mean square, in closed form."""
-        first, second = self._rectified
-        bent, leak = 1 - self.leak, self.leak
-        coefficients = [bent * first + leak * self.mean, self.std * (bent * self.positive + leak)]
-        before, now = 0.0, bent * self.std * self.density / math.sqrt(2)
-        for one, two in _RECURSION:
-            coefficients.append(now)
-            before, now = now, -self.place * one * now - two * before
-        square = leak * leak * (self.mean * self.mean + self.std * self.std)
-        return coefficients, square + (1 - leak * leak) * second
-
-
-_RECURSION = [(1 / math.sqrt(n + 1), (n - 2) / math.sqrt(n * (n + 1))) for n in range(2, ORDER + 1)]
-"""That of the Hermite polynomials of order n − 2, each over √n!."""
-
-
-def law_of(values: Tensor) -> Law:
-    """The law with the given values: a line if they are affine in z, else a table of them.
-
-    Args:
-        values: (P, K): for each class of positions.
-
-    >>> law = law_of(3 * Z[None] + 1)
-    >>> isinstance(law, Line) and round(law.mean, 9)
-    1.0
-    """
-    if not _is_affine(values):
-        return Law(values)
-    middle, end = values[:, K // 2], values[:, -1]
-    return Line(plain(middle), plain((end - middle) / Z[-1]))
-
-
-def _is_affine(values: Tensor) -> bool:
-    """Whether values are affine in z; most that are not show it at five points."""
-    if values.shape[0] == 1:
-        a, b, c, d, e = values[0, :: K // 4].tolist()
-        if max(abs(a - 2 * b + c), abs(b - 2 * c + d), abs(c - 2 * d + e)) > 1e-6 * max(map(abs, (a, b, c, d, e))):
-            return False
-    bend = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs().amax()
-    return bool(bend <= 1e-9 * values.abs().amax().clamp_min(1e-300))
-
-
-class Joint(Law):
-    """A law of one class of which mean powers are known before its values are.
-
-    Args:
-        quantiles: gives values that are like those, but for a factor and a shift.
-        powers: the mean of an element and of its square; of its third and fourth power, too, if they are known.
-        zeros: the share of exact zeros, if it is known.
-    """
-
-    classes = 1
-
-    def __init__(self, quantiles: Callable[[], Tensor], powers: tuple[float, ...], zeros: float | None = None) -> None:
-        super().__init__(self._matched)
-        self.quantiles, self.mean, self.square = quantiles, powers[0], powers[1]
-        if len(powers) == 4:
-            self.higher = powers[2], powers[3]
-        if zeros is not None:
-            self.zeros = zeros
-
-    def _matched(self) -> Tensor:
-        q = self.quantiles()
-        mean, square = torch.dot(q, W).item(), torch.dot(q.square(), W).item()
-        scale = math.sqrt(max(self.square - self.mean * self.mean, 0.0) / max(square - mean * mean, 1e-300))
-        return q.sub(mean).mul_(scale).add_(self.mean)[None]
-
-    def scaled(self, factor: Number, shift: Number) -> Law:
-        """The same with other powers."""
-        if isinstance(factor, Tensor) or isinstance(shift, Tensor):
-            return super().scaled(factor, shift)
-        third, fourth = self.__dict__.get("higher", (0.0, 0.0))
-        own = (factor * self.mean, factor**2 * self.square, factor**3 * third, factor**4 * fourth)
-        powers = added(own, (shift, shift**2, shift**3, shift**4))
-        known = powers if "higher" in self.__dict__ else powers[:2]
-        return Joint(lambda: self.values[0] * factor + shift, known, self.zeros if shift == 0 else 0.0)
-
-
-Powers = tuple[float, float, float, float]
-"""Means of an element and of its second, third and fourth power."""
+        same, near, far, field = of.pairs
+        if field is not None:
+            field = field * average(slopes) + average(levels)
+        return Moments(mean, level + slope, level + slope * same, levels + slopes * near, levels + slopes * far, field)
 
 
 def added(x: Powers, y: Powers) -> Powers:
@@ -313,3 +232,29 @@ def added(x: Powers, y: Powers) -> Powers:
         x[2] + 3 * x[1] * y[0] + 3 * x[0] * y[1] + y[2],
         x[3] + 4 * x[2] * y[0] + 6 * x[1] * y[1] + 4 * x[0] * y[2] + y[3],
     )
+
+
+def law_of(values: Tensor) -> Law:
+    """The law with the given values: a line if they are affine in z, else a table of them.
+
+    Args:
+        values: (P, K): for each class of positions.
+
+    >>> law = law_of(3 * Z[None] + 1)
+    >>> isinstance(law, Line) and round(law.mean, 9)
+    1.0
+    """
+    if not _is_affine(values):
+        return Table(values)
+    middle, end = values[:, K // 2], values[:, -1]
+    return Line(plain(middle), plain((end - middle) / Z[-1]))
+
+
+def _is_affine(values: Tensor) -> bool:
+    """Whether values are affine in z; most that are not show it at five points."""
+    if values.shape[0] == 1:
+        a, b, c, d, e = values[0, :: K // 4].tolist()
+        if max(abs(a - 2 * b + c), abs(b - 2 * c + d), abs(c - 2 * d + e)) > 1e-6 * max(map(abs, (a, b, c, d, e))):
+            return False
+    bend = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs().amax()
+    return bool(bend <= 1e-9 * values.abs().amax().clamp_min(1e-300))

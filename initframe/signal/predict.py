@@ -186,7 +186,7 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
         "mean": average(m.mean),
         "rms": math.sqrt(max(square, 0.0)),
         "correlation": same / square if square > 0 else None,
-        "zeros": grid.law.zeros,
+        "zeros": grid.law.share_of(0.0),
         "spread": math.sqrt(max(grid.spread_over_seeds, 0.0)),
         "approximate": grid.why,
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 from initframe.signal.combine import product, spread_over, total
 from initframe.signal.grid import Grid, constant, gaussian, replace, scaled
 from initframe.signal.hermite import W
-from initframe.signal.laws import Law, Line
+from initframe.signal.laws import Line, Table
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, at_least, average, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
@@ -257,7 +257,7 @@ def vector_norm(op: Operation) -> State:
         return None
     dims = _dims(op)
     count = math.prod(grid.layout.shape[d] for d in dims)
-    squares = replace(grid, law=Law(grid.values.square()))
+    squares = replace(grid, law=Table(grid.values.square()))
     out = pooled(squares, dims, op.shape, bool(op.given.get("keepdim")))
     length = root(out.moments().mean * count)
     return replace(out, law=Line(length, length * 0.0), source=None)

@@ -13,11 +13,12 @@ from torch import Tensor
 from initframe.signal.combine import mixture, product, spread_over, total
 from initframe.signal.grid import Grid, constant, gaussian, independent, joint, replace, reshaped, scaled
 from initframe.signal.hermite import CDF, HERMITE, K, W
-from initframe.signal.laws import Law, Line, Rectified, law_of
+from initframe.signal.laws import Law, Line, Table, law_of
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.operations import facts
 from initframe.signal.quantiles import of_weighted
+from initframe.signal.rectified import Rectified
 from initframe.signal.samples import rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
@@ -48,7 +49,7 @@ def pointwise(op: Operation) -> State:
     if op.name == "mul" and len(grids) == 2:
         return _kept_keys(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
     if op.name == "div" and len(grids) == 2 and bool((grids["other"].values > 0).all()):
-        inverse = replace(grids["other"], law=Law(1 / grids["other"].values))
+        inverse = replace(grids["other"], law=Table(1 / grids["other"].values))
         return product(grids["self"], inverse, layout)
     if op.name in ("addcmul", "addcdiv") and len(grids) == 3:
         return _addcmul(op, grids, layout)
@@ -70,7 +71,7 @@ def _on_samples(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Gri
 def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:
     second = grids["tensor2"]
     if op.name == "addcdiv":
-        second = replace(second, law=Law(1 / second.values))
+        second = replace(second, law=Table(1 / second.values))
     term = product(grids["tensor1"], second, layout)
     return total(grids["self"], scaled(term, float(op.given.get("value") or 1)), layout)
 
@@ -228,7 +229,7 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
 
     if first.source is None or second.source is None:
         return None
-    a, b = first.source.correlations, second.source.correlations
+    a, b = first.source.correlations.pairs, second.source.correlations.pairs
     moments = moments_of(mean, square, pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far))
     like = gaussian(
         moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
@@ -262,7 +263,7 @@ def glu(op: Operation) -> State:
     grid = op.grid("self")
     if grid is None or grid.source is None:
         return None
-    gate = independent(replace(grid, law=Law(grid.values.sigmoid())))
+    gate = independent(replace(grid, law=Table(grid.values.sigmoid())))
     return product(grid, gate, grid.layout.fitted(op.shape))
 
 
@@ -336,9 +337,9 @@ def dropped(grid: Grid, p: float) -> Grid:
     like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, **grid.kept)
     if grid.classes > 1:
         return like
-    third, fourth = grid.law.higher
-    powers = (average(m.mean), average(square), third / (1 - p) ** 2, fourth / (1 - p) ** 3)
-    zeros = p + (1 - p) * grid.law.zeros
+    first, second, third, fourth = grid.law.powers
+    powers = (first, second / (1 - p), third / (1 - p) ** 2, fourth / (1 - p) ** 3)
+    zeros = p + (1 - p) * grid.law.share_of(0.0)
     return joint(lambda: _dropped(grid, p), m._replace(square=square, field=field), like, powers, zeros)
 
 

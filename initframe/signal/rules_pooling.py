@@ -100,10 +100,10 @@ def maximum(op: Operation) -> tuple[State, ...]:
     n = _places(op)
     before, after = list(op["self"].shape[-n:]), list(op.shape[-n:])
     kernel, stride = _window(op, before, after)
-    z = grid.source.correlations
-    pairs = [mean_of(z.same), mean_of(z.near), mean_of(z.far)]
+    found = grid.source.correlations.pairs
+    pairs, field = [mean_of(found.same), mean_of(found.near), mean_of(found.far)], found.field
     if n == 2:
-        field = z.field if z.field is not None else white(1.0, pairs[1])
+        field = white(1.0, pairs[1]) if field is None else field
         one, others = _patches(field, pairs)
     else:
         one, others = _correlated(min(max(pairs[1], 0.0), 1.0 - 1e-9), pairs, *_volumes())
@@ -166,8 +166,7 @@ def _largest(grid: Grid, count: int, layout: Layout, sign: float, *, shared: boo
     m = grid.moments()
     if grid.source is None:
         return grid
-    correlations = grid.source.correlations
-    same, near, far = map(mean_of, (correlations.same, correlations.near, correlations.far))
+    same, near, far = map(mean_of, grid.source.correlations.pairs[:3])
     level = min(max(near, 0.0), 1.0 - 1e-9) if shared else 0.0
     one, others = _correlated(level, [same, near, far], *_volumes())
     size = min(count, one[0].numel())

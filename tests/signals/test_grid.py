@@ -8,10 +8,11 @@ from initframe.signal.combine import mixture, product, total
 from initframe.signal.fields import strided, whole
 from initframe.signal.grid import gaussian, independent, replace, reshaped, sampled, scaled
 from initframe.signal.hermite import W
-from initframe.signal.laws import Law, Rectified
+from initframe.signal.laws import Table
 from initframe.signal.layout import Layout
 from initframe.signal.moments import moments_of
 from initframe.signal.quantiles import order_statistics
+from initframe.signal.rectified import Rectified
 
 
 def normal(field=None):
@@ -20,7 +21,7 @@ def normal(field=None):
 
 def by_values(grid):
     """The moments that follow from a grid's values and correlations alone."""
-    return tuple(Law(grid.values).moments(grid.source.correlations)[:5])
+    return tuple(Table(grid.values).moments(grid.source.correlations)[:5])
 
 
 def test_a_normal_has_the_moments_that_its_values_have():
@@ -29,7 +30,7 @@ def test_a_normal_has_the_moments_that_its_values_have():
 
 
 def rectified():
-    return replace(normal(), law=Law(normal().values.relu()))
+    return replace(normal(), law=Table(normal().values.relu()))
 
 
 JOINTS = {
@@ -44,9 +45,9 @@ JOINTS = {
 @pytest.mark.parametrize("make", JOINTS.values(), ids=JOINTS)
 def test_what_is_told_of_joined_grids_is_what_their_values_have(make):
     grid = make()
-    told, higher = tuple(grid.moments()[:5]), grid.law.higher
+    told, higher = tuple(grid.moments()[:5]), grid.law.powers[2:]
     assert told == pytest.approx(by_values(grid), rel=1e-4)
-    assert higher == pytest.approx(Law(grid.values).higher, rel=0.03)  # pairs of values are coarse, and end at 6
+    assert higher == pytest.approx(Table(grid.values).powers[2:], rel=0.03)  # pairs of values are coarse, and end at 6
 
 
 def test_the_fourth_power_of_a_sum_and_a_product_is_that_of_all_pairs():
@@ -57,17 +58,17 @@ def test_the_fourth_power_of_a_sum_and_a_product_is_that_of_all_pairs():
         (product(one, other, Layout(())), one.values[0][:, None] * other.values[0]),
     ):
         expected = [(values.pow(n) * pairs).sum().item() for n in (3, 4)]
-        assert joined.law.higher == pytest.approx(expected, rel=1e-9)
+        assert joined.law.powers[2:] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_product_is_zero_where_either_is():
     one = rectified()
-    share = one.law.zeros
+    share = one.law.share_of(0.0)
     assert 0 < share < 1
-    assert product(one, normal(), Layout(())).law.zeros == pytest.approx(share)
-    assert product(one, rectified(), Layout(())).law.zeros == pytest.approx(1 - (1 - share) ** 2)
-    assert total(one, rectified(), Layout(())).law.zeros == pytest.approx(share**2)
-    assert mixture([(0.25, one), (0.75, normal())], Layout(())).law.zeros == pytest.approx(0.25 * share)
+    assert product(one, normal(), Layout(())).law.share_of(0.0) == pytest.approx(share)
+    assert product(one, rectified(), Layout(())).law.share_of(0.0) == pytest.approx(1 - (1 - share) ** 2)
+    assert total(one, rectified(), Layout(())).law.share_of(0.0) == pytest.approx(share**2)
+    assert mixture([(0.25, one), (0.75, normal())], Layout(())).law.share_of(0.0) == pytest.approx(0.25 * share)
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.2])
@@ -79,13 +80,13 @@ def test_a_rectified_normal_is_what_a_fine_grid_says(mean, std, leak):
     density /= density.sum()
     x = law.at(z)
     polynomials = [torch.ones_like(z), z, (z**2 - 1) / 2**0.5, (z**3 - 3 * z) / 6**0.5, (z**4 - 6 * z**2 + 3) / 24**0.5]
-    coefficients, square = law.series()
+    coefficients, _ = law.series()
     assert coefficients[:5] == pytest.approx([torch.dot(x * h, density).item() for h in polynomials], abs=1e-8)
-    powers = (square, *law.higher)
+    powers = law.powers[1:]
     assert powers == pytest.approx([torch.dot(x**n, density).item() for n in (2, 3, 4)], abs=1e-8)
-    assert law.zeros == pytest.approx(torch.dot((x == 0).double(), density).item(), abs=1e-5)
+    assert law.share_of(0.0) == pytest.approx(torch.dot((x == 0).double(), density).item(), abs=1e-5)
     ends = coefficients[-2:]
-    assert ends == pytest.approx(Law(law.values).series()[0][-2:], abs=3e-4 * std)  # a grid's error across a kink
+    assert ends == pytest.approx(Table(law.values).series()[0][-2:], abs=3e-4 * std)  # a grid's error across a kink
 
 
 def test_views_of_a_joined_grid_have_one_normal():
@@ -101,7 +102,7 @@ def test_new_laws_have_new_moments_and_other_facts_leave_them():
     assert tuple(replace(grid, why="rounded", layout=Layout(())).moments()[:5]) == before
     assert tuple(independent(grid).moments()[:5]) == before
     assert independent(grid).source is not grid.source
-    assert replace(grid, law=Law(grid.values * 2)).moments().square == pytest.approx(4 * before[1])
+    assert replace(grid, law=Table(grid.values * 2)).moments().square == pytest.approx(4 * before[1])
     assert rectified().moments().mean > before[0]
 
 
