@@ -30,30 +30,17 @@ READ = HERMITE.T.contiguous()
 """What a row of values is multiplied with: (K, ORDER + 1)."""
 
 
-BLOCK = 6
-"""Terms of a series that are summed in one product of matrices."""
-_PADDING = [0.0] * (-(ORDER + 2) % BLOCK)
-
-
 def powers(x: Tensor) -> Tensor:
-    """The powers from 0 to ``BLOCK``, a row each.
+    """The powers from 1 to ``ORDER`` + 1, a row each.
 
-    >>> powers(torch.tensor([2.0]))[:, 0].tolist()
-    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+    >>> powers(torch.tensor([2.0]))[:3, 0].tolist()
+    [2.0, 4.0, 8.0]
     """
-    out = x.new_empty(BLOCK + 1, x.numel())
-    out[0] = 1.0
-    out[1] = x.reshape(-1)
-    known = 2
-    while known < BLOCK + 1:
-        more = min(known - 1, BLOCK + 1 - known)
-        torch.mul(out[1 : more + 1], out[known - 1], out=out[known : known + more])
-        known += more
-    return out
+    return x.reshape(-1).expand(ORDER + 1, -1).cumprod(0)
 
 
 def evaluated(coefficients: list[float], powers: Tensor) -> Tensor:
-    """Σ cₙxⁿ for ``ORDER`` + 2 coefficients: blocks of terms by one product, and of the blocks a series in x^BLOCK.
+    """Σ cₙxⁿ for ``ORDER`` + 2 coefficients.
 
     Args:
         coefficients: of the series.
@@ -62,12 +49,7 @@ def evaluated(coefficients: list[float], powers: Tensor) -> Tensor:
     >>> evaluated([1.0] * (ORDER + 2), powers(torch.tensor([1.0, 0.5], dtype=torch.float64))).tolist()
     [26.0, 1.9999999701976776]
     """
-    table = torch.tensor(coefficients + _PADDING, dtype=powers.dtype, device="cpu").view(-1, BLOCK)
-    *lower, total = (table @ powers[:BLOCK]).unbind()
-    step = powers[BLOCK]
-    for block in reversed(lower):
-        total = torch.addcmul(block, total, step)
-    return total
+    return (torch.tensor(coefficients[1:], dtype=powers.dtype, device="cpu") @ powers).add_(coefficients[0])
 
 
 def horner(coefficients: list[float], x: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -46,20 +47,22 @@ class Law:
         raise NotImplementedError
 
     @cached_property
+    def _projected(self) -> list[list[list[float]]]:
+        """The first four powers of the values, each by class, times the Hermite polynomials."""
+        found: list[list[list[float]]] = (self.values.expand(4, -1, -1).cumprod(0) @ READ).tolist()
+        return found
+
+    @cached_property
     def powers(self) -> Powers:
         """Means of an element and of its second, third and fourth power."""
-        values, classes = self.values.reshape(-1), self.classes
-        weights = W if classes == 1 else W.repeat(classes) / classes
-        squares = values * values
-        weighted = squares * weights
-        first, second = torch.dot(values, weights).item(), weighted.sum().item()
-        return first, second, torch.dot(weighted, values).item(), torch.dot(weighted, squares).item()
+        first, second, third, fourth = (fmean([row[0] for row in rows]) for rows in self._projected)
+        return first, second, third, fourth
 
     def share_of(self, value: float) -> float:
         """The share of elements that are exactly a number: of the grid's intervals with that number at both ends."""
-        equal = self.values == value
-        if not equal.any():
+        if not any(value in row for row in self.values.tolist()):
             return 0.0
+        equal = self.values == value
         return torch.dot((equal[:, 1:] & equal[:, :-1]).double().mean(0), _INTERVALS).item()
 
     def scaled(self, factor: Number, shift: Number) -> Law:
@@ -92,8 +95,7 @@ class Law:
 
     def series(self) -> tuple[list[float], float]:
         """Of one class, the Hermite coefficients and the mean square."""
-        values = self.values[0]
-        return (values @ READ).tolist(), torch.dot(values * values, W).item()
+        return self._projected[0][0], self._projected[1][0][0]
 
     def _under(self, of: Correlations | None) -> Moments:
         """Moments under correlations."""

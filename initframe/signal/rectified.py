@@ -23,7 +23,7 @@ class Rectified(Law):
         std: of x; positive.
         leak: the slope below zero.
 
-    >>> Rectified(0.0, 1.0).zeros, round(Rectified(0.0, 1.0).series()[0][0] ** 2 * 2 * math.pi, 12)
+    >>> Rectified(0.0, 1.0).share_of(0.0), round(Rectified(0.0, 1.0).series()[0][0] ** 2 * 2 * math.pi, 12)
     (0.5, 1.0)
     """
 
