@@ -125,10 +125,8 @@ def _borders(geometry: Geometry, before: Tensor) -> Borders:
     found = mean_products(taps.view(-1, height, width)) * len(taps)
     reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
     inputs = mean_products(roots, max(r * s for r, s in zip(reach, stride, strict=True)))
-    dy, dx = torch.arange(reach[0] + 1, device="cpu"), torch.arange(-reach[1], reach[1] + 1, device="cpu")
-    wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], dx * stride[1] % inputs.shape[1]]
-    offsets = on_torus(found, apart * share, reach).div_(max(share, 1e-300))
-    offsets[dy[:, None], dx % SIDE] /= wide.clamp_min(1e-300)
+    alone = on_torus(inputs, 1.0, reach, stride).clamp_min_(1e-300)
+    offsets = on_torus(found, apart * share, reach).div_(max(share, 1e-300)).div_(alone)
     return _shared(met, share, apart, offsets)
 
 

@@ -62,8 +62,8 @@ def mean_products(x: Tensor, reach: int = SIDE // 2 - 1) -> Tensor:
     maps = x.reshape(-1, height, width)
     parts = torch.view_as_real(torch.fft.rfft2(maps, s=size))
     spectrum = parts.square_().sum(0).sum(-1)  # one after the other is twenty times as fast as both at once
-    sums: Tensor = torch.fft.irfft2(spectrum / len(maps), s=size)
-    return sums / _pairs(height, size[0]).to(x.dtype)[:, None] / _pairs(width, size[1]).to(x.dtype)[None, :]
+    sums: Tensor = torch.fft.irfft2(spectrum, s=size)
+    return sums / _pairs(len(maps), (height, width), size, x.dtype)
 
 
 def _smooth(number: int) -> int:
@@ -79,25 +79,28 @@ def _smooth(number: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _pairs(side: int, size: int) -> Tensor:
-    """How many pairs of places of a line are each offset apart, on a circle; at least 1."""
-    offsets = torch.arange(size, device="cpu")
-    return (side - torch.minimum(offsets, size - offsets)).clamp_min(1).double()
+def _pairs(maps: int, sides: Sequence[int], size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """How many pairs of places of some maps are each offset apart, on a torus; at least 1 in each direction."""
+    counts = []
+    for side, around in zip(sides, size, strict=True):
+        offsets = torch.arange(around, device="cpu")
+        counts.append((side - torch.minimum(offsets, around - offsets)).clamp_min(1).to(dtype))
+    return maps * counts[0][:, None] * counts[1]
 
 
-def on_torus(products: Tensor, beyond: float, reach: Sequence[int]) -> Tensor:
-    """The offsets of a map on the torus of all fields.
+def on_torus(products: Tensor, beyond: float, reach: Sequence[int], stride: Sequence[int] = (1, 1)) -> Tensor:
+    """The field of a map's offsets.
 
     Args:
         products: from :func:`mean_products`, of one map.
         beyond: what farther offsets have.
         reach: up to which offset the map is believed, in each direction.
+        stride: of the map's offsets, which are the field's.
     """
-    field = torch.full((SIDE // 2 + 1, SIDE), beyond, dtype=torch.float64, device="cpu")
     down, across = (min(SIDE // 2 - 1, n) for n in reach)
-    rows, columns = torch.arange(down + 1, device="cpu"), torch.arange(-across, across + 1, device="cpu")
-    height, width = products.shape
-    field[rows[:, None], columns % SIDE] = products[(rows % height)[:, None], columns % width]
+    field = torch.full((SIDE // 2 + 1, SIDE), beyond, dtype=torch.float64, device="cpu")
+    to, of = _places(SIDE, tuple(products.shape), (down, across), tuple(stride))
+    field.view(-1)[to] = products.reshape(-1)[of]
     return field
 
 
@@ -110,16 +113,21 @@ def strided(field: Tensor, stride: Sequence[int], beyond: float) -> Tensor:
     if len(stride) < 2 or all(s == 1 for s in stride):
         return field
     out = torch.full_like(field, beyond)
-    to, of = _steps(field.shape[1], stride[0], stride[1])
+    side = field.shape[1]
+    reach = (side // 2 - 1) // stride[0], (side // 2 - 1) // stride[1]
+    to, of = _places(side, (side, side), reach, tuple(stride))
     out.view(-1)[to] = field.reshape(-1)[of]
     return out
 
 
-@lru_cache(maxsize=16)
-def _steps(side: int, down: int, across: int) -> tuple[Tensor, Tensor]:
-    """Where the offsets behind a stride are in a field, and where they were before."""
-    rows = torch.arange((side // 2 - 1) // down + 1, device="cpu")[:, None]
-    most = (side // 2 - 1) // across
-    columns = torch.arange(-most, most + 1, device="cpu")
-    to, of = rows * side + columns % side, rows * down * side + columns * across % side
-    return to.reshape(-1), of.reshape(-1)
+@lru_cache(maxsize=64)
+def _places(side: int, shape: Sequence[int], reach: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Where offsets are in a field, and where in a table of some shape are those that a stride makes them of.
+
+    >>> [places.tolist() for places in _places(8, (8, 8), (0, 1), (2, 2))]
+    [[7, 0, 1], [6, 0, 2]]
+    """
+    rows = torch.arange(reach[0] + 1, device="cpu")[:, None]
+    columns = torch.arange(-reach[1], reach[1] + 1, device="cpu")
+    of = rows * stride[0] % shape[0] * shape[1] + columns * stride[1] % shape[1]
+    return (rows * side + columns % side).reshape(-1), of.reshape(-1)
