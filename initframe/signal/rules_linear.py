@@ -49,7 +49,10 @@ def matmul(op: Operation) -> State:
     count = op[names[0]].shape[-1]
     if a.weight != b.weight:
         x, weight = (a, b) if b.weight else (b, a)
-        out = linear(x, weight, count, op.shape, contracted=-1 if b.weight else -2)
+        contracted, bias = -1 if b.weight else -2, op.grid("self") if "mat1" in op.given else None
+        if bias is not None and _is_bias(bias) and op.given.get("alpha", 1) == op.given.get("beta", 1) == 1:
+            return linear(x, weight, count, op.shape, contracted, bias)
+        out = linear(x, weight, count, op.shape, contracted)
     elif a.weight:
         m = summed(averaged(a), b, count)
         out = gaussian(m, channels(op.shape), weight=True)
@@ -134,9 +137,14 @@ def _added(op: Operation, out: Grid) -> Grid | None:
         return out
     if bias is None:
         return None
-    if bias.weight and len(bias.layout.dims) <= 1:
-        return with_bias(out, bias)
+    if _is_bias(bias):
+        return with_bias(out, scaled(bias, beta))
     return total(out, scaled(bias, beta), out.layout)
+
+
+def _is_bias(grid: Grid) -> bool:
+    """Whether a grid is of one drawn number per channel."""
+    return grid.weight and len(grid.layout.dims) <= 1
 
 
 def with_bias(out: Grid, bias: Grid | None) -> Grid:
@@ -147,7 +155,9 @@ def with_bias(out: Grid, bias: Grid | None) -> Grid:
     return replace(gaussian(moments, out.layout), profile=out.profile, **out.kept, weight=out.weight)
 
 
-def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted: int) -> Grid:
+def linear(
+    x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted: int, bias: Grid | None = None
+) -> Grid:
     """A layer that sums over one dimension of its input.
 
     Args:
@@ -156,6 +166,7 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
         count: how many inputs are summed.
         shape: of the output.
         contracted: which dimension of the input is summed over.
+        bias: one number per channel of the output, or none.
     """
     dim = contracted % len(x.layout.dims)
     over_positions = "position" in x.layout.roles(dim)
@@ -167,6 +178,7 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
     if mixing:  # every new position has weights of its own
         apart = products(y.mean, y.mean)
         y = y._replace(near=apart, far=apart)
+    y = biased(y, bias)
     dims = list(x.layout.dims)
     outer = -1 if contracted == -1 else -2
     outputs = shape[outer]
