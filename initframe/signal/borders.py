@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.signal.fields import SIDE, mean_products, on_torus
 
@@ -79,7 +80,14 @@ def borders(geometry: Geometry, before: Tensor | None) -> Borders:
         before = resized(before, geometry.size)
     if geometry.takes_places_as_they_are:
         return Borders(1.0, before, 1.0, None)
-    return _borders(geometry, before)
+    known = _known.setdefault(before, {})  # type: ignore[no-untyped-call]
+    if geometry not in known:
+        known[geometry] = _borders(geometry, before)
+    return known[geometry]  # type: ignore[no-any-return]
+
+
+_known = WeakIdKeyDictionary()
+"""What was found for a profile, as long as there is that tensor: all layers of a dense block have the same."""
 
 
 @lru_cache(maxsize=64)
@@ -115,12 +123,10 @@ def _borders(geometry: Geometry, before: Tensor) -> Borders:
     if max(height, width) > SMALL_IMAGE:
         return _shared(met, share, apart, None)
     found = mean_products(taps.view(-1, height, width)) * len(taps)
-    inputs = mean_products(roots, max(size))
     reach = [min(SIDE // 2 - 1, n - 1) for n in (height, width)]
-    dy, dx = (torch.arange(-r, r + 1, device="cpu") for r in reach)
-    wide = inputs[(dy * stride[0] % inputs.shape[0])[:, None], (dx * stride[1] % inputs.shape[1])[None, :]]
-    offsets = on_torus(found, apart * share, reach).div_(max(share, 1e-300))
-    offsets[(dy % SIDE)[:, None], (dx % SIDE)[None, :]] /= wide.clamp_min(1e-300)
+    inputs = mean_products(roots, max(r * s for r, s in zip(reach, stride, strict=True)))
+    alone = on_torus(inputs, 1.0, reach, stride).clamp_min_(1e-300)
+    offsets = on_torus(found, apart * share, reach).div_(max(share, 1e-300)).div_(alone)
     return _shared(met, share, apart, offsets)
 
 

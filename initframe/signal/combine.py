@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from initframe.signal.dependence import added, multiplied, settled
-from initframe.signal.grid import Grid, K, W, gaussian, replace, reshaped
+from initframe.signal.dependence import Settled, difference, multiplied, settled, summed
+from initframe.signal.grid import Grid, gaussian, joint, replace
+from initframe.signal.hermite import K, W
+from initframe.signal.laws import Line, Powers, added
 from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
+from initframe.signal.quantiles import of_weighted
 
 Join = Callable[[Tensor, Tensor], Tensor]
 COARSE = slice(K // 8, K - K // 8, 2)
@@ -34,9 +37,14 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
     )
     shares = [average(grid.moments().square) for grid in (one, other)]
     spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
-    join = None if one.normal and other.normal else lambda a, b: a + sign * b
-    moments, facts = settled(one, other, moments, lambda a, b: added(a, b, sign))
-    return _joined(one, other, moments, layout, join, {**facts, "spread": spread})
+    known = settled(one, other, moments, summed if sign == 1 else difference)
+    moments, like = known.moments, _joined(one, other, known, layout, spread)
+    if moments.classes > 1 or (isinstance(one.law, Line) and isinstance(other.law, Line)):
+        return like
+    a, b = one.law.powers, other.law.powers
+    powers = added(a, (sign * b[0], b[1], sign * b[2], b[3]))
+    zeros = one.law.share_of(0.0) * other.law.share_of(0.0)
+    return _joint(one, other, lambda u, v: u + sign * v, known, like, (powers, zeros))
 
 
 def product(one: Grid, other: Grid, layout: Layout) -> Grid:
@@ -44,8 +52,29 @@ def product(one: Grid, other: Grid, layout: Layout) -> Grid:
     x, y = aligned(one.moments(), other.moments())
     field = _both(x, y, lambda a, b: a * b)
     moments = Moments(x.mean * y.mean, x.square * y.square, x.same * y.same, x.near * y.near, x.far * y.far, field)
-    moments, facts = settled(one, other, moments, multiplied)
-    return _joined(one, other, moments, layout, lambda a, b: a * b, {**facts, "spread": one.spread + other.spread})
+    known = settled(one, other, moments, multiplied)
+    moments, like = known.moments, _joined(one, other, known, layout, one.spread + other.spread)
+    if moments.classes > 1:
+        return like
+    a, b = one.law.powers, other.law.powers
+    powers = (a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3])
+    zeros = 1 - (1 - one.law.share_of(0.0)) * (1 - other.law.share_of(0.0))
+    return _joint(one, other, torch.mul, known, like, (powers, zeros))
+
+
+def _joint(one: Grid, other: Grid, join: Join, known: Settled, like: Grid, apart: tuple[Powers, float]) -> Grid:
+    """The true distribution of a sum or product; of related operands, its shape is as if they were independent."""
+    powers, zeros = apart if known.apart else (None, None)
+    found = joint(lambda: _of_pairs(one, other, join), known.moments, like, powers, zeros)
+    return replace(found, pieces=known.pieces)
+
+
+def _of_pairs(one: Grid, other: Grid, join: Join) -> Tensor:
+    """The quantiles of what is joined of two independent elements."""
+    return of_weighted(join(one.values[0, COARSE, None], other.values[0, None, COARSE]).reshape(-1), _PAIRS)
+
+
+_PAIRS = (W[COARSE, None] * W[None, COARSE]).reshape(-1)
 
 
 def spread_over(weight: Grid, layout: Layout) -> Grid:
@@ -102,21 +131,15 @@ def _both(x: Moments, y: Moments, join: Join) -> Tensor | None:
     return None if fields[0] is None or fields[1] is None else join(fields[0], fields[1])
 
 
-def _joined(one: Grid, other: Grid, moments: Moments, layout: Layout, join: Join | None, facts: dict[str, Any]) -> Grid:
-    """The grid of a sum or product: a normal without ``join``, else the true distribution of one class of positions."""
+def _joined(one: Grid, other: Grid, known: Settled, layout: Layout, spread: float) -> Grid:
+    """A normal with the moments of a sum or a product, and what it inherits."""
     profile = one.profile if other.profile is None else other.profile if one.profile is None else None
     if one.profile is not None and other.profile is not None and one.profile.shape == other.profile.shape:
         a, b = average(one.moments().square), average(other.moments().square)
         profile = (a * one.profile + b * other.profile) / max(a + b, 1e-300)
-    facts |= {"channels": max(one.channels, other.channels), "weight": one.weight and other.weight}
-    like = gaussian(moments, layout, profile=profile, **facts)
-    if join is None or moments.classes > 1:
-        return like
-    values = join(one.values[0, COARSE][:, None], other.values[0, COARSE][None, :]).reshape(-1)
-    return replace(reshaped(values, _PAIRS, moments, like), pieces=facts["pieces"])
-
-
-_PAIRS = (W[COARSE, None] * W[None, COARSE]).reshape(-1)
+    facts = {"why": known.why, "pieces": known.pieces, "weight": one.weight and other.weight}
+    channels = max(one.channels, other.channels)
+    return gaussian(known.moments, layout, profile=profile, spread=spread, channels=channels, **facts)
 
 
 def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions: bool = False) -> Grid:
@@ -135,8 +158,8 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions
         for i in range(5)
     ]
     if of_positions:
-        mixed[3] = _of_pairs(shares, every, [m.near for m in every])
-        mixed[4] = _of_pairs(shares, every, [m.far for m in every])
+        mixed[3] = _two_parts(shares, every, [m.near for m in every])
+        mixed[4] = _two_parts(shares, every, [m.far for m in every])
     first = next((m.field for m in every if m.field is not None and not of_positions), None)
     field = None
     if first is not None:
@@ -155,11 +178,18 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions
     like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=why, weight=weight)
     if p > 1:
         return like
+    powers = [math.fsum(share * grid.law.powers[n] for share, grid in parts) for n in range(4)]
+    zeros = math.fsum(share * grid.law.share_of(0.0) for share, grid in parts)
+    return joint(lambda: _of_parts(parts), moments, like, (powers[0], powers[1], powers[2], powers[3]), zeros)
+
+
+def _of_parts(parts: Sequence[tuple[float, Grid]]) -> Tensor:
+    """The quantiles of a mixture."""
     values = torch.cat([grid.values[0] for _, grid in parts])
-    return reshaped(values, torch.cat([share * W for share in shares]), moments, like)
+    return of_weighted(values, torch.cat([share * W for share, _ in parts]))
 
 
-def _of_pairs(shares: Sequence[float], every: Sequence[Moments], own: Sequence[Number]) -> Number:
+def _two_parts(shares: Sequence[float], every: Sequence[Moments], own: Sequence[Number]) -> Number:
     """The mean product of two positions, each of one part: of the same one as it is there, of two independent."""
     found: Number = 0.0
     for i, (share, one) in enumerate(zip(shares, every, strict=True)):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import HERMITE, Grid, K, Piece, Source, W, replace, whole
-from initframe.signal.moments import Moments, Number, average, moments_of
+from initframe.signal.correlations import Source
+from initframe.signal.grid import Grid, Piece, replace
+from initframe.signal.hermite import HERMITE, K, W, evaluated, horner
+from initframe.signal.moments import Moments, average, moments_of
 
 KEPT = 4
 """Terms that are carried along at most; where there would be more, an operand counts as one."""
@@ -28,11 +30,16 @@ def pieces_of(grid: Grid) -> tuple[Piece, ...]:
     return grid.pieces or ((1.0, (grid,)),)
 
 
-def added(one: Grid, other: Grid, sign: float) -> tuple[Piece, ...]:
-    """The terms of a sum, or of a difference; none if one operand has several classes of positions."""
+def summed(one: Grid, other: Grid, sign: float = 1.0) -> tuple[Piece, ...]:
+    """The terms of a sum; none if one operand has several classes of positions."""
     if one.classes > 1 or other.classes > 1:
         return ()
     return (*pieces_of(one), *((sign * number, factors) for number, factors in pieces_of(other)))
+
+
+def difference(one: Grid, other: Grid) -> tuple[Piece, ...]:
+    """The terms of a difference; none if one operand has several classes of positions."""
+    return summed(one, other, -1.0)
 
 
 def multiplied(one: Grid, other: Grid) -> tuple[Piece, ...]:
@@ -42,25 +49,38 @@ def multiplied(one: Grid, other: Grid) -> tuple[Piece, ...]:
     return tuple([(a * b, (*x, *y)) for a, x in pieces_of(one) for b, y in pieces_of(other)])
 
 
-def settled(one: Grid, other: Grid, apart: Moments, terms: Terms) -> tuple[Moments, dict[str, Any]]:
+class Settled(NamedTuple):
+    """What is known of a sum or product.
+
+    Attributes:
+        moments: of the result.
+        why: why it is an approximation.
+        pieces: its terms.
+        apart: whether the operands are independent.
+    """
+
+    moments: Moments
+    why: str
+    pieces: tuple[Piece, ...]
+    apart: bool
+
+
+def settled(one: Grid, other: Grid, apart: Moments, terms: Terms) -> Settled:
     """What is known of a sum or product.
 
     Args:
         one: an operand.
         other: the other one.
         apart: the moments, if they are independent.
-        terms: :func:`added` or :func:`multiplied`.
-
-    Returns:
-        The moments, and the facts ``why`` and ``pieces`` of the grid.
+        terms: :func:`summed`, :func:`difference` or :func:`multiplied`.
     """
     why = one.why or other.why
     if not related(one, other):
-        return apart, {"why": why, "pieces": _kept(one, other, terms)}
+        return Settled(apart, why, _kept(one, other, terms), True)
     pieces = terms(one, other)
     if not pieces:
-        return apart, {"why": why or "related tensors are taken as independent", "pieces": ()}
-    return moments_from(pieces, apart.field), {"why": why, "pieces": pieces if len(pieces) <= KEPT else ()}
+        return Settled(apart, why or "related tensors are taken as independent", (), False)
+    return Settled(moments_from(pieces, apart.field), why, pieces if len(pieces) <= KEPT else (), False)
 
 
 def _kept(one: Grid, other: Grid, terms: Terms) -> tuple[Piece, ...]:
@@ -117,25 +137,33 @@ def moments_from(pieces: Sequence[Piece], field: Tensor | None) -> Moments:
     moments = moments_of(mean, square, same, near, far)
     if field is None:
         return moments
-    return moments._replace(field=torch.stack([number * own for number, _, own in found]).sum(0))
+    offsets = [number * own for number, _, own in found if own is not None]
+    return moments._replace(field=torch.stack(offsets).sum(0))
 
 
-def _paired(one: Factors, other: Factors, field: Tensor | None) -> tuple[list[float], Tensor]:
+def _paired(one: Factors, other: Factors, field: Tensor | None) -> tuple[list[float], Tensor | None]:
     """Mean products of an element of a term with one of another: the same one, and those that moments know.
 
     Returns:
         The mean products ``square``, ``same``, ``near``, ``far``, and those at each offset of a field.
     """
     ours, theirs = _by_source(one), _by_source(other)
-    means, offsets = [1.0] * 4, torch.ones(() if field is None else field.shape, dtype=torch.float64, device="cpu")
+    means, offsets = [1.0] * 4, None if field is None else torch.ones_like(field)
     for source in {**ours, **theirs}:
         f, g = ours.get(source, _ONES), theirs.get(source, _ONES)
         square = torch.dot(f * g, W).item()
-        series = (HERMITE @ f) * (HERMITE @ g)
-        pairs = [square] * 3 if source is None else [_at(series, c) for c in (source.same, source.near, source.far)]
+        coefficients = [*((HERMITE @ f) * (HERMITE @ g)).tolist(), 0.0]
+        of = None if source is None else source.correlations
+        pairs = [square] * 3 if of is None else [horner(coefficients, average(c)) for c in of.pairs[:3]]
         means = [x * y for x, y in zip(means, (square, *pairs), strict=True)]
-        if field is not None:
-            offsets = offsets * _at_offsets(source, series, square, pairs[1], field)
+        if offsets is None:
+            continue
+        if of is None or of.powers is None:
+            alike = torch.full_like(offsets, pairs[1])
+            alike[0, 0] = square
+        else:
+            alike = evaluated(coefficients, of.powers).view(offsets.shape)
+        offsets = offsets * alike
     return means, offsets
 
 
@@ -148,20 +176,3 @@ def _by_source(factors: Factors) -> dict[Source | None, Tensor]:
 
 
 _ONES = torch.ones(K, dtype=torch.float64, device="cpu")
-
-
-def _at(series: Tensor, correlation: Number) -> float:
-    """Σ aₙbₙcⁿ."""
-    total = 0.0
-    for coefficient in reversed(series.tolist()):
-        total = total * average(correlation) + coefficient
-    return total
-
-
-def _at_offsets(source: Source | None, series: Tensor, square: float, near: float, field: Tensor) -> Tensor:
-    """Σ aₙbₙcⁿ at each offset; what has no field is alike at all offsets but none."""
-    if source is None or source.field is None or source.powers is None:
-        alike = torch.full_like(field, near)
-        alike[0, 0] = square
-        return alike
-    return whole(torch.cat([series, series.new_zeros(1)]) @ source.powers, field)

@@ -1,4 +1,8 @@
-"""Autocovariances of images: mean products of two places, by the offset between them, on a small torus."""
+"""Autocovariances of images: mean products of two places, by the offset between them, on a small torus.
+
+An offset and its opposite have the same, so that a field is half of the torus: offsets of 0 to SIDE/2 rows, and all
+columns.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,28 @@ SIDE = 32
 
 def white(square: float, near: float) -> Tensor:
     """The autocovariance of a field whose places share nothing but ``near``."""
-    field = torch.full((SIDE, SIDE), near, dtype=torch.float64, device="cpu")
+    field = torch.full((SIDE // 2 + 1, SIDE), near, dtype=torch.float64, device="cpu")
     field[0, 0] = square
     return field
+
+
+def whole(field: Tensor) -> Tensor:
+    """All offsets of a field.
+
+    >>> table = torch.tensor([[4.0, 3.0, 2.0, 3.0], [2.0, 1.0, 1.0, 0.0], [0.0, 2.0, 1.0, 2.0], [2.0, 0.0, 1.0, 1.0]])
+    >>> torch.equal(whole(table[:3]), table)
+    True
+    """
+    side = field.shape[1]
+    return field.reshape(-1)[_mirror(side)].view(side, side)
+
+
+@lru_cache(maxsize=8)
+def _mirror(side: int) -> Tensor:
+    """Where each offset, or its opposite, is in a field."""
+    rows, columns = torch.arange(side, device="cpu")[:, None], torch.arange(side, device="cpu")[None, :]
+    opposite = (-rows % side) * side + -columns % side
+    return torch.where(rows <= side // 2, rows * side + columns, opposite).reshape(-1)
 
 
 def mean_products(x: Tensor, reach: int = SIDE // 2 - 1) -> Tensor:
@@ -39,8 +62,8 @@ def mean_products(x: Tensor, reach: int = SIDE // 2 - 1) -> Tensor:
     maps = x.reshape(-1, height, width)
     parts = torch.view_as_real(torch.fft.rfft2(maps, s=size))
     spectrum = parts.square_().sum(0).sum(-1)  # one after the other is twenty times as fast as both at once
-    sums: Tensor = torch.fft.irfft2(spectrum / len(maps), s=size)
-    return sums / _pairs(height, size[0]).to(x.dtype)[:, None] / _pairs(width, size[1]).to(x.dtype)[None, :]
+    sums: Tensor = torch.fft.irfft2(spectrum, s=size)
+    return sums / _pairs(len(maps), (height, width), size, x.dtype)
 
 
 def _smooth(number: int) -> int:
@@ -56,40 +79,55 @@ def _smooth(number: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _pairs(side: int, size: int) -> Tensor:
-    """How many pairs of places of a line are each offset apart, on a circle; at least 1."""
-    offsets = torch.arange(size, device="cpu")
-    return (side - torch.minimum(offsets, size - offsets)).clamp_min(1).double()
+def _pairs(maps: int, sides: Sequence[int], size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """How many pairs of places of some maps are each offset apart, on a torus; at least 1 in each direction."""
+    counts = []
+    for side, around in zip(sides, size, strict=True):
+        offsets = torch.arange(around, device="cpu")
+        counts.append((side - torch.minimum(offsets, around - offsets)).clamp_min(1).to(dtype))
+    return maps * counts[0][:, None] * counts[1]
 
 
-def on_torus(products: Tensor, beyond: float, reach: Sequence[int]) -> Tensor:
-    """The offsets of a map on the torus of all fields.
+def on_torus(products: Tensor, beyond: float, reach: Sequence[int], stride: Sequence[int] = (1, 1)) -> Tensor:
+    """The field of a map's offsets.
 
     Args:
         products: from :func:`mean_products`, of one map.
         beyond: what farther offsets have.
         reach: up to which offset the map is believed, in each direction.
+        stride: of the map's offsets, which are the field's.
     """
-    out = torch.full((SIDE, SIDE), beyond, dtype=torch.float64, device="cpu")
-    rows, columns = (torch.arange(-r, r + 1, device="cpu") for r in (min(SIDE // 2 - 1, n) for n in reach))
-    height, width = products.shape
-    found = products[(rows % height)[:, None], (columns % width)[None, :]]
-    out[(rows % SIDE)[:, None], (columns % SIDE)[None, :]] = found
-    return out
+    down, across = (min(SIDE // 2 - 1, n) for n in reach)
+    field = torch.full((SIDE // 2 + 1, SIDE), beyond, dtype=torch.float64, device="cpu")
+    to, of = _places(SIDE, tuple(products.shape), (down, across), tuple(stride))
+    field.view(-1)[to] = products.reshape(-1)[of]
+    return field
 
 
 def strided(field: Tensor, stride: Sequence[int], beyond: float) -> Tensor:
     """The autocovariance behind a stride: every s-th offset, and its limit where none is known.
 
-    >>> strided(torch.eye(4), [2, 2], 0.0)[0].tolist()
+    >>> strided(torch.eye(4)[:3], [2, 2], 0.0)[0].tolist()
     [1.0, 0.0, 0.0, 0.0]
     """
     if len(stride) < 2 or all(s == 1 for s in stride):
         return field
-    n = field.shape[0]
     out = torch.full_like(field, beyond)
-    offsets = [[d for d in range(-(n // 2) + 1, n // 2) if abs(d * s) < n // 2] for s in stride[:2]]
-    rows, columns = (torch.tensor(one, device="cpu") for one in offsets)
-    source = field[(rows * stride[0] % n)[:, None], (columns * stride[1] % n)[None, :]]
-    out[(rows % n)[:, None], (columns % n)[None, :]] = source
+    side = field.shape[1]
+    reach = (side // 2 - 1) // stride[0], (side // 2 - 1) // stride[1]
+    to, of = _places(side, (side, side), reach, tuple(stride))
+    out.view(-1)[to] = field.reshape(-1)[of]
     return out
+
+
+@lru_cache(maxsize=64)
+def _places(side: int, shape: Sequence[int], reach: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Where offsets are in a field, and where in a table of some shape are those that a stride makes them of.
+
+    >>> [places.tolist() for places in _places(8, (8, 8), (0, 1), (2, 2))]
+    [[7, 0, 1], [6, 0, 2]]
+    """
+    rows = torch.arange(reach[0] + 1, device="cpu")[:, None]
+    columns = torch.arange(-reach[1], reach[1] + 1, device="cpu")
+    of = rows * stride[0] % shape[0] * shape[1] + columns * stride[1] % shape[1]
+    return (rows * side + columns % side).reshape(-1), of.reshape(-1)

@@ -50,6 +50,17 @@ class Moments(NamedTuple):
         near, far = ((pairs * x).sum().item() for x in self[3:5])
         return Moments(mean, square, same, near, far, self.field)
 
+    def scaled(self, factor: float, shift: float) -> Moments:
+        """Of one class: of the elements times a number, plus a number.
+
+        >>> moments_of(1.0, 2.0, 1.5).scaled(2.0, 1.0)[:3]
+        (3.0, 13.0, 11.0)
+        """
+        square, more = factor * factor, shift * (2 * factor * average(self.mean) + shift)
+        field = None if self.field is None else self.field * square + more
+        squares, same, near, far = (square * x + more for x in (self.square, self.same, self.near, self.far))
+        return Moments(factor * self.mean + shift, squares, same, near, far, field)
+
     def times(self, factor: float) -> Moments:
         """Of the elements times independent numbers whose mean square is ``factor``; the mean becomes zero."""
         field = None if self.field is None else self.field * factor

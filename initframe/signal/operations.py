@@ -66,6 +66,7 @@ class Facts(NamedTuple):
         mutable: whether it writes to an argument.
         pointwise: whether it is elementwise.
         arguments: their names.
+        by_name: those of them that are given by name only.
         defaults: of those that have one.
         asks: whether it asks a tensor for a fact, its device say, and computes nothing.
         weighs: whether it multiplies with weights.
@@ -79,6 +80,7 @@ class Facts(NamedTuple):
     mutable: bool
     pointwise: bool
     arguments: tuple[str, ...]
+    by_name: frozenset[str]
     defaults: Mapping[str, Any]
     asks: bool
     weighs: bool
@@ -113,6 +115,7 @@ def _facts(func: Any, number: int) -> Facts:
         mutable=schema.is_mutable,
         pointwise=torch.Tag.pointwise in func.tags,
         arguments=tuple(argument.name for argument in schema.arguments),
+        by_name=frozenset(argument.name for argument in schema.arguments if argument.kwarg_only),
         defaults={a.name: a.default_value for a in schema.arguments if a.has_default_value()},
         asks=func.namespace == "prim",
         weighs=known in ("matmul", "conv", "mkldnn_rnn_layer"),

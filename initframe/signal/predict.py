@@ -24,7 +24,7 @@ from initframe.model.parametrizations import parametrizations
 from initframe.plan import Plan
 from initframe.signal.batch import describe, failed, modes_as_before, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
-from initframe.signal.grid import CDF, Grid, constant, gaussian, sampled
+from initframe.signal.grid import Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
@@ -186,25 +186,10 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
         "mean": average(m.mean),
         "rms": math.sqrt(max(square, 0.0)),
         "correlation": same / square if square > 0 else None,
-        "zeros": _zeros(grid),
+        "zeros": grid.law.share_of(0.0),
         "spread": math.sqrt(max(grid.spread_over_seeds, 0.0)),
         "approximate": grid.why,
     }
-
-
-def _zeros(grid: Grid) -> float:
-    """The share of exact zeros: of the intervals of the grid that are zero at both ends."""
-    if grid.line is not None:
-        return 1.0 if grid.line == (0.0, 0.0) else 0.0
-    values = grid.values
-    if torch.count_nonzero(values).item() == values.numel():
-        return 0.0
-    zero = values == 0
-    return torch.dot((zero[:, 1:] & zero[:, :-1]).double().mean(0), _INTERVALS).item()
-
-
-_INTERVALS = CDF.diff()
-"""How likely it is that a normal variable is between two points of the grid."""
 
 
 def _model_states(

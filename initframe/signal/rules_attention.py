@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
-from initframe.signal.grid import Grid, W, constant, gaussian, related_as, replace, reshaped, scaled
+from initframe.signal.grid import Grid, constant, gaussian, related_as, replace, reshaped, scaled
+from initframe.signal.hermite import W
 from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
@@ -126,7 +127,8 @@ def log_softmax(op: Operation) -> State:
     m = averaged(grid)
     variance = max(average(m.square) - average(m.mean) ** 2, 0.0)
     why = grid.why or "the sum over classes is taken as its mean"
-    return replace(grid, values=grid.values - average(m.mean) - math.log(op.shape[op["dim"]]) - variance / 2, why=why)
+    level = average(m.mean) + math.log(op.shape[op["dim"]]) + variance / 2
+    return replace(scaled(grid, 1.0, -level), why=why)
 
 
 def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
@@ -163,28 +165,33 @@ def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
     >>> concentration(torch.tensor([1.0, 4.0]), torch.tensor([0.0]), 0).tolist()
     [1.0, 0.25]
     """
-    sample, scale = _samples(terms)
-    largest = count.clamp_max(sample.shape[1])
-    which = (largest.round().long() - 1).clamp_min(0)
+    scores, most = _samples(terms)
+    largest = count.clamp_max(scores.shape[1])
+    keys = largest.round().long().clamp_min(1).tolist()
     found = []
-    for k in range(count.numel()):
-        v = variance[k if variance.numel() > 1 else 0]
-        drawn = sample[:, : int(which[k]) + 1] * scale * v.sqrt()
-        weights = (drawn - drawn.amax(1, keepdim=True)).exp() if v > 0 else torch.ones(1, int(which[k]) + 1)
-        found.append((weights.square().sum(1) / weights.sum(1).square()).mean().double())
-    return torch.stack(found) * largest / count
+    for n, v in zip(keys, variance.tolist() * (len(keys) if variance.numel() == 1 else 1), strict=True):
+        weights = scores[:, :n] * math.sqrt(v)
+        if most * math.sqrt(v) > SAFE:
+            weights -= weights.amax(1, keepdim=True)
+        sums = weights.exp_().sum(1)
+        found.append((weights.square_().sum(1) / sums.square_()).mean().item())
+    return torch.tensor(found, dtype=torch.float64, device="cpu") * largest / count
+
+
+SAFE = 40.0
+"""Up to which score the squares of exponentials, and their sums, are far from the limits of float32."""
 
 
 @lru_cache(maxsize=8)
-def _samples(terms: int) -> tuple[Tensor, Tensor]:
-    """Normal scores of 128 queries with 512 keys, and each query's length."""
+def _samples(terms: int) -> tuple[Tensor, float]:
+    """Normal scores of 128 queries with 512 keys, each query with a length of its own, and the largest of them."""
     generator = torch.Generator(device="cpu")
     generator.manual_seed(0)
     z = torch.randn(128, 512, generator=generator, device="cpu")
-    if not terms:
-        return z, torch.ones(128, 1, device="cpu")
-    lengths = torch.randn(128, min(terms, 256), generator=generator, device="cpu").square().mean(1, keepdim=True).sqrt()
-    return z, lengths
+    if terms:
+        lengths = torch.randn(128, min(terms, 256), generator=generator, device="cpu").square().mean(1, keepdim=True)
+        z *= lengths.sqrt()
+    return z, z.abs().amax().item()
 
 
 def visible(mask: object, queries: int, keys: int) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import product, total
 from initframe.signal.fields import strided
-from initframe.signal.grid import Grid, W, Z, gaussian, replace, reshaped, scaled
+from initframe.signal.grid import Grid, gaussian, replace, reshaped, same_numbers, scaled
+from initframe.signal.hermite import W, Z
 from initframe.signal.layout import ROLES, Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
@@ -48,8 +50,10 @@ def matmul(op: Operation) -> State:
     count = op[names[0]].shape[-1]
     if a.weight != b.weight:
         x, weight = (a, b) if b.weight else (b, a)
-        contracted = -1 if b.weight else -2
-        out = op.states.once(weight, x, op.shape, lambda: linear(x, weight, count, op.shape, contracted))
+        contracted, bias = -1 if b.weight else -2, op.grid("self") if "mat1" in op.given else None
+        if bias is not None and _is_bias(bias) and op.given.get("alpha", 1) == op.given.get("beta", 1) == 1:
+            return once(op, x, weight, bias, lambda: linear(x, weight, count, op.shape, contracted, bias))
+        out = once(op, x, weight, None, lambda: linear(x, weight, count, op.shape, contracted))
     elif a.weight:
         m = summed(averaged(a), b, count)
         out = gaussian(m, channels(op.shape), weight=True)
@@ -61,6 +65,29 @@ def matmul(op: Operation) -> State:
     if op.func.overloadpacket.__name__ in ("addmm", "baddbmm"):
         return _added(op, out)
     return out
+
+
+def once(op: Operation, x: Grid, weight: Grid, bias: Grid | None, make: Callable[[], Grid]) -> Grid:
+    """The output of a layer: the same numbers again, if its weights were given the same numbers before.
+
+    Of other numbers, it has another normal, which is right where the two inputs share nothing.
+    """
+    if weight.source is None:
+        return make()
+    given = (x, weight) if bias is None else (x, weight, bias)
+    before = op.states.outputs.setdefault(weight.source, [])
+    for known, out in before:
+        same = len(known) == len(given) and all(map(same_numbers, known, given))
+        if same and out.layout.shape == op.shape:
+            return out
+    out = make()
+    if any(known[0].source is not x.source for known, _ in before):
+        out = replace(out, why=out.why or REUSED)
+    op.states.outputs[weight.source] = [*before[-3:], (given, out)]
+    return out
+
+
+REUSED = "a weight is used again: its outputs are taken as independent"
 
 
 def _operands(op: Operation) -> tuple[str, str]:
@@ -109,7 +136,7 @@ def gram(x: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     level, q = average(m.mean) ** 2, average(m.square)
     c = {"batch": average(m.same), "position": average(m.near), "channel": level}[role]
     rows = shape[-1]
-    own = count * q, count * x.fourth + count * (count - 1) * q**2
+    own = count * q, count * x.law.powers[3] + count * (count - 1) * q**2
     apart = count * c, (count * c) ** 2 + count * (q**2 + c**2 - 2 * level**2)
     mean, square = ((a + (rows - 1) * b) / rows for a, b in zip(own, apart, strict=True))
     layout = Layout((*x.layout.dims[:-1], (Factor(role, rows),))).fitted(shape)
@@ -173,20 +200,27 @@ def _added(op: Operation, out: Grid) -> Grid | None:
         return out
     if bias is None:
         return None
-    if bias.weight and len(bias.layout.dims) <= 1:
-        return with_bias(out, bias)
+    if _is_bias(bias):
+        return with_bias(out, scaled(bias, beta))
     return total(out, scaled(bias, beta), out.layout)
+
+
+def _is_bias(grid: Grid) -> bool:
+    """Whether a grid is of one drawn number per channel."""
+    return grid.weight and len(grid.layout.dims) <= 1
 
 
 def with_bias(out: Grid, bias: Grid | None) -> Grid:
     """A grid plus a bias per channel."""
-    if bias is None or (bias.source is None and (bias.line == (0.0, 0.0) or not bool(bias.values.any()))):
+    if bias is None or (bias.source is None and average(bias.moments().square) == 0):
         return out
     moments = biased(out.moments(), bias)
     return replace(gaussian(moments, out.layout), profile=out.profile, **out.kept, weight=out.weight)
 
 
-def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted: int) -> Grid:
+def linear(
+    x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted: int, bias: Grid | None = None
+) -> Grid:
     """A layer that sums over one dimension of its input.
 
     Args:
@@ -195,6 +229,7 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
         count: how many inputs are summed.
         shape: of the output.
         contracted: which dimension of the input is summed over.
+        bias: one number per channel of the output, or none.
     """
     dim = contracted % len(x.layout.dims)
     over_positions = "position" in x.layout.roles(dim)
@@ -206,6 +241,7 @@ def linear(x: Grid, weight: Grid, count: int, shape: tuple[int, ...], contracted
     if mixing:  # every new position has weights of its own
         apart = products(y.mean, y.mean)
         y = y._replace(near=apart, far=apart)
+    y = biased(y, bias)
     dims = list(x.layout.dims)
     outer = -1 if contracted == -1 else -2
     outputs = shape[outer]
@@ -239,7 +275,7 @@ def convolution(op: Operation) -> State:
     bias = op.grid("bias") if isinstance(op.given.get("bias"), Tensor) else None
     if x is None or weight is None:
         return None
-    return op.states.once(weight, x, op.shape, lambda: _convolution(op, x, weight, bias))
+    return once(op, x, weight, bias, lambda: _convolution(op, x, weight, bias))
 
 
 def _convolution(op: Operation, x: Grid, weight: Grid, bias: Grid | None) -> Grid:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, W, constant, gaussian, independent, related_as, replace, reshaped, scaled
+from initframe.signal.grid import Grid, constant, gaussian, independent, related_as, replace, reshaped, scaled
+from initframe.signal.hermite import W
 from initframe.signal.layout import Factor, Layout, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.walk import Operation, Rule, State

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import product, spread_over, total
-from initframe.signal.grid import Grid, K, W, constant, gaussian, replace, scaled
+from initframe.signal.grid import Grid, constant, gaussian, replace, scaled
+from initframe.signal.hermite import W
+from initframe.signal.laws import Line, Table
 from initframe.signal.layout import Layout
-from initframe.signal.moments import Moments, Number, at_least, average, column, diagonal, moments_of, products, root
+from initframe.signal.moments import Moments, Number, at_least, average, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
-from initframe.signal.rules_pointwise import is_affine
 from initframe.signal.samples import rows_of
 from initframe.signal.walk import Operation, Rule, State
 
@@ -29,13 +30,8 @@ def affine(grid: Grid, op: Operation) -> Grid | None:
             return None
         own = replace(spread_over(own, grid.layout), weight=False)
         if own.source is None:
-            if own.line is not None:
-                value, _ = own.line
-                grid = scaled(grid, value) if name == "weight" else scaled(grid, 1.0, value)
-                continue
-            column_of = own.values[:, :1]
-            values = grid.values * column_of if name == "weight" else grid.values + column_of
-            grid = replace(grid, values=values)
+            value = own.moments().mean
+            grid = scaled(grid, value) if name == "weight" else scaled(grid, 1.0, value)
         else:
             grid = join(grid, own, grid.layout)
     return grid
@@ -81,8 +77,8 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
     variance = at_least(m.square - middle, 0.0)
     scale = 1 / root(variance + eps)
     if x.source is None:
-        values = (x.values - (x.values if centred else 0)) * column(scale)
-        return replace(x, values=values, profile=None, spread=0.0, channels=0)
+        found = scaled(x, scale, -m.mean * scale if centred else 0.0)
+        return replace(found, profile=None, spread=0.0, channels=0)
     if channels < 16 and centred:
         far = average(level) + (average(m.far) - average(level)) / channels
         pairs, square = products(scale, scale), scale * scale
@@ -90,15 +86,9 @@ def normalized(x: Grid, channels: int, positions: int, eps: float, *, centred: b
         near = (m.near - average(middle)) * pairs
         rest = Moments(level * 0.0, variance * square, (m.same - far) * square, near, (m.far - far) * pairs, field)
         return gaussian(rest, x.layout, why=x.why)
-    if isinstance(m.mean, float) and x.line is not None:
-        before = max(average(m.square) - (average(level) if centred else 0.0), 1e-300)
-        factor = average(scale) * math.sqrt(average(variance) / before)
-        found = scaled(x, factor, -m.mean * factor if centred else 0.0)
-        return replace(found, profile=None, spread=0.0, channels=0)
-    taken = column(m.mean) if centred else 0.0
-    correction = root(variance / at_least(m.square - (level if centred else 0.0), 1e-300))
-    values = (x.values - taken) * column(scale * correction)
-    return replace(x, values=values, profile=None, spread=0.0, channels=0, normal=is_affine(values))
+    factor = scale * root(variance / at_least(m.square - (level if centred else level * 0.0), 1e-300))
+    found = scaled(x, factor, -m.mean * factor if centred else 0.0)
+    return replace(found, profile=None, spread=0.0, channels=0)
 
 
 def rms_norm(op: Operation) -> tuple[State, ...]:
@@ -226,15 +216,9 @@ def _over_channels(grid: Grid, dims: Sequence[int], left: Layout) -> Grid:
     n = grid.layout.count("channel", dims)
     if grid.classes > 1 or level >= square / n:
         middle = (m if count > 1 else grid.moments()).mean
-        return replace(constant(0.0, left, weight=grid.weight), values=_level(middle), why=grid.why)
+        return replace(constant(0.0, left, weight=grid.weight), law=Line(middle, middle * 0.0), why=grid.why)
     varying = (level + x / n for x in (square, same, near, far))
     return gaussian(moments_of(average(m.mean), *varying), left, **grid.kept, weight=grid.weight)
-
-
-def _level(numbers: Number) -> Tensor:
-    """A grid's values that do not depend on z: a number for each class of positions."""
-    column = torch.as_tensor(numbers, dtype=torch.float64, device="cpu").reshape(-1, 1)
-    return column.expand(-1, K).clone()
 
 
 def near_over(grid: Grid, m: Moments) -> Number:
@@ -243,7 +227,7 @@ def near_over(grid: Grid, m: Moments) -> Number:
     if m.field is None or len(sides) != 2:
         return m.near
     height, width = sides
-    weights, counted = _pairs_by_offset(m.field.shape[0], height, width)
+    weights, counted = _pairs_by_offset(m.field.shape[1], height, width)
     pairs = (height * width) ** 2
     inside = torch.dot(m.field.reshape(-1), weights).item() - m.field[0, 0].item() * height * width
     outside = m.near * (pairs - counted)
@@ -252,11 +236,13 @@ def near_over(grid: Grid, m: Moments) -> Number:
 
 @lru_cache(maxsize=64)
 def _pairs_by_offset(n: int, height: int, width: int) -> tuple[Tensor, float]:
-    """How many pairs of an image's places are each offset apart, on a torus of side n, and all of these together."""
-    dy, dx = (torch.arange(-min(n // 2 - 1, s - 1), min(n // 2, s), device="cpu") for s in (height, width))
-    counts = (height - dy.abs()).double()[:, None] * (width - dx.abs()).double()[None, :]
-    weights = torch.zeros(n, n, dtype=torch.float64, device="cpu")
-    weights[(dy % n)[:, None], (dx % n)[None, :]] = counts
+    """How many pairs of an image's places each offset of a field of side n stands for, and all of these together."""
+    down, across = min(n // 2, height), min(n // 2, width)
+    dy, dx = torch.arange(down, device="cpu"), torch.arange(1 - across, across, device="cpu")
+    counts = (height - dy).double()[:, None] * (width - dx.abs()).double()
+    counts[1:] *= 2  # a row of offsets stands for the opposite one, too
+    weights = torch.zeros(n // 2 + 1, n, dtype=torch.float64, device="cpu")
+    weights[dy[:, None], dx % n] = counts
     return weights.reshape(-1), counts.sum().item()
 
 
@@ -270,7 +256,7 @@ def variance(op: Operation) -> State | tuple[State, ...]:
     values = at_least(m.square - m.mean * m.mean, 0.0)
     if op.func.overloadpacket.__name__.startswith("std"):
         values = root(values)
-    spread = replace(middle, values=_level(values), source=None)
+    spread = replace(middle, law=Line(values, values * 0.0), source=None)
     return (spread, middle) if isinstance(op.out, tuple | list) else spread
 
 
@@ -286,9 +272,10 @@ def vector_norm(op: Operation) -> State:
         return None
     dims = _dims(op)
     count = math.prod(grid.layout.shape[d] for d in dims)
-    squares = replace(grid, values=grid.values.square(), normal=False)
+    squares = replace(grid, law=Table(grid.values.square()))
     out = pooled(squares, dims, op.shape, bool(op.given.get("keepdim")))
-    return replace(out, values=_level(root(out.moments().mean * count)), source=None)
+    length = root(out.moments().mean * count)
+    return replace(out, law=Line(length, length * 0.0), source=None)
 
 
 def weight_norm(op: Operation) -> tuple[State, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,23 +12,14 @@ from torch import Tensor
 
 from initframe.signal import rules_complex
 from initframe.signal.combine import mixture, product, spread_over, total
-from initframe.signal.grid import (
-    CDF,
-    HERMITE,
-    Grid,
-    K,
-    Piece,
-    W,
-    constant,
-    gaussian,
-    independent,
-    replace,
-    reshaped,
-    scaled,
-    scaled_pieces,
-)
+from initframe.signal.grid import Grid, constant, gaussian, independent, joint, replace, reshaped, scaled
+from initframe.signal.hermite import CDF, HERMITE, K, W
+from initframe.signal.laws import Law, Line, Table, law_of
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
+from initframe.signal.operations import facts
+from initframe.signal.quantiles import of_weighted
+from initframe.signal.rectified import Rectified
 from initframe.signal.samples import rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
 
@@ -71,7 +63,7 @@ def _pointwise(op: Operation) -> State:
     if op.name == "div" and grids["other"].totals_of is not None:
         return None  # shares of a sum by number, such as a graph's attention: what they share with it is not known
     if op.name == "div" and len(grids) == 2 and bool((grids["other"].values > 0).all()):
-        inverse = replace(grids["other"], values=1 / grids["other"].values, normal=False)
+        inverse = replace(grids["other"], law=Table(1 / grids["other"].values))
         return product(grids["self"], inverse, layout)
     if op.name in ("addcmul", "addcdiv") and len(grids) == 3:
         return _addcmul(op, grids, layout)
@@ -92,7 +84,7 @@ def _on_samples(op: Operation, grids: Mapping[str, Grid]) -> Tensor | None:
 def _addcmul(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid:
     second = grids["tensor2"]
     if op.name == "addcdiv":
-        second = replace(second, values=1 / second.values, normal=False)
+        second = replace(second, law=Table(1 / second.values))
     term = product(grids["tensor1"], second, layout)
     return total(grids["self"], scaled(term, float(op.given.get("value") or 1)), layout)
 
@@ -122,97 +114,100 @@ def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     return grid
 
 
-def is_affine(values: Tensor) -> bool:
-    """Whether a grid is affine in z; most that are not show it at five points."""
-    if values.shape[0] == 1:
-        a, b, c, d, e = values[0, :: K // 4].tolist()
-        if max(abs(a - 2 * b + c), abs(b - 2 * c + d), abs(c - 2 * d + e)) > 1e-6 * max(map(abs, (a, b, c, d, e))):
-            return False
-    bend = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs().amax()
-    return bool(bend <= 1e-9 * values.abs().amax().clamp_min(1e-300))
-
-
 def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> Grid | None:
-    """Run the operation on the values."""
-    classes = max(grid.classes for grid in grids.values())
-    given = dict(op.given)
-    for name, grid in grids.items():
-        values = grid.values if grid.classes in (1, classes) else grid.values.mean(0, keepdim=True)
-        given[name] = values.expand(classes, K).clone()
-    found = _called(op, given)
-    if found is None or found.shape != (classes, K) or not bool(found.isfinite().all()):
-        return None
+    """Run the operation on the values; what only scales and shifts needs none."""
     lead = next((g for g in grids.values() if g.source is not None), next(iter(grids.values())))
-    why = next((g.why for g in grids.values() if g.why), "")
-    profile = next((g.profile for g in grids.values() if g.profile is not None), None)
-    pieces = _pieces_after(lead, found) if op.name in LINEAR and lead.pieces else ()
+    numbers = _scale_and_shift(op, grids)
+    law = _law(op, grids) if numbers is None else None
+    if numbers is not None:
+        lead = scaled(lead, *numbers)
+    elif law is not None:
+        lead = replace(lead, law=law)
+    else:
+        return None
     return replace(
         lead,
-        values=found,
         layout=layout,
-        profile=profile,
+        profile=next((g.profile for g in grids.values() if g.profile is not None), None),
         weight=all(grid.weight for grid in grids.values()),
-        normal=lead.source is not None and is_affine(found),
-        why=why,
-        pieces=pieces,
+        why=next((g.why for g in grids.values() if g.why), ""),
         keys=lead.keys if op.name in ("mul", "div", "clone") else None,
     )
 
 
-LINEAR = ("add", "sub", "rsub", "mul", "div", "neg")
+def _scale_and_shift(op: Operation, grids: Mapping[str, Grid]) -> tuple[float, float] | None:
+    """Of an operation with one number, by what it multiplies and what it adds."""
+    if op.name not in ("add", "sub", "mul", "div"):
+        return None
+    one, other = (_number(grids.get(name), op.given.get(name)) for name in ("self", "other"))
+    alpha = float(op.given.get("alpha", 1)) * (1.0 if op.name == "add" else -1.0)
+    if other is not None:
+        if op.name == "div":
+            return None if other == 0 or op.given.get("rounding_mode") else (1 / other, 0.0)
+        return (other, 0.0) if op.name == "mul" else (1.0, alpha * other)
+    if one is None or op.name == "div":
+        return None
+    return (one, 0.0) if op.name == "mul" else (alpha, one)
 
 
-def _pieces_after(before: Grid, values: Tensor) -> tuple[Piece, ...]:
-    """The terms of a grid whose values an operation has multiplied by a number, or shifted; else none."""
-    old = before.values[0]
-    low, high = int(old.argmin()), int(old.argmax())
-    width = (old[high] - old[low]).item()
-    if width == 0:
-        return ()
-    factor = (values[0, high] - values[0, low]).item() / width
-    shift = values[0, low].item() - factor * old[low].item()
-    if not torch.allclose(values[0], old * factor + shift, rtol=1e-9, atol=1e-9 * values.abs().max().item()):
-        return ()
-    return scaled_pieces(before, factor, shift if abs(shift) > 1e-12 * width else 0.0)
+def _number(grid: Grid | None, value: Any) -> float | None:
+    """The number that an argument is everywhere, if it is one."""
+    if grid is None:
+        return float(value) if isinstance(value, int | float) else None
+    law = grid.law
+    return law.mean if grid.source is None and isinstance(law, Line) and isinstance(law.mean, float) else None
+
+
+def _law(op: Operation, grids: Mapping[str, Grid]) -> Law | None:
+    """The law of the operation's result: of a rectified normal in closed form, else by its values."""
+    law = next(iter(grids.values())).law
+    if op.name in ("relu", "leaky_relu") and isinstance(law, Line) and isinstance(law.mean, float) and law.std > 0:
+        return Rectified(law.mean, average(law.std), float(op.given.get("negative_slope", 0.0)))
+    classes = max(grid.classes for grid in grids.values())
+    given = dict(op.given)
+    for name, grid in grids.items():
+        values = grid.values if grid.classes in (1, classes) else grid.values.mean(0, keepdim=True)
+        given[name] = values if len(values) == classes else values.expand(classes, K)
+    found = _called(op, given)
+    if found is None or found.shape != (classes, K) or not math.isfinite(found.sum().item()):
+        return None
+    return law_of(found)
 
 
 def _called(op: Operation, given: Mapping[str, Any]) -> Tensor | None:
     """Call an overload by its schema's names; in float64, on the CPU."""
-    func = op.func
-    if func._schema.is_mutable:  # noqa: SLF001
-        func = _functional(op)
+    func, known = op.func, facts(op.func)
+    if known.mutable:
+        func = _functional(func.overloadpacket.__name__.rstrip("_"), func._overloadname)  # noqa: SLF001
         if func is None:
             return None
+        known = facts(func)
     positional, named = [], {}
-    for argument in func._schema.arguments:  # noqa: SLF001
-        value = given.get(argument.name)
-        if argument.name in ("condition", "mask") and isinstance(value, Tensor):
+    for name in known.arguments:
+        value = given.get(name)
+        if name in ("condition", "mask") and isinstance(value, Tensor):
             value = value != 0
-        if argument.kwarg_only:
-            if argument.name in given and argument.name not in (
-                "dtype",
-                "device",
-                "layout",
-                "pin_memory",
-                "memory_format",
-                "out",
-            ):
-                named[argument.name] = value
-        else:
+        if name not in known.by_name:
             positional.append(value)
+        elif name in given and name not in PLACES:
+            named[name] = value
     result = func(*positional, **named)
     return result.double() if isinstance(result, Tensor) else None
 
 
-def _functional(op: Operation) -> Any:
+PLACES = {"dtype", "device", "layout", "pin_memory", "memory_format", "out"}
+"""Arguments that say where and how numbers are kept."""
+
+
+@lru_cache(maxsize=1024)
+def _functional(packet: str, overload: str) -> Any:
     """The overload of the same name that writes to nothing."""
-    packet = getattr(torch.ops.aten, op.func.overloadpacket.__name__.rstrip("_"), None)
-    overload = op.func._overloadname  # noqa: SLF001
-    if packet is None:
+    found = getattr(torch.ops.aten, packet, None)
+    if found is None:
         return None
     for name in ("Tensor", "default") if overload == "out" else (overload, "default"):
-        if name in packet.overloads():
-            return getattr(packet, name)
+        if name in found.overloads():
+            return getattr(found, name)
     return None
 
 
@@ -246,9 +241,9 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
         )
         return (one @ squares @ other).item()
 
-    a, b = first.source, second.source
-    if a is None or b is None:
+    if first.source is None or second.source is None:
         return None
+    a, b = first.source.correlations.pairs, second.source.correlations.pairs
     moments = moments_of(mean, square, pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far))
     like = gaussian(
         moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
@@ -282,7 +277,7 @@ def glu(op: Operation) -> State:
     grid = op.grid("self")
     if grid is None or grid.source is None:
         return None
-    gate = independent(replace(grid, values=grid.values.sigmoid(), normal=False))
+    gate = independent(replace(grid, law=Table(grid.values.sigmoid())))
     return product(grid, gate, grid.layout.fitted(op.shape))
 
 
@@ -356,9 +351,16 @@ def dropped(grid: Grid, p: float) -> Grid:
     like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, **grid.kept)
     if grid.classes > 1:
         return like
+    first, second, third, fourth = grid.law.powers
+    powers = (first, second / (1 - p), third / (1 - p) ** 2, fourth / (1 - p) ** 3)
+    zeros = p + (1 - p) * grid.law.share_of(0.0)
+    return joint(lambda: _dropped(grid, p), m._replace(square=square, field=field), like, powers, zeros)
+
+
+def _dropped(grid: Grid, p: float) -> Tensor:
+    """The quantiles of what dropout leaves."""
     values = torch.cat([grid.values[0] / (1 - p), torch.zeros(1, dtype=torch.float64, device="cpu")])
-    weights = torch.cat([W * (1 - p), torch.tensor([p], dtype=torch.float64, device="cpu")])
-    return reshaped(values, weights, m._replace(square=square, field=field), like)
+    return of_weighted(values, torch.cat([W * (1 - p), torch.tensor([p], dtype=torch.float64, device="cpu")]))
 
 
 def drawn(op: Operation) -> State:

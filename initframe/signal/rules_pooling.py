@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white
-from initframe.signal.grid import Grid, at, constant, gaussian, replace, reshaped, sampled
+from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white, whole
+from initframe.signal.grid import Grid, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, images
 from initframe.signal.moments import average as mean_of
 from initframe.signal.moments import moments_of
@@ -83,12 +83,12 @@ def _sized(value: Any, n: int) -> list[int]:
 
 def _windowed(field: Tensor, kernel: list[int]) -> Tensor:
     """The autocovariance of means over windows: weighted by how many pairs are an offset apart."""
-    out = torch.zeros_like(field)
+    out, offsets = torch.zeros_like(field), whole(field)
     height, width = kernel
     for dy in range(1 - height, height):
         for dx in range(1 - width, width):
             share = (height - abs(dy)) * (width - abs(dx)) / (height * width) ** 2
-            out += share * field.roll((dy, dx), (0, 1))
+            out += share * offsets.roll((dy, dx), (0, 1))[: len(out)]
     return out
 
 
@@ -100,15 +100,16 @@ def maximum(op: Operation) -> tuple[State, ...]:
     n = _places(op)
     before, after = list(op["self"].shape[-n:]), list(op.shape[-n:])
     kernel, stride = _window(op, before, after)
-    source = grid.source
-    pairs = [mean_of(source.same), mean_of(source.near), mean_of(source.far)]
+    found = grid.source.correlations.pairs
+    pairs, field = [mean_of(found.same), mean_of(found.near), mean_of(found.far)], found.field
     if n == 2:
-        field = source.field if source.field is not None else white(1.0, pairs[1])
+        field = white(1.0, pairs[1]) if field is None else field
         one, others = _patches(field, pairs)
     else:
         one, others = _correlated(min(max(pairs[1], 0.0), 1.0 - 1e-9), pairs, *_volumes())
-    x, *ys = (_POOL[n](at(grid, z)[:, None], kernel, stride)[:, 0] for z in (one, *others))
-    mean, square = _with_borders(op, at(grid, one), kernel, stride)
+    values, *rest = (grid.law.at(drawn)[:, None] for drawn in (one, *others))
+    x, *ys = (_POOL[n](patches, kernel, stride)[:, 0] for patches in (values, *rest))
+    mean, square = _with_borders(op, values, x, kernel, stride)
     level, inside = x.mean(dtype=torch.float64).item(), x.double().square().mean().item()
     share = (square - mean * mean) / max(inside - level * level, 1e-300)  # patches have no borders
     same, near, far = (
@@ -165,13 +166,13 @@ def _largest(grid: Grid, count: int, layout: Layout, sign: float, *, shared: boo
     m = grid.moments()
     if grid.source is None:
         return grid
-    same, near, far = map(mean_of, (grid.source.same, grid.source.near, grid.source.far))
+    same, near, far = map(mean_of, grid.source.correlations.pairs[:3])
     level = min(max(near, 0.0), 1.0 - 1e-9) if shared else 0.0
     one, others = _correlated(level, [same, near, far], *_volumes())
     size = min(count, one[0].numel())
 
     def taken(z: Tensor) -> Tensor:
-        rows = sign * at(grid, z).reshape(len(z), -1)
+        rows = sign * grid.law.at(z).reshape(len(z), -1)
         return sign * rows[:, : rows.shape[1] // size * size].reshape(len(z), -1, size).amax(2)
 
     x, *ys = (taken(z) for z in (one, *others))
@@ -185,7 +186,9 @@ def _largest(grid: Grid, count: int, layout: Layout, sign: float, *, shared: boo
     return reshaped(flat, torch.ones_like(flat), moments_of(mean, square, *pairs), like) if m.classes == 1 else like
 
 
-def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list[int]) -> tuple[float, float]:
+def _with_borders(
+    op: Operation, values: Tensor, pooled: Tensor, kernel: list[int], stride: list[int]
+) -> tuple[float, float]:
     """Mean and mean square over all windows; those at a padded border are smaller."""
     dims = len(kernel)
     padding = _sized(op.given.get("padding") or 0, dims)
@@ -201,7 +204,8 @@ def _with_borders(op: Operation, values: Tensor, kernel: list[int], stride: list
         )
     mean = square = 0.0
     for window in itertools.product(*(one.items() for one in counts)):
-        x = _POOL[dims](values[:, None], [size for size, _ in window], stride)
+        sizes = [size for size, _ in window]
+        x = pooled if sizes == kernel else _POOL[dims](values, sizes, stride)
         share = math.prod(one for _, one in window)
         mean, square = mean + share * x.mean().item(), square + share * x.square().mean().item()
     return mean, square
@@ -245,7 +249,7 @@ def _patches(field: Tensor, pairs: list[float]) -> tuple[Tensor, list[Tensor]]:
     offsets = torch.arange(SIDE, device="cpu")
     offsets = torch.minimum(offsets, SIDE - offsets).double()
     window = torch.exp(-(offsets[:, None].square() + offsets[None, :].square()) / (2 * LOCAL**2))
-    power = torch.fft.rfft2(((field - level) / (1 - level)).clamp(-1, 1) * window).real.clamp_min(0)
+    power = torch.fft.rfft2(((whole(field) - level) / (1 - level)).clamp(-1, 1) * window).real.clamp_min(0)
 
     levels, spectra = _noise()
     filtering = power.sqrt().float()

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from initframe.signal.fields import SIDE
+from initframe.signal.fields import SIDE, whole
 from initframe.signal.grid import gaussian, independent, related_as, replace
 from initframe.signal.moments import average, moments_of
 from initframe.signal.walk import Operation, Rule, State
@@ -73,10 +73,10 @@ def _pairs(weights: Tensor) -> Tensor:
 def _resampled(field: Tensor, rows: Tensor, columns: Tensor, near: float) -> Tensor:
     """The autocovariance of a resized image; farther offsets have the mean product ``near``."""
     offsets = torch.arange(-FARTHEST, FARTHEST + 1, device="cpu") % SIDE
-    inside = field[offsets[:, None], offsets[None, :]] - near
+    inside = whole(field)[offsets[:, None], offsets[None, :]] - near
+    across = torch.cat([columns.flip(0, 1)[:-1], columns])  # of negative offsets, too
     out = torch.full_like(field, near)
-    both = [torch.cat([kernel.flip(0, 1)[:-1], kernel]) for kernel in (rows, columns)]  # of negative d, too
-    out[offsets[:, None], offsets[None, :]] = near + both[0] @ inside @ both[1].T
+    out[: FARTHEST + 1, offsets] = near + rows @ inside @ across.T
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, at, gaussian, replace, reshaped
+from initframe.signal.grid import Grid, gaussian, replace, reshaped
 from initframe.signal.moments import moments_of
 
 ROWS = 4096
@@ -27,7 +27,7 @@ def independent_rows(grid: Grid, count: int) -> Tensor:
     """
     generator = torch.Generator(device="cpu")
     generator.manual_seed(0)
-    return at(grid, torch.randn(ROWS, count, generator=generator, dtype=torch.float64, device="cpu"))
+    return grid.law.at(torch.randn(ROWS, count, generator=generator, dtype=torch.float64, device="cpu"))
 
 
 def rows_of(samples: Tensor, like: Grid) -> Grid:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from initframe.signal.grid import W, Z
+from initframe.signal.hermite import W, Z
 from initframe.signal.row import Row
 
 Activation = Callable[[Tensor], Tensor]

@@ -25,18 +25,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Fill
 from initframe.signal.combine import mixture
-from initframe.signal.grid import (
-    CDF,
-    Grid,
-    Source,
-    constant,
-    gaussian,
-    related_as,
-    replace,
-    reshaped,
-    same_numbers,
-    sampled,
-)
+from initframe.signal.correlations import Source
+from initframe.signal.grid import Grid, constant, gaussian, related_as, replace, reshaped, sampled
+from initframe.signal.hermite import CDF
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.operations import Facts, facts
@@ -45,8 +36,6 @@ from initframe.signal.watch import Call, Watch
 
 LARGEST = 3 * 2**22
 """Up to how many elements a tensor that depends on nothing is computed for real."""
-
-REUSED = "a weight is used again: its outputs are taken as independent"
 
 State = Grid | Tensor | None
 Rule = Callable[["Operation"], "State | tuple[State, ...]"]
@@ -92,14 +81,18 @@ class Operation:
 
 
 class States:
-    """The state of every tensor, found by the tensor."""
+    """The state of every tensor, found by the tensor.
+
+    Attributes:
+        outputs: by a weight's normal, what layers were given of late, and their outputs.
+    """
 
     def __init__(self) -> None:
         self._states = WeakIdKeyDictionary()
         self._bases: dict[int, Any] = {}
         self._distributions = WeakIdKeyDictionary()
         self._broadcast: dict[tuple[int, Layout], Grid] = {}
-        self._outputs: WeakKeyDictionary[Source, list[tuple[Grid, Grid, Grid]]] = WeakKeyDictionary()
+        self.outputs: WeakKeyDictionary[Source, list[tuple[tuple[Grid, ...], Grid]]] = WeakKeyDictionary()
         self._fills: WeakKeyDictionary[Source, Fill] = WeakKeyDictionary()
 
     def get(self, tensor: Tensor) -> State:
@@ -129,29 +122,6 @@ class States:
     def fill(self, grid: Grid) -> Fill | None:
         """The fill of a parameter's grid, whatever it was multiplied with since."""
         return None if grid.source is None else self._fills.get(grid.source)
-
-    def once(self, weight: Grid, x: Grid, shape: tuple[int, ...], make: Callable[[], Grid]) -> Grid:
-        """The output of a weight: the same numbers again, if it was given the same numbers before.
-
-        Of other numbers, it has another normal, which is right where the two inputs share nothing.
-
-        Args:
-            weight: the weight.
-            x: its input.
-            shape: of the output.
-            make: makes the output.
-        """
-        if weight.source is None:
-            return make()
-        before = self._outputs.setdefault(weight.source, [])
-        for its, known, out in before:
-            if out.layout.shape == shape and same_numbers(known, x) and same_numbers(its, weight):
-                return out
-        out = make()
-        if any(known.source is not x.source for _, known, _ in before):
-            out = replace(out, why=out.why or REUSED)
-        self._outputs[weight.source] = [*before[-3:], (weight, x, out)]
-        return out
 
     def grid(self, tensor: Tensor) -> Grid | None:
         """The state as a grid."""
