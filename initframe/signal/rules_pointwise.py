@@ -375,7 +375,8 @@ def drawn(op: Operation) -> State:
             return None
         values, weights = torch.tensor([[0.0, 1.0], [1 - p, p]], dtype=torch.float64, device="cpu")
         moments = moments_of(p, p, p * p, p * p, p * p)
-        return reshaped(values, weights.clamp_min(1e-12), moments, gaussian(moments, layout))
+        chances = weights.clamp_min(1e-12)
+        return joint(lambda: of_weighted(values, chances), moments, gaussian(moments, layout), (p, p, p, p), 1 - p)
     if name.startswith("rand") or name == "uniform_":
         moments = moments_of(1 / 2, 1 / 3, 1 / 4, 1 / 4, 1 / 4)
         return reshaped(CDF, W, moments, gaussian(moments, layout))
