@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, average, products
 from initframe.signal.quantiles import of_weighted
 
-Join = Callable[[Tensor, Tensor], Tensor]
+Join = Callable[[Any, Any], Any]
 COARSE = slice(K // 8, K - K // 8, 2)
 """Points of two joined grids, every second within ±6: their pairs are sorted, and the quantiles are smooth."""
 
@@ -26,14 +27,14 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
     x, y = aligned(one.moments(), other.moments())
     each = 2 * sign * x.mean * y.mean
     pairs = sign * (products(x.mean, y.mean) + products(y.mean, x.mean))
-    both = average(each)
+    square, both = x.square + y.square + each, average(each)
     moments = Moments(
         x.mean + sign * y.mean,
-        x.square + y.square + each,
+        square,
         x.same + y.same + each,
         x.near + y.near + pairs,
         x.far + y.far + pairs,
-        _both(x, y, lambda a, b: (a + b).add_(both)),
+        _both(x, y, lambda a, b: (a + b).add_(both), square),
     )
     shares = [average(grid.moments().square) for grid in (one, other)]
     spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
@@ -50,8 +51,9 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
 def product(one: Grid, other: Grid, layout: Layout) -> Grid:
     """The product of two grids of different sources."""
     x, y = aligned(one.moments(), other.moments())
-    field = _both(x, y, lambda a, b: a * b)
-    moments = Moments(x.mean * y.mean, x.square * y.square, x.same * y.same, x.near * y.near, x.far * y.far, field)
+    square = x.square * y.square
+    field = _both(x, y, lambda a, b: a * b, square)
+    moments = Moments(x.mean * y.mean, square, x.same * y.same, x.near * y.near, x.far * y.far, field)
     known = settled(one, other, moments, multiplied)
     moments, like = known.moments, _joined(one, other, known, layout, one.spread + other.spread)
     if moments.classes > 1:
@@ -111,24 +113,23 @@ def expanded(x: Moments, p: int) -> Moments:
     n = x.classes
     if n == p:
         return x
-    mean, square, same, near, far = map(average, x[:5])
+    x = x.averages()
     if p == 1:
-        return Moments(mean, square, same, near, far, x.field)
-    alone = [torch.full((p,), value, dtype=torch.float64, device="cpu") for value in (mean, square, same)]
-    pairs = [torch.full((p, p), value, dtype=torch.float64, device="cpu") for value in (near, far)]
-    return Moments(alone[0], alone[1], alone[2], pairs[0], pairs[1], x.field)
+        return x
+    mean, square, same = (torch.full((p,), average(each), dtype=torch.float64, device="cpu") for each in x[:3])
+    near, far = (torch.full((p, p), average(each), dtype=torch.float64, device="cpu") for each in x[3:5])
+    return Moments(mean, square, same, near, far, x.field)
 
 
-def _both(x: Moments, y: Moments, join: Join) -> Tensor | None:
+def _both(x: Moments, y: Moments, join: Join, square: Number) -> Tensor | None:
     """Join two fields; what has none is the same at every offset."""
-    fields: list[Tensor | None] = []
-    for one, other in ((x, y), (y, x)):
-        field = one.field
-        if field is None and other.field is not None:
-            field = torch.full_like(other.field, average(one.near))
-            field[0, 0] = average(one.square)
-        fields.append(field)
-    return None if fields[0] is None or fields[1] is None else join(fields[0], fields[1])
+    if x.field is None and y.field is None:
+        return None
+    a, b = (average(m.near) if m.field is None else m.field for m in (x, y))
+    field: Tensor = join(a, b)
+    if x.field is None or y.field is None:
+        field[0, 0] = average(square)
+    return field
 
 
 def _joined(one: Grid, other: Grid, known: Settled, layout: Layout, spread: float) -> Grid:

@@ -133,8 +133,28 @@ def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
         layout: what the dimensions mean.
         **facts: further fields of the grid.
     """
-    if moments.classes == 1:
-        return _gaussian_line(moments, layout, facts)
+    if isinstance(moments.mean, Tensor):
+        if moments.classes > 1:
+            return _gaussian_classes(moments, layout, facts)
+        moments = moments.averages()
+    mean, square, same, near, far, field = moments
+    level = mean * mean
+    slope = max(square - level, 0.0)
+    low, high = level - slope, level + slope
+    same, near, far = min(max(same, low), high), min(max(near, low), high), min(max(far, low), high)
+
+    def find() -> Pairs:
+        scale = slope + 1e-300
+        own = None if field is None else (field - level).div_(scale).clamp_(-1, 1)
+        return Pairs((same - level) / scale, (near - level) / scale, (far - level) / scale, own)
+
+    found = Correlations(find)
+    law = Line(mean, math.sqrt(slope)).knowing(found, Moments(mean, high, same, near, far, field))
+    return _grid(law, Source(found), layout, facts)
+
+
+def _gaussian_classes(moments: Moments, layout: Layout, facts: dict[str, Any]) -> Grid:
+    """A new normal of several classes of positions."""
     mean, square, same, near, far, _ = moments
     std = root(square - mean * mean)
     safe = std + 1e-150
@@ -145,25 +165,6 @@ def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
         far=within((far - means) / pairs, -1.0, 1.0),
     )
     return _grid(Line(mean, std), Source(Correlations(lambda: found)), layout, facts)
-
-
-def _gaussian_line(moments: Moments, layout: Layout, facts: dict[str, Any]) -> Grid:
-    """A new normal of one class of positions."""
-    mean, square, same, near, far = map(average, moments[:5])
-    level = mean * mean
-    std = math.sqrt(max(square - level, 0.0))
-    scale = (std + 1e-150) ** 2
-    same, near, far = (min(max((x - level) / scale, -1.0), 1.0) for x in (same, near, far))
-    found = Correlations(lambda: Pairs(same, near, far, _correlations(moments.field, level, scale)))
-    slope = std * std
-    pairs = level + slope * same, level + slope * near, level + slope * far
-    law = Line(mean, std).knowing(found, Moments(mean, level + slope, *pairs, moments.field))
-    return _grid(law, Source(found), layout, facts)
-
-
-def _correlations(field: Tensor | None, level: float, scale: float) -> Tensor | None:
-    """The field of a normal, from its mean products."""
-    return None if field is None else (field - level).div_(scale).clamp_(-1, 1)
 
 
 def replace(grid: Grid, **changes: object) -> Grid:

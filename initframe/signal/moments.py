@@ -26,7 +26,7 @@ class Moments(NamedTuple):
         same: with the same position of another input.
         near: with another position of the same input, for pairs of classes.
         far: with another position of another input, for pairs of classes.
-        field: (R, R) or ``None``: with the position at an offset, of the same input, offsets as on a torus.
+        field: (R/2 + 1, R) or ``None``: with the position at an offset, of the same input (:mod:`.fields`).
     """
 
     mean: Number
@@ -48,6 +48,11 @@ class Moments(NamedTuple):
         pairs = weights[:, None] * weights[None, :]
         mean, square, same = ((weights * x).sum().item() for x in self[:3])
         near, far = ((pairs * x).sum().item() for x in self[3:5])
+        return Moments(mean, square, same, near, far, self.field)
+
+    def averages(self) -> Moments:
+        """Of one class: averages over classes, all with the same weight."""
+        mean, square, same, near, far = map(average, self[:5])
         return Moments(mean, square, same, near, far, self.field)
 
     def scaled(self, factor: float, shift: float) -> Moments:
