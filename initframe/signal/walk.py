@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ State = Grid | Tensor | None
 Rule = Callable[["Operation"], "State | tuple[State, ...]"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Operation:
     """One operation of a predicted pass.
 
@@ -73,8 +72,7 @@ class Operation:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the output, or of the first of several."""
-        first = self.out if isinstance(self.out, Tensor) else self.out[0]
-        return tuple(first.shape)
+        return form_of(self.out if isinstance(self.out, Tensor) else self.out[0]).shape
 
 
 class States:
@@ -84,7 +82,7 @@ class States:
         self._states = WeakIdKeyDictionary()
         self._bases: dict[int, Any] = {}
         self._distributions = WeakIdKeyDictionary()
-        self._fills: WeakKeyDictionary[Source, Fill] = WeakKeyDictionary()
+        self._fills: dict[Source, Fill] = {}
 
     def get(self, tensor: Tensor) -> State:
         """The state of a tensor; a plain real tensor that nobody told of is itself."""
@@ -116,9 +114,9 @@ class States:
 
     def grid(self, tensor: Tensor) -> Grid | None:
         """The state as a grid."""
-        state = self.get(tensor)
+        state = tensor.state if type(tensor) is Shadow else self.get(tensor)
         if not isinstance(state, Tensor):
-            return state
+            return state  # type: ignore[no-any-return]
         if state not in self._distributions:
             self._distributions[state] = distribution(state)
         return self._distributions[state]  # type: ignore[no-any-return]
@@ -174,7 +172,6 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         self.states, self.fake, self.rules = states, fake, rules
         self.shapes = Shapes(fake)
         self.gaps: dict[str, str] = {}
-        self._first: dict[int, Tensor] = {}
 
     def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:
         """Run an operation on fake tensors, and on the states beside them."""
@@ -183,7 +180,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         if key is None:
             inputs = _tensors(args) + (_tensors(kwargs) if kwargs else [])
         states = [self.states.get(tensor) for tensor in inputs]
-        real = not known.random and all(isinstance(state, Tensor) for state in states)
+        real = not known.random and all([isinstance(state, Tensor) for state in states])
         try:
             out = self._run(func, args, kwargs, key, inputs)
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
@@ -191,14 +188,12 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
                 raise self._depends(func) from error
             return self._measured(func, args, kwargs)
         outs = [out] if isinstance(out, Tensor) else _tensors(out)
-        if not known.is_view:
-            for one in outs:
-                self._first.setdefault(storage(one), one)
         if real and max([t.numel() for t in (*inputs, *outs)], default=0) <= LARGEST:
             self._compute(func, args, kwargs, outs)
         elif isinstance(out, Tensor | tuple | list):
-            unknown = any(state is None and t.is_floating_point() for state, t in zip(states, inputs, strict=True))
-            self._settle(Operation(known.name, func, _named(func, args, kwargs), out, self.states), args, outs, unknown)
+            unknown = [t for state, t in zip(states, inputs, strict=True) if state is None and t.is_floating_point()]
+            operation = Operation(known.name, func, _named(known, args, kwargs), out, self.states)
+            self._settle(operation, known, args, outs, bool(unknown))
         return out
 
     def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
@@ -247,35 +242,29 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         for one, value in zip(outs, _tensors(result), strict=False):
             self.states.put(one, value)
 
-    def _settle(self, operation: Operation, args: Any, outs: list[Tensor], unknown: bool) -> None:
+    def _settle(self, operation: Operation, known: Facts, args: Any, outs: list[Tensor], unknown: bool) -> None:
         """Find the rule of an operation, and give its outputs their states.
 
         Args:
             operation: the operation.
+            known: of it.
             args: its arguments by position.
             outs: the tensors that it returned.
             unknown: whether a tensor without a state leads to it.
         """
-        func, known = operation.func, facts(operation.func)
         if unknown and not (known.random and known.mutable):
             found: Any = angle(outs[0]) if known.name in ("cos", "sin") else None
         else:
             found = self.applied(operation, args)
-        if isinstance(found, tuple):
-            for one, state in zip(outs, found, strict=False):
-                self._give(one, state, func)
-        else:
-            for one in outs:
-                self._give(one, found, func)
+        given = found if isinstance(found, tuple) else [found] * len(outs)
+        for one, state in zip(outs, given, strict=False):
+            self._give(one, state, partly=known.mutable and not known.is_view)
 
     def applied(self, operation: Operation, args: Any) -> Any:  # noqa: ARG002  # for those who do more
         """Apply the rule of an operation: a state, one per output, or nothing."""
         rule = self.rules.get(operation.name)
         if rule is None and facts(operation.func).pointwise:
             rule = self.rules["pointwise"]
-        floating = any(t.is_floating_point() for t in _tensors(operation.out))
-        if rule is None and not floating:
-            return None
         try:
             found = rule(operation) if rule else None
         except (
@@ -287,20 +276,17 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         ):  # a form that the rule does not know
             found = None
         first = found[0] if isinstance(found, tuple) and found else found
-        if first is None and floating:
+        if first is None and any(t.is_floating_point() for t in _tensors(operation.out)):
             self.gaps.setdefault(operation.name, self.where)
         return found
 
-    def _give(self, tensor: Tensor, state: State, func: Any) -> None:
+    def _give(self, tensor: Tensor, state: State, *, partly: bool) -> None:
         """Note a state; what is written into a part of a tensor changes the whole."""
-        if isinstance(state, Grid) and state.layout.shape != tuple(tensor.shape):
+        if isinstance(state, Grid) and state.layout.shape != form_of(tensor).shape:
             state = replace(state, layout=state.layout.fitted(tensor.shape))
         self.states.put(tensor, state)
-        known = facts(func)
-        if not known.mutable or known.is_view:
-            return
-        base = self._first.get(storage(tensor))
-        if base is None or base is tensor or base.numel() <= tensor.numel():
+        base = tensor.base if partly and type(tensor) is Shadow else None
+        if base is None or base.numel() <= tensor.numel():
             return
         share = tensor.numel() / base.numel()
         before = self.states.grid(base)
@@ -329,7 +315,8 @@ PLAIN = (int, float, str, type(None), torch.dtype, torch.device)
 """Arguments that hold no tensors."""
 
 
-def _named(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+def _named(known: Facts, args: Any, kwargs: Any) -> dict[str, Any]:
     """An operation's arguments by name, defaults included."""
-    known = facts(func)
-    return {**known.defaults, **dict(zip(known.arguments, args, strict=False)), **kwargs}
+    named = {**known.defaults, **kwargs}
+    named.update(zip(known.arguments, args, strict=False))
+    return named
