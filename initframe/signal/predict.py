@@ -27,6 +27,7 @@ from initframe.signal.fields import mean_products, on_torus, white
 from initframe.signal.grid import CDF, Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
+from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
@@ -74,7 +75,7 @@ def predict(plan: Plan, batch: Any) -> Signal:
             found = {**found, "correlation": None}
         rows.append(Row(call.name, call.number, call.op, shape, depth=call.depth, weight=call.weight, **found))
 
-    walk = Walk(prepared.model, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
+    walk = Walk(prepared.parts, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
     try:
         prepared.run(walk)
     except Exception as error:
@@ -83,7 +84,7 @@ def predict(plan: Plan, batch: Any) -> Signal:
         f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted."
         for op, where in walk.gaps.items()
     ]
-    left = not_reached(prepared.model, {row.name for row in rows}, walk.used)
+    left = not_reached(prepared.parts, {row.name for row in rows}, walk.used)
     notes = tuple(filter(None, [_input_note(batch), *gaps, *left]))
     return Signal(title(prepared.model), "predicted", tuple(rows), describe(batch), plan.recipe.name, None, notes)
 
@@ -94,8 +95,8 @@ class Prepared:
 
     Attributes:
         model: the plan's.
-        state: fake parameters and buffers by name.
-        parameters: the fake parameters by their canonical names.
+        parts: of it.
+        state: fake parameters and buffers by all of their names.
         names: canonical names of parameters by storage.
         states: of all of them, and of the batch.
         fake: the mode that they belong to.
@@ -105,8 +106,8 @@ class Prepared:
     """
 
     model: nn.Module
+    parts: Parts
     state: Mapping[str, Tensor]
-    parameters: Mapping[str, Tensor]
     names: Mapping[int, str]
     states: States
     fake: FakeTensorMode
@@ -117,12 +118,12 @@ class Prepared:
     def run(self, walk: Walk) -> None:
         """Call the model under a walk, with one thread: what is computed is small, and threads would wait for it."""
         with ExitStack() as stack:
-            for context in (modes_as_before(self.model), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
+            for context in (modes_as_before(self.parts), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
-            if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
+            if any(isinstance(module, nn.RNNBase) for module in self.parts.modules.values()):
                 stack.enter_context(Recurrent(walk))
             with _disable_current_modes(), walk:
-                functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
+                functional_call(self.model, dict(self.state), self.positional, dict(self.keywords), tie_weights=False)
                 walk.flush()
 
 
@@ -136,15 +137,15 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
     if not isinstance(model, nn.Module):
         fact = "it was resolved against a state_dict, which has no forward pass."
         raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
-    if problems := refusal(model, batch):
+    parts = parts_of(model)
+    if problems := refusal(parts, batch):
         raise InitframeError(*problems)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     states = States()
     with _disable_current_modes(), torch.no_grad(), single_threaded():
-        state, names = _model_states(plan, model, fake, states)
+        state, names = _model_states(plan, parts, fake, states)
         positional, keywords = _faked_batch(batch, fake, states)
-    parameters = {name: state[name] for name, _ in model.named_parameters()}
-    return Prepared(model, state, parameters, names, states, fake, RULES, positional, keywords)
+    return Prepared(model, parts, state, names, states, fake, RULES, positional, keywords)
 
 
 def _input_note(batch: Any) -> str:
@@ -208,7 +209,7 @@ _INTERVALS = CDF.diff()
 
 
 def _model_states(
-    plan: Plan, model: nn.Module, fake: FakeTensorMode, states: States
+    plan: Plan, parts: Parts, fake: FakeTensorMode, states: States
 ) -> tuple[dict[str, Tensor], dict[int, str]]:
     """Fake parameters and buffers by name, their states, and the names of parameters by storage."""
     fills = {name: a.fill for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
@@ -216,15 +217,14 @@ def _model_states(
     shapes = Shapes(fake)
     state: dict[str, Tensor] = {}
     names: dict[int, str] = {}
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    fills |= _originals(model, {name: fill for name, fill in fills.items() if name not in parameters})
-    for name, tensor in [*parameters.items(), *model.named_buffers(remove_duplicate=False)]:
+    fills |= _originals(parts.modules[""], {name: f for name, f in fills.items() if name not in parts.parameters})
+    for name, tensor in [*parts.parameters.items(), *parts.buffers.items()]:
         if id(tensor) in made:
             state[name] = made[id(tensor)]
             continue
         stand_in = shapes.empty(tensor.shape, tensor.stride(), tensor.dtype)
         made[id(tensor)] = state[name] = stand_in
-        is_parameter = name in parameters
+        is_parameter = name in parts.parameters
         found = _state(tensor, fills.get(name), is_parameter, name)
         if found is not None:
             states.put(stand_in, found)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -27,7 +27,8 @@ from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
 from initframe.signal.operations import Facts, facts
-from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow, storage
+from initframe.signal.parts import Parts
+from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow
 from initframe.signal.watch import Call, Watch
 
 LARGEST = 3 * 2**22
@@ -116,7 +117,7 @@ class States:
         """The state as a grid."""
         state = tensor.state if type(tensor) is Shadow else self.get(tensor)
         if not isinstance(state, Tensor):
-            return state  # type: ignore[no-any-return]
+            return state
         if state not in self._distributions:
             self._distributions[state] = distribution(state)
         return self._distributions[state]  # type: ignore[no-any-return]
@@ -151,7 +152,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
     """A watch that carries states along; while it is entered, no other dispatch mode may be active.
 
     Args:
-        model: what runs, with fake parameters.
+        parts: of the model that runs, with fake parameters.
         seen: told each call that has a row, with its fake output.
         weights: names of parameters by storage.
         states: of parameters, buffers and inputs.
@@ -161,14 +162,14 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
 
     def __init__(
         self,
-        model: nn.Module,
+        parts: Parts,
         seen: Callable[[Call, Tensor], None],
         weights: Mapping[int, str],
         states: States,
         fake: FakeTensorMode,
         rules: Mapping[str, Rule],
     ) -> None:
-        super().__init__(model, seen, weights)
+        super().__init__(parts, seen, weights)
         self.states, self.fake, self.rules = states, fake, rules
         self.shapes = Shapes(fake)
         self.gaps: dict[str, str] = {}
@@ -180,7 +181,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         if key is None:
             inputs = _tensors(args) + (_tensors(kwargs) if kwargs else [])
         states = [self.states.get(tensor) for tensor in inputs]
-        real = not known.random and all([isinstance(state, Tensor) for state in states])
+        real = not known.random and all(isinstance(state, Tensor) for state in states)
         try:
             out = self._run(func, args, kwargs, key, inputs)
         except (DynamicOutputShapeException, DataDependentOutputException) as error:

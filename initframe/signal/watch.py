@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
+from initframe.signal.parts import Parts
 from initframe.signal.shapes import Shadow, storage
 
 
@@ -45,14 +46,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follow the forward pass of a model; a context that removes every hook at its end.
 
     Args:
-        model: what will run.
+        parts: of the model that will run.
         seen: told each call that has a row, with its output, when both are final.
         weights: names of parameters by the address of what holds their memory (:func:`storage`).
     """
 
-    def __init__(self, model: nn.Module, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
+    def __init__(self, parts: Parts, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.model, self.seen, self.weights = model, seen, weights
+        self.parts, self.seen, self.weights = parts, seen, weights
         self.stack: list[str] = []
         self.used: set[str] = set()
         self._calls: defaultdict[str, int] = defaultdict(int)
@@ -69,7 +70,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.stack[-1] if self.stack else ""
 
     def __enter__(self) -> Watch:
-        for name, module in self.model.named_modules():
+        for name, module in self.parts.modules.items():
             cls = _shown(type(module))  # type: ignore[arg-type]  # classes are hashable
             leaf = all(child is None for child in module._modules.values())  # noqa: SLF001  # children() costs ten times that
             if isinstance(module, nn.RNNBase):
