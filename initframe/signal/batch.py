@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from initframe.errors import InitframeError, Problem
 from initframe.signal.parts import Parts
+from initframe.signal.shapes import Shadow
 
 
 def call(model: nn.Module, batch: Any) -> Any:
@@ -53,6 +54,8 @@ def main_output(value: Any) -> Tensor | None:
     >>> main_output({"ids": torch.tensor([1]), "logits": torch.ones(2)}).tolist()
     [1.0, 1.0]
     """
+    if type(value) is Shadow:
+        return value if value.form.dtype.is_floating_point else None
     if isinstance(value, Tensor):  # what most calls return
         return value if value.is_floating_point() and not value.is_quantized else None
     return next((t for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)

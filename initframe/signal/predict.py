@@ -24,6 +24,7 @@ from initframe.model.parametrizations import parametrizations
 from initframe.plan import Plan
 from initframe.signal.batch import describe, failed, modes_as_before, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
+from initframe.signal.functions import Functions
 from initframe.signal.grid import CDF, Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
@@ -31,7 +32,6 @@ from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
-from initframe.signal.rules_recurrent import Recurrent
 from initframe.signal.shapes import Shapes, storage
 from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
@@ -120,9 +120,7 @@ class Prepared:
         with ExitStack() as stack:
             for context in (modes_as_before(self.parts), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
-            if any(isinstance(module, nn.RNNBase) for module in self.parts.modules.values()):
-                stack.enter_context(Recurrent(walk))
-            with _disable_current_modes(), walk:
+            with _disable_current_modes(), Functions(walk), walk:
                 functional_call(self.model, dict(self.state), self.positional, dict(self.keywords), tie_weights=False)
                 walk.flush()
 

@@ -6,7 +6,7 @@ nor inputs lead to it (masks, position tables), or nothing: then nothing that fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,6 +196,18 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             operation = Operation(known.name, func, _named(known, args, kwargs), out, self.states)
             self._settle(operation, known, args, outs, bool(unknown))
         return out
+
+    def predicted(self, func: Any, args: Sequence[Any], out: Tensor) -> None:
+        """Give the output of an operation that was not dispatched its state, and note the operation.
+
+        Args:
+            func: the operation.
+            args: its arguments by position, a matrix of weights as it is kept.
+            out: a tensor without memory.
+        """
+        known = facts(func)
+        self._settle(Operation(known.name, func, _named(known, args, {}), out, self.states), known, args, [out], False)
+        self.made(known.name, args, out)
 
     def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
         """Find the outputs of an operation; torch knows no float32 shapes of grouped products."""

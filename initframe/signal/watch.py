@@ -101,9 +101,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if result is None:
             return out
         if not moves:
-            self._made = (result, name)
-            if name in SHOWN and result.ndim > 1 and _matters(name, args) and self.where not in self._recurrent:
-                self._pending = (self.where, name, result)
+            self._note(name, result, shown=_matters(name, args))
         elif self._pending is not None and args and args[0] is self._pending[2]:
             self._pending = (
                 *self._pending[:2],
@@ -116,11 +114,17 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operation; the place to do more than that."""
         return func(*args, **kwargs)
 
-    def made(self, op: str, weights: Iterable[Tensor], result: Tensor) -> None:
+    def made(self, op: str, weights: Iterable[Tensor | None], result: Tensor) -> None:
         """Note an operation that was not dispatched: what it multiplied with, and its result."""
         self.flush()
         self._note_weight(weights)
+        self._note(op, result, shown=True)
+
+    def _note(self, op: str, result: Tensor, *, shown: bool) -> None:
+        """Note what an operation made; whether it has a row is known when it is known whose output it is."""
         self._made = (result, op)
+        if shown and op in SHOWN and result.ndim > 1 and self.where not in self._recurrent:
+            self._pending = (self.where, op, result)
 
     def flush(self) -> None:
         """Tell the last operation's result, now that nothing can be its module's output any more."""
@@ -165,7 +169,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if weight is not None:
             self._depth += 1
             depth = self._depth
-        with undispatched(tensor):  # nothing that is done to tell of a call is a call
+        with undispatched(tensor), torch._C.DisableTorchFunction():  # noqa: SLF001  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
 
 
