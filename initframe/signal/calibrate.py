@@ -281,9 +281,10 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
         super().__init__(prepared.parts, _nothing, prepared.names, prepared.states, prepared.fake, prepared.rules)
         self.tuner, self.state = tuner, prepared.state
 
-    def applied(self, operation: Any, args: Any) -> Any:
+    def applied(self, operation: Any) -> Any:
         """Apply a rule; of one that multiplies with a weight, twice if the weight gets a factor."""
-        found = super().applied(operation, args)
+        found = super().applied(operation)
+        args = operation.given.values()
         name = used(operation.func, args, self.weights)
         if name is None or not isinstance(found, Grid):
             return found
@@ -296,7 +297,7 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
             state = self.states.get(tensor)
             if isinstance(state, Grid):
                 self.states.put(tensor, scaled(state, factor))
-        return super().applied(operation, args)
+        return super().applied(operation)
 
     def _squares(self, found: Grid, operation: Any) -> tuple[float, float, float]:
         square = average(averaged(found).square)

@@ -269,7 +269,7 @@ def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> 
         last = name.rpartition(".")[2]  # statistics of a model that has seen nothing
         return constant(1.0 if last == "running_var" else 0.0, layout) if last.startswith("running_") else None
     if not is_parameter:
-        return tensor.detach().clone()
+        return tensor.clone()
     values = tensor.detach().double()
     mean, square = values.mean().item(), values.square().mean().item()
     if square == mean**2 or float(values.std(correction=0) if values.numel() > 1 else 0) == 0:

@@ -180,10 +180,16 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         key = self.shapes.key(known, args, kwargs, inputs)
         if key is None:
             inputs = _tensors(args) + (_tensors(kwargs) if kwargs else [])
-        states = [self.states.get(tensor) for tensor in inputs]
-        real = not known.random and all(isinstance(state, Tensor) for state in states)
+        real, unknown = not known.random, False
+        for tensor in inputs:
+            state = self.states.get(tensor)
+            if not isinstance(state, Tensor):
+                real = False
+                unknown = unknown or (state is None and tensor.is_floating_point())
         try:
-            out = self._run(func, args, kwargs, key, inputs)
+            out = self.shapes.known(key, inputs)
+            if out is UNKNOWN:
+                out = self._run(func, args, kwargs, key, inputs)
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
             if not real or func.overloadpacket.__name__ == "item":
                 raise self._depends(func) from error
@@ -192,9 +198,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         if real and max([t.numel() for t in (*inputs, *outs)], default=0) <= LARGEST:
             self._compute(func, args, kwargs, outs)
         elif isinstance(out, Tensor | tuple | list):
-            unknown = [t for state, t in zip(states, inputs, strict=True) if state is None and t.is_floating_point()]
-            operation = Operation(known.name, func, _named(known, args, kwargs), out, self.states)
-            self._settle(operation, known, args, outs, bool(unknown))
+            self._settle(Operation(known.name, func, _named(known, args, kwargs), out, self.states), outs, unknown)
         return out
 
     def predicted(self, func: Any, args: Sequence[Any], out: Tensor) -> None:
@@ -206,13 +210,11 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             out: a tensor without memory.
         """
         known = facts(func)
-        self._settle(Operation(known.name, func, _named(known, args, {}), out, self.states), known, args, [out], False)
+        self._settle(Operation(known.name, func, _named(known, args, {}), out, self.states), [out])
         self.made(known.name, args, out)
 
     def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
         """Find the outputs of an operation; torch knows no float32 shapes of grouped products."""
-        if (found := self.shapes.known(key, inputs)) is not UNKNOWN:
-            return found
         if func.overloadpacket.__name__ == "_grouped_mm":
             shape = (*args[0].shape[:-1], args[1].shape[-1])
             return self.shapes.run(torch.ops.aten.new_empty.default, (args[0], list(shape)), {})
@@ -255,25 +257,24 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         for one, value in zip(outs, _tensors(result), strict=False):
             self.states.put(one, value)
 
-    def _settle(self, operation: Operation, known: Facts, args: Any, outs: list[Tensor], unknown: bool) -> None:
+    def _settle(self, operation: Operation, outs: list[Tensor], unknown: bool = False) -> None:
         """Find the rule of an operation, and give its outputs their states.
 
         Args:
             operation: the operation.
-            known: of it.
-            args: its arguments by position.
             outs: the tensors that it returned.
             unknown: whether a tensor without a state leads to it.
         """
+        known = facts(operation.func)
         if unknown and not (known.random and known.mutable):
             found: Any = angle(outs[0]) if known.name in ("cos", "sin") else None
         else:
-            found = self.applied(operation, args)
+            found = self.applied(operation)
         given = found if isinstance(found, tuple) else [found] * len(outs)
         for one, state in zip(outs, given, strict=False):
             self._give(one, state, partly=known.mutable and not known.is_view)
 
-    def applied(self, operation: Operation, args: Any) -> Any:  # noqa: ARG002  # for those who do more
+    def applied(self, operation: Operation) -> Any:
         """Apply the rule of an operation: a state, one per output, or nothing."""
         rule = self.rules.get(operation.name)
         if rule is None and facts(operation.func).pointwise:

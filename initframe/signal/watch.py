@@ -61,7 +61,6 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._pending: tuple[str, str, Tensor] | None = None
         self._made: tuple[Tensor, str] | None = None
         self._weight: list[str | None] = []
-        self._handles: list[Any] = []
         self._recurrent: set[str] = set()
 
     @property
@@ -75,15 +74,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             leaf = all(child is None for child in module._modules.values())  # noqa: SLF001  # children() costs ten times that
             if isinstance(module, nn.RNNBase):
                 self._recurrent.add(name)
-            self._handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
-            self._handles.append(module.register_forward_hook(partial(self._leave, cls, leaf)))
+            module._forward_pre_hooks[id(self)] = partial(self._enter, name)  # noqa: SLF001  # torch's handles cost
+            module._forward_hooks[id(self)] = partial(self._leave, cls, leaf)  # noqa: SLF001  # ten times the hooks
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *args: object) -> None:
         super().__exit__(*args)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
+        for module in self.parts.modules.values():
+            module._forward_pre_hooks.pop(id(self), None)  # noqa: SLF001
+            module._forward_hooks.pop(id(self), None)  # noqa: SLF001
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, between telling the last one's result and noting its own."""
