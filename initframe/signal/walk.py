@@ -29,7 +29,7 @@ from initframe.signal.moments import moments_of
 from initframe.signal.operations import Facts, facts
 from initframe.signal.parts import Parts
 from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow
-from initframe.signal.watch import Call, Watch
+from initframe.signal.watch import Call, Watch, undispatched
 
 LARGEST = 3 * 2**22
 """Up to how many elements a tensor that depends on nothing is computed for real."""
@@ -201,8 +201,8 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             self._settle(Operation(known.name, func, _named(known, args, kwargs), out, self.states), outs, unknown)
         return out
 
-    def predicted(self, func: Any, args: Sequence[Any], out: Tensor) -> None:
-        """Give the output of an operation that was not dispatched its state, and note the operation.
+    def predicted(self, func: Any, args: Sequence[Any], out: Tensor) -> Tensor:
+        """Give the output of an operation that was not dispatched its state, note the operation, and return the output.
 
         Args:
             func: the operation.
@@ -210,8 +210,10 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             out: a tensor without memory.
         """
         known = facts(func)
-        self._settle(Operation(known.name, func, _named(known, args, {}), out, self.states), [out])
-        self.made(known.name, args, out)
+        with undispatched(out):
+            self._settle(Operation(known.name, func, _named(known, args, {}), out, self.states), [out])
+            self.made(known.name, args if known.weighs else (), out)
+        return out
 
     def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
         """Find the outputs of an operation; torch knows no float32 shapes of grouped products."""
