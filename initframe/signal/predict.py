@@ -167,12 +167,11 @@ def _composed() -> Iterator[None]:
 def _unlogged() -> Iterator[None]:
     """Have torch not log shapes that do not fit: the error that is raised says it."""
     logger = logging.getLogger(fake_tensor.__name__)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    before, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.disabled = before
 
 
 def _facts(grid: Grid | None) -> dict[str, Any]:

@@ -262,6 +262,9 @@ def _part(value: Any, tensors: list[Tensor]) -> Any:
         return value.form
     if kind in SIMPLE:
         return (kind, value)
+    if kind is Tensor and value.layout is torch.strided and not value.is_quantized:
+        tensors.append(value)
+        return form_of(value)
     if kind is list or kind is tuple or kind is torch.Size:
         return tuple([_part(one, tensors) for one in value])
     raise TypeError
