@@ -394,7 +394,7 @@ def without_rules(build):
         if prepared.states.get(tensor) is None:
             unknown.setdefault("no operation of which a row tells", call.name)
 
-    walk = Walk(prepared.model, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
+    walk = Walk(prepared.parts, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
     try:
         prepared.run(walk)
     except Exception as problem:

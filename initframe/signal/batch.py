@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initframe.errors import InitframeError, Problem
+from initframe.signal.parts import Parts
+from initframe.signal.shapes import Shadow
 
 
 def call(model: nn.Module, batch: Any) -> Any:
@@ -52,6 +54,8 @@ def main_output(value: Any) -> Tensor | None:
     >>> main_output({"ids": torch.tensor([1]), "logits": torch.ones(2)}).tolist()
     [1.0, 1.0]
     """
+    if type(value) is Shadow:
+        return value if value.form.dtype.is_floating_point else None
     if isinstance(value, Tensor):  # what most calls return
         return value if value.is_floating_point() and not value.is_quantized else None
     return next((t for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)
@@ -78,23 +82,24 @@ def describe(batch: Any) -> str:
     return ", ".join(shown)
 
 
-def refusal(model: Any, batch: Any) -> list[Problem]:
+def no_module(model: Any) -> Problem:
+    """What is said of something that has no forward pass."""
+    return Problem("model", f"it is {type(model).__name__}, which has no forward pass.", "", "Give an nn.Module.")
+
+
+def refusal(parts: Parts, batch: Any) -> list[Problem]:
     """What speaks against running a model at all, before it is run."""
-    if not isinstance(model, nn.Module):
-        kind = type(model).__name__
-        return [Problem("model", f"it is {kind}, which has no forward pass.", "", "Give an nn.Module.")]
     problems = []
-    modules = list(model.named_modules())
-    for name, module in modules:
+    for name, module in parts.modules.items():
         if isinstance(module, torch.jit.ScriptModule):
             fact = "it is scripted, so the calls inside it cannot be followed."
             problems.append(Problem(f"module {name!r}", fact, "", "Give the Python module that was scripted."))
             break
-    quantized = [name for name, module in modules if ".ao.nn.quantized" in type(module).__module__]
+    quantized = [name for name, module in parts.modules.items() if ".ao.nn.quantized" in type(module).__module__]
     if quantized:
         fact = "it is quantized, so what passes through it is no floating-point signal."
         problems.append(Problem(f"module {quantized[0]!r}", fact, "", "Give the model from before it was quantized."))
-    lazy = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if is_lazy(tensor)]
+    lazy = [name for name, tensor in [*parts.parameters.items(), *parts.buffers.items()] if is_lazy(tensor)]
     if lazy:
         fact = "it has no shape before the first forward pass, which would change the model."
         problems.append(Problem(f"tensor {lazy[0]!r}", fact, "", "Run the model once, then initialize it."))
@@ -126,17 +131,17 @@ def failed(error: Exception, where: str, batch: Any, what: str) -> InitframeErro
     return InitframeError(Problem(what, fact, "", fix))
 
 
-def not_reached(model: nn.Module, called: Collection[str], used: Collection[str]) -> tuple[str, ...]:
+def not_reached(parts: Parts, called: Collection[str], used: Collection[str]) -> tuple[str, ...]:
     """What a pass left out, as a sentence: modules with weights that were not called and whose weights nobody used.
 
     Args:
-        model: what ran.
+        parts: of what ran.
         called: names of the modules that have a row.
         used: names of the weights that a row has.
     """
     left = [
         name
-        for name, module in model.named_modules()
+        for name, module in parts.modules.items()
         if name not in called
         and type(module).forward is not nn.Module.forward  # a ParameterList, say, cannot be called
         and any(one.ndim > 1 for one in module.parameters(recurse=False))
@@ -149,30 +154,31 @@ def not_reached(model: nn.Module, called: Collection[str], used: Collection[str]
 
 
 @contextmanager
-def as_before(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+def as_before(parts: Parts) -> Iterator[dict[str, Tensor]]:
     """Give clones of a model's buffers to run with, and put the rest back, as :func:`modes_as_before`.
 
     Args:
-        model: the module that will run.
+        parts: of the module that will run.
 
     Yields:
-        Buffers for ``torch.func.functional_call``: what a forward pass updates are the clones.
+        Buffers by all of their names, for ``torch.func.functional_call``: what a forward pass updates are the clones.
     """
-    with modes_as_before(model):
-        yield {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    with modes_as_before(parts):
+        clones = {id(buffer): buffer.detach().clone() for buffer in parts.buffers.values()}
+        yield {name: clones[id(buffer)] for name, buffer in parts.buffers.items()}
 
 
 @contextmanager
-def modes_as_before(model: nn.Module) -> Iterator[None]:
+def modes_as_before(parts: Parts) -> Iterator[None]:
     """Put back RNG states, a model's modes and what hooks show as attributes, whatever happens.
 
     Args:
-        model: the module that will run.
+        parts: of the module that will run.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in parts.modules.values()]
     shown = [(vars(module), name, held) for module, _ in modes for name, held in _attributes(module)]
     python = random.getstate()
-    devices = sorted({t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"})
+    devices = sorted({t.device.index or 0 for t in parts.parameters.values() if t.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
             yield
@@ -187,4 +193,8 @@ def modes_as_before(model: nn.Module) -> Iterator[None]:
 
 def _attributes(module: nn.Module) -> list[tuple[str, Tensor]]:
     """The tensors that a module holds as plain attributes."""
-    return [(name, held) for name, held in vars(module).items() if isinstance(held, Tensor)]
+    return [(name, held) for name, held in vars(module).items() if name not in EVERY and isinstance(held, Tensor)]
+
+
+EVERY = frozenset(vars(nn.Module()))
+"""The attributes that every module has; none of them is a tensor."""

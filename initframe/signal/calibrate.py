@@ -24,10 +24,11 @@ from initframe.fills import Copied
 from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
-from initframe.signal.batch import as_before, call, failed, refusal
+from initframe.signal.batch import as_before, call, failed, no_module, refusal
 from initframe.signal.grid import Grid, scaled
 from initframe.signal.moments import average
 from initframe.signal.operations import Facts, op_name
+from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
 from initframe.signal.shapes import storage
@@ -142,7 +143,9 @@ def calibration(
     >>> [(row.name, round(row.after, 3)) for row in found.rows]
     [('0.weight', 2.0)]
     """
-    if problems := [*refusal(model, batch), *_wrong(target, method)]:
+    if not isinstance(model, nn.Module):
+        raise InitframeError(no_module(model), *_wrong(target, method))
+    if problems := [*refusal(parts_of(model), batch), *_wrong(target, method)]:
         raise InitframeError(*problems)
     plan = resolve(recipe, model)
     able = {a.slot.name: a for a in plan.assignments if _is_weight(a, rule)}
@@ -194,9 +197,10 @@ def _measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: Tuner)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the recipe asks for besides values is told when it is applied
         apply(plan, seed, module=twin)
-    watch = _Scaling(twin, _nothing, {storage(tensor): name for name, tensor in twin.named_parameters()}, tuner)
+    parts = parts_of(twin)
+    watch = _Scaling(parts, _nothing, parts.names(), tuner)
     try:
-        with as_before(twin), torch.no_grad(), watch:
+        with as_before(parts), torch.no_grad(), watch:
             call(twin, batch)
     except Exception as error:
         raise failed(error, watch.where, batch, "calibrate") from error
@@ -209,8 +213,8 @@ def _nothing(_: Call, __: Tensor) -> None:
 class _Scaling(Watch):  # type: ignore[no-untyped-call]
     """A watch that sends every weight's output on at the target's size."""
 
-    def __init__(self, model: nn.Module, seen: Any, weights: Mapping[int, str], tuner: Tuner) -> None:
-        super().__init__(model, seen, weights)
+    def __init__(self, parts: Parts, seen: Any, weights: Mapping[int, str], tuner: Tuner) -> None:
+        super().__init__(parts, seen, weights)
         self.tuner = tuner
 
     def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
@@ -274,12 +278,13 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
     """A walk on which every weight is scaled before its output goes on."""
 
     def __init__(self, prepared: Prepared, tuner: Tuner) -> None:
-        super().__init__(prepared.model, _nothing, prepared.names, prepared.states, prepared.fake, prepared.rules)
-        self.tuner, self.parameters = tuner, prepared.parameters
+        super().__init__(prepared.parts, _nothing, prepared.names, prepared.states, prepared.fake, prepared.rules)
+        self.tuner, self.state = tuner, prepared.state
 
-    def applied(self, operation: Any, args: Any) -> Any:
+    def applied(self, operation: Any) -> Any:
         """Apply a rule; of one that multiplies with a weight, twice if the weight gets a factor."""
-        found = super().applied(operation, args)
+        found = super().applied(operation)
+        args = operation.given.values()
         name = used(operation.func, args, self.weights)
         if name is None or not isinstance(found, Grid):
             return found
@@ -288,11 +293,11 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
         if factor == 1 or again:
             return found
         views = [t for t in args if isinstance(t, Tensor) and self.weights.get(storage(t)) == name]
-        for tensor in {id(t): t for t in [*views, self.parameters[name]]}.values():
+        for tensor in {id(t): t for t in [*views, self.state[name]]}.values():
             state = self.states.get(tensor)
             if isinstance(state, Grid):
                 self.states.put(tensor, scaled(state, factor))
-        return super().applied(operation, args)
+        return super().applied(operation)
 
     def _squares(self, found: Grid, operation: Any) -> tuple[float, float, float]:
         square = average(averaged(found).square)

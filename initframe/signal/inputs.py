@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
 from initframe.signal.batch import as_before
+from initframe.signal.parts import parts_of
 
 FRAMES = 16
 """The length of generated videos."""
@@ -154,7 +155,7 @@ def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether a model takes a tensor of a shape: it is run on the meta device."""
     named = [*model.named_parameters(), *model.named_buffers()]
     state = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
-    with as_before(model), torch.no_grad(), torch.device("meta"):
+    with as_before(parts_of(model)), torch.no_grad(), torch.device("meta"):
         try:
             functional_call(model, state, (torch.empty(shape),))
         except Exception:  # noqa: BLE001  # a model may refuse a shape in its own way

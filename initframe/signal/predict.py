@@ -24,13 +24,14 @@ from initframe.model.parametrizations import parametrizations
 from initframe.plan import Plan
 from initframe.signal.batch import describe, failed, modes_as_before, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
+from initframe.signal.functions import Functions
 from initframe.signal.grid import Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
+from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
-from initframe.signal.rules_recurrent import Recurrent
 from initframe.signal.shapes import Shapes, storage
 from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
@@ -74,7 +75,7 @@ def predict(plan: Plan, batch: Any) -> Signal:
             found = {**found, "correlation": None}
         rows.append(Row(call.name, call.number, call.op, shape, depth=call.depth, weight=call.weight, **found))
 
-    walk = Walk(prepared.model, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
+    walk = Walk(prepared.parts, seen, prepared.names, prepared.states, prepared.fake, prepared.rules)
     try:
         prepared.run(walk)
     except Exception as error:
@@ -83,7 +84,7 @@ def predict(plan: Plan, batch: Any) -> Signal:
         f"{op} has no rule (first in {where or 'the model'}): nothing behind it is predicted."
         for op, where in walk.gaps.items()
     ]
-    left = not_reached(prepared.model, {row.name for row in rows}, walk.used)
+    left = not_reached(prepared.parts, {row.name for row in rows}, walk.used)
     notes = tuple(filter(None, [_input_note(batch), *gaps, *left]))
     return Signal(title(prepared.model), "predicted", tuple(rows), describe(batch), plan.recipe.name, None, notes)
 
@@ -94,8 +95,8 @@ class Prepared:
 
     Attributes:
         model: the plan's.
-        state: fake parameters and buffers by name.
-        parameters: the fake parameters by their canonical names.
+        parts: of it.
+        state: fake parameters and buffers by all of their names.
         names: canonical names of parameters by storage.
         states: of all of them, and of the batch.
         fake: the mode that they belong to.
@@ -105,8 +106,8 @@ class Prepared:
     """
 
     model: nn.Module
+    parts: Parts
     state: Mapping[str, Tensor]
-    parameters: Mapping[str, Tensor]
     names: Mapping[int, str]
     states: States
     fake: FakeTensorMode
@@ -117,12 +118,10 @@ class Prepared:
     def run(self, walk: Walk) -> None:
         """Call the model under a walk, with one thread: what is computed is small, and threads would wait for it."""
         with ExitStack() as stack:
-            for context in (modes_as_before(self.model), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
+            for context in (modes_as_before(self.parts), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
-            if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
-                stack.enter_context(Recurrent(walk))
-            with _disable_current_modes(), walk:
-                functional_call(self.model, dict(self.state), self.positional, dict(self.keywords))
+            with _disable_current_modes(), Functions(walk), walk:
+                functional_call(self.model, dict(self.state), self.positional, dict(self.keywords), tie_weights=False)
                 walk.flush()
 
 
@@ -136,15 +135,15 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
     if not isinstance(model, nn.Module):
         fact = "it was resolved against a state_dict, which has no forward pass."
         raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
-    if problems := refusal(model, batch):
+    parts = parts_of(model)
+    if problems := refusal(parts, batch):
         raise InitframeError(*problems)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     states = States()
     with _disable_current_modes(), torch.no_grad(), single_threaded():
-        state, names = _model_states(plan, model, fake, states)
-        positional, keywords = _faked_batch(model, batch, fake, states)
-    parameters = {name: state[name] for name, _ in model.named_parameters()}
-    return Prepared(model, state, parameters, names, states, fake, RULES, positional, keywords)
+        state, names = _model_states(plan, parts, fake, states)
+        positional, keywords = _faked_batch(parts, batch, fake, states)
+    return Prepared(model, parts, state, names, states, fake, RULES, positional, keywords)
 
 
 def _input_note(batch: Any) -> str:
@@ -168,12 +167,11 @@ def _composed() -> Iterator[None]:
 def _unlogged() -> Iterator[None]:
     """Have torch not log shapes that do not fit: the error that is raised says it."""
     logger = logging.getLogger(fake_tensor.__name__)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    before, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.disabled = before
 
 
 def _facts(grid: Grid | None) -> dict[str, Any]:
@@ -193,7 +191,7 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
 
 
 def _model_states(
-    plan: Plan, model: nn.Module, fake: FakeTensorMode, states: States
+    plan: Plan, parts: Parts, fake: FakeTensorMode, states: States
 ) -> tuple[dict[str, Tensor], dict[int, str]]:
     """Fake parameters and buffers by name, their states, and the names of parameters by storage."""
     fills = {name: a.fill for a in plan.assignments for name in (a.slot.name, *a.slot.aliases)}
@@ -201,15 +199,14 @@ def _model_states(
     shapes = Shapes(fake)
     state: dict[str, Tensor] = {}
     names: dict[int, str] = {}
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    fills |= _originals(model, {name: fill for name, fill in fills.items() if name not in parameters})
-    for name, tensor in [*parameters.items(), *model.named_buffers(remove_duplicate=False)]:
+    fills |= _originals(parts.modules[""], {name: f for name, f in fills.items() if name not in parts.parameters})
+    for name, tensor in [*parts.parameters.items(), *parts.buffers.items()]:
         if id(tensor) in made:
             state[name] = made[id(tensor)]
             continue
         stand_in = shapes.empty(tensor.shape, tensor.stride(), tensor.dtype)
         made[id(tensor)] = state[name] = stand_in
-        is_parameter = name in parameters
+        is_parameter = name in parts.parameters
         found = _state(tensor, fills.get(name), is_parameter, name)
         if found is not None:
             states.put(stand_in, found)
@@ -256,7 +253,7 @@ def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> 
         last = name.rpartition(".")[2]  # statistics of a model that has seen nothing
         return constant(1.0 if last == "running_var" else 0.0, layout) if last.startswith("running_") else None
     if not is_parameter:
-        return tensor.detach().clone()
+        return tensor.clone()
     values = tensor.detach().double()
     mean, square = values.mean().item(), values.square().mean().item()
     if square == mean**2 or float(values.std(correction=0) if values.numel() > 1 else 0) == 0:
@@ -265,7 +262,7 @@ def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> 
 
 
 def _faked_batch(
-    model: nn.Module, batch: Any, fake: FakeTensorMode, states: States
+    parts: Parts, batch: Any, fake: FakeTensorMode, states: States
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The batch as fake tensors with their states."""
     shapes = Shapes(fake)
@@ -275,7 +272,7 @@ def _faked_batch(
             return value
         tensor = shapes.empty(value.shape, value.stride(), value.dtype)
         if value.is_floating_point():
-            last = value.ndim >= 4 and channels_last(model, value.shape)
+            last = value.ndim >= 4 and channels_last(parts, value.shape)
             states.put(tensor, _assumed(value, last) if value.is_meta else observed(value, last))
         elif not value.is_meta:
             states.put(tensor, value.detach().cpu().clone())
@@ -285,12 +282,12 @@ def _faked_batch(
     return ((), dict(whole)) if isinstance(whole, Mapping) else (tuple(whole), {})
 
 
-def channels_last(model: nn.Module, shape: tuple[int, ...]) -> bool:
+def channels_last(parts: Parts, shape: tuple[int, ...]) -> bool:
     """Whether an image has its channels in the last dimension: no layer convolves, and one takes so many features."""
-    modules = list(model.modules())
-    if any(isinstance(one, nn.modules.conv._ConvNd) for one in modules):  # noqa: SLF001  # all convolutions, and only these
+    layers = parts.modules.values()
+    if any(isinstance(one, nn.modules.conv._ConvNd) for one in layers):  # noqa: SLF001  # the class of all convolutions
         return False
-    return any(isinstance(one, nn.Linear) and one.in_features == shape[-1] for one in modules)
+    return any(isinstance(one, nn.Linear) and one.in_features == shape[-1] for one in layers)
 
 
 def _assumed(value: Tensor, last: bool) -> Grid:

@@ -12,9 +12,10 @@ from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
 from initframe.model.layers import title
-from initframe.signal.batch import as_before, describe, failed, not_reached, refusal, size
+from initframe.signal.batch import as_before, describe, failed, no_module, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import Facts
+from initframe.signal.parts import parts_of
 from initframe.signal.row import Row
 from initframe.signal.shapes import storage
 from initframe.signal.signal import Signal
@@ -43,16 +44,18 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
     >>> [row.name for row in propagate(model, torch.randn(3, 4)).rows]
     ['0', '1', '']
     """
-    if problems := refusal(model, batch):
+    if not isinstance(model, nn.Module):
+        raise InitframeError(no_module(model))
+    parts = parts_of(model)
+    if problems := refusal(parts, batch):
         raise InitframeError(*problems)
     rows = Rows(size(batch))
-    names = {storage(p): name for name, p in model.named_parameters()}
-    watch = Measuring(model, rows.add, names)
+    watch = Measuring(parts, rows.add, parts.names())
     value: Tensor | None = None
     try:
-        with as_before(model) as buffers:
+        with as_before(parts) as buffers:
             with torch.set_grad_enabled(loss is not None), watch:
-                output = functional_call(model, buffers, *_arguments(batch))
+                output = functional_call(model, buffers, *_arguments(batch), tie_weights=False)
                 watch.flush()
             if loss is not None:
                 value = _backward(model, loss, output)
@@ -69,7 +72,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
         batch=describe(batch),
         recipe=recipe,
         loss=None if value is None else float(value.detach()),
-        notes=not_reached(model, {row.name for row in found}, watch.used),
+        notes=not_reached(parts, {row.name for row in found}, watch.used),
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
 from initframe.fills import Fill
@@ -25,25 +24,6 @@ Facts = Mapping[str, Any]
 SIMULATED = "simulated units"
 
 
-class Recurrent(TorchFunctionMode):
-    """Predicts recurrent layers where torch is asked for them, before it takes them apart into steps.
-
-    Args:
-        walk: the pass that they are part of; it is entered inside this mode.
-    """
-
-    def __init__(self, walk: Walk) -> None:
-        super().__init__()
-        self.walk = walk
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run a function of torch; of a recurrent layer, make the outputs and their states."""
-        name = getattr(func, "__name__", "")
-        if name in CELLS and len(args) == 9 and not kwargs and not isinstance(args[2], Tensor):
-            return _layer(self.walk, name, Asked(*args))
-        return func(*args, **(kwargs or {}))
-
-
 class Asked(NamedTuple):
     """The arguments of torch's recurrent functions."""
 
@@ -58,8 +38,11 @@ class Asked(NamedTuple):
     batch_first: bool
 
 
-def _layer(walk: Walk, kind: str, asked: Asked) -> Any:
-    """The outputs of a layer, fake, with their states."""
+def layer(walk: Walk, *args: Any, kind: str, **kwargs: Any) -> Any:
+    """The outputs of a recurrent layer, with their states; nothing for packed sequences, which torch takes apart."""
+    if len(args) != len(Asked._fields) or kwargs or isinstance(args[2], Tensor):
+        return None
+    asked = Asked(*args)
     x = asked.input
     starts = [asked.start] if isinstance(asked.start, Tensor) else list(asked.start)
     own = asked.weights[1].shape[1] * (2 if asked.bidirectional else 1)

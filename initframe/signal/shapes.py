@@ -49,11 +49,13 @@ class Shadow(FakeTensor):
     Attributes:
         form: what it is without its values.
         memory: a number that it shares with its views; negative, as no address is.
+        base: the tensor that it is a view of, if it is one.
         state: what is known of its values.
     """
 
     form: Form
     memory: int
+    base: Tensor | None
     state: Any
 
     device, layout, is_mkldnn = Tensor.device, Tensor.layout, Tensor.is_mkldnn  # a fake tensor's ask what is not here
@@ -75,18 +77,22 @@ class Shadow(FakeTensor):
 _memories = count(-1, -1)
 
 
-def shadow(form: Form, memory: int | None = None) -> Shadow:
+def shadow(form: Form, of: Tensor | None = None) -> Shadow:
     """A tensor without memory.
 
     Args:
         form: what it is.
-        memory: of the tensor whose memory it shares.
+        of: the tensor that it is a view of.
     """
     shape, stride, offset, dtype, device = form
     made = Tensor._make_wrapper_subclass(Shadow, shape, stride, offset, None, dtype, torch.strided, device)  # noqa: SLF001
     made.form = form
-    made.memory = next(_memories) if memory is None else memory
     made.state = None
+    if of is None:
+        made.memory, made.base = next(_memories), None
+    else:
+        made.memory = storage(of)
+        made.base = of.base if type(of) is Shadow and of.base is not None else of
     return made
 
 
@@ -221,8 +227,7 @@ def _one(out: Output, tensors: list[Tensor]) -> Tensor:
     source, same, form = out
     if source is None:
         return shadow(form)
-    owner = tensors[source]
-    return owner if same else shadow(form, storage(owner))
+    return tensors[source] if same else shadow(form, tensors[source])
 
 
 def storage(tensor: Tensor) -> int:
@@ -257,6 +262,9 @@ def _part(value: Any, tensors: list[Tensor]) -> Any:
         return value.form
     if kind in SIMPLE:
         return (kind, value)
+    if kind is Tensor and value.layout is torch.strided and not value.is_quantized:
+        tensors.append(value)
+        return form_of(value)
     if kind is list or kind is tuple or kind is torch.Size:
         return tuple([_part(one, tensors) for one in value])
     raise TypeError

@@ -7,13 +7,12 @@ nor inputs lead to it (masks, position tables), or nothing: then nothing that fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -31,8 +30,9 @@ from initframe.signal.hermite import CDF
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.operations import Facts, facts
-from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow, storage
-from initframe.signal.watch import Call, Watch
+from initframe.signal.parts import Parts
+from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow
+from initframe.signal.watch import Call, Watch, undispatched
 
 LARGEST = 3 * 2**22
 """Up to how many elements a tensor that depends on nothing is computed for real."""
@@ -41,7 +41,7 @@ State = Grid | Tensor | None
 Rule = Callable[["Operation"], "State | tuple[State, ...]"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Operation:
     """One operation of a predicted pass.
 
@@ -76,8 +76,7 @@ class Operation:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the output, or of the first of several."""
-        first = self.out if isinstance(self.out, Tensor) else self.out[0]
-        return tuple(first.shape)
+        return form_of(self.out if isinstance(self.out, Tensor) else self.out[0]).shape
 
 
 class States:
@@ -92,8 +91,8 @@ class States:
         self._bases: dict[int, Any] = {}
         self._distributions = WeakIdKeyDictionary()
         self._broadcast: dict[tuple[int, Layout], Grid] = {}
-        self.outputs: WeakKeyDictionary[Source, list[tuple[tuple[Grid, ...], Grid]]] = WeakKeyDictionary()
-        self._fills: WeakKeyDictionary[Source, Fill] = WeakKeyDictionary()
+        self.outputs: dict[Source, list[tuple[tuple[Grid, ...], Grid]]] = {}
+        self._fills: dict[Source, Fill] = {}
 
     def get(self, tensor: Tensor) -> State:
         """The state of a tensor; a plain real tensor that nobody told of is itself."""
@@ -125,7 +124,7 @@ class States:
 
     def grid(self, tensor: Tensor) -> Grid | None:
         """The state as a grid."""
-        state = self.get(tensor)
+        state = tensor.state if type(tensor) is Shadow else self.get(tensor)
         if not isinstance(state, Tensor):
             return state
         if state not in self._distributions:
@@ -206,7 +205,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
     """A watch that carries states along; while it is entered, no other dispatch mode may be active.
 
     Args:
-        model: what runs, with fake parameters.
+        parts: of the model that runs, with fake parameters.
         seen: told each call that has a row, with its fake output.
         weights: names of parameters by storage.
         states: of parameters, buffers and inputs.
@@ -216,18 +215,17 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
 
     def __init__(
         self,
-        model: nn.Module,
+        parts: Parts,
         seen: Callable[[Call, Tensor], None],
         weights: Mapping[int, str],
         states: States,
         fake: FakeTensorMode,
         rules: Mapping[str, Rule],
     ) -> None:
-        super().__init__(model, seen, weights)
+        super().__init__(parts, seen, weights)
         self.states, self.fake, self.rules = states, fake, rules
         self.shapes = Shapes(fake)
         self.gaps: dict[str, str] = {}
-        self._first: dict[int, Tensor] = {}
         self._written: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:
@@ -236,29 +234,43 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         key = self.shapes.key(known, args, kwargs, inputs)
         if key is None:
             inputs = _tensors(args) + (_tensors(kwargs) if kwargs else [])
-        states = [self.states.get(tensor) for tensor in inputs]
-        real = not known.random and all(isinstance(state, Tensor) for state in states)
+        real, unknown = not known.random, False
+        for tensor in inputs:
+            state = self.states.get(tensor)
+            if not isinstance(state, Tensor):
+                real = False
+                unknown = unknown or (state is None and tensor.is_floating_point())
         try:
-            out = self._run(func, args, kwargs, key, inputs)
+            out = self.shapes.known(key, inputs)
+            if out is UNKNOWN:
+                out = self._run(func, args, kwargs, key, inputs)
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
             if not real or func.overloadpacket.__name__ == "item":
                 raise self._depends(func) from error
             return self._measured(func, args, kwargs)
         outs = [out] if isinstance(out, Tensor) else _tensors(out)
-        if not known.is_view:
-            for one in outs:
-                self._first.setdefault(storage(one), one)
         if real and max([t.numel() for t in (*inputs, *outs)], default=0) <= LARGEST:
             self._compute(func, args, kwargs, outs)
         elif isinstance(out, Tensor | tuple | list):
-            unknown = any(state is None and t.is_floating_point() for state, t in zip(states, inputs, strict=True))
-            self._settle(Operation(known.name, func, _named(func, args, kwargs), out, self.states), args, outs, unknown)
+            self._settle(Operation(known.name, func, _named(known, args, kwargs), out, self.states), outs, unknown)
+        return out
+
+    def predicted(self, func: Any, args: Sequence[Any], out: Tensor) -> Tensor:
+        """Give the output of an operation that was not dispatched its state, note the operation, and return the output.
+
+        Args:
+            func: the operation.
+            args: its arguments by position, a matrix of weights as it is kept.
+            out: a tensor without memory.
+        """
+        known = facts(func)
+        with undispatched(out):
+            self._settle(Operation(known.name, func, _named(known, args, {}), out, self.states), [out])
+            self.made(known.name, args if known.weighs else (), out)
         return out
 
     def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
         """Find the outputs of an operation; torch knows no float32 shapes of grouped products."""
-        if (found := self.shapes.known(key, inputs)) is not UNKNOWN:
-            return found
         if func.overloadpacket.__name__ == "_grouped_mm":
             shape = (*args[0].shape[:-1], args[1].shape[-1])
             return self.shapes.run(torch.ops.aten.new_empty.default, (args[0], list(shape)), {})
@@ -301,35 +313,28 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         for one, value in zip(outs, _tensors(result), strict=False):
             self.states.put(one, value)
 
-    def _settle(self, operation: Operation, args: Any, outs: list[Tensor], unknown: bool) -> None:
+    def _settle(self, operation: Operation, outs: list[Tensor], unknown: bool = False) -> None:
         """Find the rule of an operation, and give its outputs their states.
 
         Args:
             operation: the operation.
-            args: its arguments by position.
             outs: the tensors that it returned.
             unknown: whether a tensor without a state leads to it.
         """
-        func, known = operation.func, facts(operation.func)
+        known = facts(operation.func)
         if unknown and not (known.random and known.mutable):
             found: Any = angle(outs[0]) if known.name in ("cos", "sin") else None
         else:
-            found = self.applied(operation, args)
-        if isinstance(found, tuple):
-            for one, state in zip(outs, found, strict=False):
-                self._give(one, state, func)
-        else:
-            for one in outs:
-                self._give(one, found, func)
+            found = self.applied(operation)
+        given = found if isinstance(found, tuple) else [found] * len(outs)
+        for one, state in zip(outs, given, strict=False):
+            self._give(one, state, partly=known.mutable and not known.is_view)
 
-    def applied(self, operation: Operation, args: Any) -> Any:  # noqa: ARG002  # for those who do more
+    def applied(self, operation: Operation) -> Any:
         """Apply the rule of an operation: a state, one per output, or nothing."""
         rule = self.rules.get(operation.name)
         if rule is None and facts(operation.func).pointwise:
             rule = self.rules["pointwise"]
-        floating = any(t.is_floating_point() or t.is_complex() for t in _tensors(operation.out))
-        if rule is None and not floating:
-            return None
         try:
             found = rule(operation) if rule else None
         except (
@@ -341,20 +346,17 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         ):  # a form that the rule does not know
             found = None
         first = found[0] if isinstance(found, tuple) and found else found
-        if first is None and floating:
+        if first is None and any(t.is_floating_point() or t.is_complex() for t in _tensors(operation.out)):
             self.gaps.setdefault(operation.name, self.where)
         return found
 
-    def _give(self, tensor: Tensor, state: State, func: Any) -> None:
+    def _give(self, tensor: Tensor, state: State, *, partly: bool) -> None:
         """Note a state; what is written into a part of a tensor changes the whole."""
-        if isinstance(state, Grid) and state.layout.shape != tuple(tensor.shape):
+        if isinstance(state, Grid) and state.layout.shape != form_of(tensor).shape:
             state = replace(state, layout=state.layout.fitted(tensor.shape))
         self.states.put(tensor, state)
-        known = facts(func)
-        if not known.mutable or known.is_view:
-            return
-        base = self._first.get(storage(tensor))
-        if base is None or base is tensor or base.numel() <= tensor.numel():
+        base = tensor.base if partly and type(tensor) is Shadow else None
+        if base is None or base.numel() <= tensor.numel():
             return
         before = self.states.grid(base)
         if isinstance(state, Grid) and before is not None:
@@ -394,7 +396,8 @@ PLAIN = (int, float, str, type(None), torch.dtype, torch.device)
 """Arguments that hold no tensors."""
 
 
-def _named(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+def _named(known: Facts, args: Any, kwargs: Any) -> dict[str, Any]:
     """An operation's arguments by name, defaults included."""
-    known = facts(func)
-    return {**known.defaults, **dict(zip(known.arguments, args, strict=False)), **kwargs}
+    named = {**known.defaults, **kwargs}
+    named.update(zip(known.arguments, args, strict=False))
+    return named

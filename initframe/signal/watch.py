@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
+from initframe.signal.parts import Parts
 from initframe.signal.shapes import Shadow, storage
 
 
@@ -45,14 +46,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follow the forward pass of a model; a context that removes every hook at its end.
 
     Args:
-        model: what will run.
+        parts: of the model that will run.
         seen: told each call that has a row, with its output, when both are final.
         weights: names of parameters by the address of what holds their memory (:func:`storage`).
     """
 
-    def __init__(self, model: nn.Module, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
+    def __init__(self, parts: Parts, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.model, self.seen, self.weights = model, seen, weights
+        self.parts, self.seen, self.weights = parts, seen, weights
         self.stack: list[str] = []
         self.used: set[str] = set()
         self._calls: defaultdict[str, int] = defaultdict(int)
@@ -60,7 +61,6 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._pending: tuple[str, str, Tensor] | None = None
         self._made: tuple[Tensor, str] | None = None
         self._weight: list[str | None] = []
-        self._handles: list[Any] = []
         self._recurrent: set[str] = set()
 
     @property
@@ -69,20 +69,21 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.stack[-1] if self.stack else ""
 
     def __enter__(self) -> Watch:
-        for name, module in self.model.named_modules():
+        for name, module in self.parts.modules.items():
             cls = _shown(type(module))  # type: ignore[arg-type]  # classes are hashable
             leaf = all(child is None for child in module._modules.values())  # noqa: SLF001  # children() costs ten times that
             if isinstance(module, nn.RNNBase):
                 self._recurrent.add(name)
-            self._handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
-            self._handles.append(module.register_forward_hook(partial(self._leave, cls, leaf)))
+            module._forward_pre_hooks[id(self)] = partial(self._enter, name)  # noqa: SLF001  # torch's handles cost
+            module._forward_hooks[id(self)] = partial(self._leave, cls, leaf)  # noqa: SLF001  # ten times the hooks
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *args: object) -> None:
         super().__exit__(*args)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
+        for module in self.parts.modules.values():
+            module._forward_pre_hooks.pop(id(self), None)  # noqa: SLF001
+            module._forward_hooks.pop(id(self), None)  # noqa: SLF001
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, between telling the last one's result and noting its own."""
@@ -100,9 +101,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if result is None:
             return out
         if not moves:
-            self._made = (result, name)
-            if name in SHOWN and result.ndim > 1 and _matters(name, args) and self.where not in self._recurrent:
-                self._pending = (self.where, name, result)
+            self._note(name, result, shown=_matters(name, args))
         elif self._pending is not None and args and args[0] is self._pending[2]:
             self._pending = (
                 *self._pending[:2],
@@ -115,11 +114,17 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operation; the place to do more than that."""
         return func(*args, **kwargs)
 
-    def made(self, op: str, weights: Iterable[Tensor], result: Tensor) -> None:
+    def made(self, op: str, weights: Iterable[Tensor | None], result: Tensor) -> None:
         """Note an operation that was not dispatched: what it multiplied with, and its result."""
         self.flush()
         self._note_weight(weights)
+        self._note(op, result, shown=True)
+
+    def _note(self, op: str, result: Tensor, *, shown: bool) -> None:
+        """Note what an operation made; whether it has a row is known when it is known whose output it is."""
         self._made = (result, op)
+        if shown and op in SHOWN and result.ndim > 1 and self.where not in self._recurrent:
+            self._pending = (self.where, op, result)
 
     def flush(self) -> None:
         """Tell the last operation's result, now that nothing can be its module's output any more."""
@@ -164,7 +169,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if weight is not None:
             self._depth += 1
             depth = self._depth
-        with undispatched(tensor):  # nothing that is done to tell of a call is a call
+        with undispatched(tensor), torch._C.DisableTorchFunction():  # noqa: SLF001  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
 
 

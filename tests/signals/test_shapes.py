@@ -80,3 +80,14 @@ def test_what_is_kept_is_bounded(monkeypatch):
 def test_a_tensor_without_memory_answers_as_any_other(ask):
     own = shadow(Form((2, 3), (3, 1), 0, torch.float32, torch.device("cpu")))
     assert getattr(own, ask) == getattr(torch.zeros(2, 3), ask)
+
+
+def test_real_tensors_are_told_by_their_shapes():
+    made = Shapes(FakeTensorMode())
+    outs = [
+        made.run(aten.lift_fresh.default, (torch.tensor(values),), {}) for values in ([1.0, 2.0], [3.0, 4.0], [5.0])
+    ]
+    assert [tuple(out.shape) for out in outs] == [(2,), (2,), (1,)]
+    before = len(shapes._known)
+    made.run(aten.lift_fresh.default, (torch.tensor([6.0]),), {})
+    assert len(shapes._known) == before
