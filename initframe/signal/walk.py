@@ -90,7 +90,7 @@ class States:
         self._states = WeakIdKeyDictionary()
         self._bases: dict[int, Any] = {}
         self._distributions = WeakIdKeyDictionary()
-        self._broadcast: dict[tuple[int, Layout], Grid] = {}
+        self._broadcast: dict[tuple[int, Layout], tuple[Tensor, Grid]] = {}  # kept, so that no other gets its address
         self.outputs: dict[Source, list[tuple[tuple[Grid, ...], Grid]]] = {}
         self._fills: dict[Source, Fill] = {}
 
@@ -138,8 +138,8 @@ class States:
             return grid
         key = (id(state), layout)
         if key not in self._broadcast:
-            self._broadcast[key] = related_over(state, grid, layout)
-        return self._broadcast[key]
+            self._broadcast[key] = state, related_over(state, grid, layout)
+        return self._broadcast[key][1]
 
 
 def related_over(values: Tensor, grid: Grid, layout: Layout) -> Grid:
