@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm, _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
@@ -24,6 +23,7 @@ from initframe.model.computed import (
     leading_vectors,
     own_tensor,
 )
+from initframe.model.functional import run_with
 from initframe.model.hooks import hooked
 from initframe.model.memory import whole
 from initframe.model.obstacles import Obstacle
@@ -117,7 +117,7 @@ def _forward_meta(steps: nn.ModuleList, originals: Sequence[Tensor]) -> Tensor:
     for step in steps:
         state = {key: _on_meta(tensor) for key, tensor in _state(step).items()}
         with torch.no_grad():
-            values = (functional_call(step, state, values),)
+            values = (run_with(step, state, values),)
     return values[0]
 
 

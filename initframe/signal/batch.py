@@ -161,7 +161,7 @@ def as_before(parts: Parts) -> Iterator[dict[str, Tensor]]:
         parts: of the module that will run.
 
     Yields:
-        Buffers by all of their names, for ``torch.func.functional_call``: what a forward pass updates are the clones.
+        Buffers by all of their names, to run the model with: what a forward pass updates are the clones.
     """
     with modes_as_before(parts):
         clones = {id(buffer): buffer.detach().clone() for buffer in parts.buffers.values()}
@@ -170,13 +170,13 @@ def as_before(parts: Parts) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def modes_as_before(parts: Parts) -> Iterator[None]:
-    """Put back RNG states, a model's modes and what hooks show as attributes, whatever happens.
+    """Put back RNG states, a model's modes, and what its modules hold as attributes, whatever happens.
 
     Args:
         parts: of the module that will run.
     """
     modes = [(module, module.training) for module in parts.modules.values()]
-    shown = [(vars(module), name, held) for module, _ in modes for name, held in _attributes(module)]
+    held = [_Held(vars(module)) for module, _ in modes]
     python = random.getstate()
     devices = sorted({t.device.index or 0 for t in parts.parameters.values() if t.device.type == "cuda"})
     try:
@@ -187,13 +187,33 @@ def modes_as_before(parts: Parts) -> Iterator[None]:
         for module, training in modes:
             if module.training is not training:
                 module.training = training
-        for attributes, name, held in shown:  # the older weight_norm and pruning compute one in each pass
-            attributes[name] = held
+        for one in held:
+            one.put_back()
 
 
-def _attributes(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """The tensors that a module holds as plain attributes."""
-    return [(name, held) for name, held in vars(module).items() if name not in EVERY and isinstance(held, Tensor)]
+class _Held:
+    """What a module holds besides its tensors and modules: weights that hooks compute in each pass, caches, counters.
+
+    Args:
+        attributes: all that the module has.
+    """
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.attributes = attributes
+        self.own = {name: value for name, value in attributes.items() if name not in EVERY}
+        self.contents = [(one, one.copy()) for one in self.own.values() if isinstance(one, dict | list | set)]
+
+    def put_back(self) -> None:
+        """Put back the attributes, and what was in dictionaries, lists and sets."""
+        for name in self.attributes.keys() - self.own.keys() - EVERY:
+            del self.attributes[name]
+        self.attributes.update(self.own)
+        for container, content in self.contents:
+            if isinstance(container, list):
+                container[:] = content
+            elif len(container) != len(content) or isinstance(container, dict):
+                container.clear()
+                container.update(content)
 
 
 EVERY = frozenset(vars(nn.Module()))

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
+from initframe.model.functional import run_with
 from initframe.signal.batch import as_before
 from initframe.signal.parts import parts_of
 
@@ -157,7 +157,7 @@ def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
     state = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
     with as_before(parts_of(model)), torch.no_grad(), torch.device("meta"):
         try:
-            functional_call(model, state, (torch.empty(shape),))
+            run_with(model, state, (torch.empty(shape),))
         except Exception:  # noqa: BLE001  # a model may refuse a shape in its own way
             return False
     return True

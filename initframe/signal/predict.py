@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Constant, Fill, Whole
+from initframe.model.functional import run_with
 from initframe.model.layers import title
 from initframe.model.parametrizations import parametrizations
 from initframe.plan import Plan
@@ -121,7 +121,7 @@ class Prepared:
             for context in (modes_as_before(self.parts), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
             with _disable_current_modes(), Functions(walk), walk:
-                functional_call(self.model, dict(self.state), self.positional, dict(self.keywords), tie_weights=False)
+                run_with(self.model, self.state, self.positional, self.keywords)
                 walk.flush()
 
 

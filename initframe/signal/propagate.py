@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
+from initframe.model.functional import run_with
 from initframe.model.layers import title
 from initframe.signal.batch import as_before, describe, failed, no_module, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
@@ -55,7 +55,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
     try:
         with as_before(parts) as buffers:
             with torch.set_grad_enabled(loss is not None), watch:
-                output = functional_call(model, buffers, *_arguments(batch), tie_weights=False)
+                output = run_with(model, buffers, *_arguments(batch))
                 watch.flush()
             if loss is not None:
                 value = _backward(model, loss, output)
@@ -77,7 +77,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
 
 
 def _arguments(batch: Any) -> tuple[Any, dict[str, Any]]:
-    """Positional and keyword arguments, as ``functional_call`` takes them."""
+    """Positional and keyword arguments, as :func:`~initframe.model.functional.run_with` takes them."""
     if isinstance(batch, dict) or hasattr(batch, "keys"):
         return (), dict(batch)
     return (tuple(batch) if isinstance(batch, tuple | list) else (batch,)), {}

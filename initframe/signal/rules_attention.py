@@ -145,9 +145,11 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
     squares = concentration(count, variance, scored.terms)
     mean = torch.full_like(squares, 1 / shape[-1])  # what is masked has the weight zero
     square = squares / shape[-1]
-    zero = mean[:, None] * mean[None, :]
     same = mean / count  # all inputs see the same keys
-    grid = gaussian(Moments(mean, square, same, zero, zero), scored.layout.fitted(shape), why=scored.why)
+    near = far = mean[:, None] * mean[None, :]
+    if count.numel() == 1:  # weights add up to 1, so that two of a query differ
+        near, far = ((mean - one) / max(shape[-1] - 1, 1) for one in (square, same))
+    grid = gaussian(Moments(mean, square, same, near, far), scored.layout.fitted(shape), why=scored.why)
     return replace(grid, keys=squares, seen=count, mask=sums)
 
 

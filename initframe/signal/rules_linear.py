@@ -157,8 +157,9 @@ def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid
     x, y = averaged(a), averaged(b)
     pairs, channels = count * (count - 1), max(a.layout.count("channel"), 1)
     (q, same_a, near_a, far_a), (p, same_b, near_b, far_b) = (tuple(map(average, m[1:5])) for m in (x, y))
-    square = count * q * p + pairs * (near_a * near_b + (q * p + near_a * near_b) / channels)
-    same = count * same_a * same_b + pairs * (far_a * far_b + (q * p + far_a * far_b) / channels)
+    varying = (q - average(x.mean) ** 2) * (p - average(y.mean) ** 2)
+    square = count * q * p + pairs * (near_a * near_b + (varying + near_a * near_b) / channels)
+    same = count * same_a * same_b + pairs * (far_a * far_b + (varying + far_a * far_b) / channels)
     mean = count * average(x.mean) * average(y.mean)
     level = count * average(x.mean) ** 2
     rows = level * (p + (count - 1) * near_b), level * (same_b + (count - 1) * far_b)

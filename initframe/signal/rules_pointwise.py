@@ -105,10 +105,10 @@ def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
 
 
 def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
-    """Attention's weights after dropout are attention's weights, each larger or gone."""
+    """Attention's weights after dropout are attention's weights, each larger or gone; times a signal they are none."""
     for one, other in (("self", "other"), ("other", "self")):
         keys = grids[one].keys
-        if keys is not None:
+        if keys is not None and abs(average(grids[other].moments().mean) - 1) < 1e-3:
             factor = average(grids[other].moments().square)
             return replace(grid, keys=keys * factor, seen=grids[one].seen, mask=grids[one].mask)
     return grid

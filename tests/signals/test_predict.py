@@ -199,6 +199,57 @@ def test_the_model_is_as_before():
     assert all(same_bits(value, before[name]) for name, value in model.state_dict().items())
 
 
+class Caching(nn.Module):
+    """A model that keeps what it has computed, as some attention layers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.bias = nn.Linear(8, 8), nn.Parameter(torch.zeros(8))
+        self.biases, self.steps, self.seen = {}, 0, []
+
+    def forward(self, x):
+        if "bias" not in self.biases:
+            self.biases["bias"] = self.bias * 2
+        self.steps += 1
+        self.last = self.layer(x) + self.biases["bias"]
+        self.seen.append(self.last)
+        return self.last
+
+
+def test_what_a_model_keeps_is_as_before():
+    model, batch = Caching(), torch.randn(4, 8)
+    predict(initframe.resolve(KAIMING, model), batch)
+    propagate(model, batch)
+    assert (model.biases, model.steps, model.seen, hasattr(model, "last")) == ({}, 0, [], False)
+    assert model(batch).shape == (4, 8)
+
+
+def shared_layers():
+    layer, norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
+    return nn.Sequential(layer, norm, nn.ReLU(), layer, norm)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda model, batch: predict(initframe.resolve(KAIMING, model), batch),
+        propagate,
+        lambda model, batch: initframe.calibrate(model, KAIMING, batch, method="predict"),
+        lambda model, batch: initframe.calibrate(model, KAIMING, batch),
+    ],
+    ids=["predict", "propagate", "calibrate by prediction", "calibrate by measurement"],
+)
+@pytest.mark.filterwarnings("ignore::initframe.CalibrationWarning")
+def test_a_layer_with_two_names_keeps_its_own_tensors(run):
+    model, batch = shared_layers(), torch.randn(16, 8)
+    tensors = [*model.parameters(), *model.buffers()]
+    values = [tensor.clone() for tensor in tensors]
+    run(model, batch)
+    assert all(now is before for now, before in zip([*model.parameters(), *model.buffers()], tensors, strict=True))
+    assert all(map(torch.equal, tensors, values))
+    assert model(batch).shape == (16, 8)
+
+
 def test_equal_predictions_whenever_they_are_made():
     plan = initframe.resolve(KAIMING, MODELS["max pooling"][0]())
     batch = torch.empty(2, 3, 24, 24, device="meta")
