@@ -9,7 +9,7 @@ from torch import Tensor
 
 from initframe.signal.combine import mixture
 from initframe.signal.grid import Grid, constant, gaussian, independent, replace
-from initframe.signal.layout import Factor, Layout, images
+from initframe.signal.layout import ROLES, Factor, Layout, images
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
 from initframe.signal.samples import independent_rows, rows_of
@@ -181,6 +181,19 @@ def moved(op: Operation) -> State:
     return grid and replace(independent(grid), layout=grid.layout.fitted(op.shape))
 
 
+def windows(op: Operation) -> State:
+    """All windows of a tensor: patches of an image as channels (im2col), or a dimension's windows as a new one."""
+    grid = op.grid("self")
+    if grid is None:
+        return None
+    if op.name == "im2col":
+        return replace(independent(grid), layout=images(op.shape), profile=None)
+    dim = int(op["dimension"]) % len(grid.layout.dims)
+    role = next((role for role in ROLES if role in grid.layout.roles(dim)), ROLES[-1])
+    layout = grid.layout.sized(dim, op.shape[dim])
+    return replace(independent(grid), layout=Layout((*layout.dims, (Factor(role, op.shape[-1]),))), profile=None)
+
+
 def folded(op: Operation) -> State:
     """Patches put back into an image: where they overlap, independent ones are added."""
     grid = op.grid("self")
@@ -251,9 +264,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "unsafe_chunk"), parts),
     **dict.fromkeys(("cat", "stack"), cat),
     "repeat": repeat,
-    **dict.fromkeys(
-        ("roll", "flip", "gather", "unfold", "im2col", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved
-    ),
+    **dict.fromkeys(("roll", "flip", "gather", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved),
+    **dict.fromkeys(("im2col", "unfold"), windows),
     "col2im": folded,
     "constant_pad_nd": pad,
     **dict.fromkeys([f"{how}_pad{n}d" for how in ("reflection", "replication") for n in (1, 2, 3)], mirrored),
