@@ -75,12 +75,15 @@ def settled(one: Grid, other: Grid, apart: Moments, terms: Terms) -> Settled:
         terms: :func:`summed`, :func:`difference` or :func:`multiplied`.
     """
     why = one.why or other.why
-    if not related(one, other):
-        return Settled(apart, why, _kept(one, other, terms), True)
-    pieces = terms(one, other)
-    if not pieces:
-        return Settled(apart, why or "related tensors are taken as independent", (), False)
-    return Settled(moments_from(pieces, apart.field), why, pieces if len(pieces) <= KEPT else (), False)
+    for ours, theirs in ((one, other), (one, _alone(other)), (_alone(one), other)):
+        if related(ours, theirs):
+            pieces = terms(ours, theirs)
+            if not pieces:
+                return Settled(apart, why or "related tensors are taken as independent", (), False)
+            return Settled(moments_from(pieces, apart.field), why, pieces if len(pieces) <= KEPT else (), False)
+        if not one.pieces and not other.pieces:
+            break
+    return Settled(apart, why, _kept(one, other, terms), True)
 
 
 def _kept(one: Grid, other: Grid, terms: Terms) -> tuple[Piece, ...]:

@@ -35,7 +35,8 @@ def average(op: Operation) -> State:
     spatial = [d for d in range(len(before)) if d >= len(before) - _places(op)]
     if all(after[d] == 1 for d in spatial):
         return pooled(grid, spatial, op.shape, keep=True)
-    if all(after[d] >= before[d] for d in spatial):  # adaptive, to more places than there are: copies
+    adaptive = "kernel_size" not in op.given
+    if adaptive and all(after[d] >= before[d] for d in spatial):  # adaptive, to more places than there are: copies
         profile = None if after[spatial[0]] > before[spatial[0]] else grid.profile
         return replace(grid, layout=grid.layout.fitted(op.shape), profile=profile)
     kernel, stride = _window(op, [before[d] for d in spatial], [after[d] for d in spatial])
@@ -59,7 +60,27 @@ def average(op: Operation) -> State:
         )
     if all(k == 1 for k in kernel):
         return replace(grid, layout=grid.layout.fitted(op.shape), profile=profile)
-    return gaussian(m, grid.layout.fitted(op.shape), profile=profile, **grid.kept)
+    out = gaussian(m, grid.layout.fitted(op.shape), profile=profile, **grid.kept)
+    return _beside(grid, out, kernel) if op.shape == op["self"].shape else out
+
+
+def _beside(x: Grid, out: Grid, kernel: list[int]) -> Grid:
+    """Means over windows around the places of x: a share of x, and what is independent of it.
+
+    Blocks that take an image from its own local mean add up the two.
+    """
+    m, y = averaged(x), out.moments()
+    if m.field is None or x.classes > 1 or len(kernel) != 2:
+        return out
+    level, variance = mean_of(m.mean) ** 2, mean_of(m.square) - mean_of(m.mean) ** 2
+    rows, columns = (torch.arange(size, device="cpu") - size // 2 for size in kernel)
+    common = whole(m.field)[rows[:, None], columns[None, :]].mean().item()
+    share = (common - level) / max(variance, 1e-300)
+    mean, shared = mean_of(m.mean) * (1 - share), 2 * share * (1 - share) * level
+    others = (mean_of(b) - share**2 * mean_of(a) - shared for a, b in zip(m[1:5], y[1:5], strict=True))
+    field = None if y.field is None else y.field - share**2 * m.field - shared
+    rest = gaussian(moments_of(mean, *others)._replace(field=field), out.layout)
+    return replace(out, pieces=((share, (x,)), (1.0, (rest,))))
 
 
 def _places(op: Operation) -> int:

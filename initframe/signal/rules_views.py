@@ -187,7 +187,10 @@ def windows(op: Operation) -> State:
     if grid is None:
         return None
     if op.name == "im2col":
-        return replace(independent(grid), layout=images(op.shape), profile=None)
+        places = [Factor("position", int(size)) for size in op["kernel_size"]]
+        channels = Factor("channel", op.shape[-2] // math.prod(size for _, size in places))
+        layout = images(op.shape).with_dim(len(op.shape) - 2, (channels, *places))
+        return replace(independent(grid), layout=layout, profile=None)
     dim = int(op["dimension"]) % len(grid.layout.dims)
     role = next((role for role in ROLES if role in grid.layout.roles(dim)), ROLES[-1])
     layout = grid.layout.sized(dim, op.shape[dim])
