@@ -206,6 +206,10 @@ class _Work:
             on_progress(self.undrawn)
 
 
+_DRAWN_INSIDE = Mapped, Blocks, Masked, Copied, Partial
+"""The fills of whose elements the stream tells, or the fills inside of them."""
+
+
 def _ask(piece: Piece, work: _Work) -> None:
     """Turn one fill into draws and steps after them."""
     fill, out = piece.fill, piece.out
@@ -214,16 +218,16 @@ def _ask(piece: Piece, work: _Work) -> None:
     if fill.distribution:
         work.draw(fill.distribution, fill.args, piece)
         return
-    if not isinstance(fill, Mapped | Blocks | Masked | Copied | Partial):
+    if not isinstance(fill, _DRAWN_INSIDE):
         work.undrawn += out.numel()
     match fill:
-        case Keep():
-            pass
         case Constant(value):
             if _is_zero(fill, out):
                 work.zeros.append(out)
             else:
                 out.fill_(value)
+        case Keep():
+            pass
         case Mapped():
             drawn = _beside(piece)
             work.draw(*fill.draws, drawn)

@@ -141,7 +141,7 @@ def _drawn_in_turn(writes: Sequence[Write], tell: Progress) -> Iterator[tuple[Wr
 
 def _is_computed(write: Write) -> bool:
     """Whether the tensor is parametrized."""
-    return write.place.direct is None
+    return write.place.computed is not None
 
 
 def unwritable(writes: Sequence[Write], seed: int, generator: Generator) -> list[Problem]:
@@ -158,10 +158,14 @@ def unwritable(writes: Sequence[Write], seed: int, generator: Generator) -> list
     Returns:
         One problem per tensor.
     """
-    drawn = [write for write in writes if not write.kept and not (write.copied and write.copied.from_memory)]
-    own = {id(write) for write in drawn if generator == "stream" and has_own_code(write.fill)}
-    tried = (write for write in drawn if _is_computed(write) or id(write) in own)
-    return [found for write in tried if (found := _unwritable(write, seed, own=id(write) in own))]
+    found = []
+    for write in writes:
+        if write.kept or (write.copied and write.copied.from_memory):
+            continue
+        own = generator == "stream" and has_own_code(write.fill)
+        if (own or _is_computed(write)) and (problem := _unwritable(write, seed, own=own)):
+            found.append(problem)
+    return found
 
 
 def _unwritable(write: Write, seed: int, *, own: bool) -> Problem | None:

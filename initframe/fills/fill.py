@@ -95,7 +95,7 @@ class Fill:
     def args(self) -> tuple[float, ...]:
         """The arguments of the distribution, in the stream's order: the fields."""
         names: tuple[str, ...] = self.__match_args__  # every fill is a dataclass
-        return tuple(getattr(self, name) for name in names)
+        return tuple([getattr(self, name) for name in names])
 
     @property
     def inner(self) -> tuple[Fill, ...]:
@@ -141,9 +141,10 @@ class Fill:
             return found
         if fact := self.misshapen(shape):
             return Problem(str(self), fact)
-        for fill, own in zip(self.inner, self.inner_shapes(shape), strict=True):
-            if found := fill.problem(own, dtype):
-                return found
+        if inner := self.inner:
+            for fill, own in zip(inner, self.inner_shapes(shape), strict=True):
+                if found := fill.problem(own, dtype):
+                    return found
         if fact := self.undrawable():
             return Problem(str(self), fact)
         return self._overflow(dtype)
@@ -168,7 +169,10 @@ class Fill:
         Returns:
             What goes wrong; ``None`` if nothing does.
         """
-        return next(filter(None, (fill.trial(device) for fill in self.inner)), None)
+        for fill in self.inner:
+            if found := fill.trial(device):
+                return found
+        return None
 
     def _not_numbers(self) -> Problem | None:
         """Refuse what stands for a number and is none: an initializer of one's own may return anything."""
@@ -213,7 +217,13 @@ class Fill:
 
 def is_built_in(fill: Fill) -> bool:
     """Tell whether a fill is of a kind of initframe's, whose tests try its code."""
-    return type(fill).__module__.partition(".")[0] == __name__.partition(".")[0]
+    kind: type = type(fill)
+    return _is_own(kind)
+
+
+@cache
+def _is_own(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def has_own_code(fill: Fill) -> bool:
