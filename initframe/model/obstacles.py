@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from initframe.errors import Problem
-from initframe.model.memory import is_composite, local, overlaps_itself
+from initframe.model.memory import is_composite, is_lazy, local, overlaps_itself, reach
 
 FILLABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -135,8 +134,7 @@ def _is_freed(tensor: Tensor) -> bool:
     """Tell whether a tensor reaches past the end of its storage, as after ``untyped_storage().resize_(0)``."""
     if tensor.is_meta or not tensor.numel():
         return False
-    reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    return bool((tensor.storage_offset() + reach + 1) * tensor.itemsize > tensor.untyped_storage().nbytes())
+    return bool((tensor.storage_offset() + reach(tensor)) * tensor.itemsize > tensor.untyped_storage().nbytes())
 
 
 PACKED = Obstacle("is packed inside a quantized module.", "Fill the float model, then quantize.")

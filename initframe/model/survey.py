@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import EVERY_MODULES, class_names, read_configs, read_layer, title
+from initframe.model.layers import Layer, lost_modules, read_configs, read_layer
 from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
@@ -42,7 +42,6 @@ class Survey:
         modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
         names: every name of every tensor, a tied one's under each of its owners, in state_dict order.
         unregistered: plain lists, tuples and dicts that hold modules, which torch does not see.
-        snapshot: what the slots and places depend on; ``None`` if a change of it could go unseen.
         memo: what others have derived from the survey, tensors excepted; as long as it holds, so does that.
     """
 
@@ -56,7 +55,6 @@ class Survey:
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
     unregistered: tuple[str, ...] = ()
-    snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -78,20 +76,9 @@ class Survey:
         """Every slot by each of its names."""
         return {name: slot for slot in self.every for name in (slot.name, *slot.aliases)}
 
-    def is_current(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
-        """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known.
-
-        >>> model = nn.Linear(2, 3)
-        >>> seen = survey(model)
-        >>> seen.is_current(model), seen.is_current(model.half())
-        (True, False)
-        """
-        return self.snapshot is not None and self.snapshot == snapshot(model)
-
-    def relocated(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
+    def relocated(self) -> Survey:
         """The same slots, with the places where the model's tensors are now; of the tensors, only memory may be new."""
-        places = {name: place.again() for name, place in self.places.items()}
-        return replace(self, places=places, snapshot=self.snapshot and snapshot(model), memo={})
+        return replace(self, places={name: place.again() for name, place in self.places.items()}, memo={})
 
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
         """Give the class names of the modules around a tensor, its owner first.
@@ -107,17 +94,24 @@ class Survey:
 class LatestSurvey:
     """A model's latest survey, made anew only if the model has changed since; it keeps no tensor alive.
 
-    Args:
-        seen: the survey to begin with.
-
     >>> model = nn.Linear(2, 3)
-    >>> latest = LatestSurvey(survey(model))
+    >>> latest = LatestSurvey()
+    >>> latest.take(survey(model), model)
     >>> latest.of(model).places["bias"].direct is model.bias
     True
+    >>> latest.holds(model), latest.holds(model.half())
+    (True, False)
     """
 
-    def __init__(self, seen: Survey | None = None) -> None:
-        self._seen = seen and _without_tensors(seen)
+    def __init__(self) -> None:
+        self._seen: Survey | None = None
+        self._snapshot: tuple[object, ...] | None = None
+
+    def take(self, seen: Survey, model: nn.Module | Mapping[str, Tensor]) -> None:
+        """Keep a survey that was just made of a model, if it can be told later whether it still holds."""
+        computed = any(place.computed for place in seen.places.values())
+        self._snapshot = None if computed else snapshot(model)
+        self._seen = None if self._snapshot is None else _without_tensors(seen)
 
     @property
     def memo(self) -> Mapping[str, Any]:
@@ -125,18 +119,17 @@ class LatestSurvey:
         return self._seen.memo if self._seen else {}
 
     def holds(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
-        """Whether the model has not changed since."""
+        """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known."""
         with collector_paused():
-            return self._seen is not None and self._seen.is_current(model)
+            return self._snapshot is not None and self._snapshot == snapshot(model)
 
     def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """Give the survey of the model as it is now."""
-        with collector_paused():
-            if self._seen is not None and self._seen.is_current(model):
-                places = {name: place.again() for name, place in self._seen.places.items()}
-                return replace(self._seen, places=places)
+        if self._seen is not None and self.holds(model):
+            places = {name: place.again() for name, place in self._seen.places.items()}
+            return replace(self._seen, places=places)
         seen = survey(model)
-        self._seen = _without_tensors(seen)
+        self.take(seen, model)
         return seen
 
     def __reduce__(self) -> tuple[type[LatestSurvey], tuple[()]]:
@@ -144,10 +137,8 @@ class LatestSurvey:
         return LatestSurvey, ()
 
 
-def _without_tensors(seen: Survey) -> Survey | None:
-    """Release the tensors of a survey; ``None`` if it could not be told whether it still holds."""
-    if seen.snapshot is None:
-        return None
+def _without_tensors(seen: Survey) -> Survey:
+    """Release the tensors of a survey."""
     return replace(seen, places={name: replace(place, held=()) for name, place in seen.places.items()})
 
 
@@ -170,34 +161,27 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
     if problem := _no_model(model):
         raise ResolveError(problem)
     with collector_paused():
-        seen = _survey_module(model) if isinstance(model, nn.Module) else _survey_mapping(model)
-        computed = any(place.computed for place in seen.places.values())
-        return seen if computed else replace(seen, snapshot=snapshot(model))
+        return _survey_module(model) if isinstance(model, nn.Module) else _survey_mapping(model)
 
 
 def _survey_mapping(tensors: Mapping[str, Tensor]) -> Survey:
-    extra = (name for name, value in tensors.items() if not is_tensor_entry(name, value))
-    return _merge("state_dict", collect_mapping(tensors), extra)
+    extra = tuple(name for name, value in tensors.items() if not is_tensor_entry(name, value))
+    return Survey("state_dict", extra=extra, **_merged(collect_mapping(tensors)))
 
 
 def _survey_module(model: nn.Module) -> Survey:
     bare = unwrap(model)
-    modules = list(walk(model))
-    found = collect_module(modules, flattened_shapes(model))
-    seen = _merge(title(bare), found, _extra_keys(modules))
-    names = {prefix: class_names(module) for prefix, module in modules}
-    lost = tuple(name for prefix, module in modules for name in _plain_containers(prefix, module))
-    settings, configs = read_layer(bare).settings, read_configs(modules)
-    return replace(seen, settings=settings, modules=names, configs=configs, unregistered=lost)
-
-
-def _plain_containers(prefix: str, module: nn.Module) -> Iterator[str]:
-    """Name the attributes that hold modules with parameters where torch does not look."""
-    for name, value in vars(module).items():
-        if name not in EVERY_MODULES and type(value) in (list, tuple, dict) and value:
-            held = value.values() if isinstance(value, dict) else value
-            if any(isinstance(one, nn.Module) and next(one.parameters(), None) is not None for one in held):
-                yield prefix + name
+    modules = [(prefix, module, read_layer(module)) for prefix, module in walk(model)]
+    whole = next(layer for _, module, layer in modules if module is bare)
+    return Survey(
+        whole.types[0],
+        settings=whole.settings,
+        configs=read_configs((prefix, module) for prefix, module, _ in modules),
+        modules={prefix: layer.types for prefix, _, layer in modules},
+        unregistered=tuple([prefix + name for prefix, _, layer in modules for name in lost_modules(layer)]),
+        extra=tuple(_extra_keys(modules)),
+        **_merged(collect_module(modules, flattened_shapes(model))),
+    )
 
 
 def _no_model(model: object) -> Problem | None:
@@ -229,42 +213,36 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
+def _extra_keys(modules: Iterable[tuple[str, nn.Module, Layer]]) -> Iterable[str]:
     """Name the entries of a model's state_dict that are not tensors, without building it."""
-    for prefix, module in modules:
+    for prefix, module, _ in modules:
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             yield f"{prefix}_extra_state"
         if is_packed(module):
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 
-def _merge(title: str, found: Iterable[Named], extra: Iterable[str]) -> Survey:
-    """Make one slot of all names of the same tensor."""
+def _merged(found: Iterable[Named]) -> dict[str, Any]:
+    """Make one slot of all names of the same tensor; give what a survey has of slots, places and names."""
     tied: dict[tuple[Hashable, ...], list[Named]] = {}
     names: list[str] = []
     for slot, place in found:
         names.append(slot.name)
         owner = place.computed and id(place.computed.owner)
-        key = (owner, slot.part_of is None, *(elements(footprint(tensor)) for tensor in place.held))
+        key = (owner, slot.part_of is None, *[elements(footprint(tensor)) for tensor in place.held])
         tied.setdefault(key, []).append((slot, place))
-    groups = list(map(_speaker_first, tied.values()))
-    places = {group[0][0].name: _joined([place for _, place in group]) for group in groups}
-    slots = [group[0][0] if len(group) == 1 else _tied(*group) for group in groups]
-    slots = _without_sharing(slots, list(tied))
-    return Survey(
-        title=title,
-        slots=tuple(slot for slot in slots if slot.part_of is None),
-        places=places,
-        extra=tuple(extra),
-        raw=tuple(slot for slot in slots if slot.part_of is not None),
-        names=tuple(names),
-    )
+    ones = [group[0] if len(group) == 1 else _tied(_speaker_first(group)) for group in tied.values()]
+    slots = _without_sharing([slot for slot, _ in ones], list(tied))
+    return {
+        "slots": tuple([slot for slot in slots if slot.part_of is None]),
+        "places": {slot.name: place for slot, place in ones},
+        "raw": tuple([slot for slot in slots if slot.part_of is not None]),
+        "names": tuple(names),
+    }
 
 
 def _speaker_first(group: list[Named]) -> list[Named]:
     """Let a parameter speak for a tensor that is a buffer, too; of several forms, the one that has a row of padding."""
-    if len(group) == 1:
-        return group
     padded = len({_form(place) for _, place in group}) > 1
     return sorted(group, key=lambda named: (named[0].kind == "buffer", padded and named[0].padding_row is None))
 
@@ -280,8 +258,6 @@ def _form(place: Place) -> tuple[tuple[int, ...], ...]:
 
 def _joined(places: Sequence[Place]) -> Place:
     """Make one place of those of all names: the distinct tensor objects, and all their owners."""
-    if len(places) == 1:
-        return places[0]
     held = tuple({id(tensor): tensor for place in places for tensor in place.held}.values())
     return Place(held, places[0].computed, tuple(owner for place in places for owner in place.owners))
 
@@ -314,14 +290,14 @@ def _sharing(slot: Slot, together: Mapping[str, Sequence[str]]) -> Slot:
 _KEEP = "Keep all but one of them (init: keep), clone one, or tie them whole."
 
 
-def _tied(*group: Named) -> Slot:
+def _tied(group: Sequence[Named]) -> Named:
     """Put the facts of a tensor's names together; those of its canonical name speak for it."""
     every = [slot for slot, _ in group]
     (first, place), *rest = group
     others = every[1:]
     views = tuple(slot.name for slot, own in rest if _form(own) != _form(place))
     shown = "it shows the same elements in another form, and its values follow"
-    return replace(
+    joined = replace(
         first,
         views=views,
         notes=(*first.notes, *(f"{name} is a view of it: {shown}" for name in views)),
@@ -334,3 +310,4 @@ def _tied(*group: Named) -> Slot:
         blocked=next((slot.blocked for slot in every if slot.blocked), None),
         remedy=next((slot.remedy for slot in every if slot.remedy), ""),
     )
+    return joined, _joined([own for _, own in group])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from torch import Tensor, nn
 
 from initframe.errors import Problem
-from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
+from initframe.model.survey import Survey, collector_paused, survey
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
 from initframe.resolver.assign import DEFAULT, assign
@@ -44,7 +44,10 @@ def resolve(recipe: Written, model: Model, *, only: Only = None) -> Plan:
     >>> [(a.slot.name, str(a.fill)) for a in plan.assignments]
     [('weight', 'uniform(±1)'), ('bias', 'constant(0)')]
     """
-    return resolve_surveyed(recipe, survey(model), model, only)
+    seen = survey(model)
+    plan = resolve_surveyed(recipe, seen, model, only)
+    plan.latest.take(seen, model)
+    return plan
 
 
 def resolve_surveyed(recipe: Written, seen: Survey, model: Model, only: Only = None) -> Plan:
@@ -108,7 +111,6 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         warnings,
         kept,
         model,
-        LatestSurvey(seen),
         buffers=tuple(name for name in buffers if name not in skipped),
         extra=seen.extra,
         hidden=hidden,
