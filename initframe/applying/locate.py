@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Copied, Fill, Keep, Norms, Partial
+from initframe.fills.fill import needs_no_trial
 from initframe.model.elsewhere import OFFLOADED
 from initframe.model.memory import is_distributed, memoryless
 from initframe.model.place import Place
@@ -101,11 +102,16 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     Returns:
         The writes, and what would fail.
     """
-    writes = [write for assignment in plan.assignments for write in _writes(assignment, seen)]
+    writes: list[Write] = []
+    gone: list[str] = []
+    for assignment in plan.assignments:
+        slots = _slots(assignment.slot, seen.by_name)
+        writes += [_write(assignment, slot, seen) for slot in slots]
+        if not slots:
+            gone.append(assignment.slot.name)
     problems = [problem for write in writes if (problem := _problem(write, seen))]
     problems += _merged(writes, seen)
     if model is plan.model:
-        gone = [a.slot.name for a in plan.assignments if seen.by_name.keys().isdisjoint((a.slot.name, *a.slot.aliases))]
         problems += [Problem(name, f"it is no longer in {seen.title}.", fix="Resolve again.") for name in gone]
     elif plan.assignments and not writes:
         one = plan.assignments[0].slot.name
@@ -113,10 +119,12 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     return writes, problems
 
 
-def _writes(assignment: Assignment, seen: Survey) -> list[Write]:
-    known, planned = seen.by_name, assignment.slot
-    slots = {known[name].name: known[name] for name in (planned.name, *planned.aliases) if name in known}
-    return [_write(assignment, slot, seen) for slot in slots.values()]
+def _slots(planned: Slot, known: Mapping[str, Slot]) -> Sequence[Slot]:
+    """Find the slots of a planned tensor in another survey: more than one if the tie of its names was lost."""
+    if not planned.aliases:
+        return (known[planned.name],) if planned.name in known else ()
+    found = (known[name] for name in (planned.name, *planned.aliases) if name in known)
+    return list({slot.name: slot for slot in found}.values())
 
 
 def _write(assignment: Assignment, slot: Slot, seen: Survey) -> Write:
@@ -213,6 +221,8 @@ def _rows_are_here(dim: int, rows: Region, norms: Region) -> bool:
 
 def _trial(write: Write) -> Problem | None:
     """Try the functions of a custom fill, and look at the files that it reads."""
+    if needs_no_trial(type(write.fill)):
+        return None
     device = write.place.held[0].device
     fault = write.fill.trial(torch.device("cpu") if device.type == "meta" else device)
     return fault.on(write.slot.name) if fault else None

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 
 class Footprint(NamedTuple):
@@ -71,7 +71,8 @@ def memoryless(tensor: Tensor) -> str:
     >>> memoryless(torch.empty(2, device="meta"))
     'is on the meta device'
     """
-    if _form(type(local(tensor))) == "fake":
+    form = _form(type(tensor))
+    if form == "fake" or (form == "distributed" and _form(type(local(tensor))) == "fake"):
         return "is a FakeTensor"
     return "is on the meta device" if tensor.is_meta else ""
 
@@ -88,7 +89,7 @@ def is_composite(tensor: Tensor) -> bool:
 @lru_cache(maxsize=512)
 def _form(cls: type) -> Literal["plain", "lazy", "fake", "distributed", "composite"]:
     """Say by a tensor's class what it is made of."""
-    if issubclass(cls, UninitializedTensorMixin):
+    if issubclass(cls, UninitializedParameter | UninitializedBuffer):
         return "lazy"
     if issubclass(cls, FakeTensor):
         return "fake"
@@ -140,15 +141,7 @@ def footprint(tensor: Tensor) -> Footprint | int:
     >>> footprint(layer.weight) == footprint(layer.state_dict()["weight"])
     True
     """
-    if is_shapeless(tensor):
-        return id(tensor)
-    held = local(tensor)
-    if held.layout != torch.strided or is_composite(held) or not held.numel():
-        return id(tensor)
-    space, start = _address(held)
-    if not start and not held.is_meta:
-        return id(tensor)
-    return Footprint(space, start, start + reach(held) * held.itemsize, held.dtype, held.shape, held.stride())
+    return _footprint(tensor, flat=False)
 
 
 def reach(tensor: Tensor) -> int:
@@ -162,17 +155,30 @@ def reach(tensor: Tensor) -> int:
     return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
-def elements(where: Footprint | int) -> Footprint | int:
-    """Give one footprint to all dense views of the same elements: a transposed or reshaped one is the flat one's.
+def elements(tensor: Tensor) -> Footprint | int:
+    """Say which elements a tensor is: all dense views of them, transposed or reshaped, have the flat one's footprint.
 
     >>> weight = torch.zeros(2, 3)
-    >>> elements(footprint(weight)) == elements(footprint(weight.t())) == footprint(weight.view(-1))
+    >>> elements(weight) == elements(weight.t()) == footprint(weight.view(-1))
     True
     """
-    if isinstance(where, int) or not where.is_dense or _meets_itself(where.shape, where.stride):
-        return where
-    space, start, stop, dtype, _, _ = where
-    return Footprint(space, start, stop, dtype, (math.prod(where.shape),), (1,))
+    return _footprint(tensor, flat=True)
+
+
+def _footprint(tensor: Tensor, *, flat: bool) -> Footprint | int:
+    if is_shapeless(tensor):
+        return id(tensor)
+    held = local(tensor)
+    count = held.numel()
+    if held.layout != torch.strided or is_composite(held) or not count:
+        return id(tensor)
+    space, start = _address(held)
+    if not start and not held.is_meta:
+        return id(tensor)
+    length, shape, stride = reach(held), tuple(held.shape), held.stride()
+    if flat and (held.is_contiguous() or (length == count and not _meets_itself(shape, stride))):
+        shape, stride = (count,), (1,)
+    return Footprint(space, start, start + length * held.itemsize, held.dtype, shape, stride)
 
 
 def _address(tensor: Tensor) -> tuple[Hashable, int]:

@@ -16,7 +16,7 @@ from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import Layer, lost_modules, read_configs, read_layer
-from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local
+from initframe.model.memory import Footprint, elements, is_shapeless, local
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
 from initframe.model.place import Place
@@ -229,7 +229,7 @@ def _merged(found: Iterable[Named]) -> dict[str, Any]:
     for slot, place in found:
         names.append(slot.name)
         owner = place.computed and id(place.computed.owner)
-        key = (owner, slot.part_of is None, *[elements(footprint(tensor)) for tensor in place.held])
+        key = (owner, slot.part_of is None, *map(elements, place.held))
         tied.setdefault(key, []).append((slot, place))
     ones = [group[0] if len(group) == 1 else _tied(_speaker_first(group)) for group in tied.values()]
     slots = _without_sharing([slot for slot, _ in ones], list(tied))
