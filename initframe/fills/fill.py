@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import chain
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -107,10 +108,8 @@ class Fill:
         return (shape,) * len(self.inner)
 
     def parts(self) -> Iterator[Fill]:
-        """Yield this fill and all fills inside it."""
-        yield self
-        for fill in self.inner:
-            yield from fill.parts()
+        """Give this fill and all fills inside it."""
+        return chain((self,), *(fill.parts() for fill in self.inner)) if self.inner else iter((self,))
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
