@@ -157,7 +157,7 @@ def apply_surveyed(
     >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
     ['bias']
     """
-    with restored_on_failure(wanted=restore) as backup:
+    with restored_on_failure() if restore else nullcontext() as backup:
         optimizers = check_optimizers(optimizer)
         original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
         writes, problems = prepared(plan, model, seen, seed, generator)
@@ -175,7 +175,7 @@ def apply_surveyed(
             done: list[str] = []
             names = [write.name for write in touched]
             with exclusive(memory_of(held)), nullcontext() if restore else told_on_failure(names, done):
-                if restore:
+                if backup:
                     backup.take(writes, optimizers, [mine for mine, _ in outside])
                 own = None if seed is None and generator == "torch" else number
                 write_all(writes, own, generator, on_progress or (lambda _: None), done)

@@ -80,11 +80,8 @@ def _touched(write: Write) -> Iterator[Tensor]:
 
 
 @contextmanager
-def restored_on_failure(*, wanted: bool) -> Iterator[Backup]:
+def restored_on_failure() -> Iterator[Backup]:
     """Put back what a backup has taken if the block fails; with several processes, on all if it fails on one.
-
-    Args:
-        wanted: whether to do so. If not, the backup given is not used.
 
     Raises:
         InitframeError: the block failed on another process; the model here is as it was.
@@ -93,11 +90,10 @@ def restored_on_failure(*, wanted: bool) -> Iterator[Backup]:
     try:
         yield backup
     except BaseException:
-        if wanted:
-            backup.put_back()
-            _ranks_that_failed(here=True)
+        backup.put_back()
+        _ranks_that_failed(here=True)
         raise
-    if wanted and (failed := _ranks_that_failed(here=False)):
+    if failed := _ranks_that_failed(here=False):
         backup.put_back()
         fact = f"it failed on rank {', '.join(map(str, failed))}; this process holds what it held before."
         raise InitframeError(Problem("apply", fact, fix="Read the error there."))

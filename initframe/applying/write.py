@@ -186,8 +186,9 @@ def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress) -> None:
     logicals = [(write, _logical(write)) for write in batch if not write.kept]
     paint([Piece(write.fill, *held(logical), write.name) for write, logical in logicals], seed, tell)
     for write, logical in logicals:
-        _settle(write, logical)
-    if untouched := sum(write.slot.numel for write in batch if write.kept):
+        if _is_computed(write):
+            _settle(write, logical)
+    if untouched := sum([write.slot.numel for write in batch if write.kept]):
         tell(untouched)
 
 

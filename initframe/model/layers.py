@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from initframe.model.own_init import set_by
-from initframe.model.scripted import attributes, python_class
+from initframe.model.scripted import attributes, is_scripted, python_class
 
 
 class Layer(NamedTuple):
@@ -66,9 +66,11 @@ def read_layer(module: nn.Module) -> Layer:
     >>> read_layer(nn.Conv2d(4, 8, 3, groups=2)).settings["groups"]
     2
     """
-    cls = python_class(module)
+    cls, held = (python_class(module), attributes(module)) if is_scripted(module) else (type(module), vars(module))
     types, name, read_as = _read_class(cls)
-    own = {key: value for key, value in attributes(module).items() if key not in EVERY_MODULES}
+    own = {key: value for key, value in held.items() if key not in EVERY_MODULES}
+    if not own:
+        return Layer(types, name, read_as=read_as, cls=cls)
     settings = numbers(own)
     groups = max(int(settings.get("groups", 1)), 1)
     return Layer(types, name, settings, read_as, groups, _read_stride(own.get("stride")), cls, own)

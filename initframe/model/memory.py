@@ -166,11 +166,11 @@ def elements(tensor: Tensor) -> Footprint | int:
 
 
 def _footprint(tensor: Tensor, *, flat: bool) -> Footprint | int:
-    if is_shapeless(tensor):
-        return id(tensor)
-    held = local(tensor)
-    count = held.numel()
-    if held.layout != torch.strided or is_composite(held) or not count:
+    held, form = tensor, _form(type(tensor))
+    if form == "distributed":
+        held = local(tensor)
+        form = _form(type(held))
+    if form in ("lazy", "composite") or held.is_nested or held.layout != torch.strided or not (count := held.numel()):
         return id(tensor)
     space, start = _address(held)
     if not start and not held.is_meta:

@@ -71,8 +71,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         if winner.call is None:
             return None
         blocked = slot.blocked is not None and winner.rule.init != "keep"
-        is_restored = restores(winner.rule.init) and not slot.lazy
-        if blocked and not slot.resettable and not is_restored:
+        if blocked and not slot.resettable and (slot.lazy or not restores(winner.rule.init)):
             return _refused(slot)
         if 0 in slot.shape and not slot.blocked:
             return "it has no elements."
