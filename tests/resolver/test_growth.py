@@ -30,7 +30,7 @@ def tied(count):
 
 
 def normed(count):
-    return nn.Sequential(*(parametrizations.weight_norm(nn.Linear(2, 2)) for _ in range(count // 12)))
+    return nn.Sequential(*(parametrizations.weight_norm(nn.Linear(2, 2)) for _ in range(count // 8)))
 
 
 def with_statistics(count):
