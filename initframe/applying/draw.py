@@ -307,16 +307,20 @@ def _drawn(distribution: str, args: Sequence[float], purpose: str, piece: Piece,
     """Draw a distribution over the region of a piece, now."""
     dtype = torch.int32 if distribution == "bits" else torch.float32
     out = torch.empty(piece.region.local_shape, dtype=dtype, device=piece.out.device)
-    work = _Work(seed)
-    work.draw(distribution, args, Piece(piece.fill, out, piece.region, piece.name), purpose)
-    work.run(lambda _: None)
+    key = stream.key(piece.name, seed, purpose)
+    stream.execute(
+        [
+            stream.Draw(row, distribution, tuple(args), key, start, stride)
+            for row, start, stride in piece.region.rows(out)
+        ]
+    )
     return out
 
 
-@torch.no_grad()
 def _built(write: Callable[[], object]) -> int:
     """Write a tensor in a thread that may be a new one, where gradients are recorded."""
-    write()
+    with torch.no_grad():
+        write()
     return 1
 
 

@@ -58,10 +58,14 @@ class Region:
     @property
     def local_shape(self) -> tuple[int, ...]:
         """The shape of the memory here."""
+        if self.is_whole:
+            return self.shape
         return tuple(sum(stop - start for start, stop in runs) for runs in self.runs)
 
     def everything(self) -> Region:
         """The whole extent, wherever it is held: what a whole fill is computed for."""
+        if self.is_whole:
+            return self
         return replace(self, runs=tuple((run,) for run in self.extent))
 
     def block(self, dim: int, start: int, stop: int) -> tuple[Region, slice]:
@@ -105,6 +109,8 @@ class Region:
 
     def pick(self, values: Tensor) -> Tensor:
         """The held part of values that were computed for the whole extent."""
+        if self.is_whole:
+            return values
         for dim in range(len(self.shape)):
             values = self._pick_along(dim, values, dim)
         return values
