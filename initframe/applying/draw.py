@@ -307,13 +307,8 @@ def _drawn(distribution: str, args: Sequence[float], purpose: str, piece: Piece,
     """Draw a distribution over the region of a piece, now."""
     dtype = torch.int32 if distribution == "bits" else torch.float32
     out = torch.empty(piece.region.local_shape, dtype=dtype, device=piece.out.device)
-    key = stream.key(piece.name, seed, purpose)
-    stream.execute(
-        [
-            stream.Draw(row, distribution, tuple(args), key, start, stride)
-            for row, start, stride in piece.region.rows(out)
-        ]
-    )
+    key, rows = stream.key(piece.name, seed, purpose), piece.region.rows(out)
+    stream.execute([stream.Draw(row, distribution, tuple(args), key, start, stride) for row, start, stride in rows])
     return out
 
 

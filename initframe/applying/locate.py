@@ -35,6 +35,7 @@ class Write(NamedTuple):
         name: what addresses the stream: the plan's name, also if a stage of the model has another.
         fill: what is to be written.
         kept: whether nothing is to be written.
+        computed: whether a layer computes the tensor from others, which are written in its place.
         copied: the copy that it is, if it is one.
         source: the memory of the tensor that it is a copy of, if that one is here.
         turns: for torch's generator, where those of its names that the rule means stand in the model's state_dict.
@@ -46,6 +47,7 @@ class Write(NamedTuple):
     name: str
     fill: Fill
     kept: bool
+    computed: bool
     copied: Copied | None = None
     source: Place | None = None
     turns: tuple[int, ...] = ()
@@ -134,7 +136,7 @@ def _write(assignment: Assignment, slot: Slot, seen: Survey) -> Write:
     source = seen.by_name.get(copied.source) if copied else None
     there = seen.places[source.name] if source else None
     name, place = assignment.slot.name, seen.places[slot.name]
-    return Write(assignment, slot, place, name, fill, isinstance(fill, Keep), copied, there)
+    return Write(assignment, slot, place, name, fill, isinstance(fill, Keep), place.computed is not None, copied, there)
 
 
 def with_turns(writes: Iterable[Write], seen: Survey) -> list[Write]:

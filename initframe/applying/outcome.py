@@ -43,10 +43,7 @@ def results_of(
     """
     nothing = [None] * len(writes)
     triples = zip(writes, before or nothing, after or nothing, strict=True)
-    return tuple(
-        Result(write.assignment, old, new, _other(write), write.place.computed is not None)
-        for write, old, new in triples
-    )
+    return tuple([Result(write.assignment, old, new, _other(write), write.computed) for write, old, new in triples])
 
 
 def _other(write: Write) -> Slot | None:

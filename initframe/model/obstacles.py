@@ -48,7 +48,9 @@ def obstacle(tensor: Tensor) -> Obstacle | None:
         return Obstacle(
             "is lazy: its shape is not known yet.", "Run one forward pass, or build the layer with its input size."
         )
-    return _form_obstacle(tensor) or dtype_obstacle(tensor.dtype) or _memory_obstacle(local(tensor))
+    if found := _form_obstacle(tensor):
+        return found
+    return _memory_obstacle(local(tensor)) if tensor.dtype in FILLABLE else dtype_obstacle(tensor.dtype)
 
 
 def is_integer(dtype: torch.dtype) -> bool:
@@ -118,7 +120,7 @@ def _memory_obstacle(tensor: Tensor) -> Obstacle | None:
         return Obstacle(
             "was made in inference mode and takes no write outside of it.", "Build the model without it, or clone."
         )
-    if overlaps_itself(tensor):
+    if not tensor.is_contiguous() and overlaps_itself(tensor):
         return Obstacle(
             "is expanded: several indices share one element, which holds one value only.", "Clone it first."
         )

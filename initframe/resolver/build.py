@@ -68,7 +68,8 @@ def build(match: Match, slot: Slot, scope: Scope) -> Built:
         fill = padded(fill, slot.padding_row)
     elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
-    fill = _of_units(fill, match, slot, scope)
+    if match.rule.units is not None:
+        fill = _of_units(fill, match, slot, scope)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)
     if scope.recipe.fans == "effective" and reads_as_convolution(match, slot, scope, fill):
