@@ -37,26 +37,23 @@ Named = tuple[Slot, Place]
 """One name of one tensor: its facts under this name, as if it had no other, and its memory."""
 
 
-def collect_module(
-    modules: Sequence[tuple[str, nn.Module, Layer]], whole: Mapping[int, tuple[int, ...]]
-) -> Iterator[Named]:
+def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Named]:
     """Collect every tensor of a model under each of its names.
 
     Args:
-        modules: a model's modules, each with its prefix and what was read of it, before those inside of it.
+        modules: a model's modules, each with its prefix, before those inside of it.
         whole: shapes of the parameters that are shown as pieces, by ``id``.
 
     Yields:
         Per module parameters, then buffers, then parametrized tensors, then its children's.
 
-    >>> layer = nn.Linear(2, 3)
-    >>> [slot.name for slot, _ in collect_module([("0.", layer, read_layer(layer))], {})]
+    >>> [slot.name for slot, _ in collect_module([("0.", nn.Linear(2, 3))], {})]
     ['0.weight', '0.bias']
     """
     around, logical = "", ""  # the last parametrization met, and the name of what it computes
     placed: tuple[str, ...] = ()  # of the modules whose insides are offloaded as one
-    for prefix, module, layer in modules:
-        if HOOK in layer.attributes and places_all_inside(module):
+    for prefix, module in modules:
+        if HOOK in vars(module) and places_all_inside(module):
             placed += (prefix,)
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         held = {name: tensor for name, tensor in own if tensor is not None}
@@ -68,7 +65,7 @@ def collect_module(
             yield from _collect_flat(held.pop(FLAT_NAME), modules)
         if held or computed:
             offloaded = any(map(prefix.startswith, placed))
-            yield from _collect_own(prefix, module, layer, held, computed, whole, serves=serves, offloaded=offloaded)
+            yield from _collect_own(prefix, module, held, computed, whole, serves=serves, offloaded=offloaded)
         if is_packed(module):
             yield from _collect_packed(prefix, module)
 
@@ -76,7 +73,6 @@ def collect_module(
 def _collect_own(
     prefix: str,
     module: nn.Module,
-    layer: Layer,
     held: Mapping[str, Tensor],
     computed: Mapping[str, Parametrization],
     whole: Mapping[int, tuple[int, ...]],
@@ -85,6 +81,7 @@ def _collect_own(
     offloaded: bool,
 ) -> Iterator[Named]:
     """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
+    layer = read_layer(module)
     shapes = {name: whole[id(tensor)] if id(tensor) in whole else _shape(tensor) for name, tensor in held.items()}
     raw: dict[str, str] = {}
     for name, how in computed.items():
@@ -194,9 +191,9 @@ def _logical_name(prefix: str) -> str:
     return parent.removesuffix("parametrizations") + name
 
 
-def _collect_flat(flat: Tensor, modules: Sequence[tuple[str, nn.Module, Layer]]) -> Iterator[Named]:
+def _collect_flat(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Iterator[Named]:
     """Collect the tensors that FSDP1 made one flat parameter of; an empty one stands for each of them."""
-    prefixes = {id(module): prefix for prefix, module, _ in reversed(modules)}
+    prefixes = {id(module): prefix for prefix, module in reversed(modules)}
     for owner, shapes in flattened_tensors(flat):
         layer = read_layer(owner)
         for name in shapes:

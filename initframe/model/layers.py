@@ -26,7 +26,6 @@ class Layer(NamedTuple):
         groups: of a convolution.
         stride: of a convolution, one number per dimension.
         cls: the module's class.
-        attributes: its attributes, without those that every module has.
     """
 
     types: tuple[str, ...] = ()
@@ -36,7 +35,6 @@ class Layer(NamedTuple):
     groups: int = 1
     stride: tuple[int, ...] = ()
     cls: type | None = None
-    attributes: Mapping[str, Any] = {}
 
     def set_by(self, attribute: str) -> str | None:
         """Name the class, not torch's, whose own code sets one of its tensors."""
@@ -69,23 +67,21 @@ def read_layer(module: nn.Module) -> Layer:
     cls, held = (python_class(module), attributes(module)) if is_scripted(module) else (type(module), vars(module))
     types, name, read_as = _read_class(cls)
     own = {key: value for key, value in held.items() if key not in EVERY_MODULES}
-    if not own:
-        return Layer(types, name, read_as=read_as, cls=cls)
     settings = numbers(own)
     groups = max(int(settings.get("groups", 1)), 1)
-    return Layer(types, name, settings, read_as, groups, _read_stride(own.get("stride")), cls, own)
+    return Layer(types, name, settings, read_as, groups, _read_stride(own.get("stride")), cls)
 
 
-def lost_modules(layer: Layer) -> Iterator[str]:
+def lost_modules(module: nn.Module) -> Iterator[str]:
     """Name a module's attributes that hold modules with parameters where torch does not look: lists, tuples, dicts.
 
     >>> layer = nn.Linear(2, 3)
     >>> layer.others = [nn.Linear(2, 3)]
-    >>> list(lost_modules(read_layer(layer)))
+    >>> list(lost_modules(layer))
     ['others']
     """
-    for name, value in layer.attributes.items():
-        if type(value) in (list, tuple, dict) and value:
+    for name, value in vars(module).items():
+        if name not in EVERY_MODULES and type(value) in (list, tuple, dict) and value:
             held = value.values() if isinstance(value, dict) else value
             if any(isinstance(one, nn.Module) and next(one.parameters(), None) is not None for one in held):
                 yield name

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import Layer, lost_modules, read_configs, read_layer
+from initframe.model.layers import class_names, lost_modules, read_configs, read_layer, title
 from initframe.model.memory import Footprint, elements, is_shapeless, local
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
@@ -33,29 +33,43 @@ class Survey:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
         slots: every tensor once, in state_dict order; a parametrized one under its logical name.
         places: where each slot's tensor lives at this moment, by canonical name.
-        configs: the numbers of ``model.config``, or of those of the outermost modules that have one, by what the names
-            of each begin with.
+        walked: the model's modules, each with what its tensors' names begin with; none of a mapping. What a recipe
+            may ask of them is read when it asks.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
-        settings: the plain numbers among the model's own attributes.
-        modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
         names: every name of every tensor, a tied one's under each of its owners, in state_dict order.
-        unregistered: plain lists, tuples and dicts that hold modules, which torch does not see.
         memo: what others have derived from the survey, tensors excepted; as long as it holds, so does that.
     """
 
     title: str
     slots: tuple[Slot, ...]
     places: Mapping[str, Place] = field(repr=False, compare=False)
-    configs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    walked: tuple[tuple[str, nn.Module], ...] = field(default=(), repr=False, compare=False)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
-    settings: Mapping[str, float] = field(default_factory=dict)
-    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
-    unregistered: tuple[str, ...] = ()
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def settings(self) -> Mapping[str, float]:
+        """The plain numbers among the model's own attributes."""
+        return read_layer(unwrap(self.walked[0][1])).settings if self.walked else {}
+
+    @cached_property
+    def configs(self) -> Mapping[str, Mapping[str, float]]:
+        """The numbers of ``model.config``, or of those of the outermost modules that have one, by their prefixes."""
+        return read_configs(self.walked)
+
+    @cached_property
+    def modules(self) -> Mapping[str, tuple[str, ...]]:
+        """The class names of every module and its bases, most derived first, by its prefix."""
+        return {prefix: class_names(module) for prefix, module in self.walked}
+
+    @cached_property
+    def unregistered(self) -> tuple[str, ...]:
+        """Plain lists, tuples and dicts that hold modules, which torch does not see."""
+        return tuple(prefix + name for prefix, module in self.walked for name in lost_modules(module))
 
     @property
     def config(self) -> Mapping[str, float]:
@@ -170,18 +184,9 @@ def _survey_mapping(tensors: Mapping[str, Tensor]) -> Survey:
 
 
 def _survey_module(model: nn.Module) -> Survey:
-    bare = unwrap(model)
-    modules = [(prefix, module, read_layer(module)) for prefix, module in walk(model)]
-    whole = next(layer for _, module, layer in modules if module is bare)
-    return Survey(
-        whole.types[0],
-        settings=whole.settings,
-        configs=read_configs((prefix, module) for prefix, module, _ in modules),
-        modules={prefix: layer.types for prefix, _, layer in modules},
-        unregistered=tuple([prefix + name for prefix, _, layer in modules for name in lost_modules(layer)]),
-        extra=tuple(_extra_keys(modules)),
-        **_merged(collect_module(modules, flattened_shapes(model))),
-    )
+    walked = tuple(walk(model))
+    found = _merged(collect_module(walked, flattened_shapes(model)))
+    return Survey(title(unwrap(model)), walked=walked, extra=tuple(_extra_keys(walked)), **found)
 
 
 def _no_model(model: object) -> Problem | None:
@@ -213,9 +218,9 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _extra_keys(modules: Iterable[tuple[str, nn.Module, Layer]]) -> Iterable[str]:
+def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
     """Name the entries of a model's state_dict that are not tensors, without building it."""
-    for prefix, module, _ in modules:
+    for prefix, module in modules:
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             yield f"{prefix}_extra_state"
         if is_packed(module):
