@@ -109,21 +109,22 @@ def _ranks_that_failed(*, here: bool) -> list[int]:
     return [rank for rank, failed in enumerate(answers) if failed]
 
 
-@contextmanager
-def told_on_failure(names: Sequence[str], done: Sequence[str]) -> Iterator[None]:
-    """Add a note to whatever is raised: which tensors were written, and which may have been.
+def note_written(error: BaseException, names: Sequence[str], done: Sequence[str]) -> None:
+    """Add a note to what was raised: which tensors were written, and which may have been.
 
     Args:
-        names: of all that are to be written, in order.
-        done: of those that are, which grows meanwhile.
+        error: whatever was raised.
+        names: of all that were to be written, in order.
+        done: of those that were.
+
+    >>> error = KeyboardInterrupt()
+    >>> note_written(error, ["a", "b"], ["a"])
+    >>> error.__notes__
+    ['initframe: written: a; not, or in part: b. restore=True undoes this.']
     """
-    try:
-        yield
-    except BaseException as error:
-        written = set(done)
-        rest = [name for name in names if name not in written]
-        error.add_note(f"initframe: written: {_some(done)}; not, or in part: {_some(rest)}. restore=True undoes this.")
-        raise
+    written = set(done)
+    rest = [name for name in names if name not in written]
+    error.add_note(f"initframe: written: {_some(done)}; not, or in part: {_some(rest)}. restore=True undoes this.")
 
 
 def _some(names: Sequence[str]) -> str:

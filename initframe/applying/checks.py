@@ -67,7 +67,7 @@ def checked_seed(seed: int) -> int:
     7
     """
     given: object = seed
-    whole = isinstance(given, Integral) and not isinstance(given, bool)  # numpy's integers are some
+    whole = type(given) is int or (isinstance(given, Integral) and not isinstance(given, bool))  # numpy's are some
     if not whole or not 0 <= int(seed) < 2**64:
         raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
     return int(seed)

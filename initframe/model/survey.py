@@ -267,19 +267,20 @@ def _joined(places: Sequence[Place]) -> Place:
     return Place(held, places[0].computed, tuple(owner for place in places for owner in place.owners))
 
 
-def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
+def _without_sharing(slots: list[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
     """Block the slots that share part of their memory with another one, and the originals they are computed from."""
-    whole = [() if slot.part_of else _footprints(key) for slot, key in zip(slots, keys, strict=True)]
+    whole = [
+        [] if slot.part_of else [part for part in key if isinstance(part, Footprint)]
+        for slot, key in zip(slots, keys, strict=True)
+    ]
     together: dict[str, list[str]] = {}
     for one, other in sharing(whole):
         mine, others = (together.get(slots[i].name, [slots[i].name]) for i in (one, other))
         joined = mine if mine is others else mine + others
         together |= dict.fromkeys(joined, joined)
-    return [_sharing(slot, together) if together and (slot.storable or not slot.blocked) else slot for slot in slots]
-
-
-def _footprints(key: tuple[Hashable, ...]) -> list[Footprint]:
-    return [part for part in key if isinstance(part, Footprint)]
+    if not together:
+        return slots
+    return [_sharing(slot, together) if slot.storable or not slot.blocked else slot for slot in slots]
 
 
 def _sharing(slot: Slot, together: Mapping[str, Sequence[str]]) -> Slot:

@@ -44,7 +44,7 @@ def unpartnered(assignments: Iterable[Assignment]) -> Iterator[Problem]:
             if isinstance(inner, Mimetic):
                 for part in ("q", "k", "v") if inner.part == "qkv" else (inner.part,):
                     holders[part][inner.attention] = assignment
-    for pair in (("q", "k"), ("v", "proj")):
+    for pair in (("q", "k"), ("v", "proj")) if holders else ():
         one, other = (holders[part] for part in pair)
         alone = [(module, held[module]) for held in (one, other) for module in held if module not in one.keys() & other]
         if one and other and alone:
