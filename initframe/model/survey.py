@@ -78,7 +78,10 @@ class Survey:
 
     def config_of(self, name: str) -> Mapping[str, float]:
         """Give the numbers of the config that counts for a tensor: that of a module around it, or the only one."""
-        return next((config for prefix, config in self.configs.items() if name.startswith(prefix)), self.config)
+        for prefix, config in self.configs.items():
+            if name.startswith(prefix):
+                return config
+        return self.config
 
     @cached_property
     def every(self) -> tuple[Slot, ...]:
@@ -153,7 +156,8 @@ class LatestSurvey:
 
 def _without_tensors(seen: Survey) -> Survey:
     """Release the tensors of a survey."""
-    return replace(seen, places={name: replace(place, held=()) for name, place in seen.places.items()})
+    places = {name: Place((), place.computed, place.owners) for name, place in seen.places.items()}
+    return replace(seen, places=places)
 
 
 def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
