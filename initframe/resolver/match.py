@@ -186,7 +186,8 @@ def match_all(
     """
     slots = scope.seen.by_name
     for matcher in matchers:  # a condition may name the fans of a bias, which are its weight's
-        scope.axes.update({name: a for name in matcher.hits if len(a := matcher.rule.axes) == slots[name].ndim})
+        if axes := matcher.rule.axes:
+            scope.axes.update({name: axes for name in matcher.hits if len(axes) == slots[name].ndim})
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
@@ -199,6 +200,7 @@ def match_all(
             else:
                 if found:
                     matches[name].append(found)
-    scope.axes.clear()
-    scope.axes.update({name: axes for name, several in matches.items() if (axes := several[-1].rule.axes)})
+    if any(matcher.rule.axes for matcher in matchers):
+        scope.axes.clear()
+        scope.axes.update({name: won for name, several in matches.items() if (won := several[-1].rule.axes)})
     return dict(matches)
