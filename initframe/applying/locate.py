@@ -223,7 +223,8 @@ def _rows_are_here(dim: int, rows: Region, norms: Region) -> bool:
 
 def _trial(write: Write) -> Problem | None:
     """Try the functions of a custom fill, and look at the files that it reads."""
-    if needs_no_trial(type(write.fill)):
+    kind: type = type(write.fill)
+    if needs_no_trial(kind):
         return None
     device = write.place.held[0].device
     fault = write.fill.trial(torch.device("cpu") if device.type == "meta" else device)

@@ -233,7 +233,8 @@ def needs_no_trial(kind: type[Fill]) -> bool:
 
 def has_own_code(fill: Fill) -> bool:
     """Tell whether a fill, or one inside of it, runs code of the user's own, which may fail or give no numbers."""
-    if needs_no_trial(type(fill)):
+    kind: type = type(fill)
+    if needs_no_trial(kind):
         return False
     return not is_built_in(fill) or hasattr(fill, "fn") or any(map(has_own_code, fill.inner))
 
