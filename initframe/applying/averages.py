@@ -61,7 +61,7 @@ def may_have_copies(model: object) -> bool:
     met: set[int] = set()
     while waiting:
         module = waiting.pop()
-        if isinstance(module, nn.Module) and id(module) not in met:
+        if isinstance(module, nn.Module) and module._modules and id(module) not in met:  # noqa: SLF001
             met.add(id(module))
             if _has_twins(module):
                 return True

@@ -104,7 +104,7 @@ def _collect_own(
             kind="parameter" if name in module._parameters else "buffer",  # noqa: SLF001
             trained=tensor.requires_grad,
             persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
-            lazy=is_shapeless(tensor),
+            lazy=not shapes[name] and is_shapeless(tensor),
             blocked=blocked,
             storable=blocked is not None and not is_piece and not away and is_storable(tensor),
             part_of=raw.get(name),
