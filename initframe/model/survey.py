@@ -126,9 +126,10 @@ class LatestSurvey:
 
     def take(self, seen: Survey, model: nn.Module | Mapping[str, Tensor]) -> None:
         """Keep a survey that was just made of a model, if it can be told later whether it still holds."""
-        computed = any(place.computed for place in seen.places.values())
-        self._snapshot = None if computed else snapshot(model)
-        self._seen = None if self._snapshot is None else _without_tensors(seen)
+        with collector_paused():
+            computed = any(place.computed for place in seen.places.values())
+            self._snapshot = None if computed else snapshot(model)
+            self._seen = None if self._snapshot is None else _without_tensors(seen)
 
     @property
     def memo(self) -> Mapping[str, Any]:
@@ -143,8 +144,8 @@ class LatestSurvey:
     def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """Give the survey of the model as it is now."""
         if self._seen is not None and self.holds(model):
-            places = {name: place.again() for name, place in self._seen.places.items()}
-            return replace(self._seen, places=places)
+            with collector_paused():
+                return replace(self._seen, places={name: place.again() for name, place in self._seen.places.items()})
         seen = survey(model)
         self.take(seen, model)
         return seen
