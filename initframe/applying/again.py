@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from initframe.applying.averages import find_copies, may_have_copies, stale_copies
-from initframe.applying.backup import told_on_failure
+from initframe.applying.backup import note_written
 from initframe.applying.checks import checked_seed
 from initframe.applying.draw import Piece, Progress, Ready, paint_in_batches, ready
 from initframe.applying.exclusive import Memory, exclusive, memory_of
@@ -80,11 +80,15 @@ class Again:
         pieces = [_piece(target) for target in self.targets]
         with torch.no_grad():
             copies = find_copies(model) if self.may_have_copies else []
-            with exclusive(self.memory), told_on_failure([piece.name for piece in pieces], []):
+            with exclusive(self.memory):
                 fill = self.draws.paint if self.draws else paint_in_batches
-                fill(pieces, number, tell)
-                if self.kept:
-                    tell(self.kept)
+                try:
+                    fill(pieces, number, tell)
+                    if self.kept:
+                        tell(self.kept)
+                except BaseException as error:
+                    note_written(error, [piece.name for piece in pieces], [])
+                    raise
             stale = stale_copies(copies, {id(piece.out) for piece in pieces}) if copies else ()
         return Report(plan, number, "stream", self.results, stale, None, model, self.left)
 

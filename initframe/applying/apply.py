@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from initframe.applying import again, torch_init
 from initframe.applying.averages import find_copies, find_outside, stale_copies
-from initframe.applying.backup import restored_on_failure, told_on_failure
+from initframe.applying.backup import note_written, restored_on_failure
 from initframe.applying.checks import checked_seed, prepared, unfillable
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.exclusive import exclusive, memory_of
@@ -157,7 +157,7 @@ def apply_surveyed(
     >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
     ['bias']
     """
-    with restored_on_failure(wanted=restore) as backup:
+    with restored_on_failure() if restore else nullcontext() as backup:
         optimizers = check_optimizers(optimizer)
         original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
         writes, problems = prepared(plan, model, seen, seed, generator)
@@ -173,21 +173,25 @@ def apply_surveyed(
             before = samples(writes) if measure is True else []
             copies = find_copies(model)
             done: list[str] = []
-            names = [write.name for write in touched]
-            with exclusive(memory_of(held)), nullcontext() if restore else told_on_failure(names, done):
-                if restore:
+            with exclusive(memory_of(held)):
+                if backup:
                     backup.take(writes, optimizers, [mine for mine, _ in outside])
                 own = None if seed is None and generator == "torch" else number
-                write_all(writes, own, generator, on_progress or (lambda _: None), done)
-                refresh(writes, seen)
-                for mine, source in outside:
-                    mine.copy_(source)
+                try:
+                    write_all(writes, own, generator, on_progress or (lambda _: None), done)
+                    refresh(writes, seen)
+                    for mine, source in outside:
+                        mine.copy_(source)
+                except BaseException as error:
+                    if not restore:
+                        note_written(error, [write.name for write in touched], done)
+                    raise
             after = combine(samples(writes)) if measure or verify_replicas else []
             left = left_alone(writes, seen, measured=bool(measure))
         if verify_replicas:
             demand_equal_replicas(original, model, seen, writes, after)
         forgotten = None if optimizer is None else forget(optimizers, touched)
-        results = results_of(writes, combine(before), after if measure else [])
+        results = results_of(writes, combine(before) if before else [], after if measure else [])
         if generator == "stream" and not measure:
             again.remember(plan, seen, writes, results, left)
         if plan.recipe.companions == "warn" and plan.asks:

@@ -32,7 +32,6 @@ class Twin(NamedTuple):
     pairs: tuple[tuple[Tensor, Tensor], ...]
 
 
-@torch.no_grad()
 def find_copies(model: object) -> list[Twin]:
     """Find the copies inside a model: averages by their class, other modules by equal values under one parent.
 
@@ -45,7 +44,7 @@ def find_copies(model: object) -> list[Twin]:
     >>> [twin.name for twin in find_copies(model)]
     ['target']
     """
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module) or not may_have_copies(model):
         return []
     return [*_averages_inside(model), *_equals(model, "")]
 
@@ -58,15 +57,25 @@ def may_have_copies(model: object) -> bool:
     >>> may_have_copies(nn.ModuleDict({"online": nn.Linear(2, 2), "target": nn.Linear(2, 2)}))
     True
     """
-    return isinstance(model, nn.Module) and any(map(_has_twins, model.modules()))
+    waiting: list[object] = [model]
+    met: set[int] = set()
+    while waiting:
+        module = waiting.pop()
+        if isinstance(module, nn.Module) and module._modules and id(module) not in met:  # noqa: SLF001
+            met.add(id(module))
+            if _has_twins(module):
+                return True
+            waiting += module._modules.values()  # noqa: SLF001
+    return False
 
 
 def _has_twins(module: nn.Module) -> bool:
+    if type(module).__name__ in _AVERAGING:
+        return True
     children = [type(child) for name, child in module._modules.items() if child is not None and not name.isdigit()]  # noqa: SLF001
-    return type(module).__name__ in _AVERAGING or len(set(children)) < len(children)
+    return len(children) > 1 and len(set(children)) < len(children)
 
 
-@torch.no_grad()
 def stale_copies(copies: Sequence[Twin], written: Set[int]) -> tuple[str, ...]:
     """Name the copies whose source was written, and whose values are not the source's.
 
@@ -82,8 +91,6 @@ def stale_copies(copies: Sequence[Twin], written: Set[int]) -> tuple[str, ...]:
 
 
 def _averages_inside(model: nn.Module) -> Iterator[Twin]:
-    if not any(type(module).__name__ in _AVERAGING for module in model.modules()):
-        return
     copies = {name: module for name, module in model.named_modules() if name and type(module).__name__ in _AVERAGING}
     inside = {id(module) for copy in copies.values() for module in copy.modules()}
     others = [module for module in model.modules() if id(module) not in inside]

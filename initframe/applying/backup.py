@@ -80,11 +80,8 @@ def _touched(write: Write) -> Iterator[Tensor]:
 
 
 @contextmanager
-def restored_on_failure(*, wanted: bool) -> Iterator[Backup]:
+def restored_on_failure() -> Iterator[Backup]:
     """Put back what a backup has taken if the block fails; with several processes, on all if it fails on one.
-
-    Args:
-        wanted: whether to do so. If not, the backup given is not used.
 
     Raises:
         InitframeError: the block failed on another process; the model here is as it was.
@@ -93,11 +90,10 @@ def restored_on_failure(*, wanted: bool) -> Iterator[Backup]:
     try:
         yield backup
     except BaseException:
-        if wanted:
-            backup.put_back()
-            _ranks_that_failed(here=True)
+        backup.put_back()
+        _ranks_that_failed(here=True)
         raise
-    if wanted and (failed := _ranks_that_failed(here=False)):
+    if failed := _ranks_that_failed(here=False):
         backup.put_back()
         fact = f"it failed on rank {', '.join(map(str, failed))}; this process holds what it held before."
         raise InitframeError(Problem("apply", fact, fix="Read the error there."))
@@ -113,21 +109,22 @@ def _ranks_that_failed(*, here: bool) -> list[int]:
     return [rank for rank, failed in enumerate(answers) if failed]
 
 
-@contextmanager
-def told_on_failure(names: Sequence[str], done: Sequence[str]) -> Iterator[None]:
-    """Add a note to whatever is raised: which tensors were written, and which may have been.
+def note_written(error: BaseException, names: Sequence[str], done: Sequence[str]) -> None:
+    """Add a note to what was raised: which tensors were written, and which may have been.
 
     Args:
-        names: of all that are to be written, in order.
-        done: of those that are, which grows meanwhile.
+        error: whatever was raised.
+        names: of all that were to be written, in order.
+        done: of those that were.
+
+    >>> error = KeyboardInterrupt()
+    >>> note_written(error, ["a", "b"], ["a"])
+    >>> error.__notes__
+    ['initframe: written: a; not, or in part: b. restore=True undoes this.']
     """
-    try:
-        yield
-    except BaseException as error:
-        written = set(done)
-        rest = [name for name in names if name not in written]
-        error.add_note(f"initframe: written: {_some(done)}; not, or in part: {_some(rest)}. restore=True undoes this.")
-        raise
+    written = set(done)
+    rest = [name for name in names if name not in written]
+    error.add_note(f"initframe: written: {_some(done)}; not, or in part: {_some(rest)}. restore=True undoes this.")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from numbers import Integral
 from torch import Tensor
 
 from initframe.applying import torch_init
-from initframe.applying.locate import Model, Write, locate
+from initframe.applying.locate import Model, Write, locate, with_turns
 from initframe.applying.placements import unplaced
 from initframe.applying.regions import Region
 from initframe.applying.write import Generator, is_sharded
@@ -51,7 +51,10 @@ def prepared(
     checked_seed(0 if seed is None else seed)
     writes, problems = locate(plan, model, seen)
     problems = [*_without_factors(plan), *filter(None, map(_unnameable, writes)), *problems]
-    return writes, problems + (_unknown_to_torch(writes, seed) if generator == "torch" else [])
+    if generator == "torch":
+        writes = with_turns(writes, seen)
+        problems += _unknown_to_torch(writes, seed)
+    return writes, problems
 
 
 def checked_seed(seed: int) -> int:
@@ -64,7 +67,7 @@ def checked_seed(seed: int) -> int:
     7
     """
     given: object = seed
-    whole = isinstance(given, Integral) and not isinstance(given, bool)  # numpy's integers are some
+    whole = type(given) is int or (isinstance(given, Integral) and not isinstance(given, bool))  # numpy's are some
     if not whole or not 0 <= int(seed) < 2**64:
         raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
     return int(seed)

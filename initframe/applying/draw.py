@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -163,11 +163,13 @@ def _is_zero(fill: Fill, out: Tensor) -> bool:
 class _Work:
     """The work on a batch of pieces: draws and tensors that threads build, which run together; then the rest, in order.
 
-    ``undrawn`` counts the elements that the stream does not tell of.
+    ``asked`` are the draws that such tensors are built from. ``undrawn`` counts the elements that the stream does not
+    tell of.
     """
 
     seed: int
     draws: list[stream.Draw] = field(default_factory=list)
+    asked: list[stream.Draw] = field(default_factory=list)
     zeros: list[Tensor] = field(default_factory=list)
     built: list[Task] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
@@ -184,16 +186,23 @@ class _Work:
             self.after.append(lambda: piece.out.copy_(beside))
         self.draws += [stream.Draw(out, distribution, tuple(args), key, start, stride) for out, start, stride in rows]
 
-    def build(self, write: Callable[[], object], elements: int, on_one_thread: bool) -> None:
-        """Build a tensor of so many elements and write it: now with all threads, or later on one of them."""
-        if on_one_thread:
-            self.built.append(Task(partial(_built, write), COST * elements))
-        else:
-            write()
+    def build(self, fill: Whole, piece: Piece) -> None:
+        """Build a tensor and write it: now with all threads, or later on one of them, from what is drawn before."""
+        draw = _sampler(piece, self.seed)
+        if piece.out.device.type != "cpu" or not fill.on_one_thread:
+            _write_whole(fill, piece, draw)
+            return
+        if fill.asks:
+            drawn, draws = _draws(*fill.asks, piece._replace(region=piece.region.everything()), self.seed)
+            self.asked += draws
+            draw = partial(_given, drawn, fill.asks, draw)
+        self.built.append(Task(partial(_built, fill, piece, draw), COST * piece.out.numel()))
 
     def run(self, on_progress: Progress) -> None:
         """Draw, build, then do what comes after."""
         stream.execute(self.draws, on_progress)
+        if self.asked:
+            stream.execute(self.asked)
         if self.zeros:
             torch._foreach_zero_(self.zeros)
         if self.built:
@@ -206,6 +215,10 @@ class _Work:
             on_progress(self.undrawn)
 
 
+_DRAWN_INSIDE = Mapped, Blocks, Masked, Copied, Partial
+"""The fills of whose elements the stream tells, or the fills inside of them."""
+
+
 def _ask(piece: Piece, work: _Work) -> None:
     """Turn one fill into draws and steps after them."""
     fill, out = piece.fill, piece.out
@@ -214,16 +227,16 @@ def _ask(piece: Piece, work: _Work) -> None:
     if fill.distribution:
         work.draw(fill.distribution, fill.args, piece)
         return
-    if not isinstance(fill, Mapped | Blocks | Masked | Copied | Partial):
+    if not isinstance(fill, _DRAWN_INSIDE):
         work.undrawn += out.numel()
     match fill:
-        case Keep():
-            pass
         case Constant(value):
             if _is_zero(fill, out):
                 work.zeros.append(out)
             else:
                 out.fill_(value)
+        case Keep():
+            pass
         case Mapped():
             drawn = _beside(piece)
             work.draw(*fill.draws, drawn)
@@ -231,8 +244,7 @@ def _ask(piece: Piece, work: _Work) -> None:
         case OnCurrent():
             work.after.append(lambda: _on_current(fill, piece, work.seed))
         case Whole():
-            on_one_thread = fill.on_one_thread and out.device.type == "cpu"
-            work.build(partial(_write_whole, fill, piece, work.seed), out.numel(), on_one_thread)
+            work.build(fill, piece)
         case Copied() | Partial() | Stacked() | Blocks() | Masked():
             _ask_parts(piece, work)
         case _:
@@ -301,24 +313,35 @@ def _sampler(piece: Piece, seed: int) -> Sampler:
 
 def _drawn(distribution: str, args: Sequence[float], purpose: str, piece: Piece, seed: int) -> Tensor:
     """Draw a distribution over the region of a piece, now."""
-    dtype = torch.int32 if distribution == "bits" else torch.float32
-    out = torch.empty(piece.region.local_shape, dtype=dtype, device=piece.out.device)
-    work = _Work(seed)
-    work.draw(distribution, args, Piece(piece.fill, out, piece.region, piece.name), purpose)
-    work.run(lambda _: None)
+    out, draws = _draws(distribution, args, purpose, piece, seed)
+    stream.execute(draws)
     return out
 
 
-@torch.no_grad()
-def _built(write: Callable[[], object]) -> int:
+def _draws(
+    distribution: str, args: Sequence[float], purpose: str, piece: Piece, seed: int
+) -> tuple[Tensor, list[stream.Draw]]:
+    """Give new memory for the region of a piece, and the draws that will fill it with a distribution."""
+    dtype = torch.int32 if distribution == "bits" else torch.float32
+    out = torch.empty(piece.region.local_shape, dtype=dtype, device=piece.out.device)
+    key, rows = stream.key(piece.name, seed, purpose), piece.region.rows(out)
+    return out, [stream.Draw(row, distribution, tuple(args), key, start, stride) for row, start, stride in rows]
+
+
+def _given(drawn: Tensor, expected: object, draw: Sampler, *asked: Any, **more: Any) -> Tensor:
+    """Give what was drawn already to a fill that asks for it; draw what a class of the user's own asks for instead."""
+    return drawn if asked == expected and not more else draw(*asked, **more)
+
+
+def _built(fill: Whole, piece: Piece, draw: Sampler) -> int:
     """Write a tensor in a thread that may be a new one, where gradients are recorded."""
-    write()
+    with torch.no_grad():
+        _write_whole(fill, piece, draw)
     return 1
 
 
-def _write_whole(fill: Whole, piece: Piece, seed: int) -> None:
+def _write_whole(fill: Whole, piece: Piece, draw: Sampler) -> None:
     """Write the held part of a whole fill; if most of it is zero, no tensor of its size is made."""
-    draw = _sampler(piece, seed)
     if not isinstance(fill, Scattered):
         values = fill.build(draw)
         # A copy would stretch them to the shape; those of a file were checked, and may be complex.

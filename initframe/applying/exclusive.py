@@ -7,23 +7,24 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from initframe.errors import Problem, ResolveError
 from initframe.model.memory import local
 
 _LOCK = Lock()
-_BEING_WRITTEN: set[tuple[str, int]] = set()
+_BEING_WRITTEN: set[tuple[torch.device, int]] = set()
 
 
-Memory: TypeAlias = frozenset[tuple[str, int]]
+Memory: TypeAlias = frozenset[tuple[torch.device, int]]
 """Devices and addresses."""
 
 
 def memory_of(tensors: Iterable[Tensor]) -> Memory:
     """Say where tensors are, those without memory or elements left out."""
     here = (held for held in map(local, tensors) if not held.is_meta and held.numel())
-    return frozenset((str(held.device), held.data_ptr()) for held in here)
+    return frozenset([(held.device, held.data_ptr()) for held in here])
 
 
 @contextmanager

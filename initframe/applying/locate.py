@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Copied, Fill, Keep, Norms, Partial
+from initframe.fills.fill import needs_no_trial
 from initframe.model.elsewhere import OFFLOADED
 from initframe.model.memory import is_distributed, memoryless
 from initframe.model.place import Place
@@ -31,36 +32,25 @@ class Write(NamedTuple):
         assignment: what is to be written.
         slot: the tensor's facts in the model that is written to.
         place: its memory there.
-        turns: where those of its names that the rule means stand in the model's state_dict.
+        name: what addresses the stream: the plan's name, also if a stage of the model has another.
+        fill: what is to be written.
+        kept: whether nothing is to be written.
+        computed: whether a layer computes the tensor from others, which are written in its place.
+        copied: the copy that it is, if it is one.
         source: the memory of the tensor that it is a copy of, if that one is here.
+        turns: for torch's generator, where those of its names that the rule means stand in the model's state_dict.
     """
 
     assignment: Assignment
     slot: Slot
     place: Place
-    turns: tuple[int, ...] = ()
+    name: str
+    fill: Fill
+    kept: bool
+    computed: bool
+    copied: Copied | None = None
     source: Place | None = None
-
-    @property
-    def copied(self) -> Copied | None:
-        """The copy that it is, if it is one."""
-        inner = self.fill.fill if isinstance(self.fill, Partial) else self.fill
-        return inner if isinstance(inner, Copied) else None
-
-    @property
-    def name(self) -> str:
-        """The name that addresses the stream: the plan's, also if a stage of the model has another."""
-        return self.assignment.slot.name
-
-    @property
-    def fill(self) -> Fill:
-        """What is to be written."""
-        return self.assignment.fill
-
-    @property
-    def kept(self) -> bool:
-        """Whether nothing is to be written."""
-        return isinstance(self.fill, Keep)
+    turns: tuple[int, ...] = ()
 
 
 def demand_plan(plan: object, taker: str) -> None:
@@ -114,13 +104,16 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     Returns:
         The writes, and what would fail.
     """
-    turns = {name: turn for turn, name in enumerate(seen.names)}
-    writes = [write for assignment in plan.assignments for write in _writes(assignment, seen, turns)]
+    writes: list[Write] = []
+    gone: list[str] = []
+    for assignment in plan.assignments:
+        slots = _slots(assignment.slot, seen.by_name)
+        writes += [_write(assignment, slot, seen) for slot in slots]
+        if not slots:
+            gone.append(assignment.slot.name)
     problems = [problem for write in writes if (problem := _problem(write, seen))]
     problems += _merged(writes, seen)
     if model is plan.model:
-        found = {id(write.assignment) for write in writes}
-        gone = [a.slot.name for a in plan.assignments if id(a) not in found]
         problems += [Problem(name, f"it is no longer in {seen.title}.", fix="Resolve again.") for name in gone]
     elif plan.assignments and not writes:
         one = plan.assignments[0].slot.name
@@ -128,23 +121,38 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     return writes, problems
 
 
-def _writes(assignment: Assignment, seen: Survey, turns: Mapping[str, int]) -> Iterator[Write]:
-    known = seen.by_name
-    names = (assignment.slot.name, *assignment.slot.aliases)
-    slots = {known[name].name: known[name] for name in names if name in known}
-    for slot in slots.values():
-        own = (slot.name, *slot.aliases)
-        meant = [name for name in own if len(own) == 1 or assignment.rule.means(name)]
-        write = Write(assignment, slot, seen.places[slot.name], tuple(turns[name] for name in meant or own[:1]))
-        yield _with_source(write, seen)
+def _slots(planned: Slot, known: Mapping[str, Slot]) -> Sequence[Slot]:
+    """Find the slots of a planned tensor in another survey: more than one if the tie of its names was lost."""
+    if not planned.aliases:
+        return (known[planned.name],) if planned.name in known else ()
+    found = (known[name] for name in (planned.name, *planned.aliases) if name in known)
+    return list({slot.name: slot for slot in found}.values())
 
 
-def _with_source(write: Write, seen: Survey) -> Write:
-    """Add the memory of the tensor that a write copies."""
-    if (copied := write.copied) is None:
-        return write
-    slot = seen.by_name.get(copied.source)
-    return write._replace(source=seen.places[slot.name] if slot else None)
+def _write(assignment: Assignment, slot: Slot, seen: Survey) -> Write:
+    fill = assignment.fill
+    inner = fill.fill if isinstance(fill, Partial) else fill
+    copied = inner if isinstance(inner, Copied) else None
+    source = seen.by_name.get(copied.source) if copied else None
+    there = seen.places[source.name] if source else None
+    name, place = assignment.slot.name, seen.places[slot.name]
+    return Write(assignment, slot, place, name, fill, isinstance(fill, Keep), place.computed is not None, copied, there)
+
+
+def with_turns(writes: Iterable[Write], seen: Survey) -> list[Write]:
+    """Add the turns in which torch.nn.init would draw, in a loop over the state_dict.
+
+    Args:
+        writes: from :func:`locate`.
+        seen: the survey of their model.
+    """
+    turns = {name: turn for turn, name in enumerate(seen.names)}
+    found = []
+    for write in writes:
+        own = (write.slot.name, *write.slot.aliases)
+        meant = [name for name in own if len(own) == 1 or write.assignment.rule.means(name)]
+        found.append(write._replace(turns=tuple(turns[name] for name in meant or own[:1])))
+    return found
 
 
 def _merged(writes: list[Write], seen: Survey) -> Iterator[Problem]:
@@ -174,8 +182,9 @@ def _problem(write: Write, seen: Survey) -> Problem | None:
         return slot.problem
     if (copied := write.copied) and copied.from_memory and (found := uncopiable(write)):
         return found
-    if problem := next(filter(None, map(unplaced, write.place.held)), None):
-        return problem.on(slot.name)
+    for tensor in write.place.held:
+        if problem := unplaced(tensor):
+            return problem.on(slot.name)
     narrow = fill.problem(slot.shape, slot.dtype) if slot.dtype != planned.dtype else None
     return narrow.on(slot.name) if narrow else _trial(write)
 
@@ -214,6 +223,9 @@ def _rows_are_here(dim: int, rows: Region, norms: Region) -> bool:
 
 def _trial(write: Write) -> Problem | None:
     """Try the functions of a custom fill, and look at the files that it reads."""
+    kind: type = type(write.fill)
+    if needs_no_trial(kind):
+        return None
     device = write.place.held[0].device
     fault = write.fill.trial(torch.device("cpu") if device.type == "meta" else device)
     return fault.on(write.slot.name) if fault else None
@@ -227,9 +239,9 @@ def without_memory(writes: Iterable[Write]) -> list[Problem]:
     >>> print(*without_memory(locate(plan, plan.model, survey(plan.model))[0]))
     weight: it is on the meta device and has nothing to write to. Give it memory first: initframe.materialize.
     """
-    lacks = ((w, next(filter(None, map(memoryless, w.place.held)), "")) for w in writes if not w.kept)
     fix = "Give it memory first: initframe.materialize."
-    return [Problem(w.slot.name, f"it {lack} and has {_nothing(w.fill)}.", fix=fix) for w, lack in lacks if lack]
+    lacks = {w.slot.name: (w, lack) for w in writes if not w.kept for t in w.place.held if (lack := memoryless(t))}
+    return [Problem(name, f"it {lack} and has {_nothing(w.fill)}.", fix=fix) for name, (w, lack) in lacks.items()]
 
 
 def _nothing(fill: Fill) -> str:

@@ -43,10 +43,7 @@ def results_of(
     """
     nothing = [None] * len(writes)
     triples = zip(writes, before or nothing, after or nothing, strict=True)
-    return tuple(
-        Result(write.assignment, old, new, _other(write), write.place.computed is not None)
-        for write, old, new in triples
-    )
+    return tuple([Result(write.assignment, old, new, _other(write), write.computed) for write, old, new in triples])
 
 
 def _other(write: Write) -> Slot | None:
@@ -67,11 +64,11 @@ def left_alone(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tupl
         The tensors, with their digests if these were wanted.
     """
     written = {write.slot.name for write in writes}
-    places = ((slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written)
+    places = [(slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written]
     rest = [(slot, place.held[0]) for slot, place in places if place.computed is None]  # or its originals tell it
     rest += [view for slot in seen.slots if slot.views for view in _views(slot, seen.places[slot.name])]
     found = combine([bits(tensor) for _, tensor in rest]) if measured else [None] * len(rest)
-    return tuple(Left(slot, one) for (slot, _), one in zip(rest, found, strict=True))
+    return tuple([Left(slot, one) for (slot, _), one in zip(rest, found, strict=True)])
 
 
 def _views(slot: Slot, place: Place) -> Iterator[tuple[Slot, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Region:
         extent = tuple((0, size) for size in shape)
         return Region(shape, extent, tuple((run,) for run in extent))
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether all of the tensor is here."""
         return all(runs == ((0, size),) for runs, size in zip(self.runs, self.shape, strict=True))
@@ -58,10 +58,14 @@ class Region:
     @property
     def local_shape(self) -> tuple[int, ...]:
         """The shape of the memory here."""
+        if self.is_whole:
+            return self.shape
         return tuple(sum(stop - start for start, stop in runs) for runs in self.runs)
 
     def everything(self) -> Region:
         """The whole extent, wherever it is held: what a whole fill is computed for."""
+        if self.is_whole:
+            return self
         return replace(self, runs=tuple((run,) for run in self.extent))
 
     def block(self, dim: int, start: int, stop: int) -> tuple[Region, slice]:
@@ -105,6 +109,8 @@ class Region:
 
     def pick(self, values: Tensor) -> Tensor:
         """The held part of values that were computed for the whole extent."""
+        if self.is_whole:
+            return values
         for dim in range(len(self.shape)):
             values = self._pick_along(dim, values, dim)
         return values
@@ -189,10 +195,14 @@ class Region:
         >>> [(tuple(v.shape), start, stride) for v, start, stride in Region.whole((2, 3)).rows(torch.empty(2, 3))]
         [((1, 6), 0, 6)]
         """
-        if 0 in self.local_shape:
+        count = out.numel()
+        if not count:
             return
         if out.is_neg():
             raise RuntimeError("the memory holds other numbers than this view of it does.")
+        if self.is_whole and out.is_contiguous():
+            yield out.view(1, count), 0, count
+            return
         strides = [math.prod(self.shape[d + 1 :]) for d in range(len(self.shape))]
         partial = [d for d, runs in enumerate(self.runs) if runs != ((0, self.shape[d]),)]
         split = partial[-1] if partial else 0

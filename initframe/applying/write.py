@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -47,7 +48,7 @@ def write_all(
     ids = set(map(id, copies))
     writes = [write for write in writes if id(write) not in ids]
     if generator == "stream":
-        for batch in in_batches(sorted(writes, key=_is_computed), lambda write: write.slot.numel):
+        for batch in in_batches(sorted(writes, key=attrgetter("computed")), lambda write: write.slot.numel):
             _paint_batch(batch, seed or 0, tell)
             done += [write.name for write in batch if not write.kept]
     elif writes:
@@ -139,11 +140,6 @@ def _drawn_in_turn(writes: Sequence[Write], tell: Progress) -> Iterator[tuple[Wr
     yield from ((writes[i], logical) for i, logical in drawn.items())
 
 
-def _is_computed(write: Write) -> bool:
-    """Whether the tensor is parametrized."""
-    return write.place.direct is None
-
-
 def unwritable(writes: Sequence[Write], seed: int, generator: Generator) -> list[Problem]:
     """Say which values cannot be had or taken, tried with the values themselves, one tensor at a time.
 
@@ -158,10 +154,14 @@ def unwritable(writes: Sequence[Write], seed: int, generator: Generator) -> list
     Returns:
         One problem per tensor.
     """
-    drawn = [write for write in writes if not write.kept and not (write.copied and write.copied.from_memory)]
-    own = {id(write) for write in drawn if generator == "stream" and has_own_code(write.fill)}
-    tried = (write for write in drawn if _is_computed(write) or id(write) in own)
-    return [found for write in tried if (found := _unwritable(write, seed, own=id(write) in own))]
+    found = []
+    for write in writes:
+        if write.kept or (write.copied and write.copied.from_memory):
+            continue
+        own = generator == "stream" and has_own_code(write.fill)
+        if (own or write.computed) and (problem := _unwritable(write, seed, own=own)):
+            found.append(problem)
+    return found
 
 
 def _unwritable(write: Write, seed: int, *, own: bool) -> Problem | None:
@@ -174,7 +174,7 @@ def _unwritable(write: Write, seed: int, *, own: bool) -> Problem | None:
         return Problem(name, f"{write.fill} fails with {type(error).__name__}: {error}.")
     if own and value.is_floating_point() and not torch.isfinite(value.float()).all():
         return Problem(name, f"{write.fill} gives NaN or infinity.", fix="Return finite numbers for every draw.")
-    obstacle = write.place.check(value) if _is_computed(write) else None
+    obstacle = write.place.check(value) if write.computed else None
     return obstacle.on(name) if obstacle else None
 
 
@@ -182,15 +182,15 @@ def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress) -> None:
     logicals = [(write, _logical(write)) for write in batch if not write.kept]
     paint([Piece(write.fill, *held(logical), write.name) for write, logical in logicals], seed, tell)
     for write, logical in logicals:
-        _settle(write, logical)
-    if untouched := sum(write.slot.numel for write in batch if write.kept):
+        if write.computed:
+            _settle(write, logical)
+    if untouched := sum([write.slot.numel for write in batch if write.kept]):
         tell(untouched)
 
 
 def _logical(write: Write) -> Tensor:
     """The tensor to paint: the live one, or a new one if it is computed from others."""
-    direct = write.place.direct
-    return _whole(write) if direct is None else direct
+    return _whole(write) if write.computed else write.place.held[0]
 
 
 def _whole(write: Write) -> Tensor:
@@ -214,7 +214,7 @@ def _painted(write: Write, seed: int) -> Tensor:
 
 def _settle(write: Write, logical: Tensor) -> None:
     """Copy the value of a parametrized tensor to those that it is computed from."""
-    if not _is_computed(write):
+    if not write.computed:
         return
     try:
         copies = write.place.copies(logical)
@@ -238,7 +238,7 @@ def _write_torch_init(write: Write) -> Tensor | None:
         if is_sharded(write):
             local, region = held(write.place.held[0])
             local.copy_(region.pick(logical))
-    return logical if _is_computed(write) else None
+    return logical if write.computed else None
 
 
 def is_sharded(write: Write) -> bool:

@@ -61,7 +61,7 @@ def allocate(
         where = footprint(tensor)
         if where in left:
             return tensor
-        where = elements(where)
+        where = elements(tensor)
         if where not in memory:
             memory[where] = torch.empty_like(tensor, device=device or _home(tensor))
         if is_distributed(tensor) or tensor.stride() == memory[where].stride():

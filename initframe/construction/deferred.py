@@ -129,7 +129,7 @@ def materialize(
         reshard(model)
         return apply_surveyed(
             plan,
-            seen.relocated(model),
+            seen.relocated(),
             model,
             seed,
             generator=generator,
@@ -168,7 +168,10 @@ def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_re
     if needs_values or (not only_read and _scripted_without_memory(seen)):
         return resolve(recipe, build())
     plan = resolve_surveyed(recipe, seen, model)
-    return resolve(recipe, build()) if not only_read and uncovered(plan, seen) else plan
+    if not only_read and uncovered(plan, seen):
+        return resolve(recipe, build())
+    plan.latest.take(seen, model)
+    return plan
 
 
 def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[[nn.Module], nn.Module]:

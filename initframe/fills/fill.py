@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import chain
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -95,7 +96,7 @@ class Fill:
     def args(self) -> tuple[float, ...]:
         """The arguments of the distribution, in the stream's order: the fields."""
         names: tuple[str, ...] = self.__match_args__  # every fill is a dataclass
-        return tuple(getattr(self, name) for name in names)
+        return tuple([getattr(self, name) for name in names])
 
     @property
     def inner(self) -> tuple[Fill, ...]:
@@ -107,10 +108,8 @@ class Fill:
         return (shape,) * len(self.inner)
 
     def parts(self) -> Iterator[Fill]:
-        """Yield this fill and all fills inside it."""
-        yield self
-        for fill in self.inner:
-            yield from fill.parts()
+        """Give this fill and all fills inside it."""
+        return chain((self,), *(fill.parts() for fill in self.inner)) if self.inner else iter((self,))
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
@@ -141,9 +140,10 @@ class Fill:
             return found
         if fact := self.misshapen(shape):
             return Problem(str(self), fact)
-        for fill, own in zip(self.inner, self.inner_shapes(shape), strict=True):
-            if found := fill.problem(own, dtype):
-                return found
+        if inner := self.inner:
+            for fill, own in zip(inner, self.inner_shapes(shape), strict=True):
+                if found := fill.problem(own, dtype):
+                    return found
         if fact := self.undrawable():
             return Problem(str(self), fact)
         return self._overflow(dtype)
@@ -168,7 +168,10 @@ class Fill:
         Returns:
             What goes wrong; ``None`` if nothing does.
         """
-        return next(filter(None, (fill.trial(device) for fill in self.inner)), None)
+        for fill in self.inner:
+            if found := fill.trial(device):
+                return found
+        return None
 
     def _not_numbers(self) -> Problem | None:
         """Refuse what stands for a number and is none: an initializer of one's own may return anything."""
@@ -216,8 +219,23 @@ def is_built_in(fill: Fill) -> bool:
     return type(fill).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
+@cache
+def needs_no_trial(kind: type[Fill]) -> bool:
+    """Tell whether fills of a kind hold no other, read no file and run no code of the user's own: most do none of it.
+
+    >>> from initframe.fills import Constant, Elementwise
+    >>> needs_no_trial(Constant), needs_no_trial(Elementwise)
+    (True, False)
+    """
+    own = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return own and kind.trial is Fill.trial and kind.inner is Fill.inner and "fn" not in kind.__match_args__
+
+
 def has_own_code(fill: Fill) -> bool:
     """Tell whether a fill, or one inside of it, runs code of the user's own, which may fail or give no numbers."""
+    kind: type = type(fill)
+    if needs_no_trial(kind):
+        return False
     return not is_built_in(fill) or hasattr(fill, "fn") or any(map(has_own_code, fill.inner))
 
 

@@ -74,10 +74,10 @@ def _multiplications(rows: int, columns: int) -> int:
 
 
 def _householder(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Make rows orthonormal by LAPACK, or on a GPU by its library; R's diagonal, too, without its signs."""
+    """Make rows orthonormal by LAPACK, or on a GPU by its library; R's diagonal, too, as LAPACK signs it."""
     q, r = torch.linalg.qr(vectors.mT)
     diagonal = r.diagonal(dim1=-2, dim2=-1)
-    return q.mT * diagonal.sign().unsqueeze(-1), diagonal.abs()
+    return q.mT.mul_(diagonal.sign().unsqueeze_(-1)), diagonal
 
 
 def _by_blocks(vectors: Tensor, threads: int) -> Tensor:

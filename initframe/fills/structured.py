@@ -119,6 +119,10 @@ class Dirac(_Ones):
         )
 
 
+_NORMAL = "normal", (0.0, 1.0), "orthogonal"
+"""What an orthogonal matrix is made of."""
+
+
 @dataclass(frozen=True)
 class Orthogonal(Whole):
     """A (semi-)orthogonal matrix times ``gain``, rows by everything else flattened.
@@ -131,6 +135,7 @@ class Orthogonal(Whole):
     """
 
     gain: float = 1.0
+    asks = _NORMAL
     lapack: ClassVar[bool] = True
     mean = 0.0
     layout: ClassVar[bool] = True
@@ -159,7 +164,7 @@ class Orthogonal(Whole):
 
     def build(self, draw: Sampler) -> Tensor:
         """Orthogonalize N(0, 1); a positive diagonal of R makes the matrix Haar-distributed (Mezzadri 2007)."""
-        normal = draw("normal", (0.0, 1.0), "orthogonal").reshape(_matrix(self.shape))
+        normal = draw(*_NORMAL).reshape(_matrix(self.shape))
         return orthogonalized(normal).mul_(self.gain).reshape(self.shape)
 
 
@@ -202,7 +207,7 @@ class DeltaOrthogonal(Scattered):
 
     def elements(self, draw: Sampler) -> tuple[Index, Tensor]:
         """Return the matrices, in their place."""
-        normal = draw("normal", (0.0, 1.0), "orthogonal", shape=self.shape[:2])
+        normal = draw(*_NORMAL, shape=self.shape[:2])
         drawn = orthogonalized(normal.reshape(self.groups, -1, self.shape[1])).flatten(0, 1)
         return (ALL, ALL, *centre(self.shape)), drawn * self.gain
 

@@ -69,6 +69,9 @@ class Whole(Fill):
     """
 
     shape: Shape = field(repr=False)
+    asks: ClassVar[tuple[str, tuple[float, ...], str] | None] = None
+    """What ``build`` draws at every element, if it draws nothing else: distribution, arguments, purpose. The numbers of
+    many small tensors are then drawn together, before the first one is built."""
     dims: ClassVar[Sequence[int]] = range(65)
     """How many dimensions the tensor may have."""
 

@@ -70,17 +70,15 @@ def check(function: Initializer, written: Mapping[str, Any], fix: Callable[[str]
     ["unknown argument 'vel'. Closest: val.", "argument 'val' is missing."]
     """
     known = signature(function)
-    return [
-        *(
-            Problem("", f"unknown argument {shown(name)}.", closest(name, known) or "It takes none.", fix(name))
-            for name in written
-            if name not in known
-        ),
-        *(
-            Problem("", f"argument {name!r} is missing.")
-            for name, parameter in known.items()
-            if parameter.required and name not in written
-        ),
+    unknown = [
+        Problem("", f"unknown argument {shown(name)}.", closest(name, known) or "It takes none.", fix(name))
+        for name in written
+        if name not in known
+    ]
+    return unknown + [
+        Problem("", f"argument {name!r} is missing.")
+        for name, parameter in known.items()
+        if parameter.required and name not in written
     ]
 
 

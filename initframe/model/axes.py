@@ -113,7 +113,7 @@ def is_unexplained(slot: Slot) -> bool:
     >>> is_unexplained(Slot("experts.w", (8, 64, 32))), is_unexplained(Slot("fc.weight", (64, 32)))
     (True, False)
     """
-    return slot.ndim >= 3 and not slot.axes and not convolution_axes(slot)
+    return len(slot.shape) >= 3 and not slot.axes and not convolution_axes(slot)
 
 
 def member(slot: Slot) -> Slot:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initframe.model.computed import Parametrization
-from initframe.model.elsewhere import elsewhere, is_partitioned, places_all_inside
+from initframe.model.elsewhere import HOOK, elsewhere, is_partitioned, places_all_inside
 from initframe.model.fans import PLAIN, Fans, layer_fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
@@ -53,7 +53,7 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
     around, logical = "", ""  # the last parametrization met, and the name of what it computes
     placed: tuple[str, ...] = ()  # of the modules whose insides are offloaded as one
     for prefix, module in modules:
-        if places_all_inside(module):
+        if HOOK in vars(module) and places_all_inside(module):
             placed += (prefix,)
         own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
         held = {name: tensor for name, tensor in own if tensor is not None}
@@ -61,11 +61,11 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
         if isinstance(module, ParametrizationList):
             around, logical = prefix, _logical_name(prefix)
         serves = logical if around and prefix.startswith(around) else None
-        if is_flat(held.get(FLAT_NAME)):
+        if FLAT_NAME in held and is_flat(held[FLAT_NAME]):
             yield from _collect_flat(held.pop(FLAT_NAME), modules)
         if held or computed:
-            offloaded = any(prefix.startswith(outer) for outer in placed)
-            yield from _collect_own(prefix, module, held, computed, whole, serves, offloaded=offloaded)
+            offloaded = any(map(prefix.startswith, placed))
+            yield from _collect_own(prefix, module, held, computed, whole, serves=serves, offloaded=offloaded)
         if is_packed(module):
             yield from _collect_packed(prefix, module)
 
@@ -76,22 +76,25 @@ def _collect_own(
     held: Mapping[str, Tensor],
     computed: Mapping[str, Parametrization],
     whole: Mapping[int, tuple[int, ...]],
-    serves: str | None,
     *,
+    serves: str | None,
     offloaded: bool,
 ) -> Iterator[Named]:
     """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
-    away = {id(tensor): elsewhere(module, tensor, placed=offloaded) for tensor in held.values()}
     layer = read_layer(module)
-    shapes = {name: whole[id(t)] if id(t) in whole else _shape(t) for name, t in held.items()}
-    shapes |= {name: how.shape or () for name, how in computed.items()}
-    raw = {key: prefix + name for name, how in computed.items() for key in (*how.originals, *how.state)}
+    shapes = {name: whole[id(tensor)] if id(tensor) in whole else _shape(tensor) for name, tensor in held.items()}
+    raw: dict[str, str] = {}
+    for name, how in computed.items():
+        shapes[name] = how.shape or ()
+        raw |= dict.fromkeys((*how.originals, *how.state), prefix + name)
     if serves:
         # A step's own parameters are learned, and have rules of their own; its buffers only keep what it computed.
         own = module._buffers if not isinstance(module, ParametrizationList) else held  # noqa: SLF001
         raw |= dict.fromkeys(own, serves)
     constructed = remembered(module)
     for name, tensor in held.items():
+        is_piece, away = id(tensor) in whole, elsewhere(module, tensor, placed=offloaded)
+        blocked = FLATTENED if is_piece else away or obstacle(tensor)
         slot = _slot(
             prefix,
             name,
@@ -101,9 +104,9 @@ def _collect_own(
             kind="parameter" if name in module._parameters else "buffer",  # noqa: SLF001
             trained=tensor.requires_grad,
             persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
-            lazy=is_shapeless(tensor),
-            blocked=FLATTENED if id(tensor) in whole else away[id(tensor)] or obstacle(tensor),
-            storable=id(tensor) not in whole and not away[id(tensor)] and is_storable(tensor),
+            lazy=not shapes[name] and is_shapeless(tensor),
+            blocked=blocked,
+            storable=blocked is not None and not is_piece and not away and is_storable(tensor),
             part_of=raw.get(name),
             constructed=constructed.get(name),
         )

@@ -20,6 +20,8 @@ PARTITIONED = Obstacle(
     "processes, or before it is partitioned.",
 )
 
+HOOK = "_hf_hook"
+"""The attribute under which accelerate keeps a module's hook."""
 PREPARED = "_is_accelerate_prepared"
 """The attribute by which accelerate knows what it has prepared."""
 
@@ -56,7 +58,7 @@ def is_partitioned(tensor: Tensor) -> bool:
     >>> is_partitioned(nn.Linear(2, 3).weight)
     False
     """
-    status = vars(tensor).get("ds_status") if hasattr(tensor, "__dict__") else None
+    status = getattr(tensor, "ds_status", None)
     return status is not None and getattr(status, "name", "") != "AVAILABLE"
 
 
@@ -71,7 +73,7 @@ def places_all_inside(module: nn.Module) -> bool:
 
 def _hooks(module: nn.Module) -> Iterator[Any]:
     """Give accelerate's hooks of a module."""
-    waiting = [vars(module).get("_hf_hook")]
+    waiting = [vars(module).get(HOOK)]
     while waiting:
         hook = waiting.pop()
         waiting += getattr(hook, "hooks", ())  # of a SequentialHook

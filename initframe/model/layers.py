@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from initframe.model.own_init import set_by
-from initframe.model.scripted import attributes, python_class
+from initframe.model.scripted import attributes, is_scripted, python_class
 
 
 class Layer(NamedTuple):
-    """The owner of tensors, as facts.
+    """A module, as facts.
 
     Attributes:
         types: class names of the module and its bases, most derived first.
@@ -56,7 +56,7 @@ def read_layer(module: nn.Module) -> Layer:
     """Read a module's facts.
 
     Args:
-        module: the owner of some tensors, without wrappers.
+        module: a module, without wrappers.
 
     Returns:
         Its facts; no tensor is looked at.
@@ -64,19 +64,27 @@ def read_layer(module: nn.Module) -> Layer:
     >>> read_layer(nn.Conv2d(4, 8, 3, groups=2)).settings["groups"]
     2
     """
-    own = attributes(module)
-    cls = python_class(module)
+    cls, held = (python_class(module), attributes(module)) if is_scripted(module) else (type(module), vars(module))
     types, name, read_as = _read_class(cls)
-    settings = numbers({name: value for name, value in own.items() if name not in EVERY_MODULES})
-    return Layer(
-        types=types,
-        name=name,
-        settings=settings,
-        read_as=read_as,
-        groups=max(int(settings.get("groups", 1)), 1),
-        stride=_read_stride(own.get("stride")),
-        cls=cls,
-    )
+    own = {key: value for key, value in held.items() if key not in EVERY_MODULES}
+    settings = numbers(own)
+    groups = max(int(settings.get("groups", 1)), 1)
+    return Layer(types, name, settings, read_as, groups, _read_stride(own.get("stride")), cls)
+
+
+def lost_modules(module: nn.Module) -> Iterator[str]:
+    """Name a module's attributes that hold modules with parameters where torch does not look: lists, tuples, dicts.
+
+    >>> layer = nn.Linear(2, 3)
+    >>> layer.others = [nn.Linear(2, 3)]
+    >>> list(lost_modules(layer))
+    ['others']
+    """
+    for name, value in vars(module).items():
+        if name not in EVERY_MODULES and type(value) in (list, tuple, dict) and value:
+            held = value.values() if isinstance(value, dict) else value
+            if any(isinstance(one, nn.Module) and next(one.parameters(), None) is not None for one in held):
+                yield name
 
 
 def _read_stride(value: object) -> tuple[int, ...]:
@@ -155,7 +163,7 @@ def read_configs(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, Mapping[
     """
     found: dict[str, Mapping[str, float]] = {}
     for prefix, module in modules:
-        if not any(prefix.startswith(outer) for outer in found) and (config := read_config(module)):
+        if not any(map(prefix.startswith, found)) and (config := read_config(module)):
             found[prefix] = config
     return found
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 
 class Footprint(NamedTuple):
@@ -47,6 +47,15 @@ def is_shapeless(tensor: Tensor) -> bool:
     return is_lazy(tensor) or tensor.is_nested
 
 
+def is_lazy(tensor: Tensor) -> bool:
+    """Tell whether a tensor has no shape yet: that of a layer which is built without its input size.
+
+    >>> is_lazy(torch.nn.LazyLinear(3).weight)
+    True
+    """
+    return _form(type(tensor)) == "lazy"
+
+
 def is_distributed(tensor: Tensor) -> bool:
     """Tell whether a tensor is a DTensor, without importing torch.distributed.
 
@@ -62,7 +71,8 @@ def memoryless(tensor: Tensor) -> str:
     >>> memoryless(torch.empty(2, device="meta"))
     'is on the meta device'
     """
-    if isinstance(local(tensor) if is_distributed(tensor) else tensor, FakeTensor):
+    form = _form(type(tensor))
+    if form == "fake" or (form == "distributed" and _form(type(local(tensor))) == "fake"):
         return "is a FakeTensor"
     return "is on the meta device" if tensor.is_meta else ""
 
@@ -77,8 +87,12 @@ def is_composite(tensor: Tensor) -> bool:
 
 
 @lru_cache(maxsize=512)
-def _form(cls: type) -> Literal["plain", "distributed", "composite"]:
+def _form(cls: type) -> Literal["plain", "lazy", "fake", "distributed", "composite"]:
     """Say by a tensor's class what it is made of."""
+    if issubclass(cls, UninitializedParameter | UninitializedBuffer):
+        return "lazy"
+    if issubclass(cls, FakeTensor):
+        return "fake"
     if cls.__name__ == "DTensor" and cls.__module__.startswith("torch.distributed"):
         return "distributed"
     return "composite" if hasattr(cls, "__tensor_flatten__") else "plain"
@@ -127,29 +141,44 @@ def footprint(tensor: Tensor) -> Footprint | int:
     >>> footprint(layer.weight) == footprint(layer.state_dict()["weight"])
     True
     """
-    if is_shapeless(tensor):
-        return id(tensor)
-    held = local(tensor)
-    if held.layout != torch.strided or is_composite(held) or not held.numel():
+    return _footprint(tensor, flat=False)
+
+
+def reach(tensor: Tensor) -> int:
+    """Count the elements of memory from a tensor's first to its last one, gaps included; it has some.
+
+    >>> reach(torch.zeros(3, 2)[:, 0])
+    5
+    """
+    if tensor.is_contiguous():
+        return tensor.numel()
+    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def elements(tensor: Tensor) -> Footprint | int:
+    """Say which elements a tensor is: all dense views of them, transposed or reshaped, have the flat one's footprint.
+
+    >>> weight = torch.zeros(2, 3)
+    >>> elements(weight) == elements(weight.t()) == footprint(weight.view(-1))
+    True
+    """
+    return _footprint(tensor, flat=True)
+
+
+def _footprint(tensor: Tensor, *, flat: bool) -> Footprint | int:
+    held, form = tensor, _form(type(tensor))
+    if form == "distributed":
+        held = local(tensor)
+        form = _form(type(held))
+    if form in ("lazy", "composite") or held.is_nested or held.layout != torch.strided or not (count := held.numel()):
         return id(tensor)
     space, start = _address(held)
     if not start and not held.is_meta:
         return id(tensor)
-    shape, stride = held.shape, held.stride()
-    length = held.numel() if held.is_contiguous() else 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    length, shape, stride = reach(held), tuple(held.shape), held.stride()
+    if flat and (held.is_contiguous() or (length == count and not _meets_itself(shape, stride))):
+        shape, stride = (count,), (1,)
     return Footprint(space, start, start + length * held.itemsize, held.dtype, shape, stride)
-
-
-def elements(where: Footprint | int) -> Footprint | int:
-    """Give one footprint to all dense views of the same elements: a transposed or reshaped one is the flat one's.
-
-    >>> weight = torch.zeros(2, 3)
-    >>> elements(footprint(weight)) == elements(footprint(weight.t())) == footprint(weight.view(-1))
-    True
-    """
-    if isinstance(where, int) or not where.is_dense or _meets_itself(where.shape, where.stride):
-        return where
-    return where._replace(shape=(math.prod(where.shape),), stride=(1,))
 
 
 def _address(tensor: Tensor) -> tuple[Hashable, int]:
@@ -171,9 +200,10 @@ def overlaps_itself(tensor: Tensor) -> bool:
 
 
 def _meets_itself(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    reach = 0
-    for step, size in sorted((step, size) for step, size in zip(stride, shape, strict=True) if size > 1):
-        if step <= reach:
-            return True
-        reach += step * (size - 1)
+    furthest = 0
+    for step, size in sorted(zip(stride, shape, strict=True)):
+        if size > 1:
+            if step <= furthest:
+                return True
+            furthest += step * (size - 1)
     return False

@@ -76,10 +76,9 @@ def _copy_in_use(wrapper: nn.Module) -> nn.Module | None:
     return copies[name] if isinstance(name, str) and name in copies else None
 
 
-@lru_cache(maxsize=512)
-def _is_adapter(cls: type) -> bool:
+def _is_adapter(wrapper: nn.Module) -> bool:
     """Whether a wrapper has modules of its own that belong to the model: PEFT's, next to what they adapt."""
-    return any(base.__module__.startswith("peft.") for base in cls.__mro__)
+    return any(base.__module__.startswith("peft.") for base in type(wrapper).__mro__)
 
 
 @lru_cache(maxsize=512)
@@ -115,15 +114,14 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         prefix, module, above, visited = waiting.pop()
         if module is None or id(module) in visited:
             continue
-        *wrappers, module = layers = list(_layers(module))
-        yield from ((prefix, wrapper) for wrapper in wrappers if _holds_tensors(wrapper))
-        inside = frozenset(map(id, layers))
-        for wrapper in wrappers:
-            cls: type = type(wrapper)
-            if not _is_adapter(cls):
-                continue
-            added = wrapper._modules.items()  # noqa: SLF001
-            waiting += [(f"{prefix}{name}.", child, above, visited | inside) for name, child in reversed(added)]
+        cls: type = type(module)
+        if _wrapped_child(cls) is not None:
+            *wrappers, module = layers = list(_layers(module))
+            yield from ((prefix, wrapper) for wrapper in wrappers if _holds_tensors(wrapper))
+            inside = visited.union(map(id, layers))
+            for wrapper in filter(_is_adapter, wrappers):
+                added = wrapper._modules.items()  # noqa: SLF001
+                waiting += [(f"{prefix}{name}.", child, above, inside) for name, child in reversed(added)]
         if id(module) in above:
             fact = "it contains itself, so its tensors have no names."
             raise ResolveError(Problem(f"module {prefix[:-1]!r}", fact, fix="Break the cycle."))

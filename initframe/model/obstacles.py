@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from initframe.errors import Problem
-from initframe.model.memory import is_composite, local, overlaps_itself
+from initframe.model.memory import is_composite, is_lazy, local, overlaps_itself, reach
 
 FILLABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -49,7 +48,9 @@ def obstacle(tensor: Tensor) -> Obstacle | None:
         return Obstacle(
             "is lazy: its shape is not known yet.", "Run one forward pass, or build the layer with its input size."
         )
-    return _form_obstacle(tensor) or dtype_obstacle(tensor.dtype) or _memory_obstacle(local(tensor))
+    if found := _form_obstacle(tensor):
+        return found
+    return _memory_obstacle(local(tensor)) if tensor.dtype in FILLABLE else dtype_obstacle(tensor.dtype)
 
 
 def is_integer(dtype: torch.dtype) -> bool:
@@ -119,7 +120,7 @@ def _memory_obstacle(tensor: Tensor) -> Obstacle | None:
         return Obstacle(
             "was made in inference mode and takes no write outside of it.", "Build the model without it, or clone."
         )
-    if overlaps_itself(tensor):
+    if not tensor.is_contiguous() and overlaps_itself(tensor):
         return Obstacle(
             "is expanded: several indices share one element, which holds one value only.", "Clone it first."
         )
@@ -135,8 +136,7 @@ def _is_freed(tensor: Tensor) -> bool:
     """Tell whether a tensor reaches past the end of its storage, as after ``untyped_storage().resize_(0)``."""
     if tensor.is_meta or not tensor.numel():
         return False
-    reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    return bool((tensor.storage_offset() + reach + 1) * tensor.itemsize > tensor.untyped_storage().nbytes())
+    return bool((tensor.storage_offset() + reach(tensor)) * tensor.itemsize > tensor.untyped_storage().nbytes())
 
 
 PACKED = Obstacle("is packed inside a quantized module.", "Fill the float model, then quantize.")

@@ -51,7 +51,7 @@ def parametrizations(module: nn.Module) -> dict[str, Parametrization]:
     if "parametrizations" in module._modules:  # noqa: SLF001
         children = module.get_submodule("parametrizations").named_children()
         found = {name: _registered(name, how) for name, how in children if isinstance(how, ParametrizationList)}
-    return found | hooked(module)
+    return found | hooked(module) if module._forward_pre_hooks else found  # noqa: SLF001
 
 
 def _registered(name: str, how: ParametrizationList) -> Parametrization:

@@ -45,11 +45,13 @@ def _clusters(entries: Sequence[_Claim]) -> Iterator[list[_Claim]]:
     cluster: list[_Claim] = []
     stop = 0
     for entry in sorted(entries, key=lambda entry: entry[0].start):
-        if entry[0].start >= stop:
+        where = entry[0]
+        if where.start >= stop:
             if len(cluster) > 1:
                 yield cluster
-            cluster = []
-        stop = max(stop, entry[0].stop)
+            cluster, stop = [], where.stop
+        elif where.stop > stop:
+            stop = where.stop
         cluster.append(entry)
     if len(cluster) > 1:
         yield cluster

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
-from initframe.model.layers import EVERY_MODULES, class_names, read_configs, read_layer, title
-from initframe.model.memory import Footprint, elements, footprint, is_shapeless, local
+from initframe.model.layers import class_names, lost_modules, read_configs, read_layer, title
+from initframe.model.memory import Footprint, elements, is_shapeless, local
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
 from initframe.model.place import Place
@@ -33,31 +33,43 @@ class Survey:
         title: class name of the bare model, for messages; ``"state_dict"`` for a mapping.
         slots: every tensor once, in state_dict order; a parametrized one under its logical name.
         places: where each slot's tensor lives at this moment, by canonical name.
-        configs: the numbers of ``model.config``, or of those of the outermost modules that have one, by what the names
-            of each begin with.
+        walked: the model's modules, each with what its tensors' names begin with; none of a mapping. What a recipe
+            may ask of them is read when it asks.
         extra: state_dict keys that hold no tensor.
         raw: the tensors from which a parametrization computes a slot's value (``part_of``), for rules that name one
             of them literally; their places are in ``places``.
-        settings: the plain numbers among the model's own attributes.
-        modules: class names of every module and its bases, most derived first, by what its tensors' names begin with.
         names: every name of every tensor, a tied one's under each of its owners, in state_dict order.
-        unregistered: plain lists, tuples and dicts that hold modules, which torch does not see.
-        snapshot: what the slots and places depend on; ``None`` if a change of it could go unseen.
         memo: what others have derived from the survey, tensors excepted; as long as it holds, so does that.
     """
 
     title: str
     slots: tuple[Slot, ...]
     places: Mapping[str, Place] = field(repr=False, compare=False)
-    configs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    walked: tuple[tuple[str, nn.Module], ...] = field(default=(), repr=False, compare=False)
     extra: tuple[str, ...] = ()
     raw: tuple[Slot, ...] = ()
-    settings: Mapping[str, float] = field(default_factory=dict)
-    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
-    unregistered: tuple[str, ...] = ()
-    snapshot: tuple[object, ...] | None = field(default=None, repr=False, compare=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def settings(self) -> Mapping[str, float]:
+        """The plain numbers among the model's own attributes."""
+        return read_layer(unwrap(self.walked[0][1])).settings if self.walked else {}
+
+    @cached_property
+    def configs(self) -> Mapping[str, Mapping[str, float]]:
+        """The numbers of ``model.config``, or of those of the outermost modules that have one, by their prefixes."""
+        return read_configs(self.walked)
+
+    @cached_property
+    def modules(self) -> Mapping[str, tuple[str, ...]]:
+        """The class names of every module and its bases, most derived first, by its prefix."""
+        return {prefix: class_names(module) for prefix, module in self.walked}
+
+    @cached_property
+    def unregistered(self) -> tuple[str, ...]:
+        """Plain lists, tuples and dicts that hold modules, which torch does not see."""
+        return tuple(prefix + name for prefix, module in self.walked for name in lost_modules(module))
 
     @property
     def config(self) -> Mapping[str, float]:
@@ -66,7 +78,10 @@ class Survey:
 
     def config_of(self, name: str) -> Mapping[str, float]:
         """Give the numbers of the config that counts for a tensor: that of a module around it, or the only one."""
-        return next((config for prefix, config in self.configs.items() if name.startswith(prefix)), self.config)
+        for prefix, config in self.configs.items():
+            if name.startswith(prefix):
+                return config
+        return self.config
 
     @cached_property
     def every(self) -> tuple[Slot, ...]:
@@ -78,20 +93,9 @@ class Survey:
         """Every slot by each of its names."""
         return {name: slot for slot in self.every for name in (slot.name, *slot.aliases)}
 
-    def is_current(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
-        """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known.
-
-        >>> model = nn.Linear(2, 3)
-        >>> seen = survey(model)
-        >>> seen.is_current(model), seen.is_current(model.half())
-        (True, False)
-        """
-        return self.snapshot is not None and self.snapshot == snapshot(model)
-
-    def relocated(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
+    def relocated(self) -> Survey:
         """The same slots, with the places where the model's tensors are now; of the tensors, only memory may be new."""
-        places = {name: place.again() for name, place in self.places.items()}
-        return replace(self, places=places, snapshot=self.snapshot and snapshot(model), memo={})
+        return replace(self, places={name: place.again() for name, place in self.places.items()}, memo={})
 
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
         """Give the class names of the modules around a tensor, its owner first.
@@ -107,17 +111,25 @@ class Survey:
 class LatestSurvey:
     """A model's latest survey, made anew only if the model has changed since; it keeps no tensor alive.
 
-    Args:
-        seen: the survey to begin with.
-
     >>> model = nn.Linear(2, 3)
-    >>> latest = LatestSurvey(survey(model))
+    >>> latest = LatestSurvey()
+    >>> latest.take(survey(model), model)
     >>> latest.of(model).places["bias"].direct is model.bias
     True
+    >>> latest.holds(model), latest.holds(model.half())
+    (True, False)
     """
 
-    def __init__(self, seen: Survey | None = None) -> None:
-        self._seen = seen and _without_tensors(seen)
+    def __init__(self) -> None:
+        self._seen: Survey | None = None
+        self._snapshot: tuple[object, ...] | None = None
+
+    def take(self, seen: Survey, model: nn.Module | Mapping[str, Tensor]) -> None:
+        """Keep a survey that was just made of a model, if it can be told later whether it still holds."""
+        with collector_paused():
+            computed = any(place.computed for place in seen.places.values())
+            self._snapshot = None if computed else snapshot(model)
+            self._seen = None if self._snapshot is None else _without_tensors(seen)
 
     @property
     def memo(self) -> Mapping[str, Any]:
@@ -125,18 +137,17 @@ class LatestSurvey:
         return self._seen.memo if self._seen else {}
 
     def holds(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
-        """Whether the model has not changed since."""
+        """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known."""
         with collector_paused():
-            return self._seen is not None and self._seen.is_current(model)
+            return self._snapshot is not None and self._snapshot == snapshot(model)
 
     def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """Give the survey of the model as it is now."""
-        with collector_paused():
-            if self._seen is not None and self._seen.is_current(model):
-                places = {name: place.again() for name, place in self._seen.places.items()}
-                return replace(self._seen, places=places)
+        if self._seen is not None and self.holds(model):
+            with collector_paused():
+                return replace(self._seen, places={name: place.again() for name, place in self._seen.places.items()})
         seen = survey(model)
-        self._seen = _without_tensors(seen)
+        self.take(seen, model)
         return seen
 
     def __reduce__(self) -> tuple[type[LatestSurvey], tuple[()]]:
@@ -144,11 +155,10 @@ class LatestSurvey:
         return LatestSurvey, ()
 
 
-def _without_tensors(seen: Survey) -> Survey | None:
-    """Release the tensors of a survey; ``None`` if it could not be told whether it still holds."""
-    if seen.snapshot is None:
-        return None
-    return replace(seen, places={name: replace(place, held=()) for name, place in seen.places.items()})
+def _without_tensors(seen: Survey) -> Survey:
+    """Release the tensors of a survey."""
+    places = {name: Place((), place.computed, place.owners) for name, place in seen.places.items()}
+    return replace(seen, places=places)
 
 
 def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
@@ -170,34 +180,18 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
     if problem := _no_model(model):
         raise ResolveError(problem)
     with collector_paused():
-        seen = _survey_module(model) if isinstance(model, nn.Module) else _survey_mapping(model)
-        computed = any(place.computed for place in seen.places.values())
-        return seen if computed else replace(seen, snapshot=snapshot(model))
+        return _survey_module(model) if isinstance(model, nn.Module) else _survey_mapping(model)
 
 
 def _survey_mapping(tensors: Mapping[str, Tensor]) -> Survey:
-    extra = (name for name, value in tensors.items() if not is_tensor_entry(name, value))
-    return _merge("state_dict", collect_mapping(tensors), extra)
+    extra = tuple(name for name, value in tensors.items() if not is_tensor_entry(name, value))
+    return Survey("state_dict", extra=extra, **_merged(collect_mapping(tensors)))
 
 
 def _survey_module(model: nn.Module) -> Survey:
-    bare = unwrap(model)
-    modules = list(walk(model))
-    found = collect_module(modules, flattened_shapes(model))
-    seen = _merge(title(bare), found, _extra_keys(modules))
-    names = {prefix: class_names(module) for prefix, module in modules}
-    lost = tuple(name for prefix, module in modules for name in _plain_containers(prefix, module))
-    settings, configs = read_layer(bare).settings, read_configs(modules)
-    return replace(seen, settings=settings, modules=names, configs=configs, unregistered=lost)
-
-
-def _plain_containers(prefix: str, module: nn.Module) -> Iterator[str]:
-    """Name the attributes that hold modules with parameters where torch does not look."""
-    for name, value in vars(module).items():
-        if name not in EVERY_MODULES and type(value) in (list, tuple, dict) and value:
-            held = value.values() if isinstance(value, dict) else value
-            if any(isinstance(one, nn.Module) and next(one.parameters(), None) is not None for one in held):
-                yield prefix + name
+    walked = tuple(walk(model))
+    found = _merged(collect_module(walked, flattened_shapes(model)))
+    return Survey(title(unwrap(model)), walked=walked, extra=tuple(_extra_keys(walked)), **found)
 
 
 def _no_model(model: object) -> Problem | None:
@@ -238,33 +232,27 @@ def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 
-def _merge(title: str, found: Iterable[Named], extra: Iterable[str]) -> Survey:
-    """Make one slot of all names of the same tensor."""
+def _merged(found: Iterable[Named]) -> dict[str, Any]:
+    """Make one slot of all names of the same tensor; give what a survey has of slots, places and names."""
     tied: dict[tuple[Hashable, ...], list[Named]] = {}
     names: list[str] = []
     for slot, place in found:
         names.append(slot.name)
         owner = place.computed and id(place.computed.owner)
-        key = (owner, slot.part_of is None, *(elements(footprint(tensor)) for tensor in place.held))
+        key = (owner, slot.part_of is None, *map(elements, place.held))
         tied.setdefault(key, []).append((slot, place))
-    groups = list(map(_speaker_first, tied.values()))
-    places = {group[0][0].name: _joined([place for _, place in group]) for group in groups}
-    slots = [group[0][0] if len(group) == 1 else _tied(*group) for group in groups]
-    slots = _without_sharing(slots, list(tied))
-    return Survey(
-        title=title,
-        slots=tuple(slot for slot in slots if slot.part_of is None),
-        places=places,
-        extra=tuple(extra),
-        raw=tuple(slot for slot in slots if slot.part_of is not None),
-        names=tuple(names),
-    )
+    ones = [group[0] if len(group) == 1 else _tied(_speaker_first(group)) for group in tied.values()]
+    slots = _without_sharing([slot for slot, _ in ones], list(tied))
+    return {
+        "slots": tuple([slot for slot in slots if slot.part_of is None]),
+        "places": {slot.name: place for slot, place in ones},
+        "raw": tuple([slot for slot in slots if slot.part_of is not None]),
+        "names": tuple(names),
+    }
 
 
 def _speaker_first(group: list[Named]) -> list[Named]:
     """Let a parameter speak for a tensor that is a buffer, too; of several forms, the one that has a row of padding."""
-    if len(group) == 1:
-        return group
     padded = len({_form(place) for _, place in group}) > 1
     return sorted(group, key=lambda named: (named[0].kind == "buffer", padded and named[0].padding_row is None))
 
@@ -280,25 +268,24 @@ def _form(place: Place) -> tuple[tuple[int, ...], ...]:
 
 def _joined(places: Sequence[Place]) -> Place:
     """Make one place of those of all names: the distinct tensor objects, and all their owners."""
-    if len(places) == 1:
-        return places[0]
     held = tuple({id(tensor): tensor for place in places for tensor in place.held}.values())
     return Place(held, places[0].computed, tuple(owner for place in places for owner in place.owners))
 
 
-def _without_sharing(slots: Sequence[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
+def _without_sharing(slots: list[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
     """Block the slots that share part of their memory with another one, and the originals they are computed from."""
-    whole = [() if slot.part_of else _footprints(key) for slot, key in zip(slots, keys, strict=True)]
+    whole = [
+        [] if slot.part_of else [part for part in key if isinstance(part, Footprint)]
+        for slot, key in zip(slots, keys, strict=True)
+    ]
     together: dict[str, list[str]] = {}
     for one, other in sharing(whole):
         mine, others = (together.get(slots[i].name, [slots[i].name]) for i in (one, other))
         joined = mine if mine is others else mine + others
         together |= dict.fromkeys(joined, joined)
-    return [_sharing(slot, together) if together and (slot.storable or not slot.blocked) else slot for slot in slots]
-
-
-def _footprints(key: tuple[Hashable, ...]) -> list[Footprint]:
-    return [part for part in key if isinstance(part, Footprint)]
+    if not together:
+        return slots
+    return [_sharing(slot, together) if slot.storable or not slot.blocked else slot for slot in slots]
 
 
 def _sharing(slot: Slot, together: Mapping[str, Sequence[str]]) -> Slot:
@@ -314,14 +301,14 @@ def _sharing(slot: Slot, together: Mapping[str, Sequence[str]]) -> Slot:
 _KEEP = "Keep all but one of them (init: keep), clone one, or tie them whole."
 
 
-def _tied(*group: Named) -> Slot:
+def _tied(group: Sequence[Named]) -> Named:
     """Put the facts of a tensor's names together; those of its canonical name speak for it."""
     every = [slot for slot, _ in group]
     (first, place), *rest = group
     others = every[1:]
     views = tuple(slot.name for slot, own in rest if _form(own) != _form(place))
     shown = "it shows the same elements in another form, and its values follow"
-    return replace(
+    joined = replace(
         first,
         views=views,
         notes=(*first.notes, *(f"{name} is a view of it: {shown}" for name in views)),
@@ -334,3 +321,4 @@ def _tied(*group: Named) -> Slot:
         blocked=next((slot.blocked for slot in every if slot.blocked), None),
         remedy=next((slot.remedy for slot in every if slot.remedy), ""),
     )
+    return joined, _joined([own for _, own in group])

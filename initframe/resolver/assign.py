@@ -13,7 +13,7 @@ from initframe.model.slot import Slot
 from initframe.plan import Assignment
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Rule
-from initframe.resolver.build import READ_AS_CONVOLUTION, build, companions, reads_as_convolution
+from initframe.resolver.build import READ_AS_CONVOLUTION, Built, build, companions, reads_as_convolution
 from initframe.resolver.copies import follow
 from initframe.resolver.match import Declines, Match
 from initframe.resolver.problems import Problems
@@ -71,13 +71,12 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         if winner.call is None:
             return None
         blocked = slot.blocked is not None and winner.rule.init != "keep"
-        is_restored = restores(winner.rule.init) and not slot.lazy
-        if blocked and not slot.resettable and not is_restored:
+        if blocked and not slot.resettable and (slot.lazy or not restores(winner.rule.init)):
             return _refused(slot)
-        if slot.numel == 0 and not slot.blocked:
+        if 0 in slot.shape and not slot.blocked:
             return "it has no elements."
         try:
-            fill, arguments, factor = build(winner, slot, scope)
+            built = build(winner, slot, scope)
         except Declined as reason:
             declined[winner.rule.name] = str(reason)
             several.remove(winner)
@@ -86,13 +85,16 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             if blocked and not slot.storable:
                 return _refused(slot)
             raise
-        if blocked and not fill.suits(slot):
+        if blocked and not built.fill.suits(slot):
             return _refused(slot)
-        _check_ties(winner, lost, fill, slot, scope)
-        shadowed = tuple(match.rule.name for match in lost if match.rule is not DEFAULT)
-        asked = companions(winner, slot, scope)
-        slot = _as_read(winner, slot, scope, fill)
-        return Assignment(slot, winner.rule, fill, arguments, shadowed, declined, asked, factor=factor)
+        if slot.aliases:
+            _check_ties(winner, lost, built.fill, slot, scope)
+        shadowed = tuple([match.rule.name for match in lost if match.rule is not DEFAULT])
+        asked = companions(winner, built.slot, scope) if winner.rule.companions else {}
+        noted = _noted(winner, built, scope)
+        return Assignment(
+            noted, winner.rule, built.fill, built.arguments, shadowed, declined, asked, factor=built.factor
+        )
     return None
 
 
@@ -113,11 +115,11 @@ def _keeps_first(several: list[Match]) -> list[Match]:
     return several
 
 
-def _as_read(winner: Match, slot: Slot, scope: Scope, fill: Fill) -> Slot:
+def _noted(winner: Match, built: Built, scope: Scope) -> Slot:
     """Return the slot as its rule reads it, with a note if nobody says what its dimensions mean."""
-    if reads_as_convolution(winner, slot, scope, fill):
-        return replace(slot, notes=(*slot.notes, READ_AS_CONVOLUTION))
-    return scope.read(slot, winner.rule.axes)
+    if reads_as_convolution(winner, built.slot, scope, built.fill):
+        return replace(built.slot, notes=(*built.slot.notes, READ_AS_CONVOLUTION))
+    return built.slot
 
 
 def _refused(slot: Slot) -> str:
@@ -134,7 +136,7 @@ def _refused(slot: Slot) -> str:
 
 def _check_ties(winner: Match, lost: list[Match], fill: Fill, slot: Slot, scope: Scope) -> None:
     """Refuse a tied tensor that two rules know by different names and would fill differently: nobody intends that."""
-    for other in lost if slot.aliases else []:
+    for other in lost:
         if other.names & winner.names or other.rule is DEFAULT or other.call is None or other.rule.init == "keep":
             continue
         try:

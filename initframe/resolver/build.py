@@ -27,11 +27,13 @@ class Built(NamedTuple):
     """What a rule makes of a slot.
 
     Attributes:
-        fill: what the slot will hold.
+        slot: the slot as the rule reads it.
+        fill: what it will hold.
         arguments: the initializer's, after evaluation; a tuple of one per block if they differ between blocks.
         factor: what the fill has been multiplied with.
     """
 
+    slot: Slot
     fill: Fill
     arguments: Arguments
     factor: float = 1.0
@@ -55,29 +57,29 @@ def build(match: Match, slot: Slot, scope: Scope) -> Built:
     if match.rule.init in FROM_OTHERS:
         arguments = dict(match.call.arguments)
         fill: Fill = copied(match.rule, match.names, arguments, slot, scope.seen.by_name)
-        return Built(_of_units(fill, match, slot, scope), arguments)
+        return Built(scope.read(slot, ()), _of_units(fill, match, slot, scope), arguments)
     slot = scope.read(slot, match.rule.axes)
     fill, arguments = _made(match.call, match.captures, slot, scope)
-    factor = _factor(match.call, match.captures, slot, scope)
+    factor = 1.0
     if match.call.factor is not None:
+        factor = _factor(match.call, match.captures, slot, scope)
         fill = scaled(fill, factor)
     if match.rule.init == "constructor":
         fill = padded(fill, slot.padding_row)
     elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
-    fill = _of_units(fill, match, slot, scope)
+    if match.rule.units is not None:
+        fill = _of_units(fill, match, slot, scope)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)
     if scope.recipe.fans == "effective" and reads_as_convolution(match, slot, scope, fill):
         fact = f"no convolution owns this tensor of {slot.ndim} dimensions, so its fans are not known."
         raise ResolveError(Problem("", fact, fix="Say what they mean, as in axes: [batch, out, in]."))
-    return Built(fill, arguments, factor)
+    return Built(slot, fill, arguments, factor)
 
 
 def _factor(call: Call, captures: Captures, slot: Slot, scope: Scope) -> float:
-    """Evaluate what a rule multiplies all values of a slot with; 1 if nothing."""
-    if call.factor is None:
-        return 1.0
+    """Evaluate what a rule multiplies all values of a slot with."""
     value = float(_number(call.factor, scope.facts(slot, captures, call.numbers)))
     if not 0 < value < math.inf:
         raise ResolveError(Problem("factor", f"it is {value:g}.", fix="Give a positive number."))
@@ -277,15 +279,13 @@ def companions(match: Match, slot: Slot, scope: Scope) -> dict[str, float]:
 
     Args:
         match: the rule that won.
-        slot: the tensor.
+        slot: the tensor, as the rule reads it.
         scope: recipe and model.
 
     Raises:
         ResolveError: a number has no value.
     """
-    if not match.rule.companions:
-        return {}
-    facts, found = scope.facts(scope.read(slot, match.rule.axes), match.captures), {}
+    facts, found = scope.facts(slot, match.captures), {}
     for name, expression in match.rule.companions.items():
         with about(f"companion {name!r}"):
             found[name] = number(expression, facts)

@@ -47,10 +47,11 @@ def unused(
     compared = 0  # the closest names of more rules than COMPARED_NAMES are not read
     elsewhere = "" if scope.recipe.unused == "warn" else "unused: warn"
     for matcher in matchers:
-        rule = matcher.rule
-        said, is_used = rule.describe(), rule.name in used
-        may_be_hidden = not is_used and any(name in hidden for name in matcher.hits)
-        if rule.optional is True or said in problems.failed or may_be_hidden:
+        rule, is_used = matcher.rule, matcher.rule.name in used
+        if rule.optional is True or (is_used and not matcher.idle and not rule.exclude):
+            continue
+        said, may_be_hidden = rule.describe(), not is_used and any(name in hidden for name in matcher.hits)
+        if said in problems.failed or may_be_hidden:
             continue
         if not is_used and rule.name in declines:
             (slot, reason), *_ = declines[rule.name]
@@ -115,11 +116,12 @@ def without_growth(matchers: Iterable[Matcher], matches: Mapping[str, list[Match
     Yields:
         One note per rule.
     """
-    used = {found.rule.name for several in matches.values() for found in several}
     for matcher in matchers:
         rule = matcher.rule
-        compares = rule.where is not None and any(name.startswith("base_") for name in rule.where.names)
-        if rule.optional and compares and matcher.hits and rule.name not in used:
+        if not rule.optional or rule.where is None or not any(name.startswith("base_") for name in rule.where.names):
+            continue
+        is_used = any(found.rule is rule for several in matches.values() for found in several)
+        if matcher.hits and not is_used:
             fact, options = _why_unused(matcher, seen)
             yield Problem(rule.describe(), fact, options, "If a tensor is meant, give it a rule by its name.")
 

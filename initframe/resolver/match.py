@@ -47,6 +47,7 @@ class Matcher:
     Attributes:
         rule: the rule.
         call: of its initializer; ``None`` where it is broken.
+        restores: whether it reads a file, and so means what a state_dict holds, as its kind was not written.
         idle: its patterns that match no name, each of which may be misspelt.
         hits: by slot name, those of the slot's names that the patterns match, with the facts that captures give.
     """
@@ -54,6 +55,7 @@ class Matcher:
     def __init__(self, rule: Rule, call: Call | None, slots: Mapping[str, Slot]) -> None:
         self.rule = rule
         self.call = call
+        self.restores = not rule.kind_given and restores(rule.init)
         self.idle: list[Pattern] = []
         self.hits: dict[str, dict[str, Captures]] = {}
         self._fitting: dict[tuple[tuple[str, ...], ...], bool] = {}
@@ -77,20 +79,20 @@ class Matcher:
         Raises:
             ExpressionError: the rule's ``where`` has no value for this slot.
         """
-        rule = self.rule
-        if not self.fits_kind(slot) or not self.fits_module(slot):
+        rule, hits = self.rule, self.hits[slot.name]
+        if not self.fits_kind(slot) or (rule.module and not self.fits_module(slot)):
             return None
-        found = self.names_left(slot, scope.seen)
+        found = self.names_left(slot, scope.seen) if rule.inside or rule.exclude else list(hits)
         if not found:
             return None
-        captures = self.hits[slot.name][slot.name if slot.name in found else found[0]]
+        captures = hits[slot.name if slot.name in found else found[0]]
         if rule.where and not slot.lazy and not truth(rule.where, scope.facts(_read(slot, rule, scope), captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(rule, frozenset(found), captures, self.call)
 
     def fits_kind(self, slot: Slot) -> bool:
         """Whether a slot is of the rule's kind; a rule that reads a file also means the buffers of a state_dict."""
-        if restores(self.rule.init) and not self.rule.kind_given:
+        if self.restores:
             return slot.kind == "parameter" or slot.persistent
         return self.rule.kind in (slot.kind, "any")
 
@@ -111,6 +113,8 @@ class Matcher:
 
     def idle_excludes(self, slots: Iterable[Slot]) -> list[Pattern]:
         """Return those patterns of the rule's ``exclude`` that take nothing away from the tensors of a model."""
+        if not self.rule.exclude:
+            return []
         names = [name for slot in slots if slot.name in self.hits for name in (slot.name, *slot.aliases)]
         return [one for one in self.rule.exclude if not any(map(one.regex.match, names))]
 
@@ -182,7 +186,8 @@ def match_all(
     """
     slots = scope.seen.by_name
     for matcher in matchers:  # a condition may name the fans of a bias, which are its weight's
-        scope.axes.update({name: a for name in matcher.hits if len(a := matcher.rule.axes) == slots[name].ndim})
+        if axes := matcher.rule.axes:
+            scope.axes.update({name: axes for name in matcher.hits if len(axes) == slots[name].ndim})
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
@@ -195,6 +200,7 @@ def match_all(
             else:
                 if found:
                     matches[name].append(found)
-    scope.axes.clear()
-    scope.axes.update({name: axes for name, several in matches.items() if (axes := several[-1].rule.axes)})
+    if any(matcher.rule.axes for matcher in matchers):
+        scope.axes.clear()
+        scope.axes.update({name: won for name, several in matches.items() if (won := several[-1].rule.axes)})
     return dict(matches)

@@ -74,11 +74,10 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
         function = initializers.get(rule.init)
     except RecipeError as error:
         return None, [problem.on(rule.describe()) for problem in error.problems]
-    known = signature(function)
-    given = {name: value for name, value in rule.arguments.items() if name != FACTOR or name in known}
+    known, given = signature(function), dict(rule.arguments.items())
+    factor = given.pop(FACTOR, None) if FACTOR not in known else None
     written = {**given, **{name: None for name in rule.unread if name in known}}
     problems = [problem.on(rule.init) for problem in check(function, written, partial(_meant, rule))]
-    factor = rule.arguments.get(FACTOR) if FACTOR not in known else None
     if factor is not None:
         try:
             factor = _parsed_one(factor)

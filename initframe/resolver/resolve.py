@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from torch import Tensor, nn
 
 from initframe.errors import Problem
-from initframe.model.survey import LatestSurvey, Survey, collector_paused, survey
+from initframe.model.survey import Survey, collector_paused, survey
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
 from initframe.resolver.assign import DEFAULT, assign
@@ -17,7 +17,7 @@ from initframe.resolver.match import Declines, Match, Matcher, match_all
 from initframe.resolver.only import Only, out_of_sight
 from initframe.resolver.prepare import Call, prepare
 from initframe.resolver.problems import Problems
-from initframe.resolver.restored import idle_renamings, match_originals, unchosen, unread
+from initframe.resolver.restored import idle_renamings, match_originals, stored, unchosen, unread
 from initframe.resolver.scope import Scope
 
 Written = Source | Sequence[Source]
@@ -44,7 +44,10 @@ def resolve(recipe: Written, model: Model, *, only: Only = None) -> Plan:
     >>> [(a.slot.name, str(a.fill)) for a in plan.assignments]
     [('weight', 'uniform(±1)'), ('bias', 'constant(0)')]
     """
-    return resolve_surveyed(recipe, survey(model), model, only)
+    seen = survey(model)
+    plan = resolve_surveyed(recipe, seen, model, only)
+    plan.latest.take(seen, model)
+    return plan
 
 
 def resolve_surveyed(recipe: Written, seen: Survey, model: Model, only: Only = None) -> Plan:
@@ -80,7 +83,7 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     matches = match_all(matchers, scope, problems, hidden)
     replaced = match_originals(matches, scope)
     assignments, skipped, declines = assign(matches, scope, problems)
-    untouched, buffers = (_untouched(matches, scope, kind, hidden) for kind in ("parameter", "buffer"))
+    untouched, buffers = _untouched(matches, scope, hidden)
     if recipe.unmatched == "constructor" and not broken:
         rest = unmatched_by_constructor(untouched, seen, problems)
         assignments, untouched = in_order((*assignments, *rest), seen), ()
@@ -93,7 +96,8 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
     warnings += tuple(map(str, without_growth(matchers, matches, seen)))
-    warnings += tuple(unchosen(assignments))
+    from_files = stored(assignments)
+    warnings += tuple(unchosen(from_files))
     if not warnings and not assignments and not skipped:
         warnings = (_nothing(seen),)
     kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
@@ -108,12 +112,11 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         warnings,
         kept,
         model,
-        LatestSurvey(seen),
         buffers=tuple(name for name in buffers if name not in skipped),
         extra=seen.extra,
         hidden=hidden,
         declined=declined,
-        unread=unread(assignments),
+        unread=unread(from_files),
     )
 
 
@@ -124,11 +127,15 @@ def _prepared(rule: Rule, problems: Problems) -> Call | None:
     return None if rule.broken else call
 
 
-def _untouched(matches: Mapping[str, list[Match]], scope: Scope, kind: str, hidden: Set[str]) -> tuple[str, ...]:
-    """List the tensors of a kind that no rule matches (or all decline), nor anything that they are computed from."""
+def _untouched(
+    matches: Mapping[str, list[Match]], scope: Scope, hidden: Set[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List the parameters and the buffers that no rule matches (or all decline), nor what they are computed from."""
     matched = {name for name, several in matches.items() if several}
     reached = {slot.part_of for slot in scope.seen.raw if slot.name in matched} | matched | hidden
-    return tuple(s.name for s in scope.seen.slots if s.kind == kind and s.name not in reached)
+    rest = [slot for slot in scope.seen.slots if slot.name not in reached]
+    parameters = tuple([slot.name for slot in rest if slot.kind == "parameter"])
+    return parameters, tuple([slot.name for slot in rest if slot.kind == "buffer"])
 
 
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:

@@ -71,21 +71,28 @@ def _is_stored(match: Match, slot: Slot, scope: Scope) -> bool:
         return False
 
 
-def unread(assignments: Iterable[Assignment]) -> dict[str, tuple[str, ...]]:
+def stored(assignments: Iterable[Assignment]) -> list[Stored]:
+    """Collect what a plan reads from files.
+
+    Args:
+        assignments: the plan's.
+    """
+    return [part for a in assignments for part in a.fill.parts() if isinstance(part, Stored)]
+
+
+def unread(parts: Iterable[Stored]) -> dict[str, tuple[str, ...]]:
     """List what files have and the model does not take.
 
     Args:
-        assignments: a plan's.
+        parts: what a plan reads from them.
 
     Returns:
         By the path of each file that a rule takes values from (and the entry, if one was chosen), the names of those
         of its tensors that no rule takes.
     """
     taken: dict[Archive, set[str]] = defaultdict(set)
-    for assignment in assignments:
-        for part in assignment.fill.parts():
-            if isinstance(part, Stored):
-                taken[part.archive] |= {part.key, *part.others}
+    for part in parts:
+        taken[part.archive] |= {part.key, *part.others}
     left: dict[str, tuple[str, ...]] = {}
     for archive, names in taken.items():  # a tensor without elements has nothing to take
         where = archive.path if archive.entry is None else f"{archive.path}: {archive.entry}"
@@ -93,10 +100,9 @@ def unread(assignments: Iterable[Assignment]) -> dict[str, tuple[str, ...]]:
     return {path: names for path, names in left.items() if names}
 
 
-def unchosen(assignments: Iterable[Assignment]) -> Iterator[str]:
+def unchosen(parts: Iterable[Stored]) -> Iterator[str]:
     """Say which part of a training state was read where several could have been meant."""
-    parts = (part for assignment in assignments for part in assignment.fill.parts())
-    for archive in dict.fromkeys(part.archive for part in parts if isinstance(part, Stored)):
+    for archive in dict.fromkeys(part.archive for part in parts):
         contents = archive.contents
         if archive.entry is None and contents.others:
             read = contents.entry or "the file itself"

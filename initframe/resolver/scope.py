@@ -49,7 +49,7 @@ class Scope:
         Raises:
             ResolveError: the axes do not fit the slot.
         """
-        if not axes and (slot.ndim > 1 or not self.axes):
+        if not axes and (not self.axes or slot.ndim > 1):
             return slot
         known = self.seen.by_name
         weight = next((known[n] for n in weights_of_bias(slot.name) if n in known and n != slot.name), None)

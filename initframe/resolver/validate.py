@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from initframe.errors import Problem
-from initframe.fills import Fill, Keep
+from initframe.fills import Keep
 from initframe.fills.derived import Mimetic
 from initframe.plan import Assignment
 
 
-def overlapping(assignments: Iterable[Assignment]) -> Iterator[Problem]:
+def overlapping(assignments: Sequence[Assignment]) -> Iterator[Problem]:
     """Say which tensors are filled twice: as a parametrized whole, and as what it is computed from.
 
     Args:
@@ -21,8 +21,8 @@ def overlapping(assignments: Iterable[Assignment]) -> Iterator[Problem]:
         One problem per tensor that a whole is computed from.
     """
     by_name = {a.slot.name: a for a in assignments}
-    for raw in by_name.values():
-        whole = by_name.get(raw.slot.part_of or "")
+    for raw in assignments:
+        whole = by_name.get(raw.slot.part_of) if raw.slot.part_of else None
         if whole and not isinstance(whole.fill, Keep):
             fact = f"it fills {raw.slot.name}, from which {whole.slot.name} is computed."
             also = f"{whole.slot.name} is filled by {whole.rule.describe()}."
@@ -40,9 +40,11 @@ def unpartnered(assignments: Iterable[Assignment]) -> Iterator[Problem]:
     """
     holders: dict[str, dict[str, Assignment]] = defaultdict(dict)
     for assignment in assignments:
-        for part, attention in _attention_parts(assignment.fill):
-            holders[part][attention] = assignment
-    for pair in (("q", "k"), ("v", "proj")):
+        for inner in assignment.fill.parts():
+            if isinstance(inner, Mimetic):
+                for part in ("q", "k", "v") if inner.part == "qkv" else (inner.part,):
+                    holders[part][inner.attention] = assignment
+    for pair in (("q", "k"), ("v", "proj")) if holders else ():
         one, other = (holders[part] for part in pair)
         alone = [(module, held[module]) for held in (one, other) for module in held if module not in one.keys() & other]
         if one and other and alone:
@@ -53,10 +55,3 @@ def unpartnered(assignments: Iterable[Assignment]) -> Iterator[Problem]:
                 "them.",
                 fix="Name the module around both in their rules, by the last part of its name: attention: NAME.",
             )
-
-
-def _attention_parts(fill: Fill) -> Iterator[tuple[str, str]]:
-    """Yield the parts of attention in a fill, each with the module for which it is drawn."""
-    for inner in fill.parts():
-        if isinstance(inner, Mimetic):
-            yield from ((part, inner.attention) for part in (("q", "k", "v") if inner.part == "qkv" else (inner.part,)))

@@ -85,7 +85,7 @@ def prepare(draw: Draw, processor: Processor | None = None) -> Filling:
     # Rows of less than half a tile would waste most of what long vectors compute.
     short = rows.number > 1 and rows.length < processor.lanes(32)
     kernel = fill_kernel(draw.distribution, draw.out.dtype, processor.lanes(32, 1 if short else REGISTERS), processor)
-    past_cache, numbers = int(draw.out.numel() * size >= LARGE), tuple(constants[name] for name in names)
+    past_cache, numbers = int(draw.out.numel() * size >= LARGE), tuple([constants[name] for name in names])
     prefer_huge_pages(draw.out)
     return Filling(kernel, tuple(pieces(rows, size)), past_cache, numbers)
 

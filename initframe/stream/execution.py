@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -66,15 +66,17 @@ class Prepared:
         self.elements = sum(self.sizes)
         self._fillings: list[tuple[int, Filling]] = []
         self._eager: list[int] = []
+        self._tables: list[tuple[list[int], Any]] = []
         by_device: dict[torch.device, list[int]] = {}
         for i, one in enumerate(self.draws):
-            device = one.out.device
+            by_device.setdefault(one.out.device, []).append(i)
+        for device, which in by_device.items():
             if cpu := compiled(device):
-                self._fillings.append((i, cpu.prepare(one)))
+                self._fillings += [(i, cpu.prepare(self.draws[i])) for i in which]
+            elif gpu := launched(device):
+                self._tables.append((which, gpu.Table([self.draws[i] for i in which])))
             else:
-                (by_device.setdefault(device, []) if launched(device) else self._eager).append(i)
-        tables = ((which, launched(device)) for device, which in by_device.items())
-        self._tables = [(which, gpu.Table([self.draws[i] for i in which])) for which, gpu in tables if gpu]
+                self._eager += which
 
     def release(self) -> bool:
         """Let go of the memory, of which only addresses stay: `execute` is given it from now on.

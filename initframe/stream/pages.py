@@ -25,7 +25,7 @@ def prefer_huge_pages(tensor: Tensor) -> None:
     >>> import torch
     >>> prefer_huge_pages(torch.empty(1 << 20))
     """
-    if tensor.device.type != "cpu" or tensor.numel() * tensor.element_size() < WORTHWHILE:
+    if tensor.nbytes < WORTHWHILE or tensor.device.type != "cpu":
         return
     if advise := _madvise():
         span = 1 + sum((n - 1) * abs(step) for n, step in zip(tensor.shape, tensor.stride(), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ MASK = 0xFFFFFFFF
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 WEYL = 0x9E3779B9, 0xBB67AE85
 ROUNDS = 10
+_WORDS = struct.Struct("<4I")
 
 
 def key(name: str, seed: int, purpose: str = "") -> Key:
@@ -46,7 +48,7 @@ def key(name: str, seed: int, purpose: str = "") -> Key:
         fact = f"the name {shown(name)} has half of a character."
         raise StreamError(Problem("name", fact, fix="Give a name that can be written as UTF-8.")) from None
     hashed = hashlib.blake2b(encoded, digest_size=16, key=seed.to_bytes(8, "little"), person=b"initframe.v1").digest()
-    k0, k1, s0, s1 = (int.from_bytes(hashed[j : j + 4], "little") for j in (0, 4, 8, 12))
+    k0, k1, s0, s1 = _WORDS.unpack(hashed)
     return k0, k1, s0, s1
 
 

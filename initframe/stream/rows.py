@@ -76,6 +76,10 @@ def pieces(rows: Rows, size: int) -> Iterator[Rows]:
     >>> [(p.address, p.length, p.start) for p in pieces(Rows(0, 1, 5, 0, (1 << 34) - 2, 0), size=4)]
     [(0, 2, 17179869182), (8, 3, 17179869184)]
     """
+    last = rows.start + rows.length - 1
+    if rows.number == 1 and 0 < rows.length <= PIECE and rows.start >> SEGMENT == last >> SEGMENT:
+        yield rows
+        return
     height = max(1, PIECE // max(1, rows.length))
     for r in range(0, rows.number, height):
         for c in range(0, rows.length, PIECE):

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import initframe
+from initframe import stream
 from initframe.applying import draw
 from initframe.applying.draw import Piece, paint
 from initframe.applying.placements import held
@@ -253,6 +254,24 @@ def test_tensors_that_other_threads_build_may_require_gradients():
         torch.set_num_threads(before)
     assert all(weight.requires_grad and bool(weight.isfinite().all()) for weight in weights)
     assert not any(map(same_bits, weights[1:], weights))
+
+
+@dataclass(frozen=True)
+class Twice(Orthogonal):
+    """Draws what an orthogonal matrix is made of, and more."""
+
+    def build(self, draw):
+        return draw("normal", (0.0, 1.0), "orthogonal") - draw("uniform", (0.0, 2.0), "own")
+
+
+def test_a_fill_that_draws_more_than_it_says_gets_what_it_asks_for():
+    fill, one, other = Twice((30, 20)), torch.empty(30, 20), torch.empty(30, 20)
+    paint([Piece(fill, one, Region.whole((30, 20)), "w")], 1)
+    paint([Piece(replace(fill, gain=2.0), other, Region.whole((30, 20)), "w")], 1)
+    normal = stream.draw("normal", (0.0, 1.0), stream.key("w", 1, "orthogonal"), 0, 600)
+    uniform = stream.draw("uniform", (0.0, 2.0), stream.key("w", 1, "own"), 0, 600)
+    assert same_bits(one, (normal - uniform).reshape(30, 20))
+    assert same_bits(one, other)
 
 
 class Largest(TorchDispatchMode):
