@@ -131,8 +131,8 @@ def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
         own = None if field is None else (field - level).div_(scale).clamp_(-1, 1)
         return Pairs((same - level) / scale, (near - level) / scale, (far - level) / scale, own)
 
-    found = Correlations(find)
-    law = Line(mean, math.sqrt(slope)).knowing(found, Moments(mean, high, same, near, far, field))
+    law, found = Line(mean, math.sqrt(slope)), Correlations(find)
+    found.known[law] = Moments(mean, high, same, near, far, field)
     return _grid(law, Source(found), layout, facts)
 
 
@@ -240,4 +240,5 @@ def joint(
     """
     law = Joint(quantiles, average(moments.mean), average(moments.square), powers, zeros)
     found = Correlations(lambda: matching(law.series(), moments))
-    return replace(like, law=law.knowing(found, moments), source=Source(found))
+    found.known[law] = moments
+    return replace(like, law=law, source=Source(found))
