@@ -87,7 +87,7 @@ class Grid:
         square = max(average(m.square), 1e-300)
         several = self.layout.count("position") > 1
         agreement = min(max(average(m.far if several else m.same) / square, 0.0), 1.0)
-        return self.spread + 0.25 * agreement**2 * (self.law.powers[3] / square**2 - 1) / self.channels
+        return self.spread + 0.25 * agreement**2 * (self.law.powers[3] / square / square - 1) / self.channels
 
     def moments(self) -> Moments:
         """Means of products of two elements.

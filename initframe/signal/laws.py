@@ -154,8 +154,9 @@ class Scaled(Law):
     def powers(self) -> Powers:
         """Means of an element and of its second, third and fourth power, from those of the law."""
         first, second, third, fourth = self.law.powers
-        f, s = self.factor, self.shift
-        return added((f * first, f**2 * second, f**3 * third, f**4 * fourth), (s, s**2, s**3, s**4))
+        f, s, square, level = self.factor, self.shift, self.factor * self.factor, self.shift * self.shift
+        own = (f * first, square * second, f * square * third, square * square * fourth)
+        return added(own, (s, level, s * level, level * level))
 
     def share_of(self, value: float) -> float:
         """The share of elements that are exactly a number."""

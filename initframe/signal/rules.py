@@ -2,6 +2,7 @@
 
 from initframe.signal import (
     rules_attention,
+    rules_drawn,
     rules_linear,
     rules_norms,
     rules_pointwise,
@@ -12,6 +13,7 @@ from initframe.signal import (
 
 RULES = {
     **rules_pointwise.RULES,
+    **rules_drawn.RULES,
     **rules_views.RULES,
     **rules_linear.RULES,
     **rules_attention.RULES,
