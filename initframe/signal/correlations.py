@@ -28,10 +28,14 @@ class Correlations:
 
     Args:
         find: finds them.
+
+    Attributes:
+        known: the moments of laws under these correlations, so far; parts and views of a tensor ask again for the same.
     """
 
     def __init__(self, find: Callable[[], Pairs]) -> None:
         self._find = find
+        self.known: dict[object, Moments] = {}
 
     @cached_property
     def pairs(self) -> Pairs:

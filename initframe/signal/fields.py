@@ -31,7 +31,7 @@ def whole(field: Tensor) -> Tensor:
     True
     """
     side = field.shape[1]
-    return field.reshape(-1)[_mirror(side)].view(side, side)
+    return field.reshape(-1).index_select(0, _mirror(side)).view(side, side)
 
 
 @lru_cache(maxsize=8)
@@ -100,7 +100,7 @@ def on_torus(products: Tensor, beyond: float, reach: Sequence[int], stride: Sequ
     down, across = (min(SIDE // 2 - 1, n) for n in reach)
     field = torch.full((SIDE // 2 + 1, SIDE), beyond, dtype=torch.float64, device="cpu")
     to, of = _places(SIDE, tuple(products.shape), (down, across), tuple(stride))
-    field.view(-1)[to] = products.reshape(-1)[of]
+    field.view(-1).index_copy_(0, to, products.reshape(-1).index_select(0, of))
     return field
 
 
@@ -116,7 +116,7 @@ def strided(field: Tensor, stride: Sequence[int], beyond: float) -> Tensor:
     side = field.shape[1]
     reach = (side // 2 - 1) // stride[0], (side // 2 - 1) // stride[1]
     to, of = _places(side, (side, side), reach, tuple(stride))
-    out.view(-1)[to] = field.reshape(-1)[of]
+    out.view(-1).index_copy_(0, to, field.reshape(-1).index_select(0, of))
     return out
 
 

@@ -104,7 +104,7 @@ class Grid:
             return self.spread
         several = self.layout.count("position") > 1
         agreement = min(max(average(m.far if several else m.same) / square, 0.0), 1.0)
-        return self.spread + 0.25 * agreement**2 * (self.law.powers[3] / square**2 - 1) / self.channels
+        return self.spread + 0.25 * agreement**2 * (self.law.powers[3] / square / square - 1) / self.channels
 
     def moments(self) -> Moments:
         """Means of products of two elements.
@@ -148,8 +148,8 @@ def gaussian(moments: Moments, layout: Layout, **facts: object) -> Grid:
         own = None if field is None else (field - level).div_(scale).clamp_(-1, 1)
         return Pairs((same - level) / scale, (near - level) / scale, (far - level) / scale, own)
 
-    found = Correlations(find)
-    law = Line(mean, math.sqrt(slope)).knowing(found, Moments(mean, high, same, near, far, field))
+    law, found = Line(mean, math.sqrt(slope)), Correlations(find)
+    found.known[law] = Moments(mean, high, same, near, far, field)
     return _grid(law, Source(found), layout, facts)
 
 
@@ -278,7 +278,8 @@ def joint(
     """
     law = Joint(quantiles, average(moments.mean), average(moments.square), powers, zeros)
     found = Correlations(lambda: matching(law.series(), moments))
-    return replace(like, law=law.knowing(found, moments), source=Source(found))
+    found.known[law] = moments
+    return replace(like, law=law, source=Source(found))
 
 
 def related_as(grid: Grid, moments: Moments) -> Grid:

@@ -33,7 +33,6 @@ class Law:
 
     classes: int = 1
     _values: Tensor | None = None
-    _known: tuple[Correlations | None, Moments] | None = None
 
     @property
     def values(self) -> Tensor:
@@ -79,19 +78,17 @@ class Law:
         return f[left] + (place - left) * f.diff()[left]
 
     def moments(self, of: Correlations | None) -> Moments:
-        """Means of products of two elements; parts of a tensor ask again for the same.
+        """Means of products of two elements.
 
         Args:
             of: the correlations of z; ``None`` if it is the same for all channels and inputs.
         """
-        if self._known is None or self._known[0] is not of:
-            self._known = of, self._under(of)
-        return self._known[1]
-
-    def knowing(self, of: Correlations, moments: Moments) -> Law:
-        """The law itself, told what its moments are under correlations."""
-        self._known = of, moments
-        return self
+        if of is None:
+            return self._under(None)
+        found = of.known.get(self)
+        if found is None:
+            found = of.known[self] = self._under(of)
+        return found
 
     def series(self) -> tuple[list[float], float]:
         """Of one class, the Hermite coefficients and the mean square."""
@@ -157,8 +154,9 @@ class Scaled(Law):
     def powers(self) -> Powers:
         """Means of an element and of its second, third and fourth power, from those of the law."""
         first, second, third, fourth = self.law.powers
-        f, s = self.factor, self.shift
-        return added((f * first, f**2 * second, f**3 * third, f**4 * fourth), (s, s**2, s**3, s**4))
+        f, s, square, level = self.factor, self.shift, self.factor * self.factor, self.shift * self.shift
+        own = (f * first, square * second, f * square * third, square * square * fourth)
+        return added(own, (s, level, s * level, level * level))
 
     def share_of(self, value: float) -> float:
         """The share of elements that are exactly a number."""

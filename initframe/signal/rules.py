@@ -3,6 +3,7 @@
 from initframe.signal import (
     rules_attention,
     rules_complex,
+    rules_drawn,
     rules_linear,
     rules_lookup,
     rules_norms,
@@ -15,6 +16,7 @@ from initframe.signal import (
 
 RULES = {
     **rules_pointwise.RULES,
+    **rules_drawn.RULES,
     **rules_views.RULES,
     **rules_lookup.RULES,
     **rules_linear.RULES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -12,13 +12,12 @@ from torch import Tensor
 
 from initframe.signal import rules_complex
 from initframe.signal.combine import mixture, product, spread_over, total
-from initframe.signal.grid import Grid, constant, gaussian, independent, joint, replace, reshaped, scaled
-from initframe.signal.hermite import CDF, HERMITE, K, W
+from initframe.signal.grid import Grid, constant, gaussian, independent, replace, reshaped, scaled
+from initframe.signal.hermite import HERMITE, K, W
 from initframe.signal.laws import Law, Line, Table, law_of
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.operations import facts
-from initframe.signal.quantiles import of_weighted
 from initframe.signal.rectified import Rectified
 from initframe.signal.samples import rows_of
 from initframe.signal.walk import LARGEST, Operation, Rule, State
@@ -161,7 +160,12 @@ def _number(grid: Grid | None, value: Any) -> float | None:
 def _law(op: Operation, grids: Mapping[str, Grid]) -> Law | None:
     """The law of the operation's result: of a rectified normal in closed form, else by its values."""
     law = next(iter(grids.values())).law
-    if op.name in ("relu", "leaky_relu") and isinstance(law, Line) and isinstance(law.mean, float) and law.std > 0:
+    if (
+        op.name in ("relu", "leaky_relu")
+        and isinstance(law, Line)
+        and isinstance(law.mean, float)
+        and 0 < law.std < math.inf
+    ):
         return Rectified(law.mean, average(law.std), float(op.given.get("negative_slope", 0.0)))
     classes = max(grid.classes for grid in grids.values())
     given = dict(op.given)
@@ -328,61 +332,6 @@ def filled(op: Operation) -> State:
     return constant(value, Layout(()).view(op.shape))
 
 
-def dropout(op: Operation) -> tuple[State, ...]:
-    """Dropout: elements are zero with probability p, and the others larger."""
-    grid = op.grid("input")
-    p = float(op["p"]) if op.given.get("train") is not False else 0.0
-    if grid is None:
-        return (None, None)
-    keys = None if grid.keys is None else grid.keys / max(1 - p, 1e-12)
-    return (replace(dropped(grid, p), keys=keys, seen=grid.seen, mask=grid.mask), None)
-
-
-def dropped(grid: Grid, p: float) -> Grid:
-    """A grid after dropout: the mean square grows by 1/(1 − p), what two elements share does not."""
-    if p <= 0:
-        return grid
-    m = grid.moments()
-    square = m.square / max(1 - p, 1e-12)
-    field = m.field
-    if field is not None:
-        field = field.clone()
-        field[0, 0] = average(square)
-    like = gaussian(m._replace(square=square, field=field), grid.layout, profile=grid.profile, **grid.kept)
-    if grid.classes > 1:
-        return like
-    first, second, third, fourth = grid.law.powers
-    powers = (first, second / (1 - p), third / (1 - p) ** 2, fourth / (1 - p) ** 3)
-    zeros = p + (1 - p) * grid.law.share_of(0.0)
-    return joint(lambda: _dropped(grid, p), m._replace(square=square, field=field), like, powers, zeros)
-
-
-def _dropped(grid: Grid, p: float) -> Tensor:
-    """The quantiles of what dropout leaves."""
-    values = torch.cat([grid.values[0] / (1 - p), torch.zeros(1, dtype=torch.float64, device="cpu")])
-    return of_weighted(values, torch.cat([W * (1 - p), torch.tensor([p], dtype=torch.float64, device="cpu")]))
-
-
-def drawn(op: Operation) -> State:
-    """New random numbers."""
-    layout = Layout(()).view(op.shape)
-    name = op.func.overloadpacket.__name__
-    if name.startswith("randn") or name == "normal_":
-        return gaussian(moments_of(0.0, 1.0), layout)
-    if name.startswith("bernoulli"):
-        p = op.given.get("p", 0.5)
-        if not isinstance(p, int | float):
-            return None
-        values, weights = torch.tensor([[0.0, 1.0], [1 - p, p]], dtype=torch.float64, device="cpu")
-        moments = moments_of(p, p, p * p, p * p, p * p)
-        chances = weights.clamp_min(1e-12)
-        return joint(lambda: of_weighted(values, chances), moments, gaussian(moments, layout), (p, p, p, p), 1 - p)
-    if name.startswith("rand") or name == "uniform_":
-        moments = moments_of(1 / 2, 1 / 3, 1 / 4, 1 / 4, 1 / 4)
-        return reshaped(CDF, W, moments, gaussian(moments, layout))
-    return None
-
-
 def copied(op: Operation) -> State:
     """The values of another tensor."""
     known = op.known("src")
@@ -391,8 +340,6 @@ def copied(op: Operation) -> State:
     grid = op.grid("src")
     return grid and replace(grid, layout=grid.layout.fitted(op.shape))
 
-
-Maker = Callable[[Operation], State]
 
 RULES: dict[str, Rule] = {
     "pointwise": pointwise,
@@ -406,7 +353,5 @@ RULES: dict[str, Rule] = {
         ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled
     ),
     **dict.fromkeys(("empty_like", "new_empty", "empty"), filled),
-    "native_dropout": dropout,
-    **dict.fromkeys(("randn", "randn_like", "normal", "rand", "rand_like", "uniform", "bernoulli"), drawn),
     "copy": copied,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from initframe.signal.fields import SIDE, mean_products, on_torus, strided, white, whole
-from initframe.signal.grid import Grid, constant, gaussian, replace, reshaped, sampled
+from initframe.signal.grid import Grid, constant, gaussian, joint, replace, reshaped
 from initframe.signal.layout import Layout, images
 from initframe.signal.moments import average as mean_of
 from initframe.signal.moments import moments_of
 from initframe.signal.positions import averaged
+from initframe.signal.quantiles import of_samples
 from initframe.signal.rules_norms import pooled
 from initframe.signal.walk import Operation, Rule, State
 
@@ -148,7 +149,8 @@ def maximum(op: Operation) -> tuple[State, ...]:
     layout = images(op.shape) if len(op.shape) == n + 2 else grid.layout.fitted(op.shape)
     why = grid.why or ("maximum over simulated patches" if n == 2 else "maximum over patches of independent places")
     like = gaussian(m, layout, profile=profile, **{**grid.kept, "why": why})
-    return (sampled(x.reshape(-1)[::5], m, like), None)
+    some = x.reshape(-1)[::5]
+    return (joint(partial(of_samples, some), m, like, zeros=some.eq(0).double().mean().item()), None)
 
 
 def extreme(op: Operation) -> State | tuple[State, ...]:

@@ -137,10 +137,46 @@ def test_relu_halves_the_square_exactly():
     plan = initframe.resolve(KAIMING, nn.Sequential(nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 100)))
     signal = predict(plan, torch.empty(4, 100, device="meta"))
     assert signal["0"].rms == pytest.approx(math.sqrt(2), rel=1e-6)
-    assert signal["1"].rms == pytest.approx(1.0, rel=1e-4)
-    assert signal["1"].zeros == pytest.approx(0.5, abs=0.03)
+    assert signal["1"].rms == pytest.approx(1.0, rel=1e-9)
+    assert signal["1"].zeros == pytest.approx(0.5, rel=1e-9)
     arccosine = 1 / math.pi  # of two independent inputs (Cho & Saul 2009)
-    assert signal["1"].correlation == pytest.approx(arccosine, abs=2e-3)
+    assert signal["1"].correlation == pytest.approx(arccosine, rel=1e-9)
+
+
+class Gated(nn.Module):
+    """Squeezing, as gated images do it, behind max pooling; then a residual branch and stochastic depth."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gate, self.second = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 1)
+
+    def forward(self, x):
+        x = functional.max_pool2d(self.first(x).relu(), 2)
+        x = x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+        drawn = torch.empty(x.shape[0], 1, 1, 1).bernoulli_(0.7)
+        return (x + self.second(x) * drawn).relu()
+
+
+def test_zeros_are_counted_through_pooling_products_and_sums():
+    torch.manual_seed(0)
+    model, x = Gated(), torch.randn(64, 3, 20, 20)
+    plan = initframe.resolve({"rules": {"*.weight": "kaiming_normal", "*.bias": "zeros"}}, model)
+    rows = predict(plan, x).rows
+    initframe.apply(plan, 0)
+    measured = {(row.name, row.call): row.zeros for row in propagate(model, x).rows}
+    names = [row.name for row in rows if row.zeros > 0.01]
+    assert {"/relu", "/max_pool", "/mul"} <= set(names)
+    for row in rows:
+        assert row.zeros == pytest.approx(measured[row.name, row.call], abs=0.05), row.name
+
+
+@pytest.mark.parametrize("std", [1e-30, 1e12, 1e37])
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.GELU(), nn.Tanh()], ids=["relu", "gelu", "tanh"])
+def test_what_explodes_or_vanishes_is_predicted_as_far_as_numbers_go(act, std):
+    model = nn.Sequential(*[layer for _ in range(6) for layer in (nn.Linear(32, 32, bias=False), act)])
+    rows = predict(initframe.resolve({"rules": {"*": {"init": "normal", "std": std}}}, model), torch.randn(4, 32)).rows
+    assert rows[0].rms == pytest.approx(std * 32**0.5, rel=0.2)
+    assert not any(row.rms is not None and math.isnan(row.rms) for row in rows)
 
 
 def test_layer_norm_and_rms_norm_give_one():
