@@ -42,5 +42,7 @@ def parts_of(model: nn.Module) -> Parts:
         names.setdefault(module, name)
         prefix = f"{name}." if name else ""
         for found, own in ((parameters, module._parameters), (buffers, module._buffers)):  # noqa: SLF001
-            found.update([(prefix + key, tensor) for key, tensor in own.items() if tensor is not None])
+            for key, tensor in own.items():
+                if tensor is not None:
+                    found[prefix + key] = tensor
     return Parts({name: module for module, name in names.items()}, parameters, buffers)

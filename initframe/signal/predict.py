@@ -32,7 +32,7 @@ from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
-from initframe.signal.shapes import Shapes, storage
+from initframe.signal.shapes import Shapes, form_of, storage
 from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
 from initframe.signal.watch import Call
@@ -70,7 +70,7 @@ def predict(plan: Plan, batch: Any) -> Signal:
         if id(grid) not in facts:
             facts[id(grid)] = (grid, _facts(grid))
         found = facts[id(grid)][1]
-        shape = tuple(tensor.shape)
+        shape = form_of(tensor).shape
         if len(shape) < 2 or shape[0] == 1:
             found = {**found, "correlation": None}
         rows.append(Row(call.name, call.number, call.op, shape, depth=call.depth, weight=call.weight, **found))
