@@ -27,6 +27,7 @@ from initframe.model.computed import (
 from initframe.model.hooks import hooked
 from initframe.model.memory import whole
 from initframe.model.obstacles import Obstacle
+from initframe.model.parts import parts_of
 
 _ORTHOGONAL = "orthogonal keeps the orthogonal factor of what is filled"
 
@@ -115,9 +116,10 @@ def _computed_form(
 def _forward_meta(steps: nn.ModuleList, originals: Sequence[Tensor]) -> Tensor:
     values = tuple(_on_meta(tensor) for tensor in originals)
     for step in steps:
-        state = {key: _on_meta(tensor) for key, tensor in _state(step).items()}
+        parts = parts_of(step)
+        state = {key: _on_meta(tensor) for key, tensor in (parts.parameters | parts.buffers).items()}
         with torch.no_grad():
-            values = (functional_call(step, state, values),)
+            values = (functional_call(step, state, values, tie_weights=False),)
     return values[0]
 
 

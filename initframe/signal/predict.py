@@ -21,6 +21,7 @@ from initframe.errors import InitframeError, Problem
 from initframe.fills import Constant, Fill, Whole
 from initframe.model.layers import title
 from initframe.model.parametrizations import parametrizations
+from initframe.model.parts import Parts, parts_of
 from initframe.plan import Plan
 from initframe.signal.batch import describe, failed, modes_as_before, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
@@ -28,7 +29,6 @@ from initframe.signal.functions import Functions
 from initframe.signal.grid import CDF, Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
-from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
@@ -96,7 +96,7 @@ class Prepared:
     Attributes:
         model: the plan's.
         parts: of it.
-        state: fake parameters and buffers by all of their names.
+        state: fake parameters and buffers, named as its own.
         names: canonical names of parameters by storage.
         states: of all of them, and of the batch.
         fake: the mode that they belong to.

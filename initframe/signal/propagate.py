@@ -12,14 +12,14 @@ from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
 from initframe.model.layers import title
+from initframe.model.parts import parts_of
 from initframe.signal.batch import as_before, describe, failed, no_module, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import Facts
-from initframe.signal.parts import parts_of
 from initframe.signal.row import Row
 from initframe.signal.shapes import storage
 from initframe.signal.signal import Signal
-from initframe.signal.watch import Call, Watch
+from initframe.signal.watch import Call, Watch, weights_of
 
 
 def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | None = None, recipe: str = "") -> Signal:
@@ -50,7 +50,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
     if problems := refusal(parts, batch):
         raise InitframeError(*problems)
     rows = Rows(size(batch))
-    watch = Measuring(parts, rows.add, parts.names())
+    watch = Measuring(parts, rows.add, weights_of(parts))
     value: Tensor | None = None
     try:
         with as_before(parts) as buffers:

@@ -22,12 +22,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Fill
+from initframe.model.parts import Parts
 from initframe.signal.combine import mixture
 from initframe.signal.grid import CDF, Grid, Source, constant, gaussian, replace, reshaped, sampled
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import moments_of
 from initframe.signal.operations import Facts, facts
-from initframe.signal.parts import Parts
 from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow
 from initframe.signal.watch import Call, Watch, undispatched
 

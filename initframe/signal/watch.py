@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from initframe.model.parts import Parts
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
-from initframe.signal.parts import Parts
 from initframe.signal.shapes import Shadow, storage
 
 
@@ -171,6 +171,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             depth = self._depth
         with undispatched(tensor), torch._C.DisableTorchFunction():  # noqa: SLF001  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
+
+
+def weights_of(parts: Parts) -> dict[int, str]:
+    """The first names of a model's parameters, by the address of what holds their memory."""
+    return {storage(parameter): name for name, parameter in reversed(parts.parameters.items())}
 
 
 def undispatched(tensor: Tensor) -> AbstractContextManager[Any]:
