@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm, _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
@@ -23,10 +24,10 @@ from initframe.model.computed import (
     leading_vectors,
     own_tensor,
 )
-from initframe.model.functional import run_with
 from initframe.model.hooks import hooked
 from initframe.model.memory import whole
 from initframe.model.obstacles import Obstacle
+from initframe.model.parts import parts_of
 
 _ORTHOGONAL = "orthogonal keeps the orthogonal factor of what is filled"
 
@@ -115,9 +116,10 @@ def _computed_form(
 def _forward_meta(steps: nn.ModuleList, originals: Sequence[Tensor]) -> Tensor:
     values = tuple(_on_meta(tensor) for tensor in originals)
     for step in steps:
-        state = {key: _on_meta(tensor) for key, tensor in _state(step).items()}
+        parts = parts_of(step)
+        state = {key: _on_meta(tensor) for key, tensor in (parts.parameters | parts.buffers).items()}
         with torch.no_grad():
-            values = (run_with(step, state, values),)
+            values = (functional_call(step, state, values, tie_weights=False),)
     return values[0]
 
 

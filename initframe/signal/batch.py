@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initframe.errors import InitframeError, Problem
-from initframe.signal.parts import Parts
+from initframe.model.parts import Parts
 from initframe.signal.shapes import Shadow
 
 
@@ -161,7 +161,7 @@ def as_before(parts: Parts) -> Iterator[dict[str, Tensor]]:
         parts: of the module that will run.
 
     Yields:
-        Buffers by all of their names, to run the model with: what a forward pass updates are the clones.
+        Buffers for ``torch.func.functional_call``: what a forward pass updates are the clones.
     """
     with modes_as_before(parts):
         clones = {id(buffer): buffer.detach().clone() for buffer in parts.buffers.values()}

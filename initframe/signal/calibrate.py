@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from initframe.applying.apply import apply
 from initframe.errors import InitframeError, Problem, harmless
 from initframe.fills import Copied
+from initframe.model.parts import Parts, parts_of
 from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
@@ -28,13 +29,12 @@ from initframe.signal.batch import as_before, call, failed, no_module, refusal
 from initframe.signal.grid import Grid, scaled
 from initframe.signal.moments import average
 from initframe.signal.operations import Facts, op_name
-from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
 from initframe.signal.shapes import storage
 from initframe.signal.tuner import Calibrated, Tuner
 from initframe.signal.walk import Walk
-from initframe.signal.watch import Call, Watch
+from initframe.signal.watch import Call, Watch, weights_of
 
 ATTENTION = re.compile(
     r"(^|[._])(q|k|qkv|wq|wk|query|key|q_?proj|k_?proj|q_?lin|k_?lin|to_q|to_k|to_qkv|c_attn|c_q|c_k|in_proj_weight|"
@@ -198,7 +198,7 @@ def _measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: Tuner)
         warnings.simplefilter("ignore")  # what the recipe asks for besides values is told when it is applied
         apply(plan, seed, module=twin)
     parts = parts_of(twin)
-    watch = _Scaling(parts, _nothing, parts.names(), tuner)
+    watch = _Scaling(parts, _nothing, weights_of(parts), tuner)
     try:
         with as_before(parts), torch.no_grad(), watch:
             call(twin, batch)

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
-from initframe.model.functional import run_with
+from initframe.model.parts import parts_of
 from initframe.signal.batch import as_before
-from initframe.signal.parts import parts_of
 
 FRAMES = 16
 """The length of generated videos."""
@@ -153,11 +153,12 @@ def _side(model: nn.Module, channels: int, before: tuple[int, ...] = ()) -> int:
 
 def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether a model takes a tensor of a shape: it is run on the meta device."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
-    with as_before(parts_of(model)), torch.no_grad(), torch.device("meta"):
+    parts = parts_of(model)
+    named = parts.parameters | parts.buffers
+    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in named.items()}
+    with as_before(parts), torch.no_grad(), torch.device("meta"):
         try:
-            run_with(model, state, (torch.empty(shape),))
+            functional_call(model, state, (torch.empty(shape),), tie_weights=False)
         except Exception:  # noqa: BLE001  # a model may refuse a shape in its own way
             return False
     return True

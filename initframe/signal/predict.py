@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Constant, Fill, Whole
-from initframe.model.functional import run_with
 from initframe.model.layers import title
 from initframe.model.parametrizations import parametrizations
+from initframe.model.parts import Parts, parts_of
 from initframe.plan import Plan
 from initframe.signal.batch import describe, failed, modes_as_before, not_reached, refusal, tensors
 from initframe.signal.fields import mean_products, on_torus, white
@@ -28,11 +29,10 @@ from initframe.signal.functions import Functions
 from initframe.signal.grid import Grid, constant, gaussian, sampled
 from initframe.signal.layout import channels, usual
 from initframe.signal.moments import average, moments_of
-from initframe.signal.parts import Parts, parts_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
-from initframe.signal.shapes import Shapes, storage
+from initframe.signal.shapes import Shapes, form_of, storage
 from initframe.signal.signal import Signal
 from initframe.signal.walk import Rule, States, Walk, distribution
 from initframe.signal.watch import Call
@@ -70,7 +70,7 @@ def predict(plan: Plan, batch: Any) -> Signal:
         if id(grid) not in facts:
             facts[id(grid)] = (grid, _facts(grid))
         found = facts[id(grid)][1]
-        shape = tuple(tensor.shape)
+        shape = form_of(tensor).shape
         if len(shape) < 2 or shape[0] == 1:
             found = {**found, "correlation": None}
         rows.append(Row(call.name, call.number, call.op, shape, depth=call.depth, weight=call.weight, **found))
@@ -96,7 +96,7 @@ class Prepared:
     Attributes:
         model: the plan's.
         parts: of it.
-        state: fake parameters and buffers by all of their names.
+        state: fake parameters and buffers, named as its own.
         names: canonical names of parameters by storage.
         states: of all of them, and of the batch.
         fake: the mode that they belong to.
@@ -121,7 +121,7 @@ class Prepared:
             for context in (modes_as_before(self.parts), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
             with _disable_current_modes(), Functions(walk), walk:
-                run_with(self.model, self.state, self.positional, self.keywords)
+                functional_call(self.model, dict(self.state), self.positional, dict(self.keywords), tie_weights=False)
                 walk.flush()
 
 

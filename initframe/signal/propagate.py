@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from initframe.errors import InitframeError, Problem
-from initframe.model.functional import run_with
 from initframe.model.layers import title
+from initframe.model.parts import parts_of
 from initframe.signal.batch import as_before, describe, failed, no_module, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import Facts
-from initframe.signal.parts import parts_of
 from initframe.signal.row import Row
 from initframe.signal.shapes import storage
 from initframe.signal.signal import Signal
-from initframe.signal.watch import Call, Watch
+from initframe.signal.watch import Call, Watch, weights_of
 
 
 def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | None = None, recipe: str = "") -> Signal:
@@ -50,12 +50,12 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
     if problems := refusal(parts, batch):
         raise InitframeError(*problems)
     rows = Rows(size(batch))
-    watch = Measuring(parts, rows.add, parts.names())
+    watch = Measuring(parts, rows.add, weights_of(parts))
     value: Tensor | None = None
     try:
         with as_before(parts) as buffers:
             with torch.set_grad_enabled(loss is not None), watch:
-                output = run_with(model, buffers, *_arguments(batch))
+                output = functional_call(model, buffers, *_arguments(batch), tie_weights=False)
                 watch.flush()
             if loss is not None:
                 value = _backward(model, loss, output)
@@ -77,7 +77,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
 
 
 def _arguments(batch: Any) -> tuple[Any, dict[str, Any]]:
-    """Positional and keyword arguments, as :func:`~initframe.model.functional.run_with` takes them."""
+    """Positional and keyword arguments, as ``functional_call`` takes them."""
     if isinstance(batch, dict) or hasattr(batch, "keys"):
         return (), dict(batch)
     return (tuple(batch) if isinstance(batch, tuple | list) else (batch,)), {}

@@ -23,6 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Fill
+from initframe.model.parts import Parts
 from initframe.signal.combine import mixture
 from initframe.signal.correlations import Source
 from initframe.signal.grid import Grid, constant, gaussian, related_as, replace, reshaped, sampled
@@ -30,7 +31,6 @@ from initframe.signal.hermite import CDF
 from initframe.signal.layout import Layout, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.operations import Facts, facts
-from initframe.signal.parts import Parts
 from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow
 from initframe.signal.watch import Call, Watch, undispatched
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from initframe.model.parts import Parts
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
-from initframe.signal.parts import Parts
 from initframe.signal.shapes import Shadow, storage
 
 
@@ -53,35 +53,31 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, parts: Parts, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.parts, self.seen, self.weights = parts, seen, weights
-        self.stack: list[str] = []
+        self.seen, self.weights = seen, weights
+        self.stack: list[nn.Module] = []
         self.used: set[str] = set()
         self._calls: defaultdict[str, int] = defaultdict(int)
         self._depth = 0
         self._pending: tuple[str, str, Tensor] | None = None
         self._made: tuple[Tensor, str] | None = None
         self._weight: list[str | None] = []
-        self._recurrent: set[str] = set()
+        self._names = {module: name for name, module in parts.modules.items()}
 
     @property
     def where(self) -> str:
         """The name of the module that is running, or that failed."""
-        return self.stack[-1] if self.stack else ""
+        return self._names[self.stack[-1]] if self.stack else ""
 
     def __enter__(self) -> Watch:
-        for name, module in self.parts.modules.items():
-            cls = _shown(type(module))  # type: ignore[arg-type]  # classes are hashable
-            leaf = all(child is None for child in module._modules.values())  # noqa: SLF001  # children() costs ten times that
-            if isinstance(module, nn.RNNBase):
-                self._recurrent.add(name)
-            module._forward_pre_hooks[id(self)] = partial(self._enter, name)  # noqa: SLF001  # torch's handles cost
-            module._forward_hooks[id(self)] = partial(self._leave, cls, leaf)  # noqa: SLF001  # ten times the hooks
+        for module in self._names:
+            module._forward_pre_hooks[id(self)] = self._enter  # noqa: SLF001  # torch's handles cost ten times the hooks
+            module._forward_hooks[id(self)] = self._leave  # noqa: SLF001
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *args: object) -> None:
         super().__exit__(*args)  # type: ignore[no-untyped-call]
-        for module in self.parts.modules.values():
+        for module in self._names:
             module._forward_pre_hooks.pop(id(self), None)  # noqa: SLF001
             module._forward_hooks.pop(id(self), None)  # noqa: SLF001
 
@@ -123,7 +119,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note(self, op: str, result: Tensor, *, shown: bool) -> None:
         """Note what an operation made; whether it has a row is known when it is known whose output it is."""
         self._made = (result, op)
-        if shown and op in SHOWN and result.ndim > 1 and self.where not in self._recurrent:
+        if shown and op in SHOWN and result.ndim > 1 and not (self.stack and isinstance(self.stack[-1], nn.RNNBase)):
             self._pending = (self.where, op, result)
 
     def flush(self) -> None:
@@ -134,14 +130,15 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._pending = None
         self._tell(f"{module}/{op}", op, op, tensor)
 
-    def _enter(self, name: str, *_: Any) -> None:
+    def _enter(self, module: nn.Module, _: Any) -> None:
         if self._pending is not None:
             self.flush()
-        self.stack.append(name)
+        self.stack.append(module)
         self._weight.append(None)
 
-    def _leave(self, cls: str, leaf: bool, _: nn.Module, __: Any, output: Any) -> None:
-        name, weight = self.stack.pop(), self._weight.pop()
+    def _leave(self, module: nn.Module, _: Any, output: Any) -> None:
+        self.stack.pop()
+        weight = self._weight.pop()
         result = main_output(output)
         if self._pending is not None:
             if result is not None and _share(self._pending[2], result):
@@ -151,7 +148,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if result is None:
             return
         kind = self._made[1] if self._made and _share(self._made[0], result) else ""
-        self._tell(name, cls, kind, result, weight if leaf or kind in ("matmul", "conv") else None)
+        if weight is not None and kind not in ("matmul", "conv") and any(True for _ in module.children()):
+            weight = None
+        cls = _shown(type(module))  # type: ignore[arg-type]  # classes are hashable
+        self._tell(self._names[module], cls, kind, result, weight)
 
     def _note_weight(self, args: Any) -> None:
         """Remember which weight the running module multiplies with."""
@@ -171,6 +171,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             depth = self._depth
         with undispatched(tensor), torch._C.DisableTorchFunction():  # noqa: SLF001  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
+
+
+def weights_of(parts: Parts) -> dict[int, str]:
+    """The first names of a model's parameters, by the address of what holds their memory."""
+    return {storage(parameter): name for name, parameter in reversed(parts.parameters.items())}
 
 
 def undispatched(tensor: Tensor) -> AbstractContextManager[Any]:

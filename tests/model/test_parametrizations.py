@@ -404,3 +404,19 @@ def test_one_original_under_two_parametrizations_is_no_tie():
 @pytest.mark.parametrize("make", ALL.values(), ids=ALL)
 def test_only_a_weight_norm_is_known_to_give_back_what_is_filled(make):
     assert weight_of(survey(layer_of(make))).exact == (make in list(EXACT.values())[:3])
+
+
+def test_a_step_that_has_a_module_twice_is_as_before():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = self.again = nn.Linear(4, 4, bias=False)
+
+        def forward(self, matrix):
+            return self.again(self.mix(matrix))
+
+    layer = nn.Linear(4, 4)
+    parametrize.register_parametrization(layer, "weight", Mixed(), unsafe=True)
+    before = {name: id(tensor) for name, tensor in layer.named_parameters(remove_duplicate=False)}
+    survey(layer)
+    assert {name: id(tensor) for name, tensor in layer.named_parameters(remove_duplicate=False)} == before

@@ -260,32 +260,6 @@ def test_what_a_model_keeps_is_as_before():
     assert model(batch).shape == (4, 8)
 
 
-def shared_layers():
-    layer, norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
-    return nn.Sequential(layer, norm, nn.ReLU(), layer, norm)
-
-
-@pytest.mark.parametrize(
-    "run",
-    [
-        lambda model, batch: predict(initframe.resolve(KAIMING, model), batch),
-        propagate,
-        lambda model, batch: initframe.calibrate(model, KAIMING, batch, method="predict"),
-        lambda model, batch: initframe.calibrate(model, KAIMING, batch),
-    ],
-    ids=["predict", "propagate", "calibrate by prediction", "calibrate by measurement"],
-)
-@pytest.mark.filterwarnings("ignore::initframe.CalibrationWarning")
-def test_a_layer_with_two_names_keeps_its_own_tensors(run):
-    model, batch = shared_layers(), torch.randn(16, 8)
-    tensors = [*model.parameters(), *model.buffers()]
-    values = [tensor.clone() for tensor in tensors]
-    run(model, batch)
-    assert all(now is before for now, before in zip([*model.parameters(), *model.buffers()], tensors, strict=True))
-    assert all(map(torch.equal, tensors, values))
-    assert model(batch).shape == (16, 8)
-
-
 def test_equal_predictions_whenever_they_are_made():
     plan = initframe.resolve(KAIMING, MODELS["max pooling"][0]())
     batch = torch.empty(2, 3, 24, 24, device="meta")
