@@ -73,12 +73,13 @@ def batch_norm(walk: Walk, input: Any, *stored: Any, weight: Any, bias: Any, tra
 
 def _are_plain(*tensors: Any) -> bool:
     """Whether tensors of one dtype, without memory, are known by their distributions, and torch casts none of them."""
-    given = [one for one in tensors if one is not None]
-    return (
-        all(type(one) is Shadow and type(one.state) is Grid for one in given)
-        and all(one.form.dtype == given[0].form.dtype for one in given)
-        and not torch.is_autocast_enabled("cpu")
-    )
+    dtypes = set()
+    for one in tensors:
+        if one is not None:
+            if type(one) is not Shadow or type(one.state) is not Grid:
+                return False
+            dtypes.add(one.form.dtype)
+    return len(dtypes) == 1 and not torch.is_autocast_enabled("cpu")
 
 
 def _dense(shape: tuple[int, ...], like: Shadow) -> Shadow:
