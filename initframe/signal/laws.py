@@ -17,7 +17,7 @@ from initframe.signal.correlations import Correlations
 from initframe.signal.hermite import CDF, HERMITE, READ, K, W, Z, evaluated, horner, series
 from initframe.signal.moments import Moments, Number, average, column, plain, products
 
-_INTERVALS = CDF.diff()
+_INTERVALS = CDF.diff().tolist()
 """How likely it is that a normal variable is between two points of the grid."""
 
 Powers = tuple[float, float, float, float]
@@ -59,10 +59,11 @@ class Law:
 
     def share_of(self, value: float) -> float:
         """The share of elements that are exactly a number: of the grid's intervals with that number at both ends."""
-        if all(row.count(value) < 2 for row in self.values.tolist()):
-            return 0.0
-        equal = self.values == value
-        return torch.dot((equal[:, 1:] & equal[:, :-1]).double().mean(0), _INTERVALS).item()
+        share = 0.0
+        for row in self.values.tolist():
+            if row.count(value) > 1:
+                share += sum(w for a, b, w in zip(row, row[1:], _INTERVALS, strict=False) if a == b == value)
+        return share / self.classes
 
     def scaled(self, factor: Number, shift: Number) -> Law:
         """The law of an element times a number, plus a number, each one for all or one for each class."""
