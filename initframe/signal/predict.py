@@ -34,7 +34,8 @@ from initframe.signal.row import Row
 from initframe.signal.rules import RULES
 from initframe.signal.shapes import Shapes, form_of, storage
 from initframe.signal.signal import Signal
-from initframe.signal.walk import Rule, States, Walk, distribution
+from initframe.signal.states import Rule, States, distribution
+from initframe.signal.walk import Walk
 from initframe.signal.watch import Call
 from initframe.stream.threads import single_threaded
 

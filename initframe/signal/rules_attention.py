@@ -20,7 +20,7 @@ from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
 from initframe.signal.samples import independent_rows, rows_of
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 CAUSAL = "causal"
 """The mask of ``is_causal``, which nobody needs to write out."""

@@ -10,7 +10,7 @@ from initframe.signal.combine import product as product_of
 from initframe.signal.combine import total
 from initframe.signal.grid import Grid, independent, replace
 from initframe.signal.layout import Factor, Layout
-from initframe.signal.walk import Operation, Rule, State, distribution, related_over
+from initframe.signal.states import Operation, Rule, State, distribution, related_over
 
 
 def joined(op: Operation) -> State:

@@ -12,7 +12,7 @@ from initframe.signal.hermite import CDF, W
 from initframe.signal.layout import Layout
 from initframe.signal.moments import average, moments_of
 from initframe.signal.quantiles import of_weighted
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 
 def dropout(op: Operation) -> tuple[State, ...]:

@@ -17,7 +17,7 @@ from initframe.signal.layout import ROLES, Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
 from initframe.signal.rules_attention import mixed, scores
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 
 def summed(x: Moments, weight: Grid, count: float) -> Moments:

@@ -13,7 +13,7 @@ from initframe.signal.grid import Grid, constant, gaussian, independent, related
 from initframe.signal.hermite import W
 from initframe.signal.layout import Factor, Layout, sequence
 from initframe.signal.moments import average, moments_of
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 UNEVEN = "rows are taken as alike, however many were added up in them"
 

@@ -17,7 +17,7 @@ from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, at_least, average, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
 from initframe.signal.samples import rows_of
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 
 def affine(grid: Grid, op: Operation) -> Grid | None:

@@ -20,7 +20,7 @@ from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.operations import facts
 from initframe.signal.rectified import Rectified
 from initframe.signal.samples import rows_of
-from initframe.signal.walk import LARGEST, Operation, Rule, State
+from initframe.signal.states import LARGEST, Operation, Rule, State
 
 MASKED = -30.0
 """What is smaller than this masks a score."""

@@ -19,7 +19,7 @@ from initframe.signal.moments import moments_of
 from initframe.signal.positions import averaged
 from initframe.signal.quantiles import of_samples
 from initframe.signal.rules_norms import pooled
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 PATCHES = 256
 """Patches that a maximum is taken over; each has SIDE² places."""

@@ -17,7 +17,8 @@ from initframe.signal.layout import Factor, Layout
 from initframe.signal.moments import Moments, average, moments_of
 from initframe.signal.positions import averaged, class_of, edges
 from initframe.signal.simulate import CELLS, STEPS, Kernel, Run, Start, Weights, run
-from initframe.signal.walk import State, Walk
+from initframe.signal.states import State
+from initframe.signal.walk import Walk
 
 T = TypeVar("T")
 Facts = Mapping[str, Any]

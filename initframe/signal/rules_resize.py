@@ -10,7 +10,7 @@ from torch import Tensor
 from initframe.signal.fields import SIDE, whole
 from initframe.signal.grid import gaussian, independent, related_as, replace
 from initframe.signal.moments import average, moments_of
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 FARTHEST = SIDE // 2 - 1
 """The largest offset at which an autocovariance is kept."""

@@ -19,7 +19,7 @@ from initframe.signal.grid import Grid, constant, gaussian, replace
 from initframe.signal.layout import channels
 from initframe.signal.moments import average
 from initframe.signal.rules_linear import summed
-from initframe.signal.walk import Operation, Rule, State
+from initframe.signal.states import Operation, Rule, State
 
 STEPS = 15
 """Steps that torch, and a write to such a weight, take before the first forward pass."""

@@ -13,7 +13,7 @@ from initframe.signal.layout import ROLES, Factor, Layout, images
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
 from initframe.signal.samples import independent_rows, rows_of
-from initframe.signal.walk import LARGEST, Operation, Rule, State
+from initframe.signal.states import LARGEST, Operation, Rule, State
 
 
 def same(op: Operation) -> State:
