@@ -131,3 +131,55 @@ def _places(side: int, shape: Sequence[int], reach: Sequence[int], stride: Seque
     columns = torch.arange(-reach[1], reach[1] + 1, device="cpu")
     of = rows * stride[0] % shape[0] * shape[1] + columns * stride[1] % shape[1]
     return (rows * side + columns % side).reshape(-1), of.reshape(-1)
+
+
+def near_inside(field: Tensor, beyond: float, height: int, width: int) -> float:
+    """The mean product of two places of an area.
+
+    Args:
+        field: of the image.
+        beyond: what offsets have that are farther than the field's.
+        height: of the area.
+        width: likewise.
+
+    >>> near_inside(white(1.0, 0.25), 0.25, 7, 7)
+    0.25
+    """
+    weights, counted = _pairs_by_offset(field.shape[1], height, width)
+    pairs = (height * width) ** 2
+    inside = torch.dot(field.reshape(-1), weights).item() - field[0, 0].item() * height * width
+    return (inside + beyond * (pairs - counted)) / max(pairs - height * width, 1)
+
+
+@lru_cache(maxsize=64)
+def _pairs_by_offset(n: int, height: int, width: int) -> tuple[Tensor, float]:
+    """How many pairs of an image's places each offset of a field of side n stands for, and all of these together."""
+    down, across = min(n // 2, height), min(n // 2, width)
+    dy, dx = torch.arange(down, device="cpu"), torch.arange(1 - across, across, device="cpu")
+    counts = (height - dy).double()[:, None] * (width - dx.abs()).double()
+    counts[1:] *= 2  # a row of offsets stands for the opposite one, too
+    weights = torch.zeros(n // 2 + 1, n, dtype=torch.float64, device="cpu")
+    weights[dy[:, None], dx % n] = counts
+    return weights.reshape(-1), counts.sum().item()
+
+
+def of_windows(square: float, inside: float, beyond: float, height: int, width: int) -> Tensor:
+    """The field of an image that is cut into windows: two places are in one, or are not, by their offset.
+
+    Args:
+        square: of a place with itself.
+        inside: of two places of one window.
+        beyond: of two places of two windows.
+        height: of a window.
+        width: likewise.
+
+    >>> of_windows(4.0, 2.0, 1.0, 2, 2)[0, :3].tolist()
+    [4.0, 1.5, 1.0]
+    """
+    rows = torch.arange(SIDE // 2 + 1, device="cpu").double()
+    columns = torch.arange(SIDE, device="cpu")
+    columns = torch.minimum(columns, SIDE - columns).double()
+    together = (1 - rows / height).clamp_min(0)[:, None] * (1 - columns / width).clamp_min(0)
+    field = beyond + (inside - beyond) * together
+    field[0, 0] = square
+    return field

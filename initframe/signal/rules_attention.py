@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
+from initframe.signal.fields import near_inside, of_windows
 from initframe.signal.grid import Grid, constant, gaussian, related_as, replace, reshaped, scaled
 from initframe.signal.hermite import W
 from initframe.signal.layout import Factor, Layout, channels
@@ -31,7 +32,7 @@ def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Gri
 
     ``near`` of the result is the mean product of one query's scores with two keys; what they share, softmax removes.
     """
-    q, k = queries.moments(), averaged(keys)
+    q, k = queries.moments(), _inside(keys)
     square = count * q.square * k.square
     shared = count * q.square * average(k.near)
     near = shared if isinstance(shared, float) else torch.diag(shared)
@@ -39,6 +40,19 @@ def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Gri
     layout = Layout((*queries.layout.dims[:-1], (Factor("position", shape[-1]),)))
     why = queries.why or keys.why
     return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=why, terms=count)
+
+
+def _inside(grid: Grid) -> Moments:
+    """Moments of one class of positions, ``near`` that of two positions which attention mixes: those of one window."""
+    m, sides = averaged(grid), _sides(grid)
+    if m.field is None or len(sides) != 2:
+        return m
+    return m._replace(near=near_inside(m.field, average(m.near), sides[0], sides[1]))
+
+
+def _sides(grid: Grid) -> list[int]:
+    """The sides of the positions that lie along the last dimension but one."""
+    return [factor.size for factor in grid.layout.dims[-2] if factor.role == "position"]
 
 
 def softmax(op: Operation) -> State:
@@ -241,7 +255,8 @@ def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
     if squares is None or n is None or not isinstance(share, Tensor):
         raise TypeError("these are not attention's weights")
     if share.shape == (1, 1):
-        moments = _mixed_alike(squares.mean().item(), n.mean().item(), averaged(values))
+        moments = _mixed_alike(squares.mean().item(), n.mean().item(), _inside(values))
+        moments = _across(moments, averaged(values), values)
     else:
         moments = _mixed_classes(squares, n, share, expanded(values.moments(), share.shape[1]))
     layout = values.layout.fitted(shape)
@@ -261,6 +276,25 @@ def _mixed_alike(squares: float, n: float, v: Moments) -> Moments:
     rest = 1 - 1 / n
     near, far = v.square / n + rest * v.near, v.same / n + rest * v.far
     return Moments(v.mean, squares * v.square + max(1 - squares, 0.0) * v.near, far, near, far)
+
+
+def _across(mixed: Moments, before: Moments, values: Grid) -> Moments:
+    """Moments of what windows mix, each on its own: two positions are in one window, or are as alike as values are.
+
+    Args:
+        mixed: of one window.
+        before: of the values.
+        values: the values.
+    """
+    sides, every = _sides(values), values.layout.count("position")
+    area = math.prod(sides)
+    if before.field is None or len(sides) != 2 or area == every:
+        return mixed
+    square, inside = average(mixed.square), average(mixed.near)
+    beyond = average(before.near)
+    share = (area - 1) / max(every - 1, 1)
+    field = of_windows(square, inside, beyond, sides[0], sides[1])
+    return mixed._replace(near=share * inside + (1 - share) * beyond, field=field)
 
 
 def _mixed_classes(squares: Tensor, n: Tensor, share: Tensor, v: Moments) -> Moments:

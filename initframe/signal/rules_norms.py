@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from initframe.signal.combine import product, spread_over, total
+from initframe.signal.fields import near_inside
 from initframe.signal.grid import Grid, constant, gaussian, replace, scaled
 from initframe.signal.hermite import W
 from initframe.signal.laws import Line, Table
@@ -224,26 +223,7 @@ def _over_channels(grid: Grid, dims: Sequence[int], left: Layout) -> Grid:
 def near_over(grid: Grid, m: Moments) -> Number:
     """The mean product of two positions of an input: from the field where there is one, with its shape."""
     sides = [f.size for dim in grid.layout.dims for f in dim if f.role == "position"]
-    if m.field is None or len(sides) != 2:
-        return m.near
-    height, width = sides
-    weights, counted = _pairs_by_offset(m.field.shape[1], height, width)
-    pairs = (height * width) ** 2
-    inside = torch.dot(m.field.reshape(-1), weights).item() - m.field[0, 0].item() * height * width
-    outside = m.near * (pairs - counted)
-    return (inside + outside) / max(pairs - height * width, 1)
-
-
-@lru_cache(maxsize=64)
-def _pairs_by_offset(n: int, height: int, width: int) -> tuple[Tensor, float]:
-    """How many pairs of an image's places each offset of a field of side n stands for, and all of these together."""
-    down, across = min(n // 2, height), min(n // 2, width)
-    dy, dx = torch.arange(down, device="cpu"), torch.arange(1 - across, across, device="cpu")
-    counts = (height - dy).double()[:, None] * (width - dx.abs()).double()
-    counts[1:] *= 2  # a row of offsets stands for the opposite one, too
-    weights = torch.zeros(n // 2 + 1, n, dtype=torch.float64, device="cpu")
-    weights[dy[:, None], dx % n] = counts
-    return weights.reshape(-1), counts.sum().item()
+    return m.near if m.field is None or len(sides) != 2 else near_inside(m.field, average(m.near), sides[0], sides[1])
 
 
 def variance(op: Operation) -> State | tuple[State, ...]:
