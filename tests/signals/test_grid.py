@@ -5,7 +5,7 @@ import torch
 
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import mixture, product, total
-from initframe.signal.fields import strided, whole
+from initframe.signal.fields import near_inside, of_windows, strided, whole
 from initframe.signal.grid import gaussian, independent, replace, reshaped, sampled, scaled
 from initframe.signal.hermite import W
 from initframe.signal.laws import Table
@@ -162,3 +162,16 @@ def test_taps_are_counted_as_a_convolution_of_ones_counts_them(stride, padding):
 def test_a_kernel_of_one_tap_leaves_the_profile():
     profile = torch.rand(5, 5, dtype=torch.float64)
     assert borders(Geometry((5, 5), (1, 1), (1, 1), (0, 0), (1, 1), False, (0, 0)), profile).profile is profile
+
+
+def test_windows_average_to_what_they_hold():
+    """Over all places of an image, the mean product of two is what windows and their borders give together."""
+    field = of_windows(4.0, 2.0, 1.0, 4, 4)
+    inside = near_inside(field, 1.0, 4, 4)
+    places = torch.arange(64)
+    windows = (places // 8 // 4) * 2 + places % 8 // 4
+    same = (windows[:, None] == windows).double().sum().item() - 64
+    exact = (2.0 * same + 1.0 * (64 * 63 - same)) / (64 * 63)
+    assert 1.0 < exact < inside < 2.0
+    whole_image = near_inside(field, 1.0, 8, 8)
+    assert exact < whole_image < inside
