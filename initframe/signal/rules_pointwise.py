@@ -15,7 +15,7 @@ from initframe.signal.grid import Grid, constant, gaussian, independent, replace
 from initframe.signal.hermite import HERMITE, K, W
 from initframe.signal.laws import Law, Line, Table, law_of
 from initframe.signal.layout import Layout
-from initframe.signal.moments import Number, average, moments_of
+from initframe.signal.moments import Number, average, moments_of, root
 from initframe.signal.operations import facts
 from initframe.signal.rectified import Rectified
 from initframe.signal.samples import rows_of
@@ -86,16 +86,16 @@ def _layout(shape: tuple[int, ...], grids: list[Grid]) -> Layout:
 
 
 def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
-    mask = next((g.mask for g in grids.values() if g.mask is not None), None)
+    mask = next((g.mask for g in grids.values() if g.mask is not None and g.keys is None), None)
     return replace(grid, mask=mask)
 
 
 def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
-    """Attention's weights after dropout are attention's weights, each larger or gone."""
+    """Attention's weights after dropout are attention's weights, each larger or gone; a signal's share has no mean."""
     for one, other in (("self", "other"), ("other", "self")):
-        keys = grids[one].keys
-        if keys is not None:
-            return replace(grid, keys=keys * average(grids[other].moments().square), mask=grids[one].mask)
+        keys, m = grids[one].keys, grids[other].moments()
+        if keys is not None and average(m.mean) > 1e-6 * average(root(m.square)):
+            return replace(grid, keys=keys * average(m.square), mask=grids[one].mask)
     return grid
 
 

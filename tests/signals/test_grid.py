@@ -6,7 +6,7 @@ import torch
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import mixture, product, total
 from initframe.signal.fields import strided, whole
-from initframe.signal.grid import gaussian, independent, replace, reshaped, sampled, scaled
+from initframe.signal.grid import constant, gaussian, independent, replace, reshaped, sampled, scaled
 from initframe.signal.hermite import W
 from initframe.signal.laws import Table
 from initframe.signal.layout import Layout
@@ -87,6 +87,17 @@ def test_a_rectified_normal_is_what_a_fine_grid_says(mean, std, leak):
     assert law.share_of(0.0) == pytest.approx(torch.dot((x == 0).double(), density).item(), abs=1e-5)
     ends = coefficients[-2:]
     assert ends == pytest.approx(Table(law.values).series()[0][-2:], abs=3e-4 * std)  # a grid's error across a kink
+
+
+def test_zeros_can_be_joined():
+    zero = constant(0.0, Layout(()))
+    for joined in (
+        total(zero, zero, Layout(())),
+        product(zero, normal(), Layout(())),
+        mixture([(1.0, zero)], Layout(())),
+    ):
+        assert joined.moments().square == joined.spread == 0
+        assert joined.law.share_of(0.0) == 1
 
 
 def test_views_of_a_joined_grid_have_one_normal():
