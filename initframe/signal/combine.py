@@ -36,8 +36,7 @@ def total(one: Grid, other: Grid, layout: Layout, sign: float = 1.0) -> Grid:
         x.far + y.far + pairs,
         _both(x, y, lambda a, b: (a + b).add_(both), square),
     )
-    shares = [average(grid.moments().square) for grid in (one, other)]
-    spread = (shares[0] ** 2 * one.spread + shares[1] ** 2 * other.spread) / max(sum(shares), 1e-300) ** 2
+    spread = _spread([average(grid.moments().square) for grid in (one, other)], (one, other))
     known = settled(one, other, moments, summed if sign == 1 else difference)
     moments, like = known.moments, _joined(one, other, known, layout, spread)
     if moments.classes > 1 or (isinstance(one.law, Line) and isinstance(other.law, Line)):
@@ -132,6 +131,12 @@ def _both(x: Moments, y: Moments, join: Join, square: Number) -> Tensor | None:
     return field
 
 
+def _spread(squares: Sequence[float], grids: Sequence[Grid]) -> float:
+    """The spread that parts bring along, each by its share of the whole mean square."""
+    whole = max(math.fsum(squares), 1e-300)
+    return math.fsum((square / whole) ** 2 * grid.spread for square, grid in zip(squares, grids, strict=True))
+
+
 def _joined(one: Grid, other: Grid, known: Settled, layout: Layout, spread: float) -> Grid:
     """A normal with the moments of a sum or a product, and what it inherits."""
     profile = one.profile if other.profile is None else other.profile if one.profile is None else None
@@ -139,8 +144,8 @@ def _joined(one: Grid, other: Grid, known: Settled, layout: Layout, spread: floa
         a, b = average(one.moments().square), average(other.moments().square)
         profile = (a * one.profile + b * other.profile) / max(a + b, 1e-300)
     facts = {"why": known.why, "pieces": known.pieces, "weight": one.weight and other.weight}
-    channels = max(one.channels, other.channels)
-    return gaussian(known.moments, layout, profile=profile, spread=spread, channels=channels, **facts)
+    counts = {"channels": max(one.channels, other.channels), "inputs": max(one.inputs, other.inputs)}
+    return gaussian(known.moments, layout, profile=profile, spread=spread, **counts, **facts)
 
 
 def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions: bool = False) -> Grid:
@@ -172,9 +177,7 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions
     why = next((grid.why for _, grid in parts if grid.why), "")
     weight = all(grid.weight for _, grid in parts)
     squares = [s * average(m.square) for s, m in zip(shares, every, strict=True)]
-    spread = (
-        sum(q * q * grid.spread for q, (_, grid) in zip(squares, parts, strict=True)) / max(sum(squares), 1e-300) ** 2
-    )
+    spread = _spread(squares, [grid for _, grid in parts])
     channels = max(grid.channels for _, grid in parts)
     like = gaussian(moments, layout, profile=profile, spread=spread, channels=channels, why=why, weight=weight)
     if p > 1:

@@ -41,6 +41,7 @@ class Grid:
         weight: whether it is a weight, so that what it multiplies starts a new normal.
         spread: the relative variance of the rms over seeds that the tensor's inputs bring along.
         channels: over how many independent channels its own size is averaged; 0 if it is fixed (inputs, after norms).
+        inputs: how many inputs the layer summed that it comes from; 0 if it comes from none.
         terms: for attention scores, how many products each of them sums.
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
@@ -63,6 +64,7 @@ class Grid:
     weight: bool = False
     spread: float = 0.0
     channels: int = 0
+    inputs: int = 0
     terms: int = 0
     why: str = ""
     mask: Tensor | str | None = None
@@ -88,7 +90,7 @@ class Grid:
     @property
     def kept(self) -> dict[str, Any]:
         """What the next grid inherits, whatever its moments."""
-        return {"spread": self.spread, "channels": self.channels, "why": self.why}
+        return {"spread": self.spread, "channels": self.channels, "inputs": self.inputs, "why": self.why}
 
     @cached_property
     def spread_over_seeds(self) -> float:
@@ -190,7 +192,7 @@ def replace(grid: Grid, **changes: object) -> Grid:
 
 UNRELATED = frozenset(
     (
-        *("profile", "weight", "terms", "why", "mask", "keys", "seen", "samples", "largest"),
+        *("profile", "weight", "inputs", "terms", "why", "mask", "keys", "seen", "samples", "largest"),
         *("pieces", "parts", "totals_of", "rows"),
     )
 )

@@ -151,11 +151,11 @@ def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid
     """The products of channels with channels, summed over positions: a cross-covariance.
 
     Σₙ aₙbₙ has the mean square N·q_a·q_b + N(N − 1)·E near_a·near_b, near the product of two positions. Both factors
-    come from one input of so many channels as they have, so their nears vary together, by 1/channels. Two rows have the
+    come from one input, so their nears vary together, by one over the number of its channels. Two rows have the
     second factor in common: where the first one has a mean m, they agree by N·m²·(q_b + (N − 1)·near_b).
     """
     x, y = averaged(a), averaged(b)
-    pairs, channels = count * (count - 1), max(a.layout.count("channel"), 1)
+    pairs, channels = count * (count - 1), max(a.inputs, a.layout.count("channel"), 1)
     (q, same_a, near_a, far_a), (p, same_b, near_b, far_b) = (tuple(map(average, m[1:5])) for m in (x, y))
     varying = (q - average(x.mean) ** 2) * (p - average(y.mean) ** 2)
     square = count * q * p + pairs * (near_a * near_b + (varying + near_a * near_b) / channels)
@@ -250,7 +250,8 @@ def linear(
     layout = Layout(tuple(dims))
     layout = layout if layout.shape == shape else layout.fitted(shape)
     profile = None if over_positions else x.profile
-    return gaussian(y, layout, profile=profile, spread=x.spread_over_seeds, channels=outputs, why=x.why)
+    facts = {"spread": x.spread_over_seeds, "channels": outputs, "inputs": count, "why": x.why}
+    return gaussian(y, layout, profile=profile, **facts)
 
 
 def bilinear(op: Operation) -> State:
@@ -301,6 +302,7 @@ def _convolution(op: Operation, x: Grid, weight: Grid, bias: Grid | None) -> Gri
         profile=met.profile,
         spread=x.spread_over_seeds,
         channels=op.shape[1],
+        inputs=round(inputs * math.prod(kernel[2:])),
         why=x.why,
     )
 

@@ -99,7 +99,7 @@ def _layout(shape: tuple[int, ...], grids: list[Grid]) -> Layout:
 
 
 def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
-    mask = next((g.mask for g in grids.values() if g.mask is not None), None)
+    mask = next((g.mask for g in grids.values() if g.mask is not None and g.keys is None), None)
     return replace(grid, mask=mask)
 
 

@@ -5,8 +5,8 @@ import torch
 
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import mixture, product, total
-from initframe.signal.fields import near_inside, of_windows, strided, whole
-from initframe.signal.grid import gaussian, independent, replace, reshaped, sampled, scaled
+from initframe.signal.fields import of_windows, strided, whole
+from initframe.signal.grid import constant, gaussian, independent, replace, reshaped, sampled, scaled
 from initframe.signal.hermite import W
 from initframe.signal.laws import Table
 from initframe.signal.layout import Layout
@@ -89,6 +89,17 @@ def test_a_rectified_normal_is_what_a_fine_grid_says(mean, std, leak):
     assert ends == pytest.approx(Table(law.values).series()[0][-2:], abs=3e-4 * std)  # a grid's error across a kink
 
 
+def test_zeros_can_be_joined():
+    zero = constant(0.0, Layout(()))
+    for joined in (
+        total(zero, zero, Layout(())),
+        product(zero, normal(), Layout(())),
+        mixture([(1.0, zero)], Layout(())),
+    ):
+        assert joined.moments().square == joined.spread == 0
+        assert joined.law.share_of(0.0) == 1
+
+
 def test_views_of_a_joined_grid_have_one_normal():
     joined = product(rectified(), normal(), Layout(()))
     assert replace(joined, layout=Layout(())).source is joined.source
@@ -164,14 +175,7 @@ def test_a_kernel_of_one_tap_leaves_the_profile():
     assert borders(Geometry((5, 5), (1, 1), (1, 1), (0, 0), (1, 1), False, (0, 0)), profile).profile is profile
 
 
-def test_windows_average_to_what_they_hold():
-    """Over all places of an image, the mean product of two is what windows and their borders give together."""
-    field = of_windows(4.0, 2.0, 1.0, 4, 4)
-    inside = near_inside(field, 1.0, 4, 4)
-    places = torch.arange(64)
-    windows = (places // 8 // 4) * 2 + places % 8 // 4
-    same = (windows[:, None] == windows).double().sum().item() - 64
-    exact = (2.0 * same + 1.0 * (64 * 63 - same)) / (64 * 63)
-    assert 1.0 < exact < inside < 2.0
-    whole_image = near_inside(field, 1.0, 8, 8)
-    assert exact < whole_image < inside
+def test_every_place_of_an_image_in_windows_has_the_others_of_its_window():
+    """Over all offsets, the share of places in the same window adds up to a window without the place itself."""
+    field = whole(of_windows(4.0, 2.0, 1.0, 4, 7)) - 1
+    assert field.sum().item() - 3 == pytest.approx(4 * 7 - 1)

@@ -170,6 +170,27 @@ def test_zeros_are_counted_through_pooling_products_and_sums():
         assert row.zeros == pytest.approx(measured[row.name, row.call], abs=0.05), row.name
 
 
+class Weighed(nn.Module):
+    """Positions of a signal, weighed by a softmax over them, and then multiplied with a signal of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores, self.values, self.other = (nn.Linear(512, 64, bias=False) for _ in range(3))
+
+    def forward(self, x):
+        weights = self.scores(x).softmax(1) * self.values(x)
+        return weights.transpose(1, 2) @ self.other(x)
+
+
+def test_a_softmax_times_a_signal_is_no_attention():
+    torch.manual_seed(0)
+    model, x = Weighed(), torch.randn(16, 49, 512)
+    plan = initframe.resolve({"rules": {"*.weight": "lecun_normal"}}, model)
+    found = predict(plan, x)[""]
+    initframe.apply(plan, 0)
+    assert found.rms == pytest.approx(propagate(model, x)[""].rms, rel=0.1)
+
+
 @pytest.mark.parametrize("std", [1e-30, 1e12, 1e37])
 @pytest.mark.parametrize("act", [nn.ReLU(), nn.GELU(), nn.Tanh()], ids=["relu", "gelu", "tanh"])
 def test_what_explodes_or_vanishes_is_predicted_as_far_as_numbers_go(act, std):
