@@ -181,6 +181,8 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
         return {"mean": None, "rms": None, "approximate": "an operation without a rule leads here"}
     m = averaged(grid)
     square, same = average(m.square), average(m.same)
+    if not math.isfinite(square):
+        return {"mean": None, "rms": None, "approximate": "it is not finite"}
     return {
         "mean": average(m.mean),
         "rms": math.sqrt(max(square, 0.0)),

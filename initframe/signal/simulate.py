@@ -162,7 +162,7 @@ class _Growing:
     """Normal numbers whose covariance becomes known step by step: a Cholesky factor that grows by two rows a step."""
 
     def __init__(self, size: int) -> None:
-        self.states = torch.zeros(UNITS, size)
+        self.states = torch.zeros(UNITS, size, dtype=torch.float64)  # float32 would round steps that are all but equal
         self.factor = torch.zeros(size, size, dtype=torch.float64)
         self.count = 0
 
@@ -177,10 +177,11 @@ class _Growing:
         n = self.count
         self.states[:, n : n + 2] = state * math.sqrt(scale)
         known = self.states[:, : n + 2]
-        covariance = (known.T @ known[:, n:]).double() / UNITS
+        covariance = known.T @ known[:, n:] / UNITS
         rows = torch.linalg.solve_triangular(self.factor[:n, :n], covariance[:n], upper=False).T
-        rest = covariance[n:] - rows @ rows.T
-        floor = 1e-6 * covariance[n:].diagonal().mean().clamp_min(1e-30)
+        floor = 1e-5 * covariance[n:].diagonal().mean().clamp_min(1e-30)
+        rest = covariance[n:] - rows @ rows.T  # with a little more on the diagonal: steps may be all but equal
+        rest.diagonal().add_(floor)
         first = rest[0, 0].clamp_min(floor).sqrt()
         below = rest[1, 0] / first
         self.factor[n : n + 2, :n] = rows

@@ -249,3 +249,13 @@ def test_what_is_broadcast_is_the_same_for_all_inputs():
     plan = initframe.resolve({"rules": {"token": "normal"}}, Net())
     signal = predict(plan, torch.empty(8, 10, 256, device="meta"))
     assert signal["/add" if "/add" in [row.name for row in signal.rows] else ""].correlation == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_steps_that_are_all_but_equal(layer):
+    """Their covariance is nearly singular, and the simulation draws from it step by step."""
+    model = layer(192, 48, batch_first=True)
+    batch = torch.randn(8, 64, 192) * 0.02 + torch.randn(1, 1, 192)
+    rules = {"*weight*": {"init": "normal", "std": 0.02}, "*bias*": "ones"}
+    predicted, squares = both(model, batch, {"rules": rules}, seeds=6)
+    assert_near(predicted, squares, tolerance=0.05)
