@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -201,7 +202,7 @@ class _Held:
     def __init__(self, attributes: dict[str, Any]) -> None:
         self.attributes = attributes
         self.own = {name: value for name, value in attributes.items() if name not in EVERY}
-        self.contents = [(one, one.copy()) for one in self.own.values() if isinstance(one, dict | list | set)]
+        self.contents = [(one, one.copy()) for one in self.own.values() if type(one) in CONTAINERS]
 
     def put_back(self) -> None:
         """Put back the attributes, and what was in dictionaries, lists and sets."""
@@ -209,12 +210,12 @@ class _Held:
             del self.attributes[name]
         self.attributes.update(self.own)
         for container, content in self.contents:
-            if isinstance(container, list):
-                container[:] = content
-            elif len(container) != len(content) or isinstance(container, dict):
-                container.clear()
-                container.update(content)
+            container.clear()
+            (container.extend if isinstance(container, list) else container.update)(content)
 
+
+CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
+"""What can be emptied and filled again; classes of their own may refuse it."""
 
 EVERY = frozenset(vars(nn.Module()))
 """The attributes that every module has; none of them is a tensor."""
