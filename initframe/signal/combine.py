@@ -1,4 +1,4 @@
-"""Joining grids: sums and products of independent ones, and mixtures."""
+"""Joining grids: sums and products, and mixtures."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Grid:
         terms: for attention scores, how many products each of them sums.
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
-        keys: for attention weights, the sum over keys of their mean square times their number; else ``None``.
+        keys: for attention weights, maybe times a number, Σa² over the keys as if they added up to 1; else ``None``.
         seen: for attention weights, how many keys a query of each class sees; else ``None``.
         samples: (samples, elements of a row): for rows that are independent of each other and of which more is known
             than pairs can tell, such as the k largest, samples of whole rows; else ``None``.

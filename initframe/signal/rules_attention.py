@@ -262,7 +262,8 @@ def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
     layout = values.layout.fitted(shape)
     dims = list(layout.dims)
     dims[-2] = weights.layout.fitted(shape).dims[-2] if len(dims) > 1 else dims[-2]
-    return gaussian(moments, Layout(tuple(dims)).fitted(shape), **{**values.kept, "why": weights.why or values.why})
+    out = gaussian(moments, Layout(tuple(dims)).fitted(shape), **{**values.kept, "why": weights.why or values.why})
+    return scaled(out, average(weights.moments().mean) * weights.layout.shape[-1])  # weights may have been multiplied
 
 
 def _mixed_alike(squares: float, n: float, v: Moments) -> Moments:

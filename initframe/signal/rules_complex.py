@@ -15,10 +15,8 @@ from initframe.signal.states import Operation, Rule, State, distribution, relate
 
 def joined(op: Operation) -> State:
     """Pairs of real numbers as complex ones."""
-    grid, known = op.grid("self"), op.known("self")
-    if known is not None or grid is None:
-        return None
-    return replace(grid, layout=Layout(grid.layout.dims[:-1]))
+    grid = op.grid("self")
+    return grid and replace(grid, layout=Layout(grid.layout.dims[:-1]))
 
 
 def taken_apart(op: Operation) -> State:

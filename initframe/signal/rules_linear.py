@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.borders import Geometry, borders
-from initframe.signal.combine import product, total
+from initframe.signal.combine import total
 from initframe.signal.fields import strided
 from initframe.signal.grid import Grid, gaussian, replace, reshaped, same_numbers, scaled
 from initframe.signal.hermite import W, Z
@@ -308,5 +308,3 @@ def _convolution(op: Operation, x: Grid, weight: Grid, bias: Grid | None) -> Gri
 
 
 RULES: dict[str, Rule] = {"matmul": matmul, "_grouped_mm": grouped, "_trilinear": bilinear, "conv": convolution}
-
-__all__ = ["RULES", "linear", "product", "summed", "with_bias"]

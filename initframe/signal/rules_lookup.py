@@ -125,13 +125,8 @@ def bag(op: Operation) -> tuple[State, ...]:
     """Sums or means of rows of a weight (an embedding bag)."""
     weight, numbers, begins = op.grid("weight"), op.known("indices"), op.known("offsets")
     mode = int(op.given.get("mode") or 0)
-    if (
-        weight is None
-        or numbers is None
-        or begins is None
-        or mode > 1
-        or op.given.get("per_sample_weights") is not None
-    ):
+    unlike = mode > 1 or op.given.get("per_sample_weights") is not None  # maxima, and weighted sums
+    if weight is None or numbers is None or begins is None or unlike:
         return (None, None, None, None)
     rows, bags = int(op["weight"].shape[0]), op.shape[0]
     which = torch.bucketize(torch.arange(numbers.numel(), device="cpu"), begins[:bags], right=True) - 1
@@ -215,18 +210,18 @@ def summed_rows(source: Grid, counts: Counts, dim: int, layout: Layout) -> Grid:
     level = mean * mean
     if inputs * places > 1:
         apart = (inputs - 1) * same + (places - 1) * near + (inputs - 1) * (places - 1) * far
-        pair = apart / (inputs * places - 1)
+        pair, other = apart / (inputs * places - 1), far
     else:
-        pair, far = level, level
+        pair, other = level, level
     square = counts.squares * q + counts.pairs * pair
-    out = {
-        "same": counts.apart * pair if inputs > 1 else counts.squares * same + counts.pairs * far,
-        "near": counts.apart * pair if places > 1 else counts.squares * near + counts.pairs * far,
-        "far": counts.apart * (pair if inputs > 1 and places > 1 else far)
-        if inputs * places > 1
-        else counts.squares * m.far + counts.pairs * level,
-    }
-    moments = moments_of(mean * counts.once, square, *map(average, out.values()))
+    beside = counts.apart * pair  # another row; what is another element of the same row has the same counts
+    same = beside if inputs > 1 else counts.squares * same + counts.pairs * other
+    near = beside if places > 1 else counts.squares * near + counts.pairs * other
+    if inputs > 1 and places > 1:
+        far = beside
+    else:
+        far = counts.apart * far if inputs * places > 1 else counts.squares * far + counts.pairs * level
+    moments = moments_of(mean * counts.once, square, same, near, far)
     why = source.why or ("" if counts.pairs == 0 else UNEVEN)
     like = gaussian(moments, layout, **{**source.kept, "why": why})
     if counts.empty + counts.single == 0 or square <= moments.mean**2:
@@ -251,11 +246,11 @@ def scattered_sums(op: Operation) -> State:
 
 def scattered_means(op: Operation) -> State:
     """Sums or means of elements by number (``scatter_reduce``)."""
-    how, include = op["reduce"], bool(op.given.get("include_self", True))
+    how, include, grid = op["reduce"], bool(op.given.get("include_self", True)), op.grid("self")
     if how == "sum" and include:
         return scattered_sums(op)
-    if how not in ("sum", "mean") or include:
-        return None
+    if how not in ("sum", "mean") or include or grid is None or average(grid.moments().square) > 0:
+        return None  # what was there remains only where nothing is added
     return _added(op, op.grid("src"), op["index"].shape, op["index"].ndim, averaging=how == "mean")
 
 

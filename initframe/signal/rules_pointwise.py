@@ -130,7 +130,7 @@ def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> 
         profile=next((g.profile for g in grids.values() if g.profile is not None), None),
         weight=all(grid.weight for grid in grids.values()),
         why=next((g.why for g in grids.values() if g.why), ""),
-        keys=lead.keys if op.name in ("mul", "div", "clone") else None,
+        keys=lead.keys if numbers is not None and not numbers[1] else None,
     )
 
 

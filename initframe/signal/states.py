@@ -77,7 +77,6 @@ class States:
 
     def __init__(self) -> None:
         self._states = WeakIdKeyDictionary()
-        self._bases: dict[int, Any] = {}
         self._distributions = WeakIdKeyDictionary()
         self._broadcast: dict[tuple[int, Layout], tuple[Tensor, Grid]] = {}  # kept, so that no other gets its address
         self.outputs: dict[Source, list[tuple[tuple[Grid, ...], Grid]]] = {}

@@ -118,6 +118,10 @@ def masked_by_hand(net, x):
     return net.out((q @ k.transpose(1, 2) / 8).masked_fill(hidden, -math.inf).softmax(-1) @ v)
 
 
+def halved(net, x):
+    return net.out((net.q(x) @ net.k(x).transpose(1, 2) / 16).softmax(-1) * 0.5 @ net.v(x))
+
+
 def token_shift(net, x):
     before = functional.pad(x, (0, 0, 1, -1))
     return net.out(net.key(x + (before - x) * 0.3).relu())
@@ -196,6 +200,7 @@ NETS = {
     ),
     "rotary embeddings of complex numbers": (rotary, attention_layers, drawn(4, 32, 64)),
     "a mask by hand": (masked_by_hand, attention_layers, drawn(4, 32, 64)),
+    "attention's weights that add up to a half": (halved, attention_layers, drawn(4, 32, 64)),
     "a token shift": (token_shift, lambda: {"key": line(64, 128), "out": line(128, 64)}, drawn(4, 20, 64)),
     "couplings": (coupling, lambda: {"layers": nn.ModuleList(line(64, 128) for _ in range(3))}, drawn(64, 128)),
     "the same layer twice": (twice, lambda: {"first": line(64, 64), "out": line(64, 64)}, drawn(16, 64)),
