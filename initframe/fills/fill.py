@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import chain
 from numbers import Real
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -95,8 +96,8 @@ class Fill:
     @property
     def args(self) -> tuple[float, ...]:
         """The arguments of the distribution, in the stream's order: the fields."""
-        names: tuple[str, ...] = self.__match_args__  # every fill is a dataclass
-        return tuple([getattr(self, name) for name in names])
+        kind: type = type(self)
+        return _arguments(kind)(self)
 
     @property
     def inner(self) -> tuple[Fill, ...]:
@@ -109,7 +110,9 @@ class Fill:
 
     def parts(self) -> Iterator[Fill]:
         """Give this fill and all fills inside it."""
-        return chain((self,), *(fill.parts() for fill in self.inner)) if self.inner else iter((self,))
+        if type(self).inner is Fill.inner:  # as most, it holds no other
+            return iter((self,))
+        return chain((self,), *(fill.parts() for fill in self.inner))
 
     @property
     def torch_init(self) -> tuple[str, tuple[Any, ...]] | None:
@@ -140,8 +143,8 @@ class Fill:
             return found
         if fact := self.misshapen(shape):
             return Problem(str(self), fact)
-        if inner := self.inner:
-            for fill, own in zip(inner, self.inner_shapes(shape), strict=True):
+        if type(self).inner is not Fill.inner:
+            for fill, own in zip(self.inner, self.inner_shapes(shape), strict=True):
                 if found := fill.problem(own, dtype):
                     return found
         if fact := self.undrawable():
@@ -259,6 +262,13 @@ def short(value: Any) -> str:
     if callable(value):
         return getattr(value, "__name__", repr(value))
     return str(value)
+
+
+@cache
+def _arguments(kind: type[Fill]) -> Callable[[Fill], tuple[float, ...]]:
+    """Return what reads the fields of a kind of fills."""
+    names: tuple[str, ...] = kind.__match_args__  # every fill is a dataclass
+    return attrgetter(*names) if len(names) > 1 else lambda fill: tuple([getattr(fill, name) for name in names])
 
 
 @cache

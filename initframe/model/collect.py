@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ from initframe.model.elsewhere import HOOK, elsewhere, is_partitioned, places_al
 from initframe.model.fans import PLAIN, Fans, layer_fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
-from initframe.model.memory import is_shapeless
+from initframe.model.memory import elements, is_shapeless, plain_elements
 from initframe.model.obstacles import (
+    FILLABLE,
     PACKED,
     Obstacle,
     is_integer,
@@ -25,16 +26,17 @@ from initframe.model.obstacles import (
     packed_state,
 )
 from initframe.model.parametrizations import parametrizations
+from initframe.model.own_init import set_by
 from initframe.model.place import Place
 from initframe.model.remembered import remembered
-from initframe.model.slot import Kind, Slot
+from initframe.model.slot import Kind, OpenSlot, Slot
 
 _COUNTER = "num_batches_tracked"
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
 
 
-Named = tuple[Slot, Place]
-"""One name of one tensor: its facts under this name, as if it had no other, and its memory."""
+Named = tuple[Slot, Place, Sequence[Hashable]]
+"""One name of one tensor: its facts under this name, as if it had no other, its memory, and which elements that is."""
 
 
 def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int, tuple[int, ...]]) -> Iterator[Named]:
@@ -47,7 +49,7 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
     Yields:
         Per module parameters, then buffers, then parametrized tensors, then its children's.
 
-    >>> [slot.name for slot, _ in collect_module([("0.", nn.Linear(2, 3))], {})]
+    >>> [slot.name for slot, *_ in collect_module([("0.", nn.Linear(2, 3))], {})]
     ['0.weight', '0.bias']
     """
     around, logical = "", ""  # the last parametrization met, and the name of what it computes
@@ -55,9 +57,10 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
     for prefix, module in modules:
         if HOOK in vars(module) and places_all_inside(module):
             placed += (prefix,)
-        own = (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
-        held = {name: tensor for name, tensor in own if tensor is not None}
-        computed = parametrizations(module)
+        own = {**module._parameters, **module._buffers}  # noqa: SLF001
+        held = {name: tensor for name, tensor in own.items() if tensor is not None} if own else own
+        hooked = module._forward_pre_hooks or "parametrizations" in module._modules  # noqa: SLF001
+        computed = parametrizations(module) if hooked else {}
         if isinstance(module, ParametrizationList):
             around, logical = prefix, _logical_name(prefix)
         serves = logical if around and prefix.startswith(around) else None
@@ -66,7 +69,7 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
         if held or computed:
             offloaded = any(map(prefix.startswith, placed))
             yield from _collect_own(prefix, module, held, computed, whole, serves=serves, offloaded=offloaded)
-        if is_packed(module):
+        if is_packed(type(module)):
             yield from _collect_packed(prefix, module)
 
 
@@ -82,7 +85,9 @@ def _collect_own(
 ) -> Iterator[Named]:
     """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
     layer = read_layer(module)
-    shapes = {name: whole[id(tensor)] if id(tensor) in whole else _shape(tensor) for name, tensor in held.items()}
+    pieces = {name: whole[id(tensor)] for name, tensor in held.items() if id(tensor) in whole} if whole else {}
+    forms = {name: _form(tensor, pieces.get(name), module, offloaded=offloaded) for name, tensor in held.items()}
+    shapes = {name: form.shape for name, form in forms.items()}
     raw: dict[str, str] = {}
     for name, how in computed.items():
         shapes[name] = how.shape or ()
@@ -93,8 +98,7 @@ def _collect_own(
         raw |= dict.fromkeys(own, serves)
     constructed = remembered(module)
     for name, tensor in held.items():
-        is_piece, away = id(tensor) in whole, elsewhere(module, tensor, placed=offloaded)
-        blocked = FLATTENED if is_piece else away or obstacle(tensor)
+        form = forms[name]
         slot = _slot(
             prefix,
             name,
@@ -104,13 +108,13 @@ def _collect_own(
             kind="parameter" if name in module._parameters else "buffer",  # noqa: SLF001
             trained=tensor.requires_grad,
             persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
-            lazy=not shapes[name] and is_shapeless(tensor),
-            blocked=blocked,
-            storable=blocked is not None and not is_piece and not away and is_storable(tensor),
+            lazy=form.lazy,
+            blocked=form.blocked,
+            storable=form.storable,
             part_of=raw.get(name),
             constructed=constructed.get(name),
         )
-        yield slot, Place((tensor,), owners=((module, name),))
+        yield slot, Place((tensor,), owners=((module, name),)), (form.elements,)
     for name, how in computed.items():
         originals = tuple(how.originals.values())
         slot = _slot(
@@ -128,7 +132,29 @@ def _collect_own(
             part_of=raw.get(name),
             constructed=constructed.get(name),
         )
-        yield slot, Place(originals, how, ((module, name),))
+        yield slot, Place(originals, how, ((module, name),)), tuple(map(elements, originals))
+
+
+class _Form(NamedTuple):
+    """What a tensor says without its layer: its global shape, its elements, and what keeps it from being filled."""
+
+    shape: tuple[int, ...]
+    elements: Hashable
+    blocked: Obstacle | None = None
+    lazy: bool = False
+    storable: bool = False
+
+
+def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, offloaded: bool) -> _Form:
+    """Read a tensor; ``piece`` is the whole shape of one of which this process has a part."""
+    if piece is not None:
+        return _Form(piece, elements(tensor), FLATTENED, lazy=not piece and is_shapeless(tensor))
+    if tensor.dtype in FILLABLE and (plain := plain_elements(tensor)):
+        return _Form(tuple(tensor.shape), plain)
+    shape, away = _shape(tensor), elsewhere(module, tensor, placed=offloaded)
+    blocked = away or obstacle(tensor)
+    storable = blocked is not None and not away and is_storable(tensor)
+    return _Form(shape, elements(tensor), blocked, lazy=not shape and is_shapeless(tensor), storable=storable)
 
 
 def _slot(
@@ -151,7 +177,7 @@ def _slot(
 ) -> Slot:
     """Put the facts of a tensor together with those that its layer adds; ``shapes`` are its own and its neighbours'."""
     shape, count = shapes[attribute], count_fans(attribute, shapes, layer)
-    return Slot(
+    slot = OpenSlot(
         name=prefix + attribute,
         shape=shape,
         dtype=dtype,
@@ -165,7 +191,7 @@ def _slot(
         effective_fan_out=count and count.effective_out,
         fused=count.how.blocks if count else 1,
         meaning=count.how if count else PLAIN,
-        padding_row=layer.padding_row(attribute, shape),
+        padding_row=layer.padding_row(attribute, shape) if "padding_idx" in layer.settings else None,
         requires_grad=trained,
         blocked=blocked and blocked.fact,
         remedy=blocked.fix if blocked else "",
@@ -177,8 +203,10 @@ def _slot(
         resettable=not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER),
         part_of=part_of,
         constructed=constructed,
-        set_by=layer.set_by(attribute),
+        set_by=set_by(layer.cls, attribute) if layer.name and layer.cls else None,
     )
+    slot.__class__ = Slot
+    return slot
 
 
 def _logical_name(prefix: str) -> str:
@@ -198,7 +226,8 @@ def _collect_flat(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Ite
         layer = read_layer(owner)
         for name in shapes:
             slot = _slot(prefixes[id(owner)], name, shapes, layer, dtype=flat.dtype, blocked=FLATTENED)
-            yield slot, Place((flat.detach()[:0],))
+            piece = flat.detach()[:0]
+            yield slot, Place((piece,)), (elements(piece),)
 
 
 def _collect_packed(prefix: str, module: nn.Module) -> Iterator[Named]:
@@ -206,7 +235,8 @@ def _collect_packed(prefix: str, module: nn.Module) -> Iterator[Named]:
     held = {name: tensor for name, tensor in packed_state(module).items() if isinstance(tensor, Tensor)}
     shapes, layer = {name: tuple(tensor.shape) for name, tensor in held.items()}, read_layer(module)
     for name, tensor in held.items():
-        yield _slot(prefix, name, shapes, layer, dtype=tensor.dtype, blocked=PACKED), Place((tensor,))
+        slot = _slot(prefix, name, shapes, layer, dtype=tensor.dtype, blocked=PACKED)
+        yield slot, Place((tensor,)), (elements(tensor),)
 
 
 def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
@@ -218,7 +248,7 @@ def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
     Yields:
         Each tensor as a parameter; BatchNorm's statistics (by their names) and integers as buffers.
 
-    >>> [(slot.name, slot.fan_in) for slot, _ in collect_mapping({"a.weight": torch.zeros(3, 2), "version": 1})]
+    >>> [(slot.name, slot.fan_in) for slot, *_ in collect_mapping({"a.weight": torch.zeros(3, 2), "version": 1})]
     [('a.weight', 2)]
     """
     held = {name: value for name, value in tensors.items() if is_tensor_entry(name, value)}
@@ -238,7 +268,7 @@ def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
             blocked=obstacle(tensor),
             storable=is_storable(tensor),
         )
-        yield slot, Place((tensor,), owners=((tensors, name),))
+        yield slot, Place((tensor,), owners=((tensors, name),)), (elements(tensor),)
 
 
 def is_tensor_entry(name: str, value: object) -> bool:

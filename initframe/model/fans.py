@@ -124,6 +124,7 @@ def fans(shape: Sequence[int], how: Meaning = PLAIN) -> Fans | None:
     return Fans(fan_in, fan_out, fan_in, _ratio(fan_out, how.groups * how.blocks), how)
 
 
+@lru_cache(maxsize=1024)
 def weight_of_bias(name: str) -> str:
     """Name the weight that a bias belongs to; any other name is returned as it is.
 

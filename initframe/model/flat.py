@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ FLATTENED = Obstacle(
     "is part of a flat parameter of FullyShardedDataParallel, of which this process holds a piece without shape.",
     "Fill the model before wrapping it, or shard it with fully_shard.",
 )
+_FSDP = "torch.distributed.fsdp"
 FLAT_NAME = "_flat_param"
 """Its name in the module whose tensors it took; a parameter of a user's own may be called so, too."""
 
@@ -40,12 +42,14 @@ def flattened_shapes(model: nn.Module) -> dict[int, tuple[int, ...]]:
 
 def _flat_parameters(model: nn.Module) -> Iterator[Any]:
     """Find what the wrappers of FSDP1 keep, wherever they are in a model."""
+    if _FSDP not in sys.modules:
+        return
     waiting: list[nn.Module | None] = [model]
     while waiting:
         module = waiting.pop()
         if module is not None:
             handle: Any = vars(module).get("_handle")
-            if hasattr(handle, "flat_param"):
+            if handle is not None and hasattr(handle, "flat_param"):
                 yield handle.flat_param
             waiting += module._modules.values()  # noqa: SLF001
 

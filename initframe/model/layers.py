@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from initframe.model.own_init import set_by
 from initframe.model.scripted import attributes, is_scripted, python_class
 
 
@@ -35,10 +34,6 @@ class Layer(NamedTuple):
     groups: int = 1
     stride: tuple[int, ...] = ()
     cls: type | None = None
-
-    def set_by(self, attribute: str) -> str | None:
-        """Name the class, not torch's, whose own code sets one of its tensors."""
-        return set_by(self.cls, attribute) if self.cls and self.name else None
 
     def padding_row(self, attribute: str, shape: tuple[int, ...]) -> int | None:
         """Give the row of an embedding that stays zero, counted from the first."""
@@ -68,8 +63,8 @@ def read_layer(module: nn.Module) -> Layer:
     types, name, read_as = _read_class(cls)
     own = {key: value for key, value in held.items() if key not in EVERY_MODULES}
     settings = numbers(own)
-    groups = max(int(settings.get("groups", 1)), 1)
-    return Layer(types, name, settings, read_as, groups, _read_stride(own.get("stride")), cls)
+    groups = max(int(settings["groups"]), 1) if "groups" in settings else 1
+    return Layer(types, name, settings, read_as, groups, _read_stride(own["stride"]) if "stride" in own else (), cls)
 
 
 def lost_modules(module: nn.Module) -> Iterator[str]:
@@ -177,7 +172,7 @@ def numbers(given: Mapping[Any, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in given.items():
         cls: type = type(value)
-        if (plain := _plain(cls)) and _is_fact(name, value):
+        if cls is not bool and (plain := _plain(cls)) and _is_fact(name, value):
             found[name] = plain(value)
     return found
 

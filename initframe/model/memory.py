@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter
 
 
 class Footprint(NamedTuple):
@@ -163,6 +163,30 @@ def elements(tensor: Tensor) -> Footprint | int:
     True
     """
     return _footprint(tensor, flat=True)
+
+
+_TORCHS_OWN = frozenset({Tensor, Parameter})
+
+
+def plain_elements(tensor: Tensor) -> Footprint | None:
+    """Say which elements a plain tensor is; ``None`` if it is not plain, so that more has to be asked.
+
+    Plain is what is torch's own, dense, not empty, in memory that is all there and takes writes. A library that keeps
+    values elsewhere gives a tensor attributes, or another class.
+
+    >>> weight = torch.zeros(2, 3)
+    >>> plain_elements(weight) == elements(weight), plain_elements(weight.t()) is None
+    (True, True)
+    """
+    if type(tensor) not in _TORCHS_OWN or tensor.is_nested or tensor.layout != torch.strided or vars(tensor):
+        return None
+    if not tensor.is_contiguous() or tensor.is_meta or tensor.is_inference() or not (count := tensor.numel()):
+        return None
+    dtype, start = tensor.dtype, tensor.data_ptr()
+    size = count * dtype.itemsize
+    if tensor.storage_offset() * dtype.itemsize + size > tensor.untyped_storage().nbytes():
+        return None
+    return Footprint(tensor.device, start, start + size, dtype, (count,), (1,))
 
 
 def _footprint(tensor: Tensor, *, flat: bool) -> Footprint | int:

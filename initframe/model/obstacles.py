@@ -142,18 +142,13 @@ def _is_freed(tensor: Tensor) -> bool:
 PACKED = Obstacle("is packed inside a quantized module.", "Fill the float model, then quantize.")
 
 
-def is_packed(module: nn.Module) -> bool:
-    """Tell whether a module is one of torch.ao's quantized ones, whose state_dict is computed on request.
+@lru_cache(maxsize=512)
+def is_packed(cls: type) -> bool:
+    """Tell whether a class of modules is one of torch.ao's quantized ones, whose state_dict is computed on request.
 
-    >>> is_packed(nn.Linear(2, 3))
+    >>> is_packed(nn.Linear)
     False
     """
-    cls: type = type(module)
-    return _is_quantized(cls)
-
-
-@lru_cache(maxsize=512)
-def _is_quantized(cls: type) -> bool:
     return any(base.__module__.startswith("torch.ao.nn.quantized") for base in cls.__mro__)
 
 

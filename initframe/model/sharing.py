@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 
 import torch
 
 from initframe.model.memory import Footprint
 
-_Claim = tuple[Footprint, int]
+Claim = tuple[Footprint, int]
+"""Which elements of memory a tensor is, and the group of tensors that it belongs to."""
 LARGEST_MAP = 1 << 24
 """Bytes of memory of which a map is made, where nothing else tells whether tensors share elements."""
 
 
-def sharing(groups: Sequence[Sequence[Footprint]]) -> Iterator[tuple[int, int]]:
+def sharing(claims: Iterable[Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups of tensors that share part of their memory.
 
     The footprints are sorted and swept once, so that the cost is that of sorting. Where they cross but have gaps, the
@@ -22,31 +23,30 @@ def sharing(groups: Sequence[Sequence[Footprint]]) -> Iterator[tuple[int, int]]:
     memory. Where that would be large, crossing counts as sharing.
 
     Args:
-        groups: footprints by group; inside a group, sharing is no matter.
+        claims: footprints with their groups; inside a group, sharing is no matter.
 
     Yields:
         Not all such pairs, but enough to reach each group from another that it shares with.
 
     >>> from initframe.model.memory import footprint
     >>> flat = torch.zeros(10)
-    >>> list(sharing([[footprint(part)] for part in (flat[:6], flat[6:], flat[4:8])]))
+    >>> list(sharing((footprint(part), i) for i, part in enumerate((flat[:6], flat[6:], flat[4:8]))))
     [(0, 2), (2, 1)]
     """
-    spaces: dict[Hashable, list[_Claim]] = {}
-    for group, parts in enumerate(groups):
-        for where in parts:
-            spaces.setdefault(where.space, []).append((where, group))
+    spaces: dict[Hashable, list[Claim]] = {}
+    for claim in claims:
+        spaces.setdefault(claim[0].space, []).append(claim)
     for cluster in chain.from_iterable(map(_clusters, spaces.values())):
         yield from ((one, other) for one, other in _shared(cluster) if one != other)
 
 
-def _clusters(entries: Sequence[_Claim]) -> Iterator[list[_Claim]]:
+def _clusters(entries: Sequence[Claim]) -> Iterator[list[Claim]]:
     """Sort the entries of one space and split them where no footprint crosses; only several in one come out."""
-    cluster: list[_Claim] = []
+    cluster: list[Claim] = []
     stop = 0
-    for entry in sorted(entries, key=lambda entry: entry[0].start):
+    for start, _, entry in sorted([(entry[0].start, i, entry) for i, entry in enumerate(entries)]):
         where = entry[0]
-        if where.start >= stop:
+        if start >= stop:
             if len(cluster) > 1:
                 yield cluster
             cluster, stop = [], where.stop
@@ -57,7 +57,7 @@ def _clusters(entries: Sequence[_Claim]) -> Iterator[list[_Claim]]:
         yield cluster
 
 
-def _shared(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
+def _shared(cluster: Sequence[Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups of a cluster that have an element in common."""
     if all(where.is_dense for where, _ in cluster) or not _is_one_grid(cluster):
         return _crossing(cluster)
@@ -67,7 +67,7 @@ def _shared(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
     return _meeting(cluster) if extent <= LARGEST_MAP else _crossing(cluster)
 
 
-def _are_windows(cluster: Sequence[_Claim]) -> bool:
+def _are_windows(cluster: Sequence[Claim]) -> bool:
     """Tell whether all are windows of one tensor: their strides are the same, and no row reaches into the next."""
     strides = sorted(cluster[0][0].stride, reverse=True)
     for where, _ in cluster:
@@ -82,7 +82,7 @@ def _are_windows(cluster: Sequence[_Claim]) -> bool:
     return True
 
 
-def _overlapping_windows(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
+def _overlapping_windows(cluster: Sequence[Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups whose windows of one tensor have an element in common."""
     for i, (one, group) in enumerate(cluster):
         for other, another in cluster[i + 1 :]:
@@ -102,7 +102,7 @@ def _meet(distance: int, sides: Sequence[tuple[int, int, int]]) -> bool:
     return any(-others < step < mine and _meet(distance - step * stride, rest) for step in steps)
 
 
-def _crossing(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
+def _crossing(cluster: Sequence[Claim]) -> Iterator[tuple[int, int]]:
     """Pair each group with the one before it that reaches furthest, if the two cross."""
     furthest = cluster[0]
     for entry in cluster[1:]:
@@ -112,7 +112,7 @@ def _crossing(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
             furthest = entry
 
 
-def _meeting(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
+def _meeting(cluster: Sequence[Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups that lay claim to one element, on a map of the memory."""
     start, unit = cluster[0][0].start, cluster[0][0].dtype.itemsize
     owner = torch.full(((max(where.stop for where, _ in cluster) - start) // unit,), -1)
@@ -122,7 +122,7 @@ def _meeting(cluster: Sequence[_Claim]) -> Iterator[tuple[int, int]]:
         claim.fill_(group)
 
 
-def _is_one_grid(cluster: Sequence[_Claim]) -> bool:
+def _is_one_grid(cluster: Sequence[Claim]) -> bool:
     """Tell whether all elements have one size and stand on multiples of it."""
     start, unit = cluster[0][0].start, cluster[0][0].dtype.itemsize
     return all(where.dtype.itemsize == unit and (where.start - start) % unit == 0 for where, _ in cluster)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from initframe.errors import Problem
+from initframe.frozen import opened
 from initframe.model.fans import PLAIN, Meaning
 
 Kind = Literal["parameter", "buffer"]
@@ -112,3 +113,7 @@ class Slot:
     def attribute(self) -> str:
         """The last segment of the name: ``weight`` of ``features.0.weight``."""
         return self.name.rpartition(".")[2]
+
+
+OpenSlot = opened(Slot)
+"""What becomes a slot when it is given the class."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,13 +15,17 @@ from initframe.errors import Problem, ResolveError
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, lost_modules, read_configs, read_layer, title
-from initframe.model.memory import Footprint, elements, is_shapeless, local
+from initframe.model.memory import Footprint, is_shapeless, local
 from initframe.model.names import unwrap, walk
 from initframe.model.obstacles import is_packed, packed_state
 from initframe.model.place import Place
 from initframe.model.sharing import sharing
 from initframe.model.slot import Slot
 from initframe.model.snapshot import snapshot
+
+
+Held = tuple[Slot, Place]
+"""A tensor's facts, and its memory."""
 
 
 @dataclass(frozen=True)
@@ -211,15 +214,15 @@ def _no_model(model: object) -> Problem | None:
     return None
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
+class collector_paused:  # noqa: N801 - used as a function; a generator would take three times as long to enter
     """Pause the garbage collector: nothing becomes garbage here, but it would walk a large model several times."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
+
+    def __enter__(self) -> None:
+        self._enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        if self._enabled:
             gc.enable()
 
 
@@ -228,19 +231,18 @@ def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
     for prefix, module in modules:
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             yield f"{prefix}_extra_state"
-        if is_packed(module):
+        if is_packed(type(module)):
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 
 def _merged(found: Iterable[Named]) -> dict[str, Any]:
     """Make one slot of all names of the same tensor; give what a survey has of slots, places and names."""
-    tied: dict[tuple[Hashable, ...], list[Named]] = {}
+    tied: dict[tuple[Hashable, ...], list[Held]] = {}
     names: list[str] = []
-    for slot, place in found:
+    for slot, place, which in found:
         names.append(slot.name)
         owner = place.computed and id(place.computed.owner)
-        key = (owner, slot.part_of is None, *map(elements, place.held))
-        tied.setdefault(key, []).append((slot, place))
+        tied.setdefault((owner, slot.part_of is None, *which), []).append((slot, place))
     ones = [group[0] if len(group) == 1 else _tied(_speaker_first(group)) for group in tied.values()]
     slots = _without_sharing([slot for slot, _ in ones], list(tied))
     return {
@@ -251,7 +253,7 @@ def _merged(found: Iterable[Named]) -> dict[str, Any]:
     }
 
 
-def _speaker_first(group: list[Named]) -> list[Named]:
+def _speaker_first(group: list[Held]) -> list[Held]:
     """Let a parameter speak for a tensor that is a buffer, too; of several forms, the one that has a row of padding."""
     padded = len({_form(place) for _, place in group}) > 1
     return sorted(group, key=lambda named: (named[0].kind == "buffer", padded and named[0].padding_row is None))
@@ -274,12 +276,15 @@ def _joined(places: Sequence[Place]) -> Place:
 
 def _without_sharing(slots: list[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
     """Block the slots that share part of their memory with another one, and the originals they are computed from."""
-    whole = [
-        [] if slot.part_of else [part for part in key if isinstance(part, Footprint)]
-        for slot, key in zip(slots, keys, strict=True)
+    claims = [
+        (part, i)
+        for i, (slot, key) in enumerate(zip(slots, keys, strict=True))
+        if slot.part_of is None
+        for part in key
+        if isinstance(part, Footprint)
     ]
     together: dict[str, list[str]] = {}
-    for one, other in sharing(whole):
+    for one, other in sharing(claims):
         mine, others = (together.get(slots[i].name, [slots[i].name]) for i in (one, other))
         joined = mine if mine is others else mine + others
         together |= dict.fromkeys(joined, joined)
@@ -301,7 +306,7 @@ def _sharing(slot: Slot, together: Mapping[str, Sequence[str]]) -> Slot:
 _KEEP = "Keep all but one of them (init: keep), clone one, or tie them whole."
 
 
-def _tied(group: Sequence[Named]) -> Named:
+def _tied(group: Sequence[Held]) -> Held:
     """Put the facts of a tensor's names together; those of its canonical name speak for it."""
     every = [slot for slot, _ in group]
     (first, place), *rest = group

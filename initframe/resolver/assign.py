@@ -9,6 +9,7 @@ from initframe.errors import InitframeError, Problem, ResolveError
 from initframe.fills import Fill
 from initframe.initializers import Declined
 from initframe.initializers.table import restores
+from initframe.model.axes import is_unexplained
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
 from initframe.recipe.patterns import compile_pattern
@@ -46,7 +47,7 @@ def assign(
         several: list[Match] = matches.get(slot.name, [])
         declined: dict[str, str] = {}
         try:
-            settled = _settle(_unblocked(slot, kept), several, scope, declined)
+            settled = _settle(_unblocked(slot, kept) if slot.shares else slot, several, scope, declined)
         except InitframeError as error:
             problems.on(several[-1].rule, slot, error.problems)
             continue
@@ -89,9 +90,9 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             return _refused(slot)
         if slot.aliases:
             _check_ties(winner, lost, built.fill, slot, scope)
-        shadowed = tuple([match.rule.name for match in lost if match.rule is not DEFAULT])
-        asked = companions(winner, built.slot, scope) if winner.rule.companions else {}
-        noted = _noted(winner, built, scope)
+        shadowed = tuple([match.rule.name for match in lost if match.rule is not DEFAULT]) if lost else ()
+        asked = companions(winner, built.slot, scope) if winner.call.asks else {}
+        noted = _noted(winner, built, scope) if is_unexplained(slot) else built.slot
         return Assignment(
             noted, winner.rule, built.fill, built.arguments, shadowed, declined, asked, factor=built.factor
         )
@@ -100,7 +101,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
 
 def _unblocked(slot: Slot, kept: Set[str]) -> Slot:
     """Free a slot that shares part of its memory, if a rule keeps all others that do."""
-    if not slot.shares or not kept >= set(slot.shares):
+    if not kept >= set(slot.shares):
         return slot
     note = f"shares part of its memory with {', '.join(slot.shares)}, kept: what they share is filled"
     return replace(slot, blocked=None, remedy="", notes=(*slot.notes, note))

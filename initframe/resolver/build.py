@@ -58,7 +58,8 @@ def build(match: Match, slot: Slot, scope: Scope) -> Built:
         arguments = dict(match.call.arguments)
         fill: Fill = copied(match.rule, match.names, arguments, slot, scope.seen.by_name)
         return Built(scope.read(slot, ()), _of_units(fill, match, slot, scope), arguments)
-    slot = scope.read(slot, match.rule.axes)
+    if match.rule.axes or scope.axes:
+        slot = scope.read(slot, match.rule.axes)
     fill, arguments = _made(match.call, match.captures, slot, scope)
     factor = 1.0
     if match.call.factor is not None:
@@ -140,7 +141,9 @@ def _keeps_rows(fill: Fill) -> bool:
 
 def _made(call: Call, captures: Captures, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
     """Call the rule's initializer on a slot, or block by block."""
-    return _fill(call, captures, slot, scope) if call.rule.split is None else _blocks(call, captures, slot, scope)
+    if call.rule.split is not None:
+        return _blocks(call, captures, slot, scope)
+    return _fill(call, captures, slot, scope)
 
 
 def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int | None = None) -> tuple[Fill, Arguments]:
@@ -151,7 +154,7 @@ def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int |
         arguments = bind(call.function, call.arguments, lambda value: _number(value, facts), block)
     if call.rule.init == "torch_default":  # a layer's own distribution counts as torch does
         return _guarded(call, slot, arguments), arguments
-    counted = scope.counted(slot)
+    counted = slot if scope.recipe.fans == "torch" else scope.counted(slot)
     if not slot.axes or restores(call.rule.init):  # a file has all of the tensor, whatever its dimensions mean
         return _guarded(call, counted, arguments), arguments
     fill = _guarded(call, member(counted), arguments)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from initframe import initializers
 from initframe.errors import Problem, RecipeError, about, shown
-from initframe.initializers.arguments import Parameter, bind, check, signature
+from initframe.initializers.arguments import ArgumentError, Parameter, bind, check, signature
 from initframe.initializers.table import Initializer
 from initframe.recipe.expressions import ExpressionError, parse
 from initframe.recipe.patterns import is_plain_name
@@ -22,8 +21,7 @@ FACTOR = "factor"
 """The key of a rule that multiplies all values; calibration writes it."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A rule's initializer and its arguments, as far as they are the same for every tensor.
 
     Attributes:
@@ -34,6 +32,8 @@ class Call:
         lists: those of the numbers that are one per block.
         factor: what the rule multiplies all values with, a number or an expression; ``None`` if nothing. An initializer
             that has an argument of this name gets it instead.
+        asks: whether the rule needs more than values (``companions``).
+        settled: the arguments bound, if all numbers are written out and fit, so that no facts are needed.
     """
 
     rule: Rule
@@ -42,12 +42,8 @@ class Call:
     numbers: Mapping[str, Any]
     lists: Mapping[str, Sequence[Any]]
     factor: Any = None
-
-    @cached_property
-    def settled(self) -> Arguments | None:
-        """The arguments if all numbers are written out, so that no facts are needed."""
-        plain = all(type(value) in (int, float) for value in self.numbers.values())
-        return bind(self.function, self.arguments, lambda value: value) if plain else None
+    asks: bool = False
+    settled: Arguments | None = None
 
     def numbers_of(self, block: int | None) -> Mapping[str, Any]:
         """The numbers of one block, which its other numbers may name."""
@@ -76,7 +72,7 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
         return None, [problem.on(rule.describe()) for problem in error.problems]
     known, given = signature(function), dict(rule.arguments.items())
     factor = given.pop(FACTOR, None) if FACTOR not in known else None
-    written = {**given, **{name: None for name in rule.unread if name in known}}
+    written = {**given, **{name: None for name in rule.unread if name in known}} if rule.unread else given
     problems = [problem.on(rule.init) for problem in check(function, written, partial(_meant, rule))]
     if factor is not None:
         try:
@@ -93,7 +89,19 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
     if problems:
         return None, [problem.on(rule.describe()) for problem in problems]
     lists = {k: v for k, v in numbers.items() if isinstance(v, list) and not known[k].many}
-    return Call(rule, function, {**given, **numbers}, numbers, lists, factor), []
+    given |= numbers
+    settled = _settled(function, given, numbers) if given else {}
+    return Call(rule, function, given, numbers, lists, factor, bool(rule.companions), settled), []
+
+
+def _settled(function: Initializer, arguments: Arguments, numbers: Mapping[str, Any]) -> Arguments | None:
+    """Bind arguments whose numbers are all written out; what does not fit is told for each tensor."""
+    if not all(type(value) in (int, float) for value in numbers.values()):
+        return None
+    try:
+        return bind(function, arguments, lambda value: value)
+    except ArgumentError:
+        return None
 
 
 def _parsed(parameter: Parameter, value: Any) -> Any:

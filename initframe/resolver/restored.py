@@ -33,6 +33,8 @@ def match_originals(matches: Matches, scope: Scope) -> Matches:
     Returns:
         What the parametrized tensors themselves were matched by.
     """
+    if not scope.seen.raw:
+        return {}
     parts: dict[str, list[Slot]] = defaultdict(list)
     for slot in scope.seen.raw:
         if slot.part_of in matches:
@@ -130,8 +132,10 @@ def idle_renamings(
     """
     for matcher in matchers:
         rule, call = matcher.rule, matcher.call
-        keys = call.arguments.get("keys") if call and restores(rule.init) else None
-        if not isinstance(keys, Mapping) or call is None or rule.describe() in failed:
+        keys = call.arguments.get("keys") if call else None
+        if keys is None or call is None or not restores(rule.init):
+            continue
+        if not isinstance(keys, Mapping) or rule.describe() in failed:
             continue
         matched = [slots[name] for name, several in matches.items() if any(m.rule is rule for m in several)]
         matched += [slot for slot, _ in declines.get(rule.name, [])]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from initframe.errors import Problem, StreamError, closest
-from initframe.stream.floats import F32_MAX, below, f32, hex_bits
+from initframe.stream.floats import F32_MAX, below, f32, f32s, hex_bits
 
 DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "uniform": ("low", "high"),
@@ -28,7 +28,8 @@ def kernel_constants(distribution: str, args: tuple[float, ...]) -> dict[str, fl
     """
     if problem := check(distribution, tuple(args)):
         raise StreamError(problem)
-    return {name: f32(value) for name, value in _CONSTANTS[distribution](*args).items()}
+    found = _CONSTANTS[distribution](*args)
+    return dict(zip(found, f32s(found.values()), strict=True))
 
 
 def constants(distribution: str, args: tuple[float, ...]) -> dict[str, str]:
@@ -88,11 +89,12 @@ def _bits_constants() -> dict[str, float]:
 
 
 def _uniform_constants(low: float, high: float) -> dict[str, float]:
-    if f32(low) == f32(high):
+    bottom, top = f32s((low, high))
+    if bottom == top:
         # -0.0 · word + low is low for every word, low = -0.0 included.
         return {"step": -0.0, "offset": low, "low": low, "top": low}
     span = high - low
-    return {"step": span * 2.0**-24, "offset": low + span * 2.0**-25, "low": low, "top": below(f32(high))}
+    return {"step": span * 2.0**-24, "offset": low + span * 2.0**-25, "low": low, "top": below(top)}
 
 
 def _normal_constants(mean: float, std: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Collection
 
 F32_MAX = 3.4028234663852886e38
 
@@ -15,6 +16,19 @@ def f32(x: float) -> float:
     0.10000000149011612
     """
     return ctypes.c_float(x).value
+
+
+def f32s(values: Collection[float]) -> tuple[float, ...]:
+    """Round several numbers to float32, ties to even, faster than one by one.
+
+    Raises:
+        OverflowError: one is finite and too large.
+
+    >>> f32s([0.1, 0.5])
+    (0.10000000149011612, 0.5)
+    """
+    format = f"{len(values)}f"
+    return struct.unpack(format, struct.pack(format, *values))
 
 
 def bits_of(x: float) -> int:

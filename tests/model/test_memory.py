@@ -13,7 +13,7 @@ from initframe.model.sharing import sharing
 def sharers(*groups):
     """Those of several tensors, or groups of them, that share memory with another."""
     parts = [group if isinstance(group, list) else [group] for group in groups]
-    return {i for pair in sharing([list(map(footprint, group)) for group in parts]) for i in pair}
+    return {i for pair in sharing([(footprint(part), i) for i, group in enumerate(parts) for part in group]) for i in pair}
 
 
 def elements(tensor):
