@@ -78,7 +78,7 @@ class Again:
         tell = on_progress or (lambda _: None)
         number = 0 if seed is None else checked_seed(seed)
         pieces = [_piece(target) for target in self.targets]
-        with torch.no_grad():
+        with torch.set_grad_enabled(False):
             copies = find_copies(model) if self.may_have_copies else []
             with exclusive(self.memory):
                 fill = self.draws.paint if self.draws else paint_in_batches

@@ -158,7 +158,7 @@ def apply_surveyed(
     ['bias']
     """
     with restored_on_failure() if restore else nullcontext() as backup:
-        optimizers = check_optimizers(optimizer)
+        optimizers = [] if optimizer is None else check_optimizers(optimizer)
         original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
         writes, problems = prepared(plan, model, seen, seed, generator)
         problems += without_memory(writes)
@@ -167,7 +167,7 @@ def apply_surveyed(
         number = 0 if seed is None else checked_seed(seed)
         touched = [write for write in writes if not write.kept]
         held = [tensor for write in touched for tensor in write.place.held]
-        with torch.no_grad():
+        with torch.set_grad_enabled(False):
             if problems := problems or unwritable(writes, number, generator):
                 raise ResolveError(*problems)
             before = samples(writes) if measure is True else []
@@ -179,7 +179,7 @@ def apply_surveyed(
                 own = None if seed is None and generator == "torch" else number
                 try:
                     write_all(writes, own, generator, on_progress or (lambda _: None), done)
-                    refresh(writes, seen)
+                    refresh(touched, seen)
                     for mine, source in outside:
                         mine.copy_(source)
                 except BaseException as error:
@@ -196,7 +196,7 @@ def apply_surveyed(
             again.remember(plan, seen, writes, results, left)
         if plan.recipe.companions == "warn" and plan.asks:
             warn(unheeded(plan.asks, plan.recipe.name))
-        stale = stale_copies(copies, set(map(id, held)))
+        stale = stale_copies(copies, set(map(id, held))) if copies else ()
         drawn_from = number if generator == "stream" or seed is not None else None
         return Report(plan, drawn_from, generator, results, stale, forgotten, model, left)
 

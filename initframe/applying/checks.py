@@ -50,7 +50,8 @@ def prepared(
         raise ResolveError(Problem("generator", f"unknown generator {generator!r}.", "Options: stream, torch."))
     checked_seed(0 if seed is None else seed)
     writes, problems = locate(plan, model, seen)
-    problems = [*_without_factors(plan), *filter(None, map(_unnameable, writes)), *problems]
+    unusual = [write for write in writes if not write.name.isascii()]
+    problems = [*_without_factors(plan), *filter(None, map(_unnameable, unusual)), *problems]
     if generator == "torch":
         writes = with_turns(writes, seen)
         problems += _unknown_to_torch(writes, seed)
@@ -107,8 +108,6 @@ def _without_factors(plan: Plan) -> list[Problem]:
 
 def _unnameable(write: Write) -> Problem | None:
     """Refuse a name that addresses no numbers, as it cannot be written as UTF-8."""
-    if write.name.isascii():
-        return None
     try:
         key(write.name, 0)
     except StreamError:

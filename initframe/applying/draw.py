@@ -32,6 +32,7 @@ from initframe.fills import (
 from initframe.fills.elementwise import wrong_values
 from initframe.fills.pretrained import Stored
 from initframe.fills.stacked import values_of
+from initframe.stream.draws import OpenDraw
 from initframe.stream.threads import Task, single_threaded, spread
 
 AT_ONCE = 1 << 26
@@ -175,16 +176,22 @@ class _Work:
     after: list[Callable[[], object]] = field(default_factory=list)
     undrawn: int = 0
 
-    def draw(self, distribution: str, args: Sequence[float], piece: Piece, purpose: str = "") -> None:
+    def draw(self, distribution: str, args: tuple[float, ...], piece: Piece, purpose: str = "") -> None:
         """Plan to draw a distribution at every element of a piece."""
-        key = stream.key(piece.name, self.seed, purpose)
+        key, out = stream.key(piece.name, self.seed, purpose), piece.out
+        if piece.region.is_whole and out.is_contiguous() and not out.is_neg():  # as most are
+            count = out.numel()
+            draw = OpenDraw(out.view(1, count), distribution, args, key, 0, count)
+            draw.__class__ = stream.Draw
+            self.draws.append(draw)
+            return
         try:
-            rows = list(piece.region.rows(piece.out))
+            rows = list(piece.region.rows(out))
         except RuntimeError:  # a layout that is no row of numbers: drawn on other memory, then copied
-            beside = torch.empty(piece.region.local_shape, dtype=piece.out.dtype, device=piece.out.device)
+            beside = torch.empty(piece.region.local_shape, dtype=out.dtype, device=out.device)
             rows = list(piece.region.rows(beside))
-            self.after.append(lambda: piece.out.copy_(beside))
-        self.draws += [stream.Draw(out, distribution, tuple(args), key, start, stride) for out, start, stride in rows]
+            self.after.append(lambda: out.copy_(beside))
+        self.draws += [stream.Draw(row, distribution, args, key, start, stride) for row, start, stride in rows]
 
     def build(self, fill: Whole, piece: Piece) -> None:
         """Build a tensor and write it: now with all threads, or later on one of them, from what is drawn before."""

@@ -36,6 +36,8 @@ class Write(NamedTuple):
         fill: what is to be written.
         kept: whether nothing is to be written.
         computed: whether a layer computes the tensor from others, which are written in its place.
+        plain: whether nothing can keep it from being written: the tensor is the one that was resolved, neither it nor
+            its fill needs to be tried.
         copied: the copy that it is, if it is one.
         source: the memory of the tensor that it is a copy of, if that one is here.
         turns: for torch's generator, where those of its names that the rule means stand in the model's state_dict.
@@ -48,6 +50,7 @@ class Write(NamedTuple):
     fill: Fill
     kept: bool
     computed: bool
+    plain: bool = False
     copied: Copied | None = None
     source: Place | None = None
     turns: tuple[int, ...] = ()
@@ -107,11 +110,15 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     writes: list[Write] = []
     gone: list[str] = []
     for assignment in plan.assignments:
-        slots = _slots(assignment.slot, seen.by_name)
+        planned = assignment.slot
+        if seen.by_name.get(planned.name) is planned:
+            writes.append(_write(assignment, planned, seen))
+            continue
+        slots = _slots(planned, seen.by_name)
         writes += [_write(assignment, slot, seen) for slot in slots]
         if not slots:
-            gone.append(assignment.slot.name)
-    problems = [problem for write in writes if (problem := _problem(write, seen))]
+            gone.append(planned.name)
+    problems = [problem for write in writes if not write.plain and (problem := _problem(write, seen))]
     problems += _merged(writes, seen)
     if model is plan.model:
         problems += [Problem(name, f"it is no longer in {seen.title}.", fix="Resolve again.") for name in gone]
@@ -130,13 +137,16 @@ def _slots(planned: Slot, known: Mapping[str, Slot]) -> Sequence[Slot]:
 
 
 def _write(assignment: Assignment, slot: Slot, seen: Survey) -> Write:
-    fill = assignment.fill
+    fill, name, place = assignment.fill, assignment.slot.name, seen.places[slot.name]
+    kind: type = type(fill)
+    if place.plain and not slot.blocked and slot is assignment.slot and needs_no_trial(kind):
+        return Write(assignment, slot, place, name, fill, kept=kind is Keep, computed=False, plain=True)
     inner = fill.fill if isinstance(fill, Partial) else fill
     copied = inner if isinstance(inner, Copied) else None
     source = seen.by_name.get(copied.source) if copied else None
     there = seen.places[source.name] if source else None
-    name, place = assignment.slot.name, seen.places[slot.name]
-    return Write(assignment, slot, place, name, fill, isinstance(fill, Keep), place.computed is not None, copied, there)
+    kept, computed = isinstance(fill, Keep), place.computed is not None
+    return Write(assignment, slot, place, name, fill, kept, computed, copied=copied, source=there)
 
 
 def with_turns(writes: Iterable[Write], seen: Survey) -> list[Write]:
@@ -240,7 +250,8 @@ def without_memory(writes: Iterable[Write]) -> list[Problem]:
     weight: it is on the meta device and has nothing to write to. Give it memory first: initframe.materialize.
     """
     fix = "Give it memory first: initframe.materialize."
-    lacks = {w.slot.name: (w, lack) for w in writes if not w.kept for t in w.place.held if (lack := memoryless(t))}
+    unsure = [write for write in writes if not (write.plain or write.kept)]
+    lacks = {w.slot.name: (w, lack) for w in unsure for t in w.place.held if (lack := memoryless(t))}
     return [Problem(name, f"it {lack} and has {_nothing(w.fill)}.", fix=fix) for name, (w, lack) in lacks.items()]
 
 

@@ -41,6 +41,9 @@ def results_of(
     Returns:
         The results, in the order of the writes.
     """
+    if not before and not after:
+        found = [(write, None if write.plain else _other(write)) for write in writes]
+        return tuple([Result(write.assignment, None, None, other, write.computed) for write, other in found])
     nothing = [None] * len(writes)
     triples = zip(writes, before or nothing, after or nothing, strict=True)
     return tuple([Result(write.assignment, old, new, _other(write), write.computed) for write, old, new in triples])
@@ -64,6 +67,8 @@ def left_alone(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tupl
         The tensors, with their digests if these were wanted.
     """
     written = {write.slot.name for write in writes}
+    if len(written) == len(seen.every) and not any([slot.views for slot in seen.slots]):
+        return ()
     places = [(slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written]
     rest = [(slot, place.held[0]) for slot, place in places if place.computed is None]  # or its originals tell it
     rest += [view for slot in seen.slots if slot.views for view in _views(slot, seen.places[slot.name])]

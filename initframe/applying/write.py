@@ -45,10 +45,11 @@ def write_all(
     """
     done = [] if done is None else done
     copies = [write for write in writes if (c := write.copied) and (c.from_memory or generator == "torch")]
-    ids = set(map(id, copies))
-    writes = [write for write in writes if id(write) not in ids]
+    if copies:
+        ids = set(map(id, copies))
+        writes = [write for write in writes if id(write) not in ids]
     if generator == "stream":
-        for batch in in_batches(sorted(writes, key=attrgetter("computed")), lambda write: write.slot.numel):
+        for batch in in_batches(sorted(writes, key=attrgetter("computed")), attrgetter("slot.numel")):
             _paint_batch(batch, seed or 0, tell)
             done += [write.name for write in batch if not write.kept]
     elif writes:
@@ -107,11 +108,11 @@ def refresh(writes: Sequence[Write], seen: Survey) -> None:
     that ``torch.nn.utils.parametrize.cached()`` keeps.
 
     Args:
-        writes: what was carried out.
+        writes: what was carried out, without what is kept.
         seen: the survey of their model.
     """
     parametrize._cache.clear()  # noqa: SLF001  # torch has no other way; each value is computed anew when it is read
-    for name in dict.fromkeys(write.slot.part_of for write in writes if write.slot.part_of and not write.kept):
+    for name in dict.fromkeys([write.slot.part_of for write in writes if write.slot.part_of]):
         place = seen.places[name]
         for owner, attribute in place.owners:
             shown = vars(owner).get(attribute) if isinstance(owner, nn.Module) else None
@@ -156,7 +157,7 @@ def unwritable(writes: Sequence[Write], seed: int, generator: Generator) -> list
     """
     found = []
     for write in writes:
-        if write.kept or (write.copied and write.copied.from_memory):
+        if write.plain or write.kept or (write.copied and write.copied.from_memory):
             continue
         own = generator == "stream" and has_own_code(write.fill)
         if (own or write.computed) and (problem := _unwritable(write, seed, own=own)):
@@ -179,11 +180,19 @@ def _unwritable(write: Write, seed: int, *, own: bool) -> Problem | None:
 
 
 def _paint_batch(batch: Sequence[Write], seed: int, tell: Progress) -> None:
-    logicals = [(write, _logical(write)) for write in batch if not write.kept]
-    paint([Piece(write.fill, *held(logical), write.name) for write, logical in logicals], seed, tell)
-    for write, logical in logicals:
-        if write.computed:
-            _settle(write, logical)
+    pieces: list[Piece] = []
+    computed: list[tuple[Write, Tensor]] = []
+    for write in batch:
+        if write.plain and not write.kept:
+            pieces.append(Piece(write.fill, write.place.held[0], Region.whole(write.slot.shape), write.name))
+        elif not write.kept:
+            logical = _logical(write)
+            pieces.append(Piece(write.fill, *held(logical), write.name))
+            if write.computed:
+                computed.append((write, logical))
+    paint(pieces, seed, tell)
+    for write, logical in computed:
+        _settle(write, logical)
     if untouched := sum([write.slot.numel for write in batch if write.kept]):
         tell(untouched)
 

@@ -57,6 +57,17 @@ def signature(function: Initializer) -> dict[str, Parameter]:
     return {name: _parameter(p) for name, p in parameters(function).items()}
 
 
+@cache
+def demanded(function: Initializer) -> tuple[str, ...]:
+    """Name the keyword arguments of an initializer that have no default.
+
+    >>> from initframe.initializers import get
+    >>> demanded(get("constant")), demanded(get("zeros"))
+    (('val',), ())
+    """
+    return tuple(name for name, parameter in signature(function).items() if parameter.required)
+
+
 def check(function: Initializer, written: Mapping[str, Any], fix: Callable[[str], str] = lambda _: "") -> list[Problem]:
     """Find unknown and missing keywords of a rule.
 
@@ -75,11 +86,8 @@ def check(function: Initializer, written: Mapping[str, Any], fix: Callable[[str]
         for name in written
         if name not in known
     ]
-    return unknown + [
-        Problem("", f"argument {name!r} is missing.")
-        for name, parameter in known.items()
-        if parameter.required and name not in written
-    ]
+    missing = [name for name in demanded(function) if name not in written]
+    return unknown + [Problem("", f"argument {name!r} is missing.") for name in missing]
 
 
 def bind(

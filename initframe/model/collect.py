@@ -27,7 +27,7 @@ from initframe.model.obstacles import (
 )
 from initframe.model.parametrizations import parametrizations
 from initframe.model.own_init import set_by
-from initframe.model.place import Place
+from initframe.model.place import OpenPlace, Place
 from initframe.model.remembered import remembered
 from initframe.model.slot import Kind, OpenSlot, Slot
 
@@ -114,7 +114,9 @@ def _collect_own(
             part_of=raw.get(name),
             constructed=constructed.get(name),
         )
-        yield slot, Place((tensor,), owners=((module, name),)), (form.elements,)
+        place = OpenPlace((tensor,), None, ((module, name),), form.plain)
+        place.__class__ = Place
+        yield slot, place, (form.elements,)
     for name, how in computed.items():
         originals = tuple(how.originals.values())
         slot = _slot(
@@ -143,6 +145,7 @@ class _Form(NamedTuple):
     blocked: Obstacle | None = None
     lazy: bool = False
     storable: bool = False
+    plain: bool = False
 
 
 def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, offloaded: bool) -> _Form:
@@ -150,7 +153,7 @@ def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, o
     if piece is not None:
         return _Form(piece, elements(tensor), FLATTENED, lazy=not piece and is_shapeless(tensor))
     if tensor.dtype in FILLABLE and (plain := plain_elements(tensor)):
-        return _Form(tuple(tensor.shape), plain)
+        return _Form(tuple(tensor.shape), plain, plain=True)
     shape, away = _shape(tensor), elsewhere(module, tensor, placed=offloaded)
     blocked = away or obstacle(tensor)
     storable = blocked is not None and not away and is_storable(tensor)

@@ -104,7 +104,7 @@ def local(tensor: Tensor) -> Tensor:
     >>> local(torch.ones(1))
     tensor([1.])
     """
-    if not is_distributed(tensor):
+    if _form(type(tensor)) != "distributed":
         return tensor
     with torch.no_grad():
         shard: Tensor = tensor.to_local()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from initframe.frozen import opened
 from initframe.model.computed import Copies, Parametrization, own_tensor
 from initframe.model.memory import is_distributed, memoryless
 from initframe.model.obstacles import Obstacle
@@ -26,11 +27,13 @@ class Place:
         computed: how the logical tensor comes from those, if it is parametrized.
         owners: the modules (or the state_dict) that hold the tensor, each with the tensor's name in it; none if only
             a copy can be seen.
+        plain: whether it is one tensor of which it is known that nothing keeps it from being written.
     """
 
     held: tuple[Tensor, ...]
     computed: Parametrization | None = None
     owners: tuple[tuple[Owner, str], ...] = ()
+    plain: bool = False
 
     @property
     def direct(self) -> Tensor | None:
@@ -96,6 +99,10 @@ class Place:
                 f"Fill what it is computed from by a rule that names it: {', '.join(self.computed.originals)}.",
             )
         return None
+
+
+OpenPlace = opened(Place)
+"""What becomes a place when it is given the class."""
 
 
 def owned(owner: Owner, name: str) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import pairwise
 
 import torch
 
@@ -36,17 +36,21 @@ def sharing(claims: Iterable[Claim]) -> Iterator[tuple[int, int]]:
     spaces: dict[Hashable, list[Claim]] = {}
     for claim in claims:
         spaces.setdefault(claim[0].space, []).append(claim)
-    for cluster in chain.from_iterable(map(_clusters, spaces.values())):
-        yield from ((one, other) for one, other in _shared(cluster) if one != other)
+    for entries in spaces.values():
+        spans = sorted([(where.start, where.stop) for where, _ in entries])
+        if not any(stop > start for (_, stop), (start, _) in pairwise(spans)):
+            continue  # as in most models, nothing crosses
+        for cluster in _clusters(entries):
+            yield from ((one, other) for one, other in _shared(cluster) if one != other)
 
 
 def _clusters(entries: Sequence[Claim]) -> Iterator[list[Claim]]:
     """Sort the entries of one space and split them where no footprint crosses; only several in one come out."""
     cluster: list[Claim] = []
     stop = 0
-    for start, _, entry in sorted([(entry[0].start, i, entry) for i, entry in enumerate(entries)]):
+    for entry in sorted(entries, key=lambda entry: entry[0].start):
         where = entry[0]
-        if start >= stop:
+        if where.start >= stop:
             if len(cluster) > 1:
                 yield cluster
             cluster, stop = [], where.stop

@@ -10,13 +10,14 @@ from typing import Any
 from initframe.errors import printable
 from initframe.fills import Fill
 from initframe.fills.constructed import Origin
+from initframe.frozen import opened
 from initframe.initializers.requested import requested_gain, requested_std
 from initframe.model.slot import Slot
 from initframe.plan.text import number, shape
 from initframe.recipe.recipe import Rule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """What one tensor will hold, and why.
 
@@ -105,6 +106,10 @@ class Assignment:
             **({"origin": self.origin.to_dict()} if self.origin else {}),
             **({"evidence": self.evidence} if self.evidence else {}),
         }
+
+
+OpenAssignment = opened(Assignment)
+"""What becomes an assignment when it is given the class."""
 
 
 def fan_difference(slot: Slot) -> str:

@@ -115,7 +115,8 @@ class Plan(OfModel):
     @property
     def asks(self) -> list[str]:
         """What the recipe needs beyond values, as sentences; empty if nothing is needed."""
-        return param_groups.sentences(((a.rule.name, a.companions) for a in self.assignments), self.recipe.requires)
+        asked = [(a.rule.name, a.companions) for a in self.assignments if a.companions]
+        return param_groups.sentences(asked, self.recipe.requires)
 
     @property
     def elements(self) -> int:

@@ -34,8 +34,7 @@ class Measured(NamedTuple):
     digest: int
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What happened to one tensor.
 
     Attributes:

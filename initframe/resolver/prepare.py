@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from initframe import initializers
 from initframe.errors import Problem, RecipeError, about, shown
-from initframe.initializers.arguments import ArgumentError, Parameter, bind, check, signature
+from initframe.initializers.arguments import ArgumentError, Parameter, bind, check, demanded, signature
 from initframe.initializers.table import Initializer
 from initframe.recipe.expressions import ExpressionError, parse
 from initframe.recipe.patterns import is_plain_name
@@ -71,6 +71,8 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
     except RecipeError as error:
         return None, [problem.on(rule.describe()) for problem in error.problems]
     known, given = signature(function), dict(rule.arguments.items())
+    if not (given or rule.unread or demanded(function)):
+        return Call(rule, function, {}, {}, {}, asks=bool(rule.companions), settled={}), []
     factor = given.pop(FACTOR, None) if FACTOR not in known else None
     written = {**given, **{name: None for name in rule.unread if name in known}} if rule.unread else given
     problems = [problem.on(rule.init) for problem in check(function, written, partial(_meant, rule))]
@@ -90,7 +92,7 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
         return None, [problem.on(rule.describe()) for problem in problems]
     lists = {k: v for k, v in numbers.items() if isinstance(v, list) and not known[k].many}
     given |= numbers
-    settled = _settled(function, given, numbers) if given else {}
+    settled = _settled(function, given, numbers)
     return Call(rule, function, given, numbers, lists, factor, bool(rule.companions), settled), []
 
 

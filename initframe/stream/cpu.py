@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import NamedTuple, TypeAlias
 
@@ -32,8 +31,7 @@ LARGE = 1 << 20
 """Bytes from which memory is written past the caches, which would not hold it until it is read."""
 
 
-@dataclass(frozen=True)
-class Processor:
+class Processor(NamedTuple):
     """A processor to compile for: LLVM's name, its features, the bits of a vector register."""
 
     name: str
@@ -57,7 +55,7 @@ class Filling(NamedTuple):
     """What a draw needs, without its memory: the compiled kernel, its constants, and addresses."""
 
     kernel: Kernel | None
-    pieces: tuple[Rows, ...]
+    pieces: Sequence[Rows]
     past_cache: int
     numbers: tuple[float, ...]
 
@@ -68,6 +66,12 @@ class Filling(NamedTuple):
         rest = self.past_cache, *key, *self.numbers
         for piece in self.pieces:
             yield Task(partial(_fill, self.kernel, piece, rest, memory), piece.number * piece.length)
+
+    def run(self, key: Key) -> None:
+        """Fill the memory at once, which somebody keeps alive."""
+        if self.kernel is not None:
+            for piece in self.pieces:
+                self.kernel(*piece, self.past_cache, *key, *self.numbers)
 
 
 def prepare(draw: Draw, processor: Processor | None = None) -> Filling:
@@ -80,14 +84,16 @@ def prepare(draw: Draw, processor: Processor | None = None) -> Filling:
     if not draw.out.numel():
         return Filling(None, (), 0, ())
     processor = processor or host()
-    constants, names = kernel_constants(draw.distribution, draw.args), constant_names(draw.distribution)
+    constants = kernel_constants(draw.distribution, draw.args)
+    numbers = tuple(map(constants.__getitem__, constant_names(draw.distribution)))
     rows, size = rows_of(draw.out, draw.start, draw.stride), draw.out.element_size()
     # Rows of less than half a tile would waste most of what long vectors compute.
     short = rows.number > 1 and rows.length < processor.lanes(32)
     kernel = fill_kernel(draw.distribution, draw.out.dtype, processor.lanes(32, 1 if short else REGISTERS), processor)
-    past_cache, numbers = int(draw.out.numel() * size >= LARGE), tuple([constants[name] for name in names])
-    prefer_huge_pages(draw.out)
-    return Filling(kernel, tuple(pieces(rows, size)), past_cache, numbers)
+    past_cache = int(draw.out.numel() * size >= LARGE)
+    if past_cache:
+        prefer_huge_pages(draw.out)
+    return Filling(kernel, pieces(rows, size), past_cache, numbers)
 
 
 def fill(draw: Draw) -> None:

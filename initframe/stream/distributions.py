@@ -28,8 +28,7 @@ def kernel_constants(distribution: str, args: tuple[float, ...]) -> dict[str, fl
     """
     if problem := check(distribution, tuple(args)):
         raise StreamError(problem)
-    found = _CONSTANTS[distribution](*args)
-    return dict(zip(found, f32s(found.values()), strict=True))
+    return _CONSTANTS[distribution](*args)
 
 
 def constants(distribution: str, args: tuple[float, ...]) -> dict[str, str]:
@@ -89,16 +88,16 @@ def _bits_constants() -> dict[str, float]:
 
 
 def _uniform_constants(low: float, high: float) -> dict[str, float]:
-    bottom, top = f32s((low, high))
+    span = high - low
+    step, offset, bottom, top = f32s(span * 2.0**-24, low + span * 2.0**-25, low, high)
     if bottom == top:
         # -0.0 · word + low is low for every word, low = -0.0 included.
-        return {"step": -0.0, "offset": low, "low": low, "top": low}
-    span = high - low
-    return {"step": span * 2.0**-24, "offset": low + span * 2.0**-25, "low": low, "top": below(top)}
+        return {"step": -0.0, "offset": bottom, "low": bottom, "top": bottom}
+    return {"step": step, "offset": offset, "low": bottom, "top": below(top)}
 
 
 def _normal_constants(mean: float, std: float) -> dict[str, float]:
-    return {"mean": mean, "std": std}
+    return _rounded(mean=mean, std=std)
 
 
 def _truncated_constants(loc: float, scale: float, low: float, high: float) -> dict[str, float]:
@@ -115,7 +114,12 @@ def _truncated_constants(loc: float, scale: float, low: float, high: float) -> d
     else:
         span = 2 - left - right
     masses = {"left": left + span * 2.0**-32, "right": right + span * 2.0**-32, "step": span * 2.0**-31}
-    return {"loc": loc, "scale": scale, "low": low, "high": high} | masses
+    return _rounded(loc=loc, scale=scale, low=low, high=high, **masses)
+
+
+def _rounded(**constants: float) -> dict[str, float]:
+    """Round constants to float32."""
+    return dict(zip(constants, f32s(*constants.values()), strict=True))
 
 
 def _uniform_limit(low: float, high: float) -> str | None:

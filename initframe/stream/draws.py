@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from initframe.errors import Problem, StreamError
+from initframe.frozen import opened
 from initframe.stream.philox import Key
 from initframe.stream.rows import check_indices
 
+BITS = (torch.int32,)
 DTYPES = torch.float32, torch.bfloat16, torch.float16, torch.float64
 
 
@@ -56,8 +58,7 @@ class Draw:
         if out.is_neg():
             fact = "out must not be a negated view: its memory holds other numbers than it shows."
             raise StreamError(Problem("", fact))
-        dtypes = (torch.int32,) if self.distribution == "bits" else DTYPES
-        if out.dtype not in dtypes:
+        if out.dtype not in (dtypes := BITS if self.distribution == "bits" else DTYPES):
             fact, options = f"it cannot be drawn as {out.dtype}.", f"Options: {', '.join(map(str, dtypes))}."
             raise StreamError(Problem(self.distribution, fact, options))
         check_indices(out.shape, self.start, self.stride)
@@ -65,3 +66,7 @@ class Draw:
     def part(self, out: Tensor, offset: int, stride: int) -> Draw:
         """Return the draw of a part of the same memory that begins ``offset`` elements later in the stream."""
         return replace(self, out=out, start=self.start + offset, stride=stride)
+
+
+OpenDraw = opened(Draw)
+"""What becomes a draw when it is given the class; its memory is not checked."""

@@ -114,11 +114,13 @@ class Prepared:
                 tell(filled)
         for i in self._eager:
             eager.fill(replace(self.draws[i], key=keys[i]), on_done)
-        tasks = (task for i, one in self._fillings for task in one.tasks(keys[i], memory[i]))
         if self.elements < BATCH:  # not worth another thread
-            if filled := sum(task.run() for task in tasks):
+            for i, one in self._fillings:
+                one.run(keys[i])
+            if filled := sum([self.sizes[i] for i, _ in self._fillings]):
                 tell(filled)
             return
+        tasks = (task for i, one in self._fillings for task in one.tasks(keys[i], memory[i]))
         for done in spread(tasks):
             tell(done)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Collection
+from functools import cache
 
 F32_MAX = 3.4028234663852886e38
+_INT, _FLOAT = struct.Struct("<i"), struct.Struct("<f")
 
 
 def f32(x: float) -> float:
@@ -18,17 +19,23 @@ def f32(x: float) -> float:
     return ctypes.c_float(x).value
 
 
-def f32s(values: Collection[float]) -> tuple[float, ...]:
+def f32s(*values: float) -> tuple[float, ...]:
     """Round several numbers to float32, ties to even, faster than one by one.
 
     Raises:
         OverflowError: one is finite and too large.
 
-    >>> f32s([0.1, 0.5])
+    >>> f32s(0.1, 0.5)
     (0.10000000149011612, 0.5)
     """
-    format = f"{len(values)}f"
-    return struct.unpack(format, struct.pack(format, *values))
+    floats = _floats(len(values))
+    return floats.unpack(floats.pack(*values))
+
+
+@cache
+def _floats(count: int) -> struct.Struct:
+    """Return what reads and writes that many float32s."""
+    return struct.Struct(f"{count}f")
 
 
 def bits_of(x: float) -> int:
@@ -55,6 +62,6 @@ def below(x: float) -> float:
     >>> below(1.0), below(0.0)
     (0.9999999403953552, -1.401298464324817e-45)
     """
-    (bits,) = struct.unpack("<i", struct.pack("<f", x))
+    (bits,) = _INT.unpack(_FLOAT.pack(x))
     bits = -0x7FFFFFFF if x == 0 else bits - 1 if x > 0 else bits + 1
-    return float(struct.unpack("<f", struct.pack("<i", bits))[0])
+    return float(_FLOAT.unpack(_INT.pack(bits))[0])

@@ -70,7 +70,7 @@ def rows_of(tensor: Tensor, start: int, stride: int) -> Rows:
     return Rows(address, number, length, tensor.stride(0) * size, start, stride)
 
 
-def pieces(rows: Rows, size: int) -> Iterator[Rows]:
+def pieces(rows: Rows, size: int) -> Sequence[Rows]:
     """Cut rows of elements of ``size`` bytes into pieces of at most `PIECE` elements, each within one segment.
 
     >>> [(p.address, p.length, p.start) for p in pieces(Rows(0, 1, 5, 0, (1 << 34) - 2, 0), size=4)]
@@ -78,8 +78,12 @@ def pieces(rows: Rows, size: int) -> Iterator[Rows]:
     """
     last = rows.start + rows.length - 1
     if rows.number == 1 and 0 < rows.length <= PIECE and rows.start >> SEGMENT == last >> SEGMENT:
-        yield rows
-        return
+        return (rows,)
+    return tuple(_cut(rows, size))
+
+
+def _cut(rows: Rows, size: int) -> Iterator[Rows]:
+    """Cut rows into pieces in both directions, and each where a segment ends."""
     height = max(1, PIECE // max(1, rows.length))
     for r in range(0, rows.number, height):
         for c in range(0, rows.length, PIECE):
