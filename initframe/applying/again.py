@@ -128,7 +128,7 @@ def remember(
     ]
     pieces = [_piece(target) for target in targets]
     if len(pieces) == len(touched):
-        memory = memory_of(piece.out for piece in pieces)
+        memory = memory_of([write.place for write in touched])
         kept = sum(write.slot.numel for write in writes if write.kept)
         seen.memo[KEY] = Again(
             plan.assignments,

@@ -164,7 +164,7 @@ def apply_surveyed(
         problems += without_memory(writes)
         outside, wrong = find_outside(averages, writes) if averages else ([], [])
         problems += wrong
-        number = 0 if seed is None else checked_seed(seed)
+        number = 0 if seed is None else int(seed)
         touched = [write for write in writes if not write.kept]
         held = [tensor for write in touched for tensor in write.place.held]
         with torch.set_grad_enabled(False):
@@ -173,7 +173,7 @@ def apply_surveyed(
             before = samples(writes) if measure is True else []
             copies = find_copies(model)
             done: list[str] = []
-            with exclusive(memory_of(held)):
+            with exclusive(memory_of([write.place for write in touched])):
                 if backup:
                     backup.take(writes, optimizers, [mine for mine, _ in outside])
                 own = None if seed is None and generator == "torch" else number

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Sequence
 from threading import Lock
 from typing import TypeAlias
 
-import torch
-from torch import Tensor
-
 from initframe.errors import Problem, ResolveError
 from initframe.model.memory import local
+from initframe.model.place import Place
 
 _LOCK = Lock()
-_BEING_WRITTEN: set[tuple[torch.device, int]] = set()
+_BEING_WRITTEN: set[tuple[Hashable, int]] = set()
 
 
-Memory: TypeAlias = frozenset[tuple[torch.device, int]]
+Memory: TypeAlias = frozenset[tuple[Hashable, int]]
 """Devices and addresses."""
 
 
-def memory_of(tensors: Iterable[Tensor]) -> Memory:
-    """Say where tensors are, those without memory or elements left out."""
-    return frozenset([(held.device, held.data_ptr()) for held in map(local, tensors) if not held.is_meta and held.numel()])
+def memory_of(places: Sequence[Place]) -> Memory:
+    """Say where the tensors of places are, those without memory or elements left out."""
+    known = [place.plain for place in places if place.plain]
+    others = [local(tensor) for place in places if not place.plain for tensor in place.held]
+    here = [(tensor.device, tensor.data_ptr()) for tensor in others if not tensor.is_meta and tensor.numel()]
+    return frozenset(here + [(which.space, which.start) for which in known])
 
 
 class exclusive:  # noqa: N801 - used as a function; a generator would take three times as long to enter
@@ -36,7 +37,7 @@ class exclusive:  # noqa: N801 - used as a function; a generator would take thre
 
     >>> import torch
     >>> weight = torch.zeros(2)
-    >>> with exclusive(memory_of([weight])), exclusive(memory_of([weight.clone()])):
+    >>> with exclusive(memory_of([Place((weight,))])), exclusive(memory_of([Place((weight.clone(),))])):
     ...     pass
     """
 

@@ -41,12 +41,14 @@ def results_of(
     Returns:
         The results, in the order of the writes.
     """
-    if not before and not after:
-        found = [(write, None if write.plain else _other(write)) for write in writes]
-        return tuple([Result(write.assignment, None, None, other, write.computed) for write, other in found])
     nothing = [None] * len(writes)
     triples = zip(writes, before or nothing, after or nothing, strict=True)
-    return tuple([Result(write.assignment, old, new, _other(write), write.computed) for write, old, new in triples])
+    return tuple(
+        [
+            Result(write.assignment, old, new, None if write.plain else _other(write), write.computed)
+            for write, old, new in triples
+        ]
+    )
 
 
 def _other(write: Write) -> Slot | None:
@@ -67,7 +69,7 @@ def left_alone(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tupl
         The tensors, with their digests if these were wanted.
     """
     written = {write.slot.name for write in writes}
-    if len(written) == len(seen.every) and not any([slot.views for slot in seen.slots]):
+    if len(written) == len(seen.every) and not any(slot.views for slot in seen.slots):
         return ()
     places = [(slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written]
     rest = [(slot, place.held[0]) for slot, place in places if place.computed is None]  # or its originals tell it

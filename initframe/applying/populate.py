@@ -139,7 +139,7 @@ def _fill_in_turn(
     Tensors that are computed from others, or that share memory, follow each other as the module says.
     """
     backup = Backup()
-    with exclusive(memory_of(tensor for write in writes if not write.kept for tensor in write.place.held)):
+    with exclusive(memory_of([write.place for write in writes if not write.kept])):
         backup.take(writes, [])
         try:
             for row, seed in enumerate(seeds):

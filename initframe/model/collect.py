@@ -14,7 +14,7 @@ from initframe.model.elsewhere import HOOK, elsewhere, is_partitioned, places_al
 from initframe.model.fans import PLAIN, Fans, layer_fans, weight_of_bias
 from initframe.model.flat import FLAT_NAME, FLATTENED, flattened_tensors, is_flat
 from initframe.model.layers import Layer, read_layer
-from initframe.model.memory import elements, is_shapeless, plain_elements
+from initframe.model.memory import Footprint, elements, is_shapeless, plain_elements
 from initframe.model.obstacles import (
     FILLABLE,
     PACKED,
@@ -25,8 +25,8 @@ from initframe.model.obstacles import (
     obstacle,
     packed_state,
 )
-from initframe.model.parametrizations import parametrizations
 from initframe.model.own_init import set_by
+from initframe.model.parametrizations import parametrizations
 from initframe.model.place import OpenPlace, Place
 from initframe.model.remembered import remembered
 from initframe.model.slot import Kind, OpenSlot, Slot
@@ -57,8 +57,9 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
     for prefix, module in modules:
         if HOOK in vars(module) and places_all_inside(module):
             placed += (prefix,)
+        cls: type = type(module)
         own = {**module._parameters, **module._buffers}  # noqa: SLF001
-        held = {name: tensor for name, tensor in own.items() if tensor is not None} if own else own
+        held = {name: tensor for name, tensor in own.items() if tensor is not None} if own else {}
         hooked = module._forward_pre_hooks or "parametrizations" in module._modules  # noqa: SLF001
         computed = parametrizations(module) if hooked else {}
         if isinstance(module, ParametrizationList):
@@ -69,7 +70,7 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
         if held or computed:
             offloaded = any(map(prefix.startswith, placed))
             yield from _collect_own(prefix, module, held, computed, whole, serves=serves, offloaded=offloaded)
-        if is_packed(type(module)):
+        if is_packed(cls):
             yield from _collect_packed(prefix, module)
 
 
@@ -145,7 +146,7 @@ class _Form(NamedTuple):
     blocked: Obstacle | None = None
     lazy: bool = False
     storable: bool = False
-    plain: bool = False
+    plain: Footprint | None = None
 
 
 def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, offloaded: bool) -> _Form:
@@ -153,7 +154,7 @@ def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, o
     if piece is not None:
         return _Form(piece, elements(tensor), FLATTENED, lazy=not piece and is_shapeless(tensor))
     if tensor.dtype in FILLABLE and (plain := plain_elements(tensor)):
-        return _Form(tuple(tensor.shape), plain, plain=True)
+        return _Form(tuple(tensor.shape), plain, plain=plain)
     shape, away = _shape(tensor), elsewhere(module, tensor, placed=offloaded)
     blocked = away or obstacle(tensor)
     storable = blocked is not None and not away and is_storable(tensor)

@@ -172,7 +172,9 @@ def numbers(given: Mapping[Any, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in given.items():
         cls: type = type(value)
-        if cls is not bool and (plain := _plain(cls)) and _is_fact(name, value):
+        if (plain := _plain(cls)) is None or not isinstance(name, str) or not name.isidentifier() or name[0] == "_":
+            continue
+        if plain is int or math.isfinite(value):
             found[name] = plain(value)
     return found
 
@@ -202,12 +204,6 @@ def _answer(thing: object, attribute: str) -> Any:
         return getattr(thing, attribute, None)
     except Exception:  # noqa: BLE001 - a property may raise anything; then there is no number
         return None
-
-
-def _is_fact(name: object, value: float) -> bool:
-    """Tell a public name from a private one or none, and a finite number from the rest."""
-    public = isinstance(name, str) and name.isidentifier() and not name.startswith("_")
-    return public and (isinstance(value, int) or math.isfinite(value))
 
 
 def _public(cls: type) -> bool:

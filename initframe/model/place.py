@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from initframe.frozen import opened
 from initframe.model.computed import Copies, Parametrization, own_tensor
-from initframe.model.memory import is_distributed, memoryless
+from initframe.model.memory import Footprint, is_distributed, memoryless
 from initframe.model.obstacles import Obstacle
 from initframe.model.parametrizations import parametrizations
 
@@ -27,13 +27,14 @@ class Place:
         computed: how the logical tensor comes from those, if it is parametrized.
         owners: the modules (or the state_dict) that hold the tensor, each with the tensor's name in it; none if only
             a copy can be seen.
-        plain: whether it is one tensor of which it is known that nothing keeps it from being written.
+        plain: the elements of a single tensor of which it is known that nothing keeps it from being written; ``None``
+            of all others.
     """
 
     held: tuple[Tensor, ...]
     computed: Parametrization | None = None
     owners: tuple[tuple[Owner, str], ...] = ()
-    plain: bool = False
+    plain: Footprint | None = None
 
     @property
     def direct(self) -> Tensor | None:

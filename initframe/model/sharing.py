@@ -38,7 +38,7 @@ def sharing(claims: Iterable[Claim]) -> Iterator[tuple[int, int]]:
         spaces.setdefault(claim[0].space, []).append(claim)
     for entries in spaces.values():
         spans = sorted([(where.start, where.stop) for where, _ in entries])
-        if not any(stop > start for (_, stop), (start, _) in pairwise(spans)):
+        if all(stop <= start for (_, stop), (start, _) in pairwise(spans)):
             continue  # as in most models, nothing crosses
         for cluster in _clusters(entries):
             yield from ((one, other) for one, other in _shared(cluster) if one != other)

@@ -60,10 +60,11 @@ def _add_modules(model: nn.Module, facts: list[object]) -> None:
             facts.append(module)
             continue
         met.add(id(module))
-        if "_handle" in vars(module) or is_packed(type(module)):
+        cls: type = type(module)
+        if "_handle" in vars(module) or is_packed(cls):
             raise _Unseen
         children, parameters, buffers = module._modules, module._parameters, module._buffers  # noqa: SLF001
-        facts.append((module, type(module), *children.keys()))
+        facts.append((module, cls, *children.keys()))
         if parameters:
             _add_tensors(parameters, facts)
         if buffers:

@@ -23,7 +23,6 @@ from initframe.model.sharing import sharing
 from initframe.model.slot import Slot
 from initframe.model.snapshot import snapshot
 
-
 Held = tuple[Slot, Place]
 """A tensor's facts, and its memory."""
 
@@ -229,9 +228,10 @@ class collector_paused:  # noqa: N801 - used as a function; a generator would ta
 def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
     """Name the entries of a model's state_dict that are not tensors, without building it."""
     for prefix, module in modules:
-        if type(module).get_extra_state is not nn.Module.get_extra_state:
+        cls: type = type(module)
+        if cls.get_extra_state is not nn.Module.get_extra_state:  # type: ignore[attr-defined]
             yield f"{prefix}_extra_state"
-        if is_packed(type(module)):
+        if is_packed(cls):
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 

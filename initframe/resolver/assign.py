@@ -93,7 +93,7 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
             _check_ties(winner, lost, built.fill, slot, scope)
         shadowed = tuple([match.rule.name for match in lost if match.rule is not DEFAULT]) if lost else ()
         asked = companions(winner, built.slot, scope) if winner.call.asks else {}
-        noted = _noted(winner, built, scope) if is_unexplained(slot) else built.slot
+        noted = _noted(winner, built, scope) if len(slot.shape) > 2 and is_unexplained(slot) else built.slot
         made = OpenAssignment(
             noted, winner.rule, built.fill, built.arguments, shadowed, declined, asked, factor=built.factor
         )

@@ -139,15 +139,10 @@ def _keeps_rows(fill: Fill) -> bool:
     return any(isinstance(part, Keep | Scale | Stored) for part in fill.parts())
 
 
-def _made(call: Call, captures: Captures, slot: Slot, scope: Scope) -> tuple[Fill, Arguments]:
-    """Call the rule's initializer on a slot, or block by block."""
-    if call.rule.split is not None:
+def _made(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int | None = None) -> tuple[Fill, Arguments]:
+    """Call the rule's initializer on a slot: block by block if the rule splits it, and this is none of the blocks."""
+    if call.rule.split is not None and block is None:
         return _blocks(call, captures, slot, scope)
-    return _fill(call, captures, slot, scope)
-
-
-def _fill(call: Call, captures: Captures, slot: Slot, scope: Scope, block: int | None = None) -> tuple[Fill, Arguments]:
-    """Call the rule's initializer on a slot, or on one block of it."""
     arguments = call.settled
     if arguments is None:
         facts = scope.facts(slot, captures, call.numbers_of(block))
@@ -195,7 +190,7 @@ def _blocks(call: Call, captures: Captures, slot: Slot, scope: Scope) -> tuple[F
     dim = output_dim(slot, "split")
     sizes = _sizes(call, captures, slot, dim, scope)
     _check_lists(call, len(sizes))
-    filled = [_fill(call, captures, _block(slot, dim, size), scope, i) for i, size in enumerate(sizes)]
+    filled = [_made(call, captures, _block(slot, dim, size), scope, i) for i, size in enumerate(sizes)]
     arguments = {name: _merged([own[name] for _, own in filled]) for name in filled[0][1]}
     return Blocks(tuple(fill for fill, _ in filled), sizes, dim), arguments
 

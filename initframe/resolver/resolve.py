@@ -100,7 +100,7 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     warnings += tuple(unchosen(from_files))
     if not warnings and not assignments and not skipped:
         warnings = (_nothing(seen),)
-    kept = _kept(scope, {*(a.slot.name for a in assignments), *skipped}, declines)
+    kept = _kept(scope, {*[a.slot.name for a in assignments], *skipped}, declines)
     kept |= dict.fromkeys(hidden, "it is out of sight: only leaves it out.")
     declined = {rule: tuple(slot.name for slot, _ in several) for rule, several in declines.items()}
     return Plan(
@@ -112,7 +112,7 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         warnings,
         kept,
         model,
-        buffers=tuple(name for name in buffers if name not in skipped),
+        buffers=tuple([name for name in buffers if name not in skipped]),
         extra=seen.extra,
         hidden=hidden,
         declined=declined,

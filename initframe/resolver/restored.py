@@ -56,7 +56,8 @@ def _restoring(whole: Slot, raw: Iterable[Slot], several: list[Match], scope: Sc
     originals = {id(tensor) for tensor in how.originals.values()} if how else set()
     needed = [slot for slot in raw if id(scope.seen.places[slot.name].held[0]) in originals]
     for match in reversed(several):
-        if match.call is None or not restores(match.rule.init):
+        call = match.call
+        if call is None or not restores(match.rule.init):
             return None
         if needed and all(_is_stored(match, slot, scope) for slot in needed):
             return match

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from functools import cache
 
 F32_MAX = 3.4028234663852886e38
 _INT, _FLOAT = struct.Struct("<i"), struct.Struct("<f")
+_FLOATS = [struct.Struct(f"{count}f") for count in range(16)]
 
 
 def f32(x: float) -> float:
@@ -28,14 +28,8 @@ def f32s(*values: float) -> tuple[float, ...]:
     >>> f32s(0.1, 0.5)
     (0.10000000149011612, 0.5)
     """
-    floats = _floats(len(values))
+    floats = _FLOATS[len(values)]
     return floats.unpack(floats.pack(*values))
-
-
-@cache
-def _floats(count: int) -> struct.Struct:
-    """Return what reads and writes that many float32s."""
-    return struct.Struct(f"{count}f")
 
 
 def bits_of(x: float) -> int:

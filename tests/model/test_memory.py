@@ -6,14 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from initframe.model.memory import footprint, overlaps_itself
+from initframe.model.memory import elements as tells_elements
+from initframe.model.memory import footprint, overlaps_itself, plain_elements
+from initframe.model.obstacles import FILLABLE, obstacle
 from initframe.model.sharing import sharing
 
 
 def sharers(*groups):
     """Those of several tensors, or groups of them, that share memory with another."""
     parts = [group if isinstance(group, list) else [group] for group in groups]
-    return {i for pair in sharing([(footprint(part), i) for i, group in enumerate(parts) for part in group]) for i in pair}
+    return {
+        i for pair in sharing([(footprint(part), i) for i, group in enumerate(parts) for part in group]) for i in pair
+    }
 
 
 def elements(tensor):
@@ -127,3 +131,59 @@ def test_windows_overlap_where_their_elements_do(cuts):
 def test_sharing_inside_a_group_is_no_matter():
     whole = torch.zeros(8)
     assert not sharers([whole[:4], whole[2:6]], whole[6:])
+
+
+def given_attributes():
+    tensor = torch.zeros(2, 3)
+    tensor.kept_elsewhere = True
+    return tensor
+
+
+def resized(count):
+    tensor = torch.zeros(2, 3)
+    tensor.untyped_storage().resize_(count * tensor.element_size())
+    return tensor
+
+
+def made_in_inference_mode():
+    with torch.inference_mode():
+        return torch.zeros(2, 3)
+
+
+class Own(torch.Tensor):
+    """A class of somebody's own."""
+
+
+PLAIN = {
+    "a tensor": lambda: torch.zeros(2, 3),
+    "a parameter": lambda: nn.Parameter(torch.zeros(2, 3)),
+    "one element": lambda: torch.zeros(()),
+    "some rows": lambda: torch.zeros(5, 3)[1:3],
+    "bfloat16": lambda: torch.zeros(2, 3, dtype=torch.bfloat16),
+    "integers": lambda: torch.zeros(2, 3, dtype=torch.int64),
+}
+NOT_PLAIN = {
+    "transposed": lambda: torch.zeros(2, 3).t(),
+    "columns": lambda: torch.zeros(2, 5)[:, 1:3],
+    "expanded": lambda: torch.zeros(1, 3).expand(2, 3),
+    "empty": lambda: torch.zeros(0, 3),
+    "meta": lambda: torch.zeros(2, 3, device="meta"),
+    "sparse": lambda: torch.zeros(2, 3).to_sparse(),
+    "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged),
+    "lazy": lambda: nn.LazyLinear(3).weight,
+    "with attributes": given_attributes,
+    "freed": lambda: resized(0),
+    "partly freed": lambda: resized(4),
+    "of inference mode": made_in_inference_mode,
+    "of a class of its own": lambda: torch.zeros(2, 3).as_subclass(Own),
+}
+
+
+@pytest.mark.parametrize("what", [*PLAIN, *NOT_PLAIN])
+def test_a_plain_tensor_is_told_by_one_look_and_needs_no_other(what):
+    tensor = (PLAIN | NOT_PLAIN)[what]()
+    found = plain_elements(tensor)
+    assert (found is not None) == (what in PLAIN)
+    if found:
+        assert found == tells_elements(tensor)
+        assert obstacle(tensor) is None or tensor.dtype not in FILLABLE
