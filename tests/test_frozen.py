@@ -11,6 +11,7 @@ import initframe
 from initframe.model.place import OpenPlace, Place
 from initframe.model.slot import OpenSlot, Slot
 from initframe.plan.assignment import Assignment, OpenAssignment
+from initframe.plan.report import OpenResult, Result
 from initframe.stream.draws import Draw, OpenDraw
 
 WEIGHT = Slot("w", (2, 3), fan_in=3)
@@ -19,6 +20,7 @@ CASES = {
     Slot: (OpenSlot, {"name": "w", "shape": (2, 3), "fan_in": 3}),
     Place: (OpenPlace, {"held": (torch.zeros(2),)}),
     Assignment: (OpenAssignment, {"slot": WEIGHT, "rule": RULE, "fill": initframe.Normal(0, 1), "factor": 2.0}),
+    Result: (OpenResult, {"assignment": Assignment(WEIGHT, RULE, initframe.Normal(0, 1)), "computed": True}),
     Draw: (OpenDraw, {"out": torch.zeros(1, 2), "distribution": "normal", "args": (0.0, 1.0), "key": (1, 2, 3, 4)}),
 }
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest, harmless
 from initframe.fills import Keep
+from initframe.frozen import opened
 from initframe.model.slot import Slot
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment
@@ -34,7 +35,8 @@ class Measured(NamedTuple):
     digest: int
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Result:
     """What happened to one tensor.
 
     Attributes:
@@ -65,6 +67,10 @@ class Result(NamedTuple):
     def digest(self) -> str | None:
         """The digest of the new bits as 16 hex digits, if it was measured: equal digests, equal tensors."""
         return f"{self.after.digest:016x}" if self.after else None
+
+
+OpenResult = opened(Result)
+"""What becomes a result when it is given the class."""
 
 
 class Left(NamedTuple):

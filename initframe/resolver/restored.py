@@ -55,9 +55,8 @@ def _restoring(whole: Slot, raw: Iterable[Slot], several: list[Match], scope: Sc
     how = scope.seen.places[whole.name].computed
     originals = {id(tensor) for tensor in how.originals.values()} if how else set()
     needed = [slot for slot in raw if id(scope.seen.places[slot.name].held[0]) in originals]
-    for match in reversed(several):
-        call = match.call
-        if call is None or not restores(match.rule.init):
+    for match in several[::-1]:
+        if match.call is None or not restores(match.rule.init):
             return None
         if needed and all(_is_stored(match, slot, scope) for slot in needed):
             return match
