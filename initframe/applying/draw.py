@@ -69,7 +69,7 @@ def paint(pieces: Iterable[Piece], seed: int, on_progress: Progress = lambda _: 
         seed: of the stream.
         on_progress: told how many elements were filled since it was last told.
     """
-    work = _Work(seed)
+    work = _Work(seed, at_once=True)
     for piece in pieces:
         _ask(piece, work)
     work.run(on_progress)
@@ -165,10 +165,11 @@ class _Work:
     """The work on a batch of pieces: draws and tensors that threads build, which run together; then the rest, in order.
 
     ``asked`` are the draws that such tensors are built from. ``undrawn`` counts the elements that the stream does not
-    tell of.
+    tell of. ``at_once`` says that small tensors are to be drawn while the work is put together.
     """
 
     seed: int
+    at_once: bool = False
     draws: list[stream.Draw] = field(default_factory=list)
     asked: list[stream.Draw] = field(default_factory=list)
     zeros: list[Tensor] = field(default_factory=list)
@@ -177,10 +178,13 @@ class _Work:
     undrawn: int = 0
 
     def draw(self, distribution: str, args: tuple[float, ...], piece: Piece, purpose: str = "") -> None:
-        """Plan to draw a distribution at every element of a piece."""
+        """Draw a distribution at every element of a piece, or plan to."""
         key, out = stream.key(piece.name, self.seed, purpose), piece.out
         if piece.region.is_whole and out.is_contiguous() and not out.is_neg():  # as most are
             count = out.numel()
+            if self.at_once and stream.drawn_at_once(out, distribution, args, key):
+                self.undrawn += count
+                return
             draw = OpenDraw(out.view(1, count), distribution, args, key, 0, count)
             draw.__class__ = stream.Draw
             self.draws.append(draw)
@@ -207,7 +211,8 @@ class _Work:
 
     def run(self, on_progress: Progress) -> None:
         """Draw, build, then do what comes after."""
-        stream.execute(self.draws, on_progress)
+        if self.draws:
+            stream.execute(self.draws, on_progress)
         if self.asked:
             stream.execute(self.asked)
         if self.zeros:

@@ -48,7 +48,7 @@ def demand_fans(slot: Slot) -> tuple[float, float]:
     >>> demand_fans(Slot("w", (2, 3), fan_in=3, fan_out=2))
     (3, 2)
     """
-    if slot.ndim < 2 or slot.fan_in is None or slot.fan_out is None:
+    if len(slot.shape) < 2 or slot.fan_in is None or slot.fan_out is None:
         fact = f"fan in and fan out need a tensor of 2 or more dimensions, this one has {slot.ndim}."
         raise refuse(fact, "Add where: ndim > 1.")
     if slot.fan_in <= 0 or slot.fan_out <= 0:

@@ -47,7 +47,8 @@ def scaled(slot: Slot, gain: float, mode: str, distribution: str) -> Fill:
     0.3535533905932738
     """
     fan_in, fan_out = demand_fans(slot)
-    demand_not_negative(gain=gain)
+    if not gain >= 0:
+        demand_not_negative(gain=gain)
     std = _STD[mode](gain, fan_in, fan_out)
     if distribution == "uniform":
         bound = math.sqrt(3.0) * std

@@ -45,7 +45,8 @@ def assign(
     declines: Declines = {}
     kept = {name for name, several in matches.items() if several[-1].rule.init == "keep"}
     for slot in scope.seen.every:
-        several: list[Match] = matches.get(slot.name, [])
+        if not (several := matches.get(slot.name)):
+            continue
         declined: dict[str, str] = {}
         try:
             settled = _settle(_unblocked(slot, kept) if slot.shares else slot, several, scope, declined)

@@ -65,7 +65,7 @@ class Matcher:
     def _add(self, pattern: Pattern, slots: Mapping[str, Slot]) -> None:
         names = _matching(pattern, slots)
         earned = False
-        for name, captures in zip(names, _captured(pattern, names) if pattern.captures else repeat({}), strict=False):
+        for name, captures in zip(names, _captured(pattern, names), strict=False):
             slot = slots[name]
             if slot.part_of is None or _asks_for(self.rule, slot):
                 self.hits.setdefault(slot.name, {})[name] = captures
@@ -157,6 +157,8 @@ def _matching(pattern: Pattern, names: Collection[str]) -> list[str]:
 
 def _captured(pattern: Pattern, names: Sequence[str]) -> Iterable[Captures]:
     """Compute the facts that a pattern's captures give for names that it matches."""
+    if not pattern.captures:
+        return repeat({})
     found = [pattern.match(name) or () for name in names]
     counts = layer_counts(found)
     return (

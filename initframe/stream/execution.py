@@ -39,6 +39,36 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
     Prepared(draws).execute(on_done=on_done)
 
 
+def drawn_at_once(out: Tensor, distribution: str, args: tuple[float, ...], key: Key) -> bool:
+    """Draw a whole tensor now if it is so small that this takes less time than a plan; else nothing happens.
+
+    Args:
+        out: a dense tensor with elements, of a dtype that `Draw` takes; no negated view.
+        distribution: a name in `DISTRIBUTIONS`.
+        args: the distribution's arguments, in their order.
+        key: the address of the stream.
+
+    Returns:
+        Whether it was drawn.
+
+    Raises:
+        StreamError: the distribution cannot be drawn with its arguments (`check` says why).
+
+    >>> from initframe.stream import key
+    >>> out = torch.empty(2, 4)
+    >>> drawn_at_once(out, "normal", (0.0, 1.0), key("w", seed=0))
+    True
+    >>> torch.equal(out.flatten(), draw("normal", (0.0, 1.0), key("w", seed=0), 0, 8))
+    True
+    """
+    device = out.device
+    if device.type != "cpu" or not (cpu := compiled(device)) or out.numel() > cpu.SMALL:
+        return False
+    torch.autograd.graph.increment_version(out)
+    filled: bool = cpu.fill_dense(out, distribution, args, key)
+    return filled
+
+
 class Prepared:
     """Draws that were looked up once: kernels and constants, and on a GPU a table of them. Executing them only draws.
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initframe.stream import Draw, Prepared, backend_of, cpu, draw, execute, execution, key
+from initframe.errors import StreamError
+from initframe.stream import Draw, Prepared, backend_of, cpu, draw, drawn_at_once, execute, execution, key
 
 KEY = key("w", 0)
 NORMAL = "normal", (0.0, 1.0)
@@ -134,3 +135,23 @@ def test_a_distribution_that_cannot_be_drawn_is_refused_before_anything_is_writt
     with pytest.raises(ValueError, match="std is negative"):
         execute([Draw(out, "normal", (0.0, -1.0), KEY)])
     assert not out.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("distribution", "args"), [("uniform", (-1.0, 2.0)), ("normal", (0.5, 2.0))])
+@pytest.mark.parametrize("shape", [(), (1,), (7, 9), (3, 5, 7), (1 << 13,)])
+def test_a_small_tensor_that_is_drawn_at_once_holds_the_same_bits(shape, distribution, args, dtype):
+    out, address = torch.empty(shape, dtype=dtype), key("small", 3)
+    before = out._version
+    assert drawn_at_once(out, distribution, args, address)
+    assert out._version > before
+    planned = torch.empty(1, out.numel(), dtype=dtype)
+    execute([Draw(planned, distribution, args, address)])
+    assert torch.equal(out.flatten(), planned[0])
+
+
+def test_what_is_large_or_elsewhere_is_not_drawn_at_once():
+    for out in (torch.zeros((1 << 13) + 1), torch.zeros(4, device="meta")):
+        assert not drawn_at_once(out, "normal", (0.0, 1.0), key("w", 0))
+    with pytest.raises(StreamError, match="std is negative"):
+        drawn_at_once(torch.zeros(4), "normal", (0.0, -1.0), key("w", 0))
