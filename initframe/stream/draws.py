@@ -12,6 +12,7 @@ from initframe.stream.philox import Key
 from initframe.stream.rows import check_indices
 
 DTYPES = torch.float32, torch.bfloat16, torch.float16, torch.float64
+"""What numbers are drawn as."""
 
 
 @dataclass(frozen=True, slots=True)
