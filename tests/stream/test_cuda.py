@@ -111,6 +111,41 @@ cuda.Table([form("normal", (0.0, 1.0), torch.float32, 0, 3, 3, 0, 3)[3]]).execut
 """
 )
 
+HUGE = (
+    COMMON
+    + """
+import mmap
+
+def memory(*shape, pitch):
+    \"\"\"Memory that is there where it is written.\"\"\"
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python 3.13 names it
+    mapped = mmap.mmap(-1, 2 * shape[0] * pitch, flags)
+    return torch.frombuffer(mapped, dtype=torch.bfloat16).as_strided(shape, (pitch, 1))
+
+def check_end(out, start, stride, programs):
+    \"\"\"Run the last programs of a table: the last elements are drawn, and the one before is not.\"\"\"
+    draw = Draw(out, "uniform", (0.5, 1.0), key("w", 1), start, stride)
+    table = cuda.Table([draw])
+    (kernel, entries, number), = table.launches
+    table.fields[:, 1] -= number - programs
+    table.launches = [(kernel, entries[-programs:], programs)]
+    table.execute()
+    rows = min(len(out), 3)
+    end = out[-rows:, -2000:]
+    expected = torch.empty_like(end)
+    skipped = (len(out) - rows) * stride + out.shape[1] - end.shape[1]
+    eager.fill(replace(draw, out=expected, start=start + skipped))
+    assert torch.equal(end, expected)
+    assert not out[0, 0]
+
+check_end(memory(1, (1 << 32) + 5, pitch=(1 << 32) + 8), 4, 0, 2)  # aligned, and an entry for the rest
+check_end(memory(1, (1 << 32) + 5, pitch=(1 << 32) + 8), 3, 0, 1)
+check_end(memory((1 << 31) + 77, 3, pitch=4), 5, 7, 1)  # more short rows than a grid has programs
+cuda.BLOCKS = 64
+check_end(memory((1 << 22) + 7, 130, pitch=1 << 10), 5, (1 << 40) + 1, 3)
+"""
+)
+
 PROBED = """
 import torch
 from initframe.stream import backends, cuda, triton_kernels, triton_lanes
@@ -173,6 +208,11 @@ def test_thousands_of_tensors_are_filled_by_a_launch_per_dtype(tmp_path):
 
 def test_a_table_is_built_once_and_takes_the_keys_of_any_seed(tmp_path):
     run(REKEYED, tmp_path, TRITON_INTERPRET="1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory that is not there is Linux's")
+def test_the_ends_of_what_has_billions_of_elements_or_rows(tmp_path):
+    run(HUGE, tmp_path, TRITON_INTERPRET="1")
 
 
 def test_the_probe_finds_what_is_wrong_with_any_operation(tmp_path):
