@@ -62,19 +62,20 @@ class Prepared:
     def __init__(self, draws: Iterable[Draw]) -> None:
         self.draws = tuple(draws)
         self.keys = [one.key for one in self.draws]
-        self.sizes = [one.out.numel() for one in self.draws]
-        self.elements = sum(self.sizes)
+        self._elements = 0
         self._fillings: list[tuple[int, Filling]] = []
         self._eager: list[int] = []
-        self._tables: list[tuple[list[int], Any]] = []
+        self._tables: list[tuple[list[int], Any, int]] = []
         by_device: dict[torch.device, list[int]] = {}
         for i, one in enumerate(self.draws):
             by_device.setdefault(one.out.device, []).append(i)
         for device, which in by_device.items():
+            elements = sum(self.draws[i].out.numel() for i in which)
             if cpu := compiled(device):
                 self._fillings += [(i, cpu.prepare(self.draws[i])) for i in which]
+                self._elements += elements
             elif gpu := launched(device):
-                self._tables.append((which, gpu.Table([self.draws[i] for i in which])))
+                self._tables.append((which, gpu.Table([self.draws[i] for i in which]), elements))
             else:
                 self._eager += which
 
@@ -87,7 +88,7 @@ class Prepared:
         if self._eager:
             return False
         self.draws = ()
-        for _, table in self._tables:
+        for _, table, _ in self._tables:
             table.draws = ()
         return True
 
@@ -108,14 +109,14 @@ class Prepared:
         memory = [one.out for one in self.draws] if memory is None else memory
         tell = on_done or (lambda _: None)
         torch.autograd.graph.increment_version(memory)
-        for which, table in self._tables:
+        for which, table, elements in self._tables:
             table.execute([keys[i] for i in which])
-            if filled := sum(self.sizes[i] for i in which):
-                tell(filled)
+            if elements:
+                tell(elements)
         for i in self._eager:
             eager.fill(replace(self.draws[i], key=keys[i]), on_done)
         tasks = (task for i, one in self._fillings for task in one.tasks(keys[i], memory[i]))
-        if self.elements < BATCH:  # not worth another thread
+        if self._elements < BATCH:  # not worth another thread
             if filled := sum(task.run() for task in tasks):
                 tell(filled)
             return

@@ -72,11 +72,12 @@ check([
     for dtype in dtypes
     for i, position in enumerate(POSITIONS)
     for margin in (0, 3)[: 1 + (dtype in (torch.float32, torch.bfloat16))]
+    if position[0] < 10 or dtype is dtypes[0]  # many rows take their time
 ])
 """
 )
 
-THOUSANDS = (
+THOUSAND = (
     COMMON
     + """
 import random
@@ -84,7 +85,7 @@ import random
 chance = random.Random(0)
 draws = []
 cuda.BLOCKS = 64  # the interpreter computes whole tiles
-for i in range(2000):
+for i in range(1000):
     rows, length = chance.choice([(1, chance.randrange(50)), (chance.randrange(3), chance.randrange(9))])
     width, stride, start = length + chance.randrange(3), length + chance.randrange(3), chance.randrange(1 << 40)
     low, dtype = chance.choice([-0.01, -1.0, -float(i)]), chance.choice([torch.float32, torch.float64])
@@ -202,8 +203,8 @@ def test_the_interpreter_gives_the_bits_of_the_eager_backend(tmp_path):
     run(INTERPRETED, tmp_path, TRITON_INTERPRET="1")
 
 
-def test_thousands_of_tensors_are_filled_by_a_launch_per_dtype(tmp_path):
-    assert int(run(THOUSANDS, tmp_path, TRITON_INTERPRET="1")) == 2
+def test_a_thousand_tensors_are_filled_by_a_launch_per_dtype(tmp_path):
+    assert int(run(THOUSAND, tmp_path, TRITON_INTERPRET="1")) == 2
 
 
 def test_a_table_is_built_once_and_takes_the_keys_of_any_seed(tmp_path):
@@ -237,7 +238,17 @@ def test_every_launch_is_compiled_with_these_options(monkeypatch):
 
     launched = []
     monkeypatch.setattr(cuda, "fill_kernel", lambda *_: Kernel())
-    for distribution, args in (("normal", (0.0, 1.0)), ("uniform", (0.0, 1.0))):
-        cuda.fill(Draw(torch.empty(1, 70_001), distribution, args, key("w", 0)))
+    memory = torch.empty(1, 70_001)
+    uniforms = [("uniform", (0.0, float(n))) for n in range(5000)]
+    cuda.Table([Draw(memory, *law, key("w", 0)) for law in [*uniforms, ("normal", (0.0, 1.0))]]).execute()
     assert len(launched) == 2
     assert all(options.items() >= cuda.OPTIONS.items() for options in launched)
+
+
+def test_the_benchmark_of_a_gpu_goes_through_its_steps_without_one():
+    root = Path(__file__).parents[2]
+    command = [sys.executable, os.fspath(root / "benchmarks" / "fills.py"), "--gpu", "--dry"]
+    environment = os.environ | {"PYTHONPATH": os.fspath(root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Llama" in done.stdout
