@@ -62,7 +62,7 @@ class Prepared:
     def __init__(self, draws: Iterable[Draw]) -> None:
         self.draws = tuple(draws)
         self.keys = [one.key for one in self.draws]
-        self._elements = 0
+        self.sizes = [one.out.numel() for one in self.draws]
         self._fillings: list[tuple[int, Filling]] = []
         self._eager: list[int] = []
         self._tables: list[tuple[list[int], Any, int]] = []
@@ -70,14 +70,15 @@ class Prepared:
         for i, one in enumerate(self.draws):
             by_device.setdefault(one.out.device, []).append(i)
         for device, which in by_device.items():
-            elements = sum(self.draws[i].out.numel() for i in which)
             if cpu := compiled(device):
                 self._fillings += [(i, cpu.prepare(self.draws[i])) for i in which]
-                self._elements += elements
             elif gpu := launched(device):
-                self._tables.append((which, gpu.Table([self.draws[i] for i in which]), elements))
+                self._tables.append(
+                    (which, gpu.Table([self.draws[i] for i in which]), sum(self.sizes[i] for i in which))
+                )
             else:
                 self._eager += which
+        self.elements = sum(self.sizes[i] for i, _ in self._fillings)
 
     def release(self) -> bool:
         """Let go of the memory, of which only addresses stay: `execute` is given it from now on.
@@ -116,7 +117,7 @@ class Prepared:
         for i in self._eager:
             eager.fill(replace(self.draws[i], key=keys[i]), on_done)
         tasks = (task for i, one in self._fillings for task in one.tasks(keys[i], memory[i]))
-        if self._elements < BATCH:  # not worth another thread
+        if self.elements < BATCH:  # not worth another thread
             if filled := sum(task.run() for task in tasks):
                 tell(filled)
             return
