@@ -74,13 +74,18 @@ def may_have_copies(model: object) -> bool:
 def _twins(parent: nn.Module) -> Iterator[dict[str, nn.Module]]:
     """Yield children that may be copies of each other: of one class, with parameters of the same names and shapes.
 
-    Numbered ones are layers of a stack, which may start equal.
+    Names that differ in their last number alone are layers of a stack, which may start equal.
     """
     children = {name: child for name, child in _named(parent) if type(child).__name__ not in _AVERAGING}
     for same_class in _several(children, type):
         for same_form in _several(same_class, _form):
-            if any(len(shape) > 1 for _, shape in _form(next(iter(same_form.values())))):
+            stems = set(map(_stem, same_form))
+            if len(stems) > 1 and any(len(shape) > 1 for _, shape in _form(next(iter(same_form.values())))):
                 yield same_form
+
+
+def _stem(name: str) -> str:
+    return name.rstrip("0123456789")
 
 
 def _named(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -134,21 +139,22 @@ def _equals(model: nn.Module) -> Iterator[Twin]:
     first = _first_values(tensor for family in families for module in family.values() for tensor in module.parameters())
     found: list[str] = []
     for family in families:
-        known: dict[Hashable, list[nn.Module]] = {}  # by first values, since thousands of children are too many pairs
+        known: dict[Hashable, list[tuple[str, nn.Module]]] = {}  # by first values: all pairs would be too many
         dtypes: dict[torch.dtype, None] = {}
         for name, child in family.items():
             telling = next((tensor for tensor in child.parameters() if _is_random(first.get(id(tensor)))), None)
             if telling is None or name.startswith(tuple(found)):
                 continue
             keys = {dtype: (dtype, *first[id(telling)].to(dtype).tolist()) for dtype in (*dtypes, telling.dtype)}
-            alike = (other for dtype in dtypes for other in known.get(keys[dtype], ()))
-            source = next((other for other in alike if other is not child and _is_copy(child, other, first)), None)
+            alike = (pair for dtype in dtypes for pair in known.get(keys[dtype], ()))
+            others = (other for stem, other in alike if stem != _stem(name) and other is not child)
+            source = next((other for other in others if _is_copy(child, other, first)), None)
             if source is not None:
                 found.append(f"{name}.")
                 yield Twin(name, _pairs(child, source))
                 continue
             dtypes[telling.dtype] = None
-            known.setdefault(keys[telling.dtype], []).append(child)
+            known.setdefault(keys[telling.dtype], []).append((_stem(name), child))
 
 
 def _families(parent: nn.Module, prefix: str) -> Iterator[dict[str, nn.Module]]:
