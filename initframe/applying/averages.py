@@ -176,7 +176,7 @@ def _first_values(tensors: Iterable[Tensor]) -> dict[int, Tensor]:
     read: dict[int, Tensor] = {}
     for group in groups.values():
         values = torch.cat(list(group.values())).cpu()
-        read.update(zip(group, values.split([len(some) for some in group.values()]), strict=True))
+        read.update(zip(group, torch.split(values, [len(some) for some in group.values()]), strict=True))
     return read
 
 

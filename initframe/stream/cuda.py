@@ -51,9 +51,9 @@ class Table:
         self.device = draws[0].out.device
         self.entries: list[int] = []
         fields: list[list[int]] = []
-        counts: list[int] = []
+        counts: list[int] = []  # programs of each entry
+        numbers: list[int] = []  # and of each launch
         groups = _groups(draws)
-        numbers: list[int] = []
         for group in groups.values():
             before = 0
             for i, rows, form in group:
@@ -65,11 +65,12 @@ class Table:
             numbers.append(before)
         self.fields = self._copied(np.array(fields, dtype=np.int64))
         self.programs = self._copied(np.repeat(np.arange(len(counts), dtype=np.int32), counts))
-        parts = self.programs.split(numbers)
+        parts = torch.split(self.programs, numbers)
         self.launches = [
             Launch(fill_kernel(*kind), part, number) for kind, part, number in zip(groups, parts, numbers, strict=True)
         ]
         self.stream = self._stream()
+        self.built = self.stream.record_event() if self.stream else None
 
     def execute(self, keys: Sequence[Key] | None = None) -> None:
         """Fill the memory of all draws.
@@ -81,14 +82,16 @@ class Table:
             return
         keys = self.keys if keys is None else keys
         words = np.fromiter(chain.from_iterable([keys[i] for i in self.entries]), np.uint32, 4 * len(self.entries))
-        addresses = self._copied(words.view(np.int64))
-        if (stream := self._stream()) != self.stream:
-            # The table belongs to another stream, which might get its memory back before this one has read it.
+        keyed = self._copied(words.view(np.int64))
+        stream = self._stream()
+        if stream and self.built and stream != self.stream:
+            # The table was copied on another stream, which must not give its memory away before this one has read it.
+            stream.wait_event(self.built)
             self.fields.record_stream(stream)
             self.programs.record_stream(stream)
         with torch.cuda.device(self.device if self.device.type == "cuda" else -1):
             for kernel, programs, number in self.launches:
-                kernel[number,](self.fields, addresses, programs, BLOCKS=BLOCKS, num_warps=WARPS, **OPTIONS)
+                kernel[number,](self.fields, keyed, programs, BLOCKS=BLOCKS, num_warps=WARPS, **OPTIONS)
 
     def _stream(self) -> torch.cuda.Stream | None:
         return torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
