@@ -50,22 +50,22 @@ CARRY = (1 << 34) - 900
 POSITIONS = [  # rows, length, pitch, start, stride
     (1, 4000, 4000, 0, 0),  # aligned, several programs, the last one and its last tile in part
     (1, 3203, 3203, 8, 0),  # aligned but for its end
-    (1, 1901, 1901, 3, 0),  # not aligned, several programs
+    (1, 3301, 3301, 3, 0),  # not aligned, several programs
     (2, 1100, 1104, CARRY, 8000),  # aligned rows, across the carry
-    (2, 245, 248, 8, 4096),  # aligned rows, each with an end of its own
+    (2, 305, 308, 8, 4096),  # aligned rows, each with an end of its own
     (2, 501, 504, CARRY - 1, 803),
     (3, 64, 64, 4, 64),  # rows that are one
     (2, 2, 5, 7, 3),
-    (200, 5, 6, 9, 11),  # short rows, several programs
-    (12, 128, 130, CARRY, 129),  # the longest short ones, across the carry
+    (400, 5, 6, 9, 11),  # short rows, several programs
+    (12, 256, 258, CARRY, 257),  # the longest short ones, across the carry
     (9, 9, 9, 5, (1 << 60) + 3),  # short rows, far apart
-    (2, 200, 201, 5, (1 << 63) + 3),  # beyond what is positive in 64 bits
+    (2, 260, 261, 5, (1 << 63) + 3),  # beyond what is positive in 64 bits
     (1, 40, 40, (1 << 64) - 40, 0),
     (1, 0, 3, 0, 0),
     (0, 3, 3, 0, 3),
 ]
 check([form("normal", (0.0, 1.0), torch.float32, 1, 17_001, 17_001, 4, 0)])
-cuda.BLOCKS, cuda.LARGE = 64, 1000  # the interpreter computes whole tiles, however little they hold
+cuda.BLOCKS, cuda.LARGE = 128, 1000  # the interpreter computes whole tiles, however little they hold
 check([
     form(distribution, args, dtype, *position, name=f"w{i}", margin=margin)
     for distribution, args, dtypes in DISTRIBUTIONS
