@@ -168,9 +168,12 @@ def _constant_kind(fill: Fill, out: Tensor) -> ConstantKind | None:
     """Return what constants that are written together have in common; ``None`` if this one is written by itself."""
     if not isinstance(fill, Constant) or out.is_neg():
         return None
-    zero = fill.value == 0 and math.copysign(1, fill.value) > 0
-    few = out.device.type != "cpu" and out.dtype in stream.DTYPES and out.numel() <= FEW
-    return (fill.value, out.device, out.dtype, out.is_contiguous()) if zero or (fill.value and few) else None
+    value, device = fill.value, out.device
+    if value == 0:
+        together = math.copysign(1, value) > 0
+    else:  # twice over the memory: worth it where a launch costs more
+        together = device.type != "cpu" and out.dtype in stream.DTYPES and out.numel() <= FEW
+    return (value, device, out.dtype, out.is_contiguous()) if together else None
 
 
 def _fill_together(value: float, outs: list[Tensor]) -> None:
