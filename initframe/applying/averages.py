@@ -59,15 +59,15 @@ def may_have_copies(model: object) -> bool:
     >>> may_have_copies(nn.ModuleDict({"online": nn.Linear(2, 2), "target": nn.Linear(2, 2)}))
     True
     """
-    waiting: list[object] = [model]
-    met: set[int] = set()
+    waiting: list[tuple[object, bool]] = [(model, False)]
+    met: set[tuple[int, bool]] = set()
     while waiting:
-        module = waiting.pop()
-        if isinstance(module, nn.Module) and module._modules and id(module) not in met:  # noqa: SLF001
-            met.add(id(module))
-            if type(module).__name__ in _AVERAGING or any(_twins(module)):
+        module, in_stack = waiting.pop()
+        if isinstance(module, nn.Module) and module._modules and (id(module), in_stack) not in met:  # noqa: SLF001
+            met.add((id(module), in_stack))
+            if type(module).__name__ in _AVERAGING or (not in_stack and any(_twins(module))):
                 return True
-            waiting += module._modules.values()  # noqa: SLF001
+            waiting += [(child, in_stack or name.isdigit()) for name, child in module._modules.items()]  # noqa: SLF001
     return False
 
 
@@ -158,7 +158,7 @@ def _equals(model: nn.Module, prefix: str) -> Iterator[Twin]:
 
 
 def _families(parent: nn.Module, prefix: str) -> Iterator[dict[str, nn.Module]]:
-    """Yield twins among the children of a module, then of its children, by their full names."""
+    """Yield twins among the children of a module, then of its children, by their full names; not inside of stacks."""
     yield from ({prefix + name: child for name, child in twins.items()} for twins in _twins(parent))
     for name, child in _named(parent):
         if type(child).__name__ not in _AVERAGING:

@@ -41,3 +41,10 @@ def test_what_is_inside_of_a_copy_is_no_copy_of_its_own():
     model.online = twins(left=torch.float32, right=torch.float32)
     model.target = copy.deepcopy(model.online)
     assert [twin.name for twin in averages.find_copies(model)] == ["target", "online.right"]
+
+
+def test_the_layers_of_a_stack_are_not_looked_into():
+    layers = [twins(q_proj=torch.float32, o_proj=torch.float32) for _ in range(3)]
+    for model in (nn.ModuleList(layers), nn.ModuleDict({"layers": nn.ModuleList(layers), "head": nn.Linear(3, 2)})):
+        assert averages.find_copies(model) == []
+        assert not averages.may_have_copies(model)
