@@ -78,6 +78,7 @@ def test_triton_serves_a_gpu_that_has_a_compiler():
     assert backend_of("cuda") == "triton"
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_a_plan_applied_again_waits_for_nothing_and_may_use_another_stream():
     here, there = Tower(), Tower().cuda()
     recipe = {"unmatched": "default", "rules": {"*weight*": {"where": "ndim > 1", "init": "normal"}, "scale": "ones"}}
