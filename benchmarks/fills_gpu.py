@@ -131,13 +131,8 @@ def _draw(
 
 def _equal_models(card: Card) -> None:
     """Compare a model's tensors, applied again with other seeds, on another stream, too; nothing may wait."""
-    recipe = {
-        "rules": {
-            **rules("trunc_normal")["rules"],
-            "norms": {"match": "*.weight", "where": "ndim == 1", "init": "ones"},
-        }
-    }
-    recipe["unmatched"] = "keep"
+    recipe = rules("trunc_normal")
+    recipe["rules"]["norms"] = {"match": "*.weight", "where": "ndim == 1", "init": "ones"}
     one, other = card.build("resnet50"), card.build("resnet50").to(card.device)
     here, there = (initframe.resolve(recipe, model) for model in (one, other))
     card.wait()

@@ -42,8 +42,7 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
 class Prepared:
     """Draws that were looked up once: kernels and constants, and on a GPU a table of them. Executing them only draws.
 
-    The memory is the draws', which this keeps alive until `release`: a tensor that is given other memory later needs
-    other draws.
+    It keeps the draws' memory alive until `release`. A tensor that is given other memory later needs other draws.
 
     Args:
         draws: what to draw.
@@ -81,10 +80,10 @@ class Prepared:
         self.elements = sum(self.sizes[i] for i, _ in self._fillings)
 
     def release(self) -> bool:
-        """Let go of the memory, of which only addresses stay: `execute` is given it from now on.
+        """Keep the addresses of the memory alone; `execute` is then given the tensors.
 
         Returns:
-            Whether that can be: what torch's own operations draw needs its tensors.
+            False if torch's operations draw some of it: they need the tensors, so nothing is released.
         """
         if self._eager:
             return False
@@ -104,7 +103,7 @@ class Prepared:
         Args:
             keys: one for each draw, in their order; by default the draws' own.
             on_done: as for `execute`.
-            memory: after `release`, for each draw a tensor that is in its memory, which is still where it was.
+            memory: after `release`, for each draw a tensor in the memory that it was prepared for.
         """
         keys = self.keys if keys is None else keys
         memory = [one.out for one in self.draws] if memory is None else memory
