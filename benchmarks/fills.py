@@ -1,42 +1,51 @@
 """How fast fills are, next to torch.nn.init, other libraries, and the limits of the machine: ratios of one run.
 
     python benchmarks/fills.py [--elements 67108864] [--threads 2] [--seconds 1] [--quick] [--limits] [--busy]
+    python benchmarks/fills.py --gpu [--dry]
 
 All sides of a ratio take turns. A side counts by the best of each turn, a ratio by the median over the turns. What is
 not installed is skipped. The tables go to benchmarks/results.md, with the machine and the command. --busy is for a
 machine that others use, too: one thread, timed by the processor time that it got; the tables go to
-benchmarks/results_busy.md. benchmarks/fills_gpu.py measures a GPU's memory.
+benchmarks/results_busy.md. --gpu measures a GPU's memory instead (benchmarks/fills_gpu.py), a few minutes in all.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from measuring import (
+    ARGS,
+    KEY,
+    Bench,
+    Row,
+    Timed,
+    built,
+    filler,
+    loop,
+    machine,
+    row,
+    rules,
+    said,
+    shown,
+    table,
+    turns,
+)
+from torch import nn
 
 import initframe
 from initframe import stream
 
-REST = 0.02
-"""Seconds between two turns: torch's threads go on spinning for some time after their work, and would take
-processor time from whoever comes next."""
-TURN = 0.1
-"""Seconds of a turn, in which short work is repeated: processors take some milliseconds to wake up."""
-KEY = stream.key("benchmark", 0)
-ARGS = {"uniform": (-0.1, 0.1), "normal": (0.0, 0.02), "truncated_normal": (0.0, 0.02, -0.04, 0.04)}
 IN_CACHE = 1 << 12
 """Elements of memory that stays in the first cache."""
 FIRST_DRAW = """
@@ -46,28 +55,6 @@ from initframe import stream
 stream.draw("uniform", (0.0, 1.0), stream.key("w", 0), 0, 10)
 print(time.perf_counter() - start)
 """
-
-Timed = Callable[[], object]
-
-
-class Bench(NamedTuple):
-    """How to measure."""
-
-    elements: int
-    threads: int
-    seconds: float
-    clock: Callable[[], float]
-
-
-class Row(NamedTuple):
-    """One line of the table: seconds of both sides, the ratio, and the aim."""
-
-    what: str
-    ours: float
-    peer: str
-    theirs: float
-    ratio: float
-    aim: float | None
 
 
 class Share(NamedTuple):
@@ -79,37 +66,6 @@ class Share(NamedTuple):
     arithmetic: float
     share: float
     best: float
-
-
-def turns(bench: Bench, *functions: Timed) -> list[list[float]]:
-    """Let functions take turns until each has had its time, three turns at least; the best seconds of each turn."""
-    best: list[list[float]] = [[] for _ in functions]
-    spent = 0.0
-    while len(best[0]) < 3 or spent < bench.seconds:
-        for function, taken in zip(functions, best, strict=True):
-            time.sleep(REST)
-            begin, done = bench.clock(), []
-            while not done or bench.clock() - begin < TURN:
-                start = bench.clock()
-                function()
-                done.append(bench.clock() - start)
-            taken.append(min(done))
-        spent += sum(taken[-1] for taken in best) / len(best) + TURN
-    return best
-
-
-def row(bench: Bench, what: str, ours: Timed, peer: str, theirs: Timed, aim: float | None = None) -> Row:
-    """Time both sides."""
-    mine, others = turns(bench, ours, theirs)
-    ratio = statistics.median(b / a for a, b in zip(mine, others, strict=True))
-    return Row(what, statistics.median(mine), peer, statistics.median(others), ratio, aim)
-
-
-def filler(memory: Tensor, distribution: str) -> Timed:
-    """Draw into a tensor by the stream; looked up before it is timed, and compiled."""
-    prepared = stream.Prepared([stream.Draw(memory.view(1, -1), distribution, ARGS[distribution], KEY)])
-    prepared.execute()
-    return prepared.execute
 
 
 def in_cache(distribution: str, dtype: torch.dtype, bench: Bench) -> Timed:
@@ -224,25 +180,6 @@ def orthogonal(bench: Bench) -> Iterator[Row]:
         yield row(bench, f"{what}, orthogonal", ours, "loop of nn.init", theirs, 1)
 
 
-def rules(init: str) -> dict[str, Any]:
-    """A recipe: matrices by an initializer, biases zero, norms as they are."""
-    return {"unmatched": "keep", "rules": {"*.weight": {"where": "ndim > 1", "init": init}, "*.bias": "zeros"}}
-
-
-def built(name: str) -> nn.Module:
-    """A model of torchvision's, with torch's own values."""
-    return getattr(importlib.import_module("torchvision.models"), name)()
-
-
-def loop(model: nn.Module, init: Callable[[Tensor], object]) -> None:
-    """What a script does by hand."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            init(module.weight)
-        if getattr(module, "bias", None) is not None:
-            nn.init.zeros_(module.bias)
-
-
 def installed(name: str) -> Any | None:
     """A module, or None."""
     try:
@@ -255,24 +192,6 @@ def first_draw() -> float:
     """Seconds of loading the stream and LLVM and compiling the first kernel, torch already loaded: best of three."""
     run = lambda: subprocess.run([sys.executable, "-c", FIRST_DRAW], capture_output=True, check=True)  # noqa: E731
     return min(float(run().stdout) for _ in range(3))
-
-
-def machine() -> str:
-    """The processor, as its system names it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    load = f", load before the run: {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{names[0] if names else platform.processor()}, {len(names) or '?'} cores, {platform.system()}{load}"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The comparisons as Markdown."""
-    lines = ["| what | ms | compared with | ms | times as fast | aim |", "|---|---|---|---|---|---|"]
-    for what, ours, peer, theirs, ratio, aim in rows:
-        asked = f"≥ {aim:g}" if aim else ""
-        lines.append(f"| {what} | {ours * 1e3:.3g} | {peer} | {theirs * 1e3:.3g} | {ratio:.2f} | {asked} |")
-    return "\n".join(lines)
 
 
 def limit_table(shares: Sequence[Share]) -> str:
@@ -288,20 +207,6 @@ def limit_table(shares: Sequence[Share]) -> str:
     return "\n".join(lines)
 
 
-def shown(rows: Iterator[Any], say: Callable[[Any], str]) -> list[Any]:
-    """Read lines, and print each when it is there."""
-    read = []
-    for one in rows:
-        print(say(one), flush=True)
-        read.append(one)
-    return read
-
-
-def said(row: Row) -> str:
-    """A comparison as a line."""
-    return f"{row.what:28}{row.peer:54}{row.ratio:8.2f}"
-
-
 def main() -> None:
     """Measure and write."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -311,12 +216,19 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     options.add_argument("--limits", action="store_true", help="the limits alone; the table goes to results_limits.md")
     options.add_argument("--busy", action="store_true", help="one thread, by its processor time")
+    options.add_argument("--gpu", action="store_true", help="a GPU's memory; the table goes to results_gpu.md")
+    options.add_argument(
+        "--dry", action="store_true", help="with --gpu: try every step without a GPU, and write nothing"
+    )
     given = options.parse_args()
+    if given.gpu:
+        importlib.import_module("fills_gpu").run(given.elements, given.seconds, dry=given.dry)
+        return
     threads, clock = (1, time.thread_time) if given.busy else (given.threads, time.perf_counter)
     bench, where = Bench(given.elements, threads, given.seconds, clock), machine()
     torch.set_num_threads(threads)
     command = " ".join(["python benchmarks/fills.py", *sys.argv[1:]])
-    shares = shown(limits(bench), lambda share: f"{share.what:28}{'share of the limit':54}{share.share:8.2f}")
+    shares = shown(limits(bench), lambda share: f"{share.what:44}{'share of the limit':54}{share.share:8.2f}")
     measured = [elementwise, fresh, models, peers] if given.quick else [elementwise, fresh, models, peers, orthogonal]
     rows = [row for rows in ([] if given.limits else measured) for row in shown(rows(bench), said)]
     text = f"""# Fills: figures of one run of `{command}`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from initframe.applying.locate import Write
 from initframe.errors import Problem
-from initframe.model.memory import local
+from initframe.model.memory import is_shapeless, local
 from initframe.model.names import unwrap
 from initframe.model.survey import survey
 
@@ -18,6 +18,8 @@ _AVERAGING = ("AveragedModel", "ModelEma", "ModelEmaV2", "ModelEmaV3", "EMA", "E
 """Class names of averaged copies: torch's, timm's, and what others call theirs."""
 _INSIDE = ("ema", "module", "ema_model", "shadow", "shadow_params")
 """Under which attributes averages that are no modules keep their tensors."""
+FIRST = 16
+"""How many of a tensor's values are compared before all are."""
 
 
 class Twin(NamedTuple):
@@ -52,28 +54,59 @@ def find_copies(model: object) -> list[Twin]:
 def may_have_copies(model: object) -> bool:
     """Whether a model's structure leaves room for copies inside of it, whatever its values are.
 
-    >>> may_have_copies(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    >>> may_have_copies(nn.ModuleDict({"online": nn.Linear(2, 2), "head": nn.Linear(2, 1)}))
     False
     >>> may_have_copies(nn.ModuleDict({"online": nn.Linear(2, 2), "target": nn.Linear(2, 2)}))
     True
     """
-    waiting: list[object] = [model]
-    met: set[int] = set()
+    waiting: list[tuple[object, bool]] = [(model, False)]
+    met: set[tuple[int, bool]] = set()
     while waiting:
-        module = waiting.pop()
-        if isinstance(module, nn.Module) and module._modules and id(module) not in met:  # noqa: SLF001
-            met.add(id(module))
-            if _has_twins(module):
+        module, in_stack = waiting.pop()
+        if isinstance(module, nn.Module) and module._modules and (id(module), in_stack) not in met:  # noqa: SLF001
+            met.add((id(module), in_stack))
+            if type(module).__name__ in _AVERAGING or (not in_stack and any(_twins(module))):
                 return True
-            waiting += module._modules.values()  # noqa: SLF001
+            waiting += [(child, in_stack or name.isdigit()) for name, child in module._modules.items()]  # noqa: SLF001
     return False
 
 
-def _has_twins(module: nn.Module) -> bool:
-    if type(module).__name__ in _AVERAGING:
-        return True
-    children = [type(child) for name, child in module._modules.items() if child is not None and not name.isdigit()]  # noqa: SLF001
-    return len(children) > 1 and len(set(children)) < len(children)
+def _twins(parent: nn.Module) -> Iterator[dict[str, nn.Module]]:
+    """Yield children that may be copies of each other: of one class, with parameters of the same names and shapes.
+
+    Names that differ in their last number alone are layers of a stack, which may start equal.
+    """
+    children = {name: child for name, child in _named(parent) if type(child).__name__ not in _AVERAGING}
+    for same_class in _several(children, type):
+        for same_form in _several(same_class, _form):
+            stems = set(map(_stem, same_form))
+            if len(stems) > 1 and any(len(shape) > 1 for _, shape in _form(next(iter(same_form.values())))):
+                yield same_form
+
+
+def _stem(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
+def _named(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    children = parent._modules.items()  # noqa: SLF001
+    return ((name, child) for name, child in children if child is not None and not name.isdigit())
+
+
+def _several(modules: Mapping[str, nn.Module], fact: Callable[[nn.Module], Hashable]) -> list[dict[str, nn.Module]]:
+    """Group modules by a fact; leave out those that have it alone."""
+    if len(modules) < 2:
+        return []
+    groups: dict[Hashable, dict[str, nn.Module]] = {}
+    for name, module in modules.items():
+        groups.setdefault(fact(module), {})[name] = module
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _form(module: nn.Module) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple(
+        (name, () if is_shapeless(tensor) else tuple(tensor.shape)) for name, tensor in module.named_parameters()
+    )
 
 
 def stale_copies(copies: Sequence[Twin], written: Set[int]) -> tuple[str, ...]:
@@ -100,43 +133,63 @@ def _averages_inside(model: nn.Module) -> Iterator[Twin]:
         yield from (Twin(name, _pairs(net, other)) for net in nets for other in others if type(other) is type(net))
 
 
-def _equals(parent: nn.Module, prefix: str) -> Iterator[Twin]:
-    """Find children of one class and equal values; numbered ones are layers of a stack, which may start equal."""
-    known: dict[Hashable, list[nn.Module]] = {}  # by their first values, since thousands of children are too many pairs
-    dtypes: dict[torch.dtype, None] = {}
-    for name, child in parent._modules.items():  # noqa: SLF001
-        if child is None or name.isdigit() or type(child).__name__ in _AVERAGING:
-            continue
-        telling = next((pair for pair in child.named_parameters() if _is_random(pair[1])), None)
-        alike = (other for dtype in dtypes if telling for other in known.get(_key(child, *telling, dtype), ()))
-        source = next((other for other in alike if other is not child and _is_copy(child, other)), None)
-        if source is not None:
-            yield Twin(prefix + name, _pairs(child, source))
-            continue
-        if telling is not None:
-            dtypes[telling[1].dtype] = None
-            known.setdefault(_key(child, *telling, telling[1].dtype), []).append(child)
-        yield from _equals(child, f"{prefix}{name}.")
+def _equals(model: nn.Module, prefix: str) -> Iterator[Twin]:
+    """Find children of one parent that are of one class and equal in all values."""
+    families = list(_families(model, prefix))
+    first = _first_values(tensor for family in families for module in family.values() for tensor in module.parameters())
+    found: list[str] = []
+    for family in families:
+        known: dict[Hashable, list[tuple[str, nn.Module]]] = {}  # by first values: all pairs would be too many
+        dtypes: dict[torch.dtype, None] = {}
+        for name, child in family.items():
+            telling = next((tensor for tensor in child.parameters() if _is_random(first.get(id(tensor)))), None)
+            if telling is None or name.startswith(tuple(found)):
+                continue
+            keys = {dtype: (dtype, *first[id(telling)].to(dtype).tolist()) for dtype in (*dtypes, telling.dtype)}
+            alike = (pair for dtype in dtypes for pair in known.get(keys[dtype], ()))
+            others = (other for stem, other in alike if stem != _stem(name) and other is not child)
+            source = next((other for other in others if _is_copy(child, other, first)), None)
+            if source is not None:
+                found.append(f"{name}.")
+                yield Twin(name, _pairs(child, source))
+                continue
+            dtypes[telling.dtype] = None
+            known.setdefault(keys[telling.dtype], []).append((_stem(name), child))
 
 
-def _key(module: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype) -> Hashable:
-    """What a module has in common with its copy of a dtype."""
-    return type(module), name, dtype, tuple(local(tensor).detach().flatten()[:16].to(dtype).tolist())
+def _families(parent: nn.Module, prefix: str) -> Iterator[dict[str, nn.Module]]:
+    """Yield twins among the children of a module, then of its children, by their full names; not inside of stacks."""
+    yield from ({prefix + name: child for name, child in twins.items()} for twins in _twins(parent))
+    for name, child in _named(parent):
+        if type(child).__name__ not in _AVERAGING:
+            yield from _families(child, f"{prefix}{name}.")
 
 
-def _is_copy(module: nn.Module, source: nn.Module) -> bool:
+def _first_values(tensors: Iterable[Tensor]) -> dict[int, Tensor]:
+    """Read the first values of tensors, by their ``id``; once for each device, because a GPU has to be waited for."""
+    groups: dict[tuple[torch.device, torch.dtype], dict[int, Tensor]] = {}
+    for tensor in tensors:
+        if not is_shapeless(tensor) and not tensor.is_meta and tensor.ndim > 1 and tensor.layout == torch.strided:
+            some = local(tensor).detach().flatten()[:FIRST]
+            wide = some.dtype if some.is_complex() or some.dtype == torch.float64 else torch.float32
+            groups.setdefault((some.device, wide), {})[id(tensor)] = some.to(wide)
+    read: dict[int, Tensor] = {}
+    for group in groups.values():
+        values = torch.cat(list(group.values())).cpu()
+        read.update(zip(group, torch.split(values, [len(some) for some in group.values()]), strict=True))
+    return read
+
+
+def _is_copy(module: nn.Module, source: nn.Module, first: Mapping[int, Tensor]) -> bool:
     pairs = _pairs(module, source)
-    telling = [pair for pair in pairs if _is_random(pair[1])]
+    telling = [pair for pair in pairs if _is_random(first.get(id(pair[1])))]
     own, theirs = (sum(1 for _ in one.parameters()) for one in (module, source))
     return bool(telling) and len(pairs) == own == theirs and all(_is_equal(*pair) for pair in [*telling, *pairs])
 
 
-def _is_random(tensor: Tensor) -> bool:
+def _is_random(values: Tensor | None) -> bool:
     """Whether equal values say something: zeros and ones are equal by themselves."""
-    if tensor.is_meta or tensor.ndim < 2 or tensor.layout != torch.strided:
-        return False
-    some = local(tensor).detach().flatten()[:16]
-    return some.numel() > 1 and bool((some != some[0]).any())
+    return values is not None and len(values) > 1 and bool((values != values[0]).any())
 
 
 def _pairs(module: nn.Module, source: nn.Module) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -151,7 +204,7 @@ def _is_equal(mine: Tensor, source: Tensor) -> bool:
     one, other = local(mine).detach(), local(source).detach()
     if one.shape != other.shape:
         return False
-    few = (one.flatten()[:16].to(other), other.flatten()[:16]) if one.layout == torch.strided else (one, other)
+    few = (one.flatten()[:FIRST].to(other), other.flatten()[:FIRST]) if one.layout == torch.strided else (one, other)
     return torch.equal(*few) and torch.equal(one.to(other), other)
 
 

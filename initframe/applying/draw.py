@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,9 +38,14 @@ from initframe.stream.threads import Task, single_threaded, spread
 AT_ONCE = 1 << 26
 """Elements that are drawn together: enough to keep every core busy, few enough to bound temporaries."""
 
+FEW = 1 << 18
+"""Elements up to which a second pass over a GPU's memory costs less than a launch."""
+
 COST = 32
 """How many elements are drawn in the time that an element of a small factorized matrix takes."""
 
+ConstantKind: TypeAlias = tuple[float, torch.device, torch.dtype, bool]
+"""A value, and what tensors must have in common to take it in one launch."""
 Progress = Callable[[int], None]
 T = TypeVar("T")
 
@@ -106,23 +111,23 @@ class Ready:
     Attributes:
         draws: what is known of them.
         sources: the place of each draw's piece in the list of all.
-        zeros: the places of pieces that become zero.
+        constants: values, each with the places of pieces that become it together.
         rest: those of all others.
     """
 
     draws: stream.Prepared
     sources: tuple[int, ...]
-    zeros: tuple[int, ...]
+    constants: tuple[tuple[float, tuple[int, ...]], ...]
     rest: tuple[int, ...]
 
     def paint(self, pieces: Sequence[Piece], seed: int, on_progress: Progress) -> None:
         """Fill pieces of memory that are where they were."""
         keys = [stream.key(pieces[i].name, seed) for i in self.sources]
         self.draws.execute(keys, on_progress, [pieces[i].out for i in self.sources])
-        if self.zeros:
-            zeros = [pieces[i].out for i in self.zeros]
-            torch._foreach_zero_(zeros)
-            on_progress(sum(map(torch.numel, zeros)))
+        for value, places in self.constants:
+            outs = [pieces[i].out for i in places]
+            _fill_together(value, outs)
+            on_progress(sum(map(torch.numel, outs)))
         paint_in_batches((pieces[i] for i in self.rest), seed, on_progress)
 
 
@@ -140,9 +145,13 @@ def ready(pieces: Sequence[Piece]) -> Ready | None:
     """
     work = _Work(0)
     sources: list[int] = []
-    zeros = [i for i, piece in enumerate(pieces) if piece.out.numel() and _is_zero(piece.fill, piece.out)]
+    constants: dict[ConstantKind, list[int]] = {}
     for i, piece in enumerate(pieces):
-        if not piece.fill.distribution or not piece.out.numel():
+        if not piece.out.numel():
+            continue
+        if kind := _constant_kind(piece.fill, piece.out):
+            constants.setdefault(kind, []).append(i)
+        if not piece.fill.distribution:
             continue
         before = len(work.draws)
         _ask(piece, work)
@@ -151,13 +160,28 @@ def ready(pieces: Sequence[Piece]) -> Ready | None:
             work.after.clear()
         sources += [i] * (len(work.draws) - before)
     draws = stream.Prepared(work.draws)
-    rest = sorted({i for i, piece in enumerate(pieces) if piece.out.numel()}.difference(sources, zeros))
-    return Ready(draws, tuple(sources), tuple(zeros), tuple(rest)) if sources and draws.release() else None
+    rest = sorted({i for i, piece in enumerate(pieces) if piece.out.numel()}.difference(sources, *constants.values()))
+    together = tuple((kind[0], tuple(places)) for kind, places in constants.items())
+    return Ready(draws, tuple(sources), together, tuple(rest)) if sources and draws.release() else None
 
 
-def _is_zero(fill: Fill, out: Tensor) -> bool:
-    """Whether a tensor becomes zero bit by bit, as most constants are: such are written together."""
-    return isinstance(fill, Constant) and fill.value == 0 and math.copysign(1, fill.value) > 0 and not out.is_neg()
+def _constant_kind(fill: Fill, out: Tensor) -> ConstantKind | None:
+    """Return what constants that are written together have in common; ``None`` if this one is written by itself."""
+    if not isinstance(fill, Constant) or out.is_neg():
+        return None
+    value, device = fill.value, out.device
+    if value == 0:
+        together = math.copysign(1, value) > 0
+    else:  # twice over the memory: worth it where a launch costs more
+        together = device.type != "cpu" and out.dtype in stream.DTYPES and out.numel() <= FEW
+    return (value, device, out.dtype, out.is_contiguous()) if together else None
+
+
+def _fill_together(value: float, outs: list[Tensor]) -> None:
+    """Write a constant to tensors of one `ConstantKind`, which a GPU takes in few launches. 0 + value is exact."""
+    torch._foreach_zero_(outs)
+    if value:
+        torch._foreach_add_(outs, value)
 
 
 @dataclass
@@ -172,7 +196,7 @@ class _Work:
     at_once: bool = False
     draws: list[stream.Draw] = field(default_factory=list)
     asked: list[stream.Draw] = field(default_factory=list)
-    zeros: list[Tensor] = field(default_factory=list)
+    constants: dict[ConstantKind, list[Tensor]] = field(default_factory=dict)
     built: list[Task] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
     undrawn: int = 0
@@ -215,8 +239,8 @@ class _Work:
             stream.execute(self.draws, on_progress)
         if self.asked:
             stream.execute(self.asked)
-        if self.zeros:
-            torch._foreach_zero_(self.zeros)
+        for kind, outs in self.constants.items():
+            _fill_together(kind[0], outs)
         if self.built:
             with single_threaded() as threads:
                 for _ in spread(self.built, threads):
@@ -243,8 +267,8 @@ def _ask(piece: Piece, work: _Work) -> None:
         work.undrawn += out.numel()
     match fill:
         case Constant(value):
-            if _is_zero(fill, out):
-                work.zeros.append(out)
+            if kind := _constant_kind(fill, out):
+                work.constants.setdefault(kind, []).append(out)
             else:
                 out.fill_(value)
         case Keep():
@@ -291,10 +315,20 @@ def _ask_units(piece: Piece, units: Sequence[int], dim: int, work: _Work) -> Non
     region, here = piece.region.units(dim, units)
     if not here:
         return
-    index = torch.tensor(here, device=piece.out.device)
+    index = index_on(piece.out.device, here)
     beside = piece.out.index_select(dim, index)
     _ask(Piece(piece.fill, beside, region, piece.name), work)
     work.after.append(lambda: piece.out.index_copy_(dim, index, beside))
+
+
+def index_on(device: torch.device, places: Sequence[int]) -> Tensor:
+    """Return indices in a device's memory, for which nothing waits.
+
+    >>> index_on(torch.device("cpu"), [2, 0])
+    tensor([2, 0])
+    """
+    index = torch.tensor(places, dtype=torch.int64, device="cpu")
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)
 
 
 def _beside(piece: Piece) -> Piece:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initframe.applying.draw import index_on
 from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.errors import Problem, ResolveError
@@ -131,7 +132,7 @@ def clear_units(optimizers: Sequence[torch.optim.Optimizer], tensor: Tensor, dim
             for key, value in state.items():
                 if isinstance(value, Tensor) and _counts_units(value, tensor, dim):
                     memory, region = held(value)
-                    here = torch.tensor(region.units(dim, units)[1], dtype=torch.int64, device=memory.device)
+                    here = index_on(memory.device, region.units(dim, units)[1])
                     memory.index_fill_(dim, here, _beginning(inner, known, key))
     return found
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from initframe.applying import torch_init
-from initframe.applying.draw import Piece, Progress, in_batches, paint
+from initframe.applying.draw import Piece, Progress, in_batches, index_on, paint
 from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
@@ -93,7 +93,7 @@ def _copy_from_memory(write: Write) -> None:
     region = Region.whole(tuple(logical.shape)) if mine else held(write.place.held[0])[1]
     values = source.tensor() if theirs else held(source.held[0])[0]
     if isinstance(write.fill, Partial):
-        here = torch.tensor(region.units(write.fill.dim, write.fill.units)[1], dtype=torch.int64, device=logical.device)
+        here = index_on(logical.device, region.units(write.fill.dim, write.fill.units)[1])
         chosen = values.to(logical).index_select(write.fill.dim, here)
         logical.index_copy_(write.fill.dim, here, chosen)
     else:

@@ -8,6 +8,7 @@ from initframe.stream.digests import digest as digest
 from initframe.stream.distributions import DISTRIBUTIONS as DISTRIBUTIONS
 from initframe.stream.distributions import check as check
 from initframe.stream.distributions import constants as constants
+from initframe.stream.draws import DTYPES as DTYPES
 from initframe.stream.draws import Draw as Draw
 from initframe.stream.execution import Prepared as Prepared
 from initframe.stream.execution import draw as draw

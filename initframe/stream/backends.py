@@ -32,7 +32,7 @@ def compiled(device: torch.device) -> ModuleType | None:
 
 
 def launched(device: torch.device) -> ModuleType | None:
-    """Return the backend of a device that fills all its draws by few launches: a module with ``Table``."""
+    """Return the backend of a device that fills many draws by one launch: a module with ``Table``."""
     if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
         return None
     with COMPILING:

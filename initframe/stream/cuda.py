@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,24 +17,20 @@ from initframe.stream.floats import bits_of
 from initframe.stream.formulas import constant_names, signed64
 from initframe.stream.philox import Key
 from initframe.stream.rows import Rows, rows_of
-from initframe.stream.triton_kernels import TURNS, WIDTH, fill_kernel
+from initframe.stream.triton_kernels import ALIGNED, BLOCKS, SHORT, TURNS, UNALIGNED, WARPS, WIDTH, fill_kernel
 
-TILES = (512, 4), (32, 1)
-"""Philox blocks of a tile and the warps that compute it: for most draws, and for those of many short rows."""
-SMALL = 1 << 14
-"""Elements below which an entry of its own for the end of a row would cost more than unaligned stores."""
+LARGE = 1 << 14
+"""Elements from which an entry of its own for the end of a row costs less than unaligned stores."""
 OPTIONS = {"enable_fp_fusion": False}
 """Options of the compiler, which would fuse multiplications and additions."""
 
 
 class Launch(NamedTuple):
-    """A launch of a kernel: its tile, and the first and the number of its programs."""
+    """A launch: the kernel, the entry of each of its programs, their number."""
 
-    distribution: str
-    dtype: str
-    tile: tuple[int, int]
-    first: int
-    programs: int
+    kernel: Any
+    programs: Tensor
+    number: int
 
 
 class Table:
@@ -53,20 +50,27 @@ class Table:
         self.keys = [draw.key for draw in draws]
         self.device = draws[0].out.device
         self.entries: list[int] = []
-        self.launches: list[Launch] = []
         fields: list[list[int]] = []
-        counts: list[int] = []
-        for (distribution, dtype, tile), group in _groups(draws).items():
-            first, before = sum(counts), 0
-            for i, rows, aligned in group:
-                parts = -(-(rows.length + 3) // (4 * tile[0] * TURNS))
-                fields.append(_fields(draws[i], rows, [aligned, before, parts]))
-                counts.append(rows.number * parts)
-                before += counts[-1]
+        counts: list[int] = []  # programs of each entry
+        numbers: list[int] = []  # and of each launch
+        groups = _groups(draws)
+        for group in groups.values():
+            before = 0
+            for i, rows, form in group:
+                share, count = _shared(rows, form)
+                fields.append(_fields(draws[i], rows, [form, before, share]))
+                counts.append(count)
+                before += count
                 self.entries.append(i)
-            self.launches.append(Launch(distribution, dtype, tile, first, before))
+            numbers.append(before)
         self.fields = self._copied(np.array(fields, dtype=np.int64))
         self.programs = self._copied(np.repeat(np.arange(len(counts), dtype=np.int32), counts))
+        parts = torch.split(self.programs, numbers)
+        self.launches = [
+            Launch(fill_kernel(*kind), part, number) for kind, part, number in zip(groups, parts, numbers, strict=True)
+        ]
+        self.stream = self._stream()
+        self.built = self.stream.record_event() if self.stream else None
 
     def execute(self, keys: Sequence[Key] | None = None) -> None:
         """Fill the memory of all draws.
@@ -77,12 +81,20 @@ class Table:
         if not self.launches:
             return
         keys = self.keys if keys is None else keys
-        words = np.array([keys[i] for i in self.entries], dtype=np.uint32)
-        addresses = self._copied(words.view(np.int64))
+        words = np.fromiter(chain.from_iterable([keys[i] for i in self.entries]), np.uint32, 4 * len(self.entries))
+        keyed = self._copied(words.view(np.int64))
+        stream = self._stream()
+        if stream and self.built and stream != self.stream:
+            # The table was copied on another stream, which must not give its memory away before this one has read it.
+            stream.wait_event(self.built)
+            self.fields.record_stream(stream)
+            self.programs.record_stream(stream)
         with torch.cuda.device(self.device if self.device.type == "cuda" else -1):
-            for distribution, dtype, (blocks, warps), first, programs in self.launches:
-                launch = fill_kernel(distribution, dtype)[programs,]
-                launch(self.fields, addresses, self.programs[first:], BLOCKS=blocks, num_warps=warps, **OPTIONS)
+            for kernel, programs, number in self.launches:
+                kernel[number,](self.fields, keyed, programs, BLOCKS=BLOCKS, num_warps=WARPS, **OPTIONS)
+
+    def _stream(self) -> torch.cuda.Stream | None:
+        return torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
 
     def _copied(self, array: NDArray[np.int32] | NDArray[np.int64]) -> Tensor:
         """Copy an array to the device."""
@@ -95,39 +107,43 @@ def fill(draw: Draw) -> None:
     Table([draw]).execute()
 
 
-def _groups(draws: Sequence[Draw]) -> dict[tuple[str, str, tuple[int, int]], list[tuple[int, Rows, bool]]]:
-    """Group the parts of draws by what one launch can fill: distribution, dtype and tile."""
-    groups: dict[tuple[str, str, tuple[int, int]], list[tuple[int, Rows, bool]]] = {}
+def _groups(draws: Sequence[Draw]) -> dict[tuple[str, str], list[tuple[int, Rows, int]]]:
+    """Group the parts of draws, each with its form, by what one launch can fill: distribution and dtype."""
+    groups: dict[tuple[str, str], list[tuple[int, Rows, int]]] = {}
     for i, draw in enumerate(draws):
         if draw.out.numel():
             dtype = str(draw.out.dtype).removeprefix("torch.")
             rows = rows_of(draw.out.detach(), draw.start, draw.stride)
-            group = groups.setdefault((draw.distribution, dtype, _tile(rows)), [])
-            group += [(i, part, aligned) for part, aligned in _parts(rows, draw.out.element_size())]
+            group = groups.setdefault((draw.distribution, dtype), [])
+            group += [(i, part, form) for part, form in _parts(rows, draw.out.element_size())]
     return groups
 
 
-def _tile(rows: Rows) -> tuple[int, int]:
-    """Choose the tile: long ones would waste most of what they compute on many short rows."""
-    return TILES[1] if rows.number > 1 and rows.length <= 4 * TILES[1][0] else TILES[0]
-
-
-def _parts(rows: Rows, size: int) -> Iterator[tuple[Rows, bool]]:
-    """Yield rows, and whether they are aligned: each consists of whole blocks, and memory of multiples of their size.
-
-    A long row that ends within a block is cut before it, so that the rest is aligned.
-    """
+def _parts(rows: Rows, size: int) -> Iterator[tuple[Rows, int]]:
+    """Yield rows with their form; a long row that ends within a block is cut before it, so that the rest is aligned."""
+    if rows.number > 1 and rows.length <= 2 * BLOCKS:  # half a tile or less: one row would waste most of it
+        yield rows, SHORT
+        return
     if rows.number == 1:
         rows = rows._replace(pitch=0, stride=0)
     block = 4 * size
     begins = not (rows.address % block or rows.pitch % block or rows.start % 4 or rows.stride % 4)
     rest = rows.length % 4
-    if begins and rest and rows.number == 1 and rows.length >= SMALL:
+    if begins and rest and rows.number == 1 and rows.length >= LARGE:
         whole = rows.length - rest
-        yield rows._replace(length=whole), True
-        yield rows._replace(address=rows.address + whole * size, length=rest, start=rows.start + whole), False
+        yield rows._replace(length=whole), ALIGNED
+        yield rows._replace(address=rows.address + whole * size, length=rest, start=rows.start + whole), UNALIGNED
     else:
-        yield rows, begins and not rest
+        yield rows, ALIGNED if begins and not rest else UNALIGNED
+
+
+def _shared(rows: Rows, form: int) -> tuple[int, int]:
+    """Return how many rows a program fills if they are short, else how many programs fill a row; and all programs."""
+    if form == SHORT:
+        share = BLOCKS * TURNS // ((rows.length + 6) // 4)
+        return share, -(-rows.number // share)
+    share = -(-(rows.length + 3) // (4 * BLOCKS * TURNS))
+    return share, rows.number * share
 
 
 def _fields(draw: Draw, rows: Rows, first: list[int]) -> list[int]:
@@ -135,5 +151,5 @@ def _fields(draw: Draw, rows: Rows, first: list[int]) -> list[int]:
     constants = kernel_constants(draw.distribution, draw.args)
     numbers = [bits_of(constants[name]) for name in constant_names(draw.distribution)]
     start, stride = signed64(rows.start), signed64(rows.stride)
-    entry = [*first, rows.address, rows.length, rows.pitch, start, stride, *numbers]
+    entry = [*first, rows.address, rows.number, rows.length, rows.pitch, start, stride, *numbers]
     return entry + [0] * (WIDTH - len(entry))

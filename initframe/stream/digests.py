@@ -14,7 +14,7 @@ from initframe.stream.rows import check_indices
 from initframe.stream.threads import spread
 
 COPIED = 1 << 18
-"""Elements that are copied at a time if they are not in memory in the order in which they count."""
+"""Elements that are copied at a time if memory is not in the order of the index."""
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from initframe.stream.rows import check_indices
 
 BITS = (torch.int32,)
 DTYPES = torch.float32, torch.bfloat16, torch.float16, torch.float64
+"""What numbers are drawn as."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,7 @@ def drawn_at_once(out: Tensor, distribution: str, args: tuple[float, ...], key: 
 class Prepared:
     """Draws that were looked up once: kernels and constants, and on a GPU a table of them. Executing them only draws.
 
-    The memory is the draws', which this keeps alive until `release`: a tensor that is given other memory later needs
-    other draws.
+    It keeps the draws' memory alive until `release`. A tensor that is given other memory later needs other draws.
 
     Args:
         draws: what to draw.
@@ -93,10 +92,9 @@ class Prepared:
         self.draws = tuple(draws)
         self.keys = [one.key for one in self.draws]
         self.sizes = [one.out.numel() for one in self.draws]
-        self.elements = sum(self.sizes)
         self._fillings: list[tuple[int, Filling]] = []
         self._eager: list[int] = []
-        self._tables: list[tuple[list[int], Any]] = []
+        self._tables: list[tuple[list[int], Any, int]] = []
         by_device: dict[torch.device, list[int]] = {}
         for i, one in enumerate(self.draws):
             by_device.setdefault(one.out.device, []).append(i)
@@ -104,20 +102,23 @@ class Prepared:
             if cpu := compiled(device):
                 self._fillings += [(i, cpu.prepare(self.draws[i])) for i in which]
             elif gpu := launched(device):
-                self._tables.append((which, gpu.Table([self.draws[i] for i in which])))
+                self._tables.append(
+                    (which, gpu.Table([self.draws[i] for i in which]), sum(self.sizes[i] for i in which))
+                )
             else:
                 self._eager += which
+        self.elements = sum(self.sizes[i] for i, _ in self._fillings)
 
     def release(self) -> bool:
-        """Let go of the memory, of which only addresses stay: `execute` is given it from now on.
+        """Keep the addresses of the memory alone; `execute` is then given the tensors.
 
         Returns:
-            Whether that can be: what torch's own operations draw needs its tensors.
+            False if torch's operations draw some of it: they need the tensors, so nothing is released.
         """
         if self._eager:
             return False
         self.draws = ()
-        for _, table in self._tables:
+        for _, table, _ in self._tables:
             table.draws = ()
         return True
 
@@ -132,16 +133,16 @@ class Prepared:
         Args:
             keys: one for each draw, in their order; by default the draws' own.
             on_done: as for `execute`.
-            memory: after `release`, for each draw a tensor that is in its memory, which is still where it was.
+            memory: after `release`, for each draw a tensor in the memory that it was prepared for.
         """
         keys = self.keys if keys is None else keys
         memory = [one.out for one in self.draws] if memory is None else memory
         tell = on_done or (lambda _: None)
         torch.autograd.graph.increment_version(memory)
-        for which, table in self._tables:
+        for which, table, elements in self._tables:
             table.execute([keys[i] for i in which])
-            if filled := sum(self.sizes[i] for i in which):
-                tell(filled)
+            if elements:
+                tell(elements)
         for i in self._eager:
             eager.fill(replace(self.draws[i], key=keys[i]), on_done)
         if self.elements < BATCH:  # not worth another thread

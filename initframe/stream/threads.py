@@ -1,4 +1,4 @@
-"""Run tasks on threads, gathered into batches that are worth a thread's attention; compile in one thread at a time."""
+"""Run tasks on threads, in batches that are worth handing over; compile in one thread at a time."""
 
 from __future__ import annotations
 

@@ -76,3 +76,22 @@ def test_layouts_do_not_matter():
 
 def test_triton_serves_a_gpu_that_has_a_compiler():
     assert backend_of("cuda") == "triton"
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+def test_a_plan_applied_again_waits_for_nothing_and_may_use_another_stream():
+    here, there = Tower(), Tower().cuda()
+    recipe = {"unmatched": "default", "rules": {"*weight*": {"where": "ndim > 1", "init": "normal"}, "scale": "ones"}}
+    plans = [initframe.resolve(recipe, model) for model in (here, there)]
+    for seed in range(5):
+        initframe.apply(plans[0], seed)
+        beside = torch.cuda.Stream() if seed == 4 else torch.cuda.current_stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        torch.cuda.set_sync_debug_mode("error" if seed > 1 else "default")
+        try:
+            with torch.cuda.stream(beside):
+                initframe.apply(plans[1], seed)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        torch.cuda.current_stream().wait_stream(beside)
+        assert all(same_bits(bits(here)[name], tensor.cpu()) for name, tensor in bits(there).items())
