@@ -44,8 +44,8 @@ FEW = 1 << 18
 COST = 32
 """How many elements are drawn in the time that an element of a small factorized matrix takes."""
 
-ConstantKind: TypeAlias = tuple[float, torch.device, torch.dtype, bool]
-"""A value, and what tensors must have in common to take it in one launch."""
+ConstantKind: TypeAlias = tuple[Any, ...]
+"""A value, and what tensors must have in common to take it in one launch; nothing, on a CPU."""
 Progress = Callable[[int], None]
 T = TypeVar("T")
 
@@ -170,10 +170,11 @@ def _constant_kind(fill: Fill, out: Tensor) -> ConstantKind | None:
     if not isinstance(fill, Constant) or out.is_neg():
         return None
     value, device = fill.value, out.device
-    if value == 0:
-        together = math.copysign(1, value) > 0
-    else:  # twice over the memory: worth it where a launch costs more
-        together = device.type != "cpu" and out.dtype in stream.DTYPES and out.numel() <= FEW
+    zero = value == 0 and math.copysign(1, value) > 0
+    if device.type == "cpu":
+        return (value,) if zero else None
+    # Twice over the memory, which is worth it where a launch costs more.
+    together = zero or (value and out.dtype in stream.DTYPES and out.numel() <= FEW)
     return (value, device, out.dtype, out.is_contiguous()) if together else None
 
 
