@@ -16,7 +16,8 @@ from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment, fan_difference
 from initframe.plan.notebook import frame, html_table
-from initframe.plan.text import WIDTH, Template, counted, fold, moments, shape, table, template, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, Template, counted, fold, moments, shape, template, wrapped
 from initframe.recipe.recipe import Recipe
 
 Row = tuple[str, str, str, str, str]

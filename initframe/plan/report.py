@@ -17,7 +17,8 @@ from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.plan import OfModel, Plan, leftovers
-from initframe.plan.text import WIDTH, counted, moments, shape, table, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, counted, moments, shape, wrapped
 
 
 class Moments(NamedTuple):

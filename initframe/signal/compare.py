@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from initframe.applying.apply import apply
 from initframe.errors import InitframeError, Problem, harmless
 from initframe.plan.notebook import frame, html_table
-from initframe.plan.text import WIDTH, counted, table, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, counted, wrapped
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
 from initframe.signal.auto import auto, is_auto
