@@ -202,11 +202,12 @@ def folded_rows(rows: Sequence[Row]) -> list[Row]:
     alike: dict[tuple[Template, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         alike[template(row[0])[0], row[1], row[2]].append(row)
-    return [
-        (name, several[0][1], several[0][2], _span(row[3] for row in several), _span(row[4] for row in several))
-        for several in alike.values()
-        for name in fold(row[0] for row in several)
-    ]
+    folded: list[Row] = []
+    for several in alike.values():
+        _, shown, rule, *_ = several[0]
+        fill, last = (_span(row[i] for row in several) for i in (3, 4))
+        folded += [(name, shown, rule, fill, last) for name in fold(row[0] for row in several)]
+    return folded
 
 
 def _span(cells: Iterable[str]) -> str:

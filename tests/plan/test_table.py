@@ -15,6 +15,7 @@ from rich.text import Text
 
 import initframe
 from initframe.plan.table import table
+from tests.calls import calls
 
 CHARACTERS = "ab.0é×→漢🙂"
 WORDS = st.text(CHARACTERS, min_size=1, max_size=30)
@@ -107,22 +108,6 @@ def test_a_plan_is_printed_without_rich(monkeypatch):
     assert "constant(0)" in str(plan)
 
 
-def calls(function):
-    """How many functions are called."""
-    count = 0
-
-    def tell(_frame, event, _argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(tell)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
 def test_a_row_costs_little_and_always_the_same():
     """Some 300 calls for six cells in five lines."""
     few, many = (
@@ -133,6 +118,6 @@ def test_a_row_costs_little_and_always_the_same():
         for count in (100, 200)
     )
     columns = ("tensor", "shape", "rule", "fill", "mean", "std")
-    few, many = (calls(lambda rows=rows: table(columns, rows, 60)) for rows in (few, many))
+    few, many = (calls(table, columns, rows, 60) for rows in (few, many))
     assert many < 2.1 * few
     assert many < 200 * 400
