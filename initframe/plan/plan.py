@@ -241,18 +241,18 @@ def leftovers(plan: Plan) -> Iterator[str]:
     yield from (
         f"Not taken from {path} ({len(names)}): {', '.join(fold(names))}" for path, names in plan.unread.items()
     )
-    yield from _shared("Skipped", plan.skipped.items())
+    yield from shared("Skipped", plan.skipped.items())
     yield from (f"Tied: {a.slot.name} is also {', '.join(fold(a.slot.aliases))}" for a in some if a.slot.aliases)
     frozen = [a.slot.name for a in some if not a.slot.requires_grad and a.slot.kind == "parameter"]
     if frozen:
         yield f"Frozen ({len(frozen)}): {', '.join(fold(frozen))}"
-    yield from _shared("Std", ((a.slot.name, text) for a in some if (text := a.std_difference)))
+    yield from shared("Std", ((a.slot.name, text) for a in some if (text := a.std_difference)))
     differ = [(a.slot.name, text) for a in some if (text := fan_difference(a.slot))]
-    yield from _shared("Fans", differ)
+    yield from shared("Fans", differ)
     if differ:
         yield f"Fans: the recipe counts {'those of torch' if plan.recipe.fans == 'torch' else 'the effective ones'}"
-    yield from _shared("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
-    yield from _shared("Origin", ((a.slot.name, str(a.origin)) for a in some if a.origin))
+    yield from shared("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
+    yield from shared("Origin", ((a.slot.name, str(a.origin)) for a in some if a.origin))
     yield from _wasted(some)
     yield from (f"Companion: {text}" for text in plan.asks)
     yield from (f"Warning: {text}" for text in plan.warnings)
@@ -270,8 +270,19 @@ def _wasted(some: Iterable[Assignment]) -> Iterator[str]:
         )
 
 
-def _shared(word: str, facts: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Give one line per fact, with all the names that it is true of."""
+def shared(word: str, facts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Tell each fact once, with all the names that it is true of.
+
+    Args:
+        word: what the lines begin with.
+        facts: pairs of a name and a fact.
+
+    Yields:
+        One line per fact; numbered names are folded.
+
+    >>> list(shared("Note", [("h.0.w", "it is frozen"), ("h.1.w", "it is frozen")]))
+    ['Note: h.0…1.w: it is frozen']
+    """
     names: dict[str, list[str]] = defaultdict(list)
     for name, fact in facts:
         names[fact].append(name)

@@ -232,9 +232,8 @@ def _averaged(
         rows.append(_mean_row(several))
         spreads.append(_spread(several))
     losses = [signal.loss for signal in signals if signal.loss is not None]
-    return replace(signals[0], rows=tuple(rows), loss=math.fsum(losses) / len(losses) if losses else None), tuple(
-        spreads
-    )
+    loss_of_all = _average(losses) if losses else None
+    return replace(signals[0], rows=tuple(rows), loss=loss_of_all), tuple(spreads)
 
 
 def _mean_row(rows: Sequence[Row]) -> Row:
@@ -243,17 +242,22 @@ def _mean_row(rows: Sequence[Row]) -> Row:
     def mean(name: str, power: float = 1.0) -> float | None:
         values = [getattr(row, name) for row in rows]
         known = [value for value in values if value is not None]
-        return (math.fsum(value**power for value in known) / len(known)) ** (1 / power) if known else None
+        return _average([value**power for value in known]) ** (1 / power) if known else None
 
     plain: dict[str, Any] = {name: mean(name) for name in ("mean", "correlation", "zeros", "saturated", "dead")}
     return replace(rows[0], rms=mean("rms", 2.0), grad_rms=mean("grad_rms", 2.0), spread=_spread(rows) or None, **plain)
 
 
+def _average(values: Sequence[float]) -> float:
+    """The mean of numbers, infinite ones and NaN among them."""
+    return (math.fsum(values) if all(map(math.isfinite, values)) else sum(values)) / len(values)
+
+
 def _spread(rows: Sequence[Row]) -> float:
     """The relative standard deviation of rms."""
     values = [row.rms for row in rows if row.rms is not None]
-    middle = math.fsum(values) / max(len(values), 1)
-    if len(values) < 2 or not middle or not math.isfinite(middle):
+    middle = _average(values) if len(values) > 1 else 0.0
+    if not middle or not math.isfinite(middle):
         return 0.0
     return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)) / middle
 
