@@ -21,6 +21,7 @@ from initframe.errors import InitframeError, Problem, SourceError, about
 from initframe.experiments.digits import load_digits
 from initframe.files.reading import open_file
 from initframe.signal.batch import main_output
+from initframe.signal.caches import on_meta
 from initframe.signal.compare import Comparison, compare
 from initframe.signal.inputs import example
 
@@ -108,7 +109,7 @@ def _batch(job: Mapping[str, Any]) -> tuple[Any, Tensor | None, str]:
     """
     source, count = job["input"], job["inputs"]
     if source is None:
-        with torch.device("meta"):  # only its specification is read
+        with on_meta():  # only its specification is read
             model = models.build(_untrained(job["model"]))
         made, words = example(model, count, device="meta" if job["predict"] else "cpu")
         return made, None, words

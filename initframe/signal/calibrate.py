@@ -31,7 +31,7 @@ from initframe.signal.moments import average
 from initframe.signal.operations import Facts, op_name
 from initframe.signal.positions import averaged
 from initframe.signal.predict import Prepared, prepare
-from initframe.signal.shapes import storage
+from initframe.signal.shapes import storage, without_shadows
 from initframe.signal.tuner import Calibrated, Tuner
 from initframe.signal.walk import Walk
 from initframe.signal.watch import Call, Watch, weights_of
@@ -154,7 +154,8 @@ def calibration(
     if method == "measure":
         _measured(model, plan, batch, seed, tuner)
     else:
-        _predicted(plan, batch, tuner)
+        with without_shadows():
+            _predicted(plan, batch, tuner)
     rows = tuple(tuner.rows.values())
     unused = tuple(name for name in tuner.able if name not in tuner.rows)
     return Calibration(with_factors(plan, {row.name: row.factor for row in rows}), rows, target, unused)

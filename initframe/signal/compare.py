@@ -10,7 +10,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from initframe.applying.apply import apply
@@ -21,6 +20,7 @@ from initframe.plan.text import WIDTH, counted, wrapped
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
 from initframe.signal.auto import auto, is_auto
+from initframe.signal.caches import on_meta
 from initframe.signal.predict import predict
 from initframe.signal.propagate import propagate
 from initframe.signal.row import Row
@@ -183,7 +183,7 @@ def compare(
     spreads: dict[str, tuple[float, ...]] = {}
     for label, recipe in named.items():
         if predicted:
-            with torch.device("meta"):
+            with on_meta():
                 model = build()
             found = _with_factors(recipe, model, batch)
             signals[label] = replace(predict(resolve(found, model), batch), recipe=label)

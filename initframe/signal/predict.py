@@ -32,7 +32,7 @@ from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import averaged
 from initframe.signal.row import Row
 from initframe.signal.rules import RULES
-from initframe.signal.shapes import Shapes, form_of, storage
+from initframe.signal.shapes import Shapes, form_of, storage, without_shadows
 from initframe.signal.signal import Signal
 from initframe.signal.states import Rule, States, distribution
 from initframe.signal.walk import Walk
@@ -60,6 +60,12 @@ def predict(plan: Plan, batch: Any) -> Signal:
     >>> round(predict(plan, torch.empty(2, 64, device="meta"))["0"].rms, 2)
     1.41
     """
+    with without_shadows():
+        return _predicted(plan, batch)
+
+
+def _predicted(plan: Plan, batch: Any) -> Signal:
+    """Walk the forward pass, and give a row for every call."""
     prepared = prepare(plan, batch)
     rows: list[Row] = []
     facts: dict[int, tuple[Grid | None, dict[str, Any]]] = {}  # a module and its parents return the same grid
