@@ -72,7 +72,7 @@ def _predicted(plan: Plan, batch: Any) -> Signal:
 
     def seen(call: Call, tensor: Tensor) -> None:
         grid = prepared.states.grid(tensor)
-        if grid is not None and grid.mask is not None and grid.keys is None:
+        if grid is not None and grid.mask is not None:
             return  # masked scores are no signal
         if id(grid) not in facts:
             facts[id(grid)] = (grid, _facts(grid))

@@ -7,24 +7,53 @@ then gives Σa²·q + (1 − Σa²)·(mean product of two keys' values). Under a
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from initframe.signal.combine import expanded, total
 from initframe.signal.fields import near_inside, of_windows
-from initframe.signal.grid import Grid, constant, gaussian, related_as, replace, reshaped, scaled
+from initframe.signal.grid import Grid, constant, gaussian, related_as, remarked, replace, reshaped, scaled
 from initframe.signal.hermite import W
 from initframe.signal.layout import Factor, Layout, channels
 from initframe.signal.moments import Moments, at_least, average, diagonal, moments_of
 from initframe.signal.positions import averaged, edges, middle
-from initframe.signal.samples import independent_rows, rows_of
+from initframe.signal.remarks import Remark
+from initframe.signal.samples import Samples, independent_rows, rows_of, samples_of
 from initframe.signal.states import Operation, Rule, State
 
 CAUSAL = "causal"
 """The mask of ``is_causal``, which nobody needs to write out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights(Remark):
+    """Of attention's weights, maybe times a number: how they spread over keys.
+
+    Attributes:
+        squares: Σa² over the keys as if they added up to 1, by class of positions.
+        seen: how many keys a query sees, by class.
+        share: which share of its sight each class of keys has.
+    """
+
+    outlives = frozenset(("layout", "elements"))
+
+    squares: Tensor
+    seen: Tensor
+    share: Tensor
+
+    def scaled(self, factor: Any, shift: Any) -> Self | None:  # noqa: ARG002  # squares are relative
+        """The same, unless a number is added."""
+        return None if isinstance(shift, Tensor) or shift else self
+
+    def spread(self, factor: float) -> Weights:
+        """Weights whose squares have another mean, as after dropout."""
+        return replace_fields(self, squares=self.squares * factor)
 
 
 def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Grid:
@@ -61,12 +90,12 @@ def softmax(op: Operation) -> State:
     if grid is None:
         return None
     dim = op["dim"] % len(op.shape)
-    if grid.samples is not None and dim == len(op.shape) - 1:
-        return rows_of(grid.samples.softmax(-1), grid)
+    if (samples := samples_of(grid)) is not None and dim == len(op.shape) - 1:
+        return rows_of(samples.softmax(-1), grid)
     if grid.mask is None and "position" in grid.layout.roles(dim) and dim < len(op.shape) - 1:
         return over_places(grid, op.shape[dim])
     if "position" in grid.layout.roles(dim) or grid.mask is not None:
-        return attention_weights(grid, op.shape)
+        return attention_weights(grid, op.shape)[0]
     return over_classes(grid, op.shape[dim])
 
 
@@ -114,7 +143,7 @@ def over_classes(grid: Grid, count: int) -> Grid:
     found = reshaped(values, W, moments, like)
     if count > EXPERTS:
         return found
-    return replace(found, samples=independent_rows(grid, count).softmax(-1))
+    return remarked(found, Samples(independent_rows(grid, count).softmax(-1)))
 
 
 EXPERTS = 64
@@ -145,8 +174,8 @@ def log_softmax(op: Operation) -> State:
     return replace(scaled(grid, 1.0, -level), why=why)
 
 
-def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
-    """The weights of a softmax over keys, as how many keys they spread over."""
+def attention_weights(scored: Grid, shape: tuple[int, ...]) -> tuple[Grid, Weights]:
+    """The weights of a softmax over keys, and how they spread over these."""
     m = scored.moments()
     between = at_least(m.square - diagonal(m.near), 0.0)
     variance = torch.as_tensor(between, dtype=torch.float64, device="cpu").reshape(-1)
@@ -164,7 +193,8 @@ def attention_weights(scored: Grid, shape: tuple[int, ...]) -> Grid:
     if count.numel() == 1:  # weights add up to 1, so that two of a query differ
         near, far = ((mean - one) / max(shape[-1] - 1, 1) for one in (square, same))
     grid = gaussian(Moments(mean, square, same, near, far), scored.layout.fitted(shape), why=scored.why)
-    return replace(grid, keys=squares, seen=count, mask=sums)
+    known = Weights(squares, count, sums)
+    return remarked(grid, known), known
 
 
 def concentration(count: Tensor, variance: Tensor, terms: int) -> Tensor:
@@ -249,11 +279,16 @@ def seen(allowed: Tensor | None, keys: int) -> tuple[Tensor, Tensor]:
     return inner, sums / count[:, None]
 
 
-def mixed(weights: Grid, values: Grid, shape: tuple[int, ...]) -> Grid:
-    """The values, mixed by attention's weights."""
-    squares, n, share = weights.keys, weights.seen, weights.mask
-    if squares is None or n is None or not isinstance(share, Tensor):
-        raise TypeError("these are not attention's weights")
+def mixed(weights: Grid, known: Weights, values: Grid, shape: tuple[int, ...]) -> Grid:
+    """The values, mixed by attention's weights.
+
+    Args:
+        weights: of the attention.
+        known: the remark on them.
+        values: what they mix.
+        shape: of the result.
+    """
+    squares, n, share = known.squares, known.seen, known.share
     if share.shape == (1, 1):
         moments = _mixed_alike(squares.mean().item(), n.mean().item(), _inside(values))
         moments = _across(moments, averaged(values), values)
@@ -346,7 +381,8 @@ def attention(op: Operation) -> tuple[State, ...]:
         else:
             scored = replace(scored, why="its mask depends on the data")
     scored = replace(scored, mask=mask)
-    return (mixed(attention_weights(scored, shape), v, op.shape), None)
+    weights, known = attention_weights(scored, shape)
+    return (mixed(weights, known, v, op.shape), None)
 
 
 RULES: dict[str, Rule] = {

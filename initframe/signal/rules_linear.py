@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,12 +13,13 @@ from torch import Tensor
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import total
 from initframe.signal.fields import strided
-from initframe.signal.grid import Grid, gaussian, replace, reshaped, same_numbers, scaled
+from initframe.signal.grid import Grid, gaussian, remarked, replace, reshaped, same_numbers, scaled
 from initframe.signal.hermite import W, Z
 from initframe.signal.layout import ROLES, Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
-from initframe.signal.rules_attention import mixed, scores
+from initframe.signal.remarks import Remark
+from initframe.signal.rules_attention import Weights, mixed, scores
 from initframe.signal.states import Operation, Rule, State
 
 
@@ -107,10 +110,9 @@ def grouped(op: Operation) -> State:
 
 def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
     """The product of two tensors that both depend on the input."""
-    if a.keys is not None:
-        return mixed(a, b, op.shape)
-    if b.keys is not None:
-        return mixed(b, a, op.shape)
+    for one, other in ((a, b), (b, a)):
+        if known := one.remark(Weights):
+            return mixed(one, known, other, op.shape)
     if a.source is not None and a.source is b.source and a.classes == 1 and op.shape[-1] == op.shape[-2]:
         return gram(a, count, op.shape)
     if "position" in a.layout.roles(-1):
@@ -147,6 +149,20 @@ def gram(x: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     return reshaped(values, torch.cat([W, W * (rows - 1)]), moments, like)
 
 
+@dataclass(frozen=True, eq=False)
+class Columns(Remark):
+    """Of a product over positions, the mean product of two elements of a column: of ``one`` input, and of ``two``."""
+
+    outlives = frozenset(("layout", "elements"))
+
+    one: float
+    two: float
+
+    def scaled(self, factor: Any, shift: Any) -> Self | None:
+        """Both times the square of a number."""
+        return None if shift or isinstance(factor, Tensor) else type(self)(self.one * factor**2, self.two * factor**2)
+
+
 def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     """The products of channels with channels, summed over positions: a cross-covariance.
 
@@ -166,13 +182,14 @@ def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid
     out = _product(a, b, moments_of(mean, square, same, square, same), shape)
     alike = (near_a / max(q, 1e-300)) ** 2 + 1 / channels
     why = out.why or "products of positions vary by the number of channels"
-    return replace(out, terms=max(round(1 / (1 / count + alike)), 1), why=why, rows=rows)
+    return remarked(replace(out, terms=max(round(1 / (1 / count + alike)), 1), why=why), Columns(*rows))
 
 
 def over_channels(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     """The product of a matrix of channels with positions, summed over channels, which are independent."""
     x, y = averaged(a), averaged(b)
-    one, two = (average(y.mean) ** 2,) * 2 if b.rows is None else b.rows  # mean products of two rows
+    known, level = b.remark(Columns), average(y.mean) ** 2
+    one, two = (known.one, known.two) if known else (level, level)  # mean products of two rows
     common = [count * (count - 1) * average(x.mean) ** 2 * of_rows for of_rows in (one, two, one, two)]
     of_a, of_b = ("position" in one.layout.roles(d) for one, d in ((a, -2), (b, -1)))
     near = (x.near if of_a else x.square, y.near if of_b else y.square)

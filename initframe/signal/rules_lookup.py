@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture, total
-from initframe.signal.grid import Grid, constant, gaussian, independent, related_as, replace, reshaped, scaled
+from initframe.signal.grid import Grid, constant, gaussian, independent, related_as, remarked, replace, reshaped, scaled
 from initframe.signal.hermite import W
 from initframe.signal.layout import Factor, Layout, sequence
 from initframe.signal.moments import average, moments_of
+from initframe.signal.remarks import Remark
 from initframe.signal.states import Operation, Rule, State
 
 UNEVEN = "rows are taken as alike, however many were added up in them"
+
+
+@dataclass(frozen=True, eq=False)
+class Totals(Remark):
+    """Of sums by number: what is added up is related to them in ways that pairs do not tell."""
+
+    outlives = frozenset(("layout", "elements"))
 
 
 def embedding(op: Operation) -> State:
@@ -78,7 +87,9 @@ def picked(grid: Grid, dim: int, numbers: Tensor) -> Grid:
         equal * q + (1 - equal) * near if "position" in roles else near,
         equal * elsewhere + (1 - equal) * far,
     )
-    return replace(related_as(grid, moments), totals_of=grid.totals_of)
+    totals = grid.remark(Totals)
+    found = related_as(grid, moments)
+    return remarked(found, totals) if totals else found
 
 
 def lookup(weight: Grid | None, indices: Tensor | None, shape: tuple[int, ...]) -> Grid | None:
@@ -269,7 +280,7 @@ def _added(
     source = scaled(source, float(op.given.get("alpha", 1)))
     found = summed_rows(source, counts, dim, source.layout.sized(dim, op.shape[dim]).fitted(op.shape))
     if grid.source is None and average(grid.moments().square) == 0:
-        return replace(found, totals_of=source.source)
+        return found if source.source is None else remarked(found, Totals())
     return total(grid, found, grid.layout)
 
 
