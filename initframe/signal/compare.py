@@ -171,6 +171,7 @@ def compare(
     Raises:
         InitframeError: there is nothing to compare, or a recipe does not fit the model.
 
+    >>> import torch
     >>> found = compare(lambda: nn.Sequential(nn.Linear(8, 8)), ["xavier_uniform", "torch_default"], torch.randn(4, 8))
     >>> list(found.signals)
     ['xavier_uniform', 'torch_default']

@@ -7,12 +7,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from initframe.signal.attention_weights import Weights
 from initframe.signal.grid import Grid, gaussian, joint, remarked, replace, reshaped
 from initframe.signal.hermite import CDF, W
 from initframe.signal.layout import Layout
 from initframe.signal.moments import average, moments_of
 from initframe.signal.quantiles import of_weighted
-from initframe.signal.rules_attention import Weights
 from initframe.signal.states import Operation, Rule, State
 
 

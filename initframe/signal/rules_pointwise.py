@@ -11,21 +11,19 @@ import torch
 from torch import Tensor
 
 from initframe.signal import rules_complex
+from initframe.signal.attention_weights import Weights
 from initframe.signal.combine import mixture, product, spread_over, total
 from initframe.signal.grid import Grid, constant, gaussian, independent, remarked, replace, reshaped, scaled
 from initframe.signal.hermite import HERMITE, K, W
 from initframe.signal.laws import Law, Line, Table, law_of
 from initframe.signal.layout import Layout
+from initframe.signal.masks import mask_of
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.operations import facts
 from initframe.signal.rectified import Rectified
-from initframe.signal.rules_attention import Weights
-from initframe.signal.rules_lookup import Totals
+from initframe.signal.rules_scatter import Totals
 from initframe.signal.samples import Samples, rows_of, samples_of
-from initframe.signal.states import LARGEST, Operation, Rule, State
-
-MASKED = -30.0
-"""What is smaller than this masks a score."""
+from initframe.signal.states import Operation, Rule, State
 
 
 def pointwise(op: Operation) -> State:
@@ -287,62 +285,6 @@ def glu(op: Operation) -> State:
     return product(grid, gate, grid.layout.fitted(op.shape))
 
 
-def mask_of(op: Operation) -> State:
-    """Scores with a mask, if the operation masks scores: what was hidden is noted, not computed."""
-    if op.name in ("masked_fill", "where"):
-        value = op.given.get("value", op.given.get("other"))
-        number = _plain_number(op, value)
-        if number is None or number > MASKED:
-            return None
-        grid = op.grid("self")
-        hidden = op.known("mask" if op.name == "masked_fill" else "condition")
-        if grid is None or not isinstance(op.states.get(op["self"]), Grid):
-            return None
-        if hidden is None:
-            return replace(grid, why="its mask depends on the data")
-        seen = ~hidden.bool() if op.name == "masked_fill" else hidden.bool()
-        return replace(grid, mask=_and(grid.mask, seen), layout=grid.layout.fitted(op.shape))
-    if op.name == "add":
-        for known, other in (("other", "self"), ("self", "other")):
-            table, grid = op.known(known), op.grid(other)
-            if table is not None and table.numel() and grid is not None and float(table.min()) <= MASKED:
-                return replace(grid, mask=_and(grid.mask, table > MASKED), layout=grid.layout.fitted(op.shape))
-    return None
-
-
-def _plain_number(op: Operation, value: Any) -> float | None:
-    if isinstance(value, int | float):
-        return float(value)
-    state = op.states.get(value) if isinstance(value, Tensor) else None
-    return float(state) if isinstance(state, Tensor) and state.numel() == 1 else None
-
-
-def _and(one: Any, other: Tensor) -> Tensor:
-    return one & other if isinstance(one, Tensor) else other
-
-
-def filled(op: Operation) -> State:
-    """A tensor of one number, made with another's shape or dtype: it is computed for real where it is small."""
-    name = op.func.overloadpacket.__name__
-    value = 0.0 if "zero" in name or "empty" in name else 1.0 if "ones" in name else None
-    if value is None:
-        value = _plain_number(op, op.given.get("fill_value", op.given.get("value", 0.0)))
-    if value is None:
-        return None
-    if math.prod(op.shape) <= LARGEST and not op.func._schema.is_mutable:  # noqa: SLF001
-        return torch.full(op.shape, value, dtype=op.out.dtype, device="cpu")
-    return constant(value, Layout(()).view(op.shape))
-
-
-def copied(op: Operation) -> State:
-    """The values of another tensor."""
-    known = op.known("src")
-    if known is not None and known.shape == op.shape:
-        return known
-    grid = op.grid("src")
-    return grid and replace(grid, layout=grid.layout.fitted(op.shape))
-
-
 RULES: dict[str, Rule] = {
     "pointwise": pointwise,
     "where": chosen,
@@ -351,9 +293,4 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu", "prelu"), pointwise
     ),
-    **dict.fromkeys(
-        ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled
-    ),
-    **dict.fromkeys(("empty_like", "new_empty", "empty"), filled),
-    "copy": copied,
 }

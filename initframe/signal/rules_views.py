@@ -13,8 +13,8 @@ from initframe.signal.grid import Grid, constant, gaussian, independent, remarke
 from initframe.signal.layout import ROLES, Factor, Layout, images
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
+from initframe.signal.products import Columns
 from initframe.signal.remarks import Remark
-from initframe.signal.rules_linear import Columns
 from initframe.signal.samples import independent_rows, rows_of, samples_of
 from initframe.signal.states import LARGEST, Operation, Rule, State
 
