@@ -24,7 +24,8 @@ from torch import nn
 import initframe
 from initframe.signal.calibrate import calibration
 from initframe.signal.inputs import example
-from initframe.signal.predict import predict, prepare
+from initframe.signal.predict import predict
+from initframe.signal.prepare import prepare
 from initframe.signal.propagate import propagate
 from initframe.signal.walk import Walk
 

@@ -18,6 +18,7 @@ from initframe.applying.load_checkpoint import load_checkpoint
 from initframe.errors import Problem, SourceError, closest, shown
 from initframe.limits import machine_memory
 from initframe.recipe.plain import CODE_KEYS
+from initframe.signal.caches import on_meta
 
 Arguments = Mapping[str, Any]
 AnyBuilder = TypeVar("AnyBuilder", bound=Callable[..., nn.Module])
@@ -301,7 +302,7 @@ def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
     if nn.Linear(1, 1).weight.is_meta:  # built without memory anyway
         return
     try:
-        with torch.device("meta"):
+        with on_meta():
             size = sum(tensor.nbytes for tensor in make().parameters())
     except Exception:  # noqa: BLE001  # not every model can be built so, and then it is just built
         return

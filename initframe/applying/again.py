@@ -12,7 +12,7 @@ from torch import Tensor
 from initframe.applying.averages import find_copies, may_have_copies, stale_copies
 from initframe.applying.backup import note_written
 from initframe.applying.checks import checked_seed
-from initframe.applying.draw import Piece, Progress, Ready, paint_in_batches, ready
+from initframe.applying.draw import Piece, Progress, Ready, in_batches, paint_in_batches, ready
 from initframe.applying.exclusive import Memory, exclusive, memory_of
 from initframe.applying.locate import Model, Write
 from initframe.applying.regions import Region
@@ -75,7 +75,8 @@ class Again:
 
     def apply(self, plan: Plan, model: Model, seed: int | None, on_progress: Progress | None) -> Report:
         """Write the plan as the first application did, with another seed."""
-        tell = on_progress or (lambda _: None)
+        told: list[int] = []
+        tell = told.append if on_progress is None else _both(told.append, on_progress)
         number = 0 if seed is None else checked_seed(seed)
         pieces = [_piece(target) for target in self.targets]
         with torch.set_grad_enabled(False):
@@ -87,10 +88,41 @@ class Again:
                     if self.kept:
                         tell(self.kept)
                 except BaseException as error:
-                    note_written(error, [piece.name for piece in pieces], [])
+                    note_written(error, [piece.name for piece in pieces], self._written(pieces, sum(told)))
                     raise
             stale = stale_copies(copies, {id(piece.out) for piece in pieces}) if copies else ()
         return Report(plan, number, "stream", self.results, stale, None, model, self.left)
+
+    def _written(self, pieces: Sequence[Piece], told: int) -> list[str]:
+        """Name the tensors that are written whole, as far as the number of elements that were told shows it.
+
+        Threads fill the prepared draws in no order, so these are known together.
+        """
+        draws = self.draws
+        one_step = [sorted(set(draws.sources)), draws.zeros] if draws else []
+        others = [pieces[i] for i in draws.rest] if draws else pieces
+        done: list[str] = []
+        for step in one_step:
+            told -= sum(pieces[i].out.numel() for i in step)
+            if told < 0:
+                return done
+            done += [pieces[i].name for i in step]
+        for batch in in_batches(others, lambda piece: piece.out.numel()):
+            told -= sum(piece.out.numel() for piece in batch)
+            if told <= 0:  # what is drawn beside its memory is told before it is copied there
+                return done
+            done += [piece.name for piece in batch]
+        return done
+
+
+def _both(one: Progress, other: Progress) -> Progress:
+    """Tell two of them."""
+
+    def tell(count: int) -> None:
+        one(count)
+        other(count)
+
+    return tell
 
 
 def known(plan: Plan, model: Model) -> Again | None:

@@ -36,6 +36,7 @@ class Sample:
         digest: the sum of their hashes, modulo 2⁶⁴.
         mesh: the mesh that holds the other parts, if any.
         dims: the dimensions of the mesh that split the tensor.
+        nonfinite: how many of the elements are infinite or NaN.
     """
 
     count: int = 0
@@ -44,13 +45,14 @@ class Sample:
     digest: int = 0
     mesh: Any = None
     dims: tuple[int, ...] = ()
+    nonfinite: int = 0
 
     @property
     def measured(self) -> Measured:
         """The sample, taken for all there is."""
         if not self.count:
             return Measured(Moments(math.nan, math.nan), self.digest)
-        return Measured(Moments(self.mean, math.sqrt(self.squares / self.count)), self.digest)
+        return Measured(Moments(self.mean, math.sqrt(self.squares / self.count)), self.digest, self.nonfinite)
 
 
 @torch.no_grad()
@@ -69,11 +71,22 @@ def sample(tensor: Tensor) -> Sample | None:
     local, _ = held(tensor.detach())
     if found is None or not local.numel():
         return found
-    parts = [_moments(piece) for piece in _pieces(torch.view_as_real(local) if local.is_complex() else local)]
-    pivot = min(mean for _, mean, _ in parts)
+    parts = [_moments(piece) for piece in _pieces(local)]
+    pivot = min((mean for _, mean, _ in parts if math.isfinite(mean)), default=0.0)
     count, first, second = map(sum, zip(*(_about(pivot, *part) for part in parts), strict=True))
     count, mean, squares = _added(pivot, count, first, second)
-    return replace(found, count=count, mean=mean, squares=squares)
+    strange = 0 if math.isfinite(mean) else nonfinite(local)
+    return replace(found, count=count, mean=mean, squares=squares, nonfinite=strange)
+
+
+@torch.no_grad()
+def nonfinite(local: Tensor) -> int:
+    """Count the values that are infinite or NaN; a complex number is two values.
+
+    >>> nonfinite(torch.tensor([1.0, math.inf, math.nan]))
+    2
+    """
+    return sum(piece.numel() - int(piece.isfinite().sum()) for piece in _pieces(local))
 
 
 @torch.no_grad()
@@ -134,19 +147,26 @@ def _spread(tensor: Tensor) -> tuple[Any, tuple[int, ...]]:
 
 
 def _pieces(local: Tensor) -> Iterator[Tensor]:
-    """The memory in pieces of float32 or wider."""
+    """The memory in pieces of float32 or wider; complex numbers as two."""
+    local = torch.view_as_real(local) if local.is_complex() else local
     flat = local.view(-1) if local.is_contiguous() else local.reshape(-1)
     for piece in torch.split(flat, PIECE):
         yield piece if piece.dtype == torch.float64 else piece.float()
 
 
 def _moments(piece: Tensor) -> tuple[int, float, float]:
-    """Count, mean, and the sum of squared distances from the mean."""
+    """Count, mean, and the sum of squared distances from the mean.
+
+    With values that are not finite, the mean is as IEEE 754 has it: ±∞, or NaN if they cancel or one is NaN. The std is
+    NaN then.
+    """
     count = piece.numel()
     if count >= FEW and (found := _by_sums(piece)):
         return count, *found
-    std, mean = torch.std_mean(piece, correction=0)
-    return count, mean.item(), std.item() ** 2 * count
+    std, mean = (one.item() for one in torch.std_mean(piece, correction=0))
+    if math.isnan(mean):  # also if only infinities of one sign are in it
+        return count, piece.sum(dtype=torch.float64).item() / count, math.nan
+    return count, mean, std * std * count
 
 
 def _by_sums(piece: Tensor) -> tuple[float, float] | None:
@@ -161,20 +181,21 @@ def _by_sums(piece: Tensor) -> tuple[float, float] | None:
     parts = piece[:cut].view(-1, ROW), piece[cut:].view(1, -1)
     mean = sum(part.sum(1).double().sum().item() for part in parts) / count
     square = sum(torch.linalg.vector_norm(part, dim=1).double().square().sum().item() for part in parts) / count
-    variance = square - mean**2
-    if not max(mean**2 / 16, 1e-30) < variance < math.inf:
+    variance = square - mean * mean
+    if not max(mean * mean / 16, 1e-30) < variance < math.inf:
         return None
     return mean, variance * count
 
 
 def _about(pivot: float, count: int, mean: float, squares: float) -> tuple[int, float, float]:
     """Count, sum and sum of squares of the distances from a pivot; distances, so that nothing cancels."""
-    return count, count * (mean - pivot), squares + count * (mean - pivot) ** 2
+    far = mean - pivot
+    return count, count * far, squares + count * (far * far)
 
 
 def _added(pivot: float, count: int, first: float, second: float) -> tuple[int, float, float]:
     """Count, mean and squares again, from sums over the parts."""
-    return count, pivot + first / count, max(second - first**2 / count, 0.0)
+    return count, pivot + first / count, max(second - first * first / count, 0.0)  # NaN stays
 
 
 def _reduced(samples: list[Sample], mesh: Any, dims: tuple[int, ...]) -> list[Sample]:
@@ -187,18 +208,22 @@ def _reduced(samples: list[Sample], mesh: Any, dims: tuple[int, ...]) -> list[Sa
             dist.all_reduce(table, operation, group=mesh.get_group(dim))
         return table.tolist()
 
-    pivots = over_mesh([one.mean if one.count else math.inf for one in samples], dist.ReduceOp.MIN)
+    finite = [one.mean if one.count and math.isfinite(one.mean) else math.inf for one in samples]
+    pivots = [pivot if pivot < math.inf else 0.0 for pivot in over_mesh(finite, dist.ReduceOp.MIN)]
     sums = over_mesh([_row(one, pivot) for one, pivot in zip(samples, pivots, strict=True)], dist.ReduceOp.SUM)
-    return [_whole(pivot, *row) for pivot, row in zip(pivots, sums, strict=True)]
+    return [_whole(pivot, row) for pivot, row in zip(pivots, sums, strict=True)]
 
 
 def _row(one: Sample, pivot: float) -> tuple[float, ...]:
     """A sample as float64 numbers whose sums are exact where they must be: the digest in halves."""
     about = _about(pivot, one.count, one.mean, one.squares) if one.count else (0, 0.0, 0.0)
-    return (*about, one.digest >> 32, one.digest & 0xFFFFFFFF)
+    return (*about, one.nonfinite, one.digest >> 32, one.digest & 0xFFFFFFFF)
 
 
-def _whole(pivot: float, count: float, first: float, second: float, high: float, low: float) -> Sample:
+def _whole(pivot: float, row: Sequence[float]) -> Sample:
     """The sample of the whole tensor from a row of sums."""
+    count, first, second, strange, high, low = row
     digest = ((int(high) << 32) + int(low)) % 2**64
-    return Sample(*_added(pivot, int(count), first, second), digest) if count else Sample(digest=digest)
+    if not count:
+        return Sample(digest=digest)
+    return Sample(*_added(pivot, int(count), first, second), digest, nonfinite=int(strange))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +12,8 @@ from initframe.model.slot import Slot
 from initframe.recipe.patterns import compile_pattern
 
 _INDEX = re.compile(r"[0-9]+")
+_BEGINNING, _END = re.compile(r"[^*?\[{]*"), re.compile(r"[^*?\]}]*\Z")
+"""A pattern before its first wildcard and after its last one; all of it if there are none."""
 _DEEP = 4
 """Classes around a tensor that a rule may name."""
 
@@ -162,6 +166,9 @@ class _Hits:
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._cells = cells
         self._known: dict[tuple[str, str], int] = {}
+        named = [(name, i) for i, cell in enumerate(cells) for name in cell.names]
+        self._forwards = sorted(named)
+        self._backwards = sorted((name[::-1], i) for name, i in named)
 
     def of(self, keys: dict[str, Any]) -> int:
         mask = -1
@@ -171,8 +178,20 @@ class _Hits:
 
     def _one(self, key: str, value: str) -> int:
         if (key, value) not in self._known:
-            self._known[key, value] = sum(1 << i for i, cell in enumerate(self._cells) if _means(key, value, cell))
+            some = self._near(value) if key == "match" else range(len(self._cells))
+            self._known[key, value] = sum(1 << i for i in some if _means(key, value, self._cells[i]))
         return self._known[key, value]
+
+    def _near(self, pattern: str) -> set[int]:
+        """The cells with a name that begins or ends like a pattern: of the two, the fewer."""
+        end = _END.search(pattern)[0].removeprefix(".")  # type: ignore[index]  # each matches everywhere
+        begin = _BEGINNING.match(pattern)[0]  # type: ignore[index]
+        return {i for _, i in min(_starting(self._forwards, begin), _starting(self._backwards, end[::-1]), key=len)}
+
+
+def _starting(ordered: list[tuple[str, int]], text: str) -> list[tuple[str, int]]:
+    """The entries whose text starts with another."""
+    return ordered[bisect_left(ordered, (text,)) : bisect_left(ordered, (text + chr(sys.maxunicode),))]
 
 
 def _means(key: str, value: str, cell: Cell) -> bool:

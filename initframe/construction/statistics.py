@@ -64,8 +64,8 @@ def identified(tensor: Tensor, slot: Slot) -> Identified:
     'normal'
     """
     values = tensor.detach().to("cpu", torch.float64)
-    if values.isnan().any():
-        return Identified(None, "no distribution fits: it has NaN.")
+    if strange := values.numel() - int(values.isfinite().sum()):
+        return Identified(None, f"no distribution fits: {strange:,} of {values.numel():,} values are infinite or NaN.")
     if constant := _constant(values, tensor.dtype):
         return constant
     if whole := _matrix(values):

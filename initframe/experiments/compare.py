@@ -17,9 +17,11 @@ from initframe.cli.console import say, width
 from initframe.cli.folders import output_directory, run_set
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import COUNT, DATA, FLAG, NAMES, SEED, Setting, settings
-from initframe.errors import InitframeError, Problem, SourceError
+from initframe.errors import InitframeError, Problem, SourceError, about
 from initframe.experiments.digits import load_digits
+from initframe.files.reading import open_file
 from initframe.signal.batch import main_output
+from initframe.signal.caches import on_meta
 from initframe.signal.compare import Comparison, compare
 from initframe.signal.inputs import example
 
@@ -30,7 +32,7 @@ RECIPES = Setting(
     lambda v: isinstance(v, list) and len(v) > 0 and all(isinstance(one, str | dict) for one in v),
 )
 SEEDS = Setting("a list of seeds", lambda v: isinstance(v, list) and len(v) > 0 and all(map(SEED.fits, v)))
-INPUT = Setting("null, digits, or the path of a .safetensors file", lambda v: v is None or isinstance(v, str))
+INPUT = Setting("null, digits, or the path of a .safetensors or .pt file", lambda v: v is None or isinstance(v, str))
 TRAINED = ("weights", "checkpoint")
 """Keys of a model's specification that name trained weights."""
 WANTED = {
@@ -107,7 +109,7 @@ def _batch(job: Mapping[str, Any]) -> tuple[Any, Tensor | None, str]:
     """
     source, count = job["input"], job["inputs"]
     if source is None:
-        with torch.device("meta"):  # only its specification is read
+        with on_meta():  # only its specification is read
             model = models.build(_untrained(job["model"]))
         made, words = example(model, count, device="meta" if job["predict"] else "cpu")
         return made, None, words
@@ -123,19 +125,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a file, by name.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: it cannot be read, or has none.
     """
-    from safetensors import SafetensorError  # noqa: PLC0415  # only for a file
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    fix = "Give a .safetensors file: one tensor, or several by the names of the model's arguments."
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SourceError(Problem(f"input {path}", f"it cannot be read: {error}.", fix=fix)) from error
-    if not tensors:
-        raise SourceError(Problem(f"input {path}", "it has no tensors.", fix=fix))
-    return tensors
+    with about("input", SourceError):
+        contents = open_file(path)
+        if not contents.entries:
+            fix = "Give one tensor, or several by the names of the model's arguments."
+            raise SourceError(Problem(str(path), "it has no tensors.", fix=fix))
+        return {name: contents.value(name) for name in contents.entries}
 
 
 def _loss(labels: Tensor | None) -> Callable[[Any], Tensor]:

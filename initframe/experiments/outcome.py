@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from initframe.experiments.claim import Outcome
-from initframe.plan.text import WIDTH, table, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, wrapped
 
 Data = Mapping[str, Any]
 """An outcome, or a part of it, as :func:`to_dict` gives it or as it was stored."""

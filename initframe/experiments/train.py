@@ -29,7 +29,7 @@ from initframe.experiments.fit import accuracy, fit
 from initframe.experiments.prune import Masks, keep, largest
 from initframe.experiments.threads import on_one_thread
 from initframe.plan import Plan
-from initframe.plan.text import table
+from initframe.plan.table import table
 from initframe.resolver.resolve import resolve
 
 BATCH, RATE, CLASSES = 64, 1e-3, 10

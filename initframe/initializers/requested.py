@@ -9,7 +9,7 @@ from typing import Any
 
 from initframe.errors import InitframeError
 from initframe.fills import Fill, Masked
-from initframe.initializers.table import Initializer, get, parameters
+from initframe.initializers.table import Initializer, find, parameters
 from initframe.initializers.variance import nonlinearity_gain
 
 
@@ -63,9 +63,10 @@ def requested_std(init: str, arguments: Mapping[str, Any], fill: Fill, factor: f
 def _called(init: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return an initializer's arguments with its defaults, if it is still registered."""
     try:
-        return {**_defaults(get(init)), **arguments}
-    except InitframeError:
-        return dict(arguments)
+        function = find(init)
+    except InitframeError:  # its package is broken by now
+        function = None
+    return {**(_defaults(function) if function else {}), **arguments}
 
 
 @cache

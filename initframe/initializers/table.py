@@ -100,8 +100,26 @@ def restores(name: str) -> bool:
     return name in _RESTORING
 
 
+def find(name: str) -> Initializer | None:
+    """Return an initializer by name, from the table or from installed entry points; ``None`` if there is none.
+
+    Raises:
+        RecipeError: it is installed, and cannot be imported.
+
+    >>> find("xavier_unifrom") is None
+    True
+    """
+    if name not in _TABLE and name in _installed():
+        try:
+            initializer(name)(_installed()[name].load())
+        except ImportError as error:
+            where = _installed()[name].value
+            raise _refused(name, f"it is installed as {where}, which fails to import: {error}.") from error
+    return _TABLE.get(name)
+
+
 def get(name: str) -> Initializer:
-    """Return an initializer by name, from the table or from installed entry points.
+    """Return an initializer by name, as :func:`find`.
 
     Raises:
         RecipeError: no initializer has that name; the options are the closest names.
@@ -110,16 +128,11 @@ def get(name: str) -> Initializer:
     Traceback (most recent call last):
     initframe.errors.RecipeError: unknown initializer 'xavier_unifrom'. Closest: xavier_uniform, ...
     """
-    if name not in _TABLE and name in _installed():
-        try:
-            initializer(name)(_installed()[name].load())
-        except ImportError as error:
-            where = _installed()[name].value
-            raise _refused(name, f"it is installed as {where}, which fails to import: {error}.") from error
-    if name not in _TABLE:
+    found = find(name)
+    if found is None:
         own = "Register your own with @initframe.initializer, and name its module in plugins=[…]."
         raise RecipeError(Problem("", f"unknown initializer {shown(name)}.", _closest(name), own))
-    return _TABLE[name]
+    return found
 
 
 def _closest(name: str) -> str:

@@ -232,6 +232,7 @@ def _plan_table(report: Report, deviations: Mapping[str, Deviation]) -> Table:
 def _notes(plan: Plan, report: Report) -> Iterator[str]:
     """What the table does not show, as the printed plan tells it."""
     yield from leftovers(plan)
+    yield from report.strange()
     if report.forgotten is not None:
         yield f"The optimizer forgot its state of {counted(report.forgotten, 'parameter')}."
     yield from (f"{name} is an averaged copy; it still holds the earlier weights." for name in report.stale)

@@ -10,7 +10,8 @@ from initframe.fills.equal import same
 from initframe.plan.assignment import Assignment
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.plan import ROWS, Plan, folded_rows
-from initframe.plan.text import WIDTH, counted, shape, table, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, counted, shape, wrapped
 
 _COLUMNS = ("tensor", "shape", "rules", "fill", "other's fill")
 

@@ -16,7 +16,8 @@ from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment, fan_difference
 from initframe.plan.notebook import frame, html_table
-from initframe.plan.text import WIDTH, Template, counted, fold, moments, shape, table, template, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, Template, counted, fold, moments, shape, template, wrapped
 from initframe.recipe.recipe import Recipe
 
 Row = tuple[str, str, str, str, str]
@@ -202,11 +203,12 @@ def folded_rows(rows: Sequence[Row]) -> list[Row]:
     alike: dict[tuple[Template, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         alike[template(row[0])[0], row[1], row[2]].append(row)
-    return [
-        (name, several[0][1], several[0][2], _span(row[3] for row in several), _span(row[4] for row in several))
-        for several in alike.values()
-        for name in fold(row[0] for row in several)
-    ]
+    folded: list[Row] = []
+    for several in alike.values():
+        _, shown, rule, *_ = several[0]
+        fill, last = (_span(row[i] for row in several) for i in (3, 4))
+        folded += [(name, shown, rule, fill, last) for name in fold(row[0] for row in several)]
+    return folded
 
 
 def _span(cells: Iterable[str]) -> str:
@@ -240,18 +242,18 @@ def leftovers(plan: Plan) -> Iterator[str]:
     yield from (
         f"Not taken from {path} ({len(names)}): {', '.join(fold(names))}" for path, names in plan.unread.items()
     )
-    yield from _shared("Skipped", plan.skipped.items())
+    yield from shared("Skipped", plan.skipped.items())
     yield from (f"Tied: {a.slot.name} is also {', '.join(fold(a.slot.aliases))}" for a in some if a.slot.aliases)
     frozen = [a.slot.name for a in some if not a.slot.requires_grad and a.slot.kind == "parameter"]
     if frozen:
         yield f"Frozen ({len(frozen)}): {', '.join(fold(frozen))}"
-    yield from _shared("Std", ((a.slot.name, text) for a in some if (text := a.std_difference)))
+    yield from shared("Std", ((a.slot.name, text) for a in some if (text := a.std_difference)))
     differ = [(a.slot.name, text) for a in some if (text := fan_difference(a.slot))]
-    yield from _shared("Fans", differ)
+    yield from shared("Fans", differ)
     if differ:
         yield f"Fans: the recipe counts {'those of torch' if plan.recipe.fans == 'torch' else 'the effective ones'}"
-    yield from _shared("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
-    yield from _shared("Origin", ((a.slot.name, str(a.origin)) for a in some if a.origin))
+    yield from shared("Note", ((a.slot.name, note) for a in some for note in a.slot.notes))
+    yield from shared("Origin", ((a.slot.name, str(a.origin)) for a in some if a.origin))
     yield from _wasted(some)
     yield from (f"Companion: {text}" for text in plan.asks)
     yield from (f"Warning: {text}" for text in plan.warnings)
@@ -269,8 +271,19 @@ def _wasted(some: Iterable[Assignment]) -> Iterator[str]:
         )
 
 
-def _shared(word: str, facts: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Give one line per fact, with all the names that it is true of."""
+def shared(word: str, facts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Tell each fact once, with all the names that it is true of.
+
+    Args:
+        word: what the lines begin with.
+        facts: pairs of a name and a fact.
+
+    Yields:
+        One line per fact; numbered names are folded.
+
+    >>> list(shared("Note", [("h.0.w", "it is frozen"), ("h.1.w", "it is frozen")]))
+    ['Note: h.0…1.w: it is frozen']
+    """
     names: dict[str, list[str]] = defaultdict(list)
     for name, fact in facts:
         names[fact].append(name)

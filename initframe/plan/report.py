@@ -17,22 +17,27 @@ from initframe.model.slot import Slot
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment
 from initframe.plan.notebook import frame, html_table
-from initframe.plan.plan import OfModel, Plan, leftovers
-from initframe.plan.text import WIDTH, counted, moments, shape, table, wrapped
+from initframe.plan.plan import OfModel, Plan, leftovers, shared
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, counted, moments, shape, wrapped
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation of the values a tensor holds."""
+    """Mean and standard deviation of the values that a tensor holds.
+
+    With an infinite value, the mean is infinite, and NaN if infinities cancel or a value is NaN; the std is NaN.
+    """
 
     mean: float
     std: float
 
 
 class Measured(NamedTuple):
-    """A tensor as it was found: its moments, and the digest of its bits."""
+    """A tensor as it was found: its moments, the digest of its bits, and how many values are infinite or NaN."""
 
     moments: Moments
     digest: int
+    nonfinite: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,13 @@ class Result:
     def name(self) -> str:
         """The tensor's canonical name."""
         return self.assignment.slot.name
+
+    @property
+    def nonfinite(self) -> str:
+        """How many values are infinite or NaN, before and after; empty if none were found."""
+        found = {"before": self.before, "after": self.after}
+        counts = {when: one.nonfinite for when, one in found.items() if one and one.nonfinite}
+        return ", ".join(f"{count:,} of {self.slot.numel:,} values {when}" for when, count in counts.items())
 
     @property
     def digest(self) -> str | None:
@@ -144,7 +156,7 @@ class Report(OfModel):
         return {result.name: result for result in self.results}
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain data."""
+        """The report as plain data, ready for JSON: a mean or std that is not finite is ``None``."""
         return {
             "model": self.plan.title,
             "seed": self.seed,
@@ -155,8 +167,8 @@ class Report(OfModel):
                 {
                     "name": r.name,
                     "rule": r.assignment.rule.name,
-                    "before": r.before and r.before.moments._asdict(),
-                    "after": r.after and r.after.moments._asdict(),
+                    "before": r.before and _plain(r.before),
+                    "after": r.after and _plain(r.after),
                     "digest": r.digest,
                 }
                 for r in self.results
@@ -206,8 +218,13 @@ class Report(OfModel):
         lines = [wrapped(line, width) for line in (*leftovers(self.plan), *self._aftermath())]
         return "\n".join([wrapped(self._head(), width), table(*self._cells(), width), *lines])
 
+    def strange(self) -> Iterator[str]:
+        """Say which tensors hold, or held, values that are infinite or NaN, and how many; nothing if none was found."""
+        yield from shared("Not finite", ((r.name, text) for r in self.results if (text := r.nonfinite)))
+
     def _aftermath(self) -> Iterator[str]:
-        """Lines about optimizer state and stale copies."""
+        """Lines about values that are not finite, optimizer state and stale copies."""
+        yield from self.strange()
         if self.forgotten is not None:
             state = f"forgot its state of {counted(self.forgotten, 'parameter')}" if self.forgotten else "had no state"
             yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
@@ -221,12 +238,19 @@ class Report(OfModel):
                 yield f"Stale: {name} is {copied}; it still holds weights from before."
 
 
+def _plain(found: Measured) -> dict[str, float | int | None]:
+    """What was measured, as JSON takes it."""
+    moments = {key: value if math.isfinite(value) else None for key, value in found.moments._asdict().items()}
+    return {**moments, "nonfinite": found.nonfinite}
+
+
 def _flat(result: Result) -> dict[str, Any]:
     """A result as one row of numbers and texts."""
     a = result.assignment
     planned = {"planned_mean": a.fill.mean, "planned_std": a.fill.std}
     before, after = (one.moments if one else Moments(math.nan, math.nan) for one in (result.before, result.after))
     found = {"before_mean": before.mean, "before_std": before.std, "mean": after.mean, "std": after.std}
+    found["nonfinite"] = result.after.nonfinite if result.after else 0
     facts = {"name": result.name, "shape": list(a.slot.shape), "elements": a.slot.numel}
     return {**facts, "rule": a.rule.name, "fill": str(a.fill), **planned, **found, "digest": result.digest}
 
@@ -236,11 +260,16 @@ def _row(result: Result, from_plan: bool, measured: bool) -> tuple[str, ...]:
     cells = (a.slot.name, shape(a.slot), a.rule.name, str(a.fill))
     if not result.after:  # of measured ones, what has no numbers, or none in this process
         return (*cells, *(("—", "—") if measured else (moments(a.fill),)))
-    old = Moments(a.fill.mean, a.fill.std) if from_plan else result.before and result.before.moments
-    known = old is not None and not math.isnan(old.std)
-    mean, std = (_tiny(old.mean), f"{old.std:.3g}") if old and known else ("—", "—")
-    new = result.after.moments
-    return (*cells, f"{mean} → {_tiny(new.mean)}", f"{std} → {new.std:.3g}")
+    old = Measured(Moments(a.fill.mean, a.fill.std), 0) if from_plan else result.before
+    (mean, std), (new_mean, new_std) = _numbers(old), _numbers(result.after)
+    return (*cells, f"{mean} → {new_mean}", f"{std} → {new_std}")
+
+
+def _numbers(found: Measured | None) -> tuple[str, str]:
+    """Mean and std as text; dashes if there are none."""
+    if found is None or (math.isnan(found.moments.std) and not found.nonfinite):
+        return "—", "—"
+    return _tiny(found.moments.mean), f"{found.moments.std:.3g}"
 
 
 def _tiny(mean: float) -> str:

@@ -1,4 +1,4 @@
-"""Plans and reports as text: tables, lines that fit, words for numbers, and many names in few words."""
+"""Plans and reports as text: lines that fit, words for numbers, and many names in few words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from io import StringIO
 from typing import Any
 
 from initframe.errors import printable
@@ -22,25 +21,6 @@ Point = tuple[int, ...]
 Box = tuple[tuple[int, ...], ...]
 
 _NUMBER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,14})(?![^.])")
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
-    """Rows as aligned text of at most ``width`` columns; long cells fold."""
-    from rich import box  # noqa: PLC0415  # rich is for people who look, not for import
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    grid = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for column in grid.columns:
-        column.overflow = "fold"
-    for row in rows:
-        grid.add_row(*map(Text, map(printable, row)))
-    # In Jupyter, rich would show the table itself and leave the text empty.
-    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, force_jupyter=False)
-    console.print(grid)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def shape(slot: Slot) -> str:

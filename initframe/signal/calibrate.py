@@ -6,35 +6,27 @@ goes on at the size that the factor gives it (layer-sequential unit variance, Mi
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from initframe.applying.apply import apply
 from initframe.errors import InitframeError, Problem, harmless
 from initframe.fills import Copied
-from initframe.model.parts import Parts, parts_of
-from initframe.plan import Assignment, Plan
-from initframe.recipe.recipe import Recipe, load_recipe
+from initframe.model.parts import parts_of
+from initframe.plan import Assignment
+from initframe.recipe.recipe import Recipe
 from initframe.resolver.resolve import resolve
-from initframe.signal.batch import as_before, call, failed, no_module, refusal
-from initframe.signal.grid import Grid, scaled
-from initframe.signal.moments import average
-from initframe.signal.operations import Facts, op_name
-from initframe.signal.positions import averaged
-from initframe.signal.predict import Prepared, prepare
-from initframe.signal.shapes import storage
+from initframe.signal.batch import no_module, refusal
+from initframe.signal.factors import with_factors
+from initframe.signal.scaling import scale_measured, scale_predicted
+from initframe.signal.shapes import without_shadows
 from initframe.signal.tuner import Calibrated, Tuner
-from initframe.signal.walk import Walk
-from initframe.signal.watch import Call, Watch, weights_of
 
 ATTENTION = re.compile(
     r"(^|[._])(q|k|qkv|wq|wk|query|key|q_?proj|k_?proj|q_?lin|k_?lin|to_q|to_k|to_qkv|c_attn|c_q|c_k|in_proj_weight|"
@@ -109,6 +101,8 @@ def calibrate(
     Warns:
         CalibrationWarning: some weights could not be calibrated, with the reasons.
 
+    >>> import torch
+    >>> from initframe import apply
     >>> model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
     >>> batch = torch.randn(32, 64)
     >>> found = calibrate(model, {"rules": {"*.weight": "xavier_normal", "*.bias": "zeros"}}, batch)
@@ -138,6 +132,7 @@ def calibration(
 ) -> Calibration:
     """As :func:`calibrate`, with a row for each weight; ``rule`` restricts it to the weights that one rule wins.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(8, 8, bias=False))
     >>> found = calibration(model, {"rules": {"*.weight": "xavier_normal"}}, torch.randn(4, 8), target=2.0)
     >>> [(row.name, round(row.after, 3)) for row in found.rows]
@@ -152,9 +147,10 @@ def calibration(
     left = {name: reason for name, a in able.items() if (reason := _why_not(a, attention))}
     tuner = Tuner({name: a for name, a in able.items() if name not in left}, left, target)
     if method == "measure":
-        _measured(model, plan, batch, seed, tuner)
+        scale_measured(model, plan, batch, seed, tuner)
     else:
-        _predicted(plan, batch, tuner)
+        with without_shadows():
+            scale_predicted(plan, batch, tuner)
     rows = tuple(tuner.rows.values())
     unused = tuple(name for name in tuner.able if name not in tuner.rows)
     return Calibration(with_factors(plan, {row.name: row.factor for row in rows}), rows, target, unused)
@@ -186,161 +182,3 @@ def _why_not(assignment: Assignment, attention: bool) -> str:
     if not attention and ATTENTION.search(assignment.slot.name):
         return "queries and keys set the attention's temperature; attention=True calibrates them."
     return ""
-
-
-# --- by measurement --------------------------------------------------------------------------------------------------
-
-
-def _measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: Tuner) -> None:
-    """Run a copy of the model that holds the recipe's own numbers."""
-    twin = copy.deepcopy(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the recipe asks for besides values is told when it is applied
-        apply(plan, seed, module=twin)
-    parts = parts_of(twin)
-    watch = _Scaling(parts, _nothing, weights_of(parts), tuner)
-    try:
-        with as_before(parts), torch.no_grad(), watch:
-            call(twin, batch)
-    except Exception as error:
-        raise failed(error, watch.where, batch, "calibrate") from error
-
-
-def _nothing(_: Call, __: Tensor) -> None:
-    """Nobody needs rows here."""
-
-
-class _Scaling(Watch):  # type: ignore[no-untyped-call]
-    """A watch that sends every weight's output on at the target's size."""
-
-    def __init__(self, parts: Parts, seen: Any, weights: Mapping[int, str], tuner: Tuner) -> None:
-        super().__init__(parts, seen, weights)
-        self.tuner = tuner
-
-    def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
-        """Run an operation; of one that multiplies with a weight, scale what the weight made."""
-        out = func(*args, **kwargs)
-        name = self._used(func, args)
-        if name is None:
-            return out
-        bias = _bias(func, args, out)
-        part = out if bias is None else out - bias
-        squares = [
-            _mean(part, part),
-            0.0 if bias is None else _mean(part, bias),
-            0.0 if bias is None else _mean(bias, bias),
-        ]
-        factor = self.tuner.factor(name, *squares)
-        if factor == 1:
-            return out
-        return part * factor if bias is None else bias + part * factor
-
-    def _used(self, func: Any, args: Any) -> str | None:
-        return used(func, args, self.weights)
-
-
-def used(func: Any, args: Any, weights: Mapping[int, str]) -> str | None:
-    """The weight that an operation multiplies with or looks rows up in, if there is one."""
-    if op_name(func) not in ("matmul", "_grouped_mm", "conv", "embedding"):
-        return None
-    found = [weights.get(storage(t)) for t in args if isinstance(t, Tensor) and t.ndim > 1]
-    return next((name for name in found if name is not None), None)
-
-
-def _bias(func: Any, args: Any, out: Tensor) -> Tensor | None:
-    """The bias that an operation added, as it broadcasts over the output."""
-    name = func.overloadpacket.__name__
-    if name in ("addmm", "baddbmm"):
-        return args[0].expand(out.shape)  # type: ignore[no-any-return]
-    if name == "convolution" and args[2] is not None:
-        return args[2].reshape(1, -1, *[1] * (out.ndim - 2)).expand(out.shape)  # type: ignore[no-any-return]
-    return None
-
-
-def _mean(one: Tensor, other: Tensor) -> float:
-    return (one.double() * other.double()).mean().item() if one.numel() else 0.0
-
-
-# --- by prediction ---------------------------------------------------------------------------------------------------
-
-
-def _predicted(plan: Plan, batch: Any, tuner: Tuner) -> None:
-    """Walk the model, and scale each weight's state where it is first used."""
-    prepared = prepare(plan, batch)
-    walk = _ScalingWalk(prepared, tuner)
-    try:
-        prepared.run(walk)
-    except Exception as error:
-        raise failed(error, walk.where, batch, "calibrate") from error
-
-
-class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
-    """A walk on which every weight is scaled before its output goes on."""
-
-    def __init__(self, prepared: Prepared, tuner: Tuner) -> None:
-        super().__init__(prepared.parts, _nothing, prepared.names, prepared.states, prepared.fake, prepared.rules)
-        self.tuner, self.state = tuner, prepared.state
-
-    def applied(self, operation: Any) -> Any:
-        """Apply a rule; of one that multiplies with a weight, twice if the weight gets a factor."""
-        found = super().applied(operation)
-        args = operation.given.values()
-        name = used(operation.func, args, self.weights)
-        if name is None or not isinstance(found, Grid):
-            return found
-        again = name in self.tuner.rows
-        factor = self.tuner.factor(name, *self._squares(found, operation))
-        if factor == 1 or again:
-            return found
-        views = [t for t in args if isinstance(t, Tensor) and self.weights.get(storage(t)) == name]
-        for tensor in {id(t): t for t in [*views, self.state[name]]}.values():
-            state = self.states.get(tensor)
-            if isinstance(state, Grid):
-                self.states.put(tensor, scaled(state, factor))
-        return super().applied(operation)
-
-    def _squares(self, found: Grid, operation: Any) -> tuple[float, float, float]:
-        square = average(averaged(found).square)
-        argument = "bias" if "bias" in operation.given else "self"
-        added = operation.func.overloadpacket.__name__ in ("addmm", "baddbmm", "convolution")
-        bias = operation.grid(argument) if added and isinstance(operation.given.get(argument), Tensor) else None
-        extra = average(averaged(bias).square) if bias is not None else 0.0
-        return max(square - extra, 0.0), 0.0, extra
-
-
-# --- the recipe ------------------------------------------------------------------------------------------------------
-
-
-def with_factors(plan: Plan, factors: Mapping[str, float]) -> Recipe:
-    """The plan's recipe with a rule for each weight that has a factor, the last ones, so that they win.
-
-    Args:
-        plan: what the factors were found for.
-        factors: by tensor name; 1 needs no rule.
-    """
-    data = plan.recipe.to_dict()
-    for assignment in plan.assignments:
-        factor = factors.get(assignment.slot.name, 1.0) * assignment.factor
-        if factors.get(assignment.slot.name, 1.0) != 1.0:
-            data["rules"][f"calibrated {assignment.slot.name}"] = _rule(assignment, factor)
-    return replace(load_recipe(data), name=f"{plan.recipe.name}, calibrated")
-
-
-KEPT = ("axes", "split", "units", "padding", "companions", "kind")
-"""Keys of a rule that decide about numbers, next to the initializer and its arguments."""
-
-
-def _rule(assignment: Assignment, factor: float) -> dict[str, Any]:
-    """A rule for one tensor alone: its own initializer and numbers, and the factor."""
-    slot = assignment.slot
-    written = assignment.rule.to_dict()
-    kept: dict[str, Any] = {key: written[key] for key in KEPT if key in written}
-    numbers = {k: list(v) if isinstance(v, tuple) else v for k, v in assignment.arguments.items() if v is not None}
-    names = [slot.name, *slot.aliases]
-    return {
-        "match": names if len(names) > 1 else names[0],
-        **kept,
-        "init": written["init"],
-        **numbers,
-        "factor": factor,
-    }

@@ -10,16 +10,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from initframe.applying.apply import apply
 from initframe.errors import InitframeError, Problem, harmless
 from initframe.plan.notebook import frame, html_table
-from initframe.plan.text import WIDTH, counted, table, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, counted, wrapped
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
 from initframe.signal.auto import auto, is_auto
+from initframe.signal.caches import on_meta
 from initframe.signal.predict import predict
 from initframe.signal.propagate import propagate
 from initframe.signal.row import Row
@@ -170,6 +171,7 @@ def compare(
     Raises:
         InitframeError: there is nothing to compare, or a recipe does not fit the model.
 
+    >>> import torch
     >>> found = compare(lambda: nn.Sequential(nn.Linear(8, 8)), ["xavier_uniform", "torch_default"], torch.randn(4, 8))
     >>> list(found.signals)
     ['xavier_uniform', 'torch_default']
@@ -182,7 +184,7 @@ def compare(
     spreads: dict[str, tuple[float, ...]] = {}
     for label, recipe in named.items():
         if predicted:
-            with torch.device("meta"):
+            with on_meta():
                 model = build()
             found = _with_factors(recipe, model, batch)
             signals[label] = replace(predict(resolve(found, model), batch), recipe=label)
@@ -231,9 +233,8 @@ def _averaged(
         rows.append(_mean_row(several))
         spreads.append(_spread(several))
     losses = [signal.loss for signal in signals if signal.loss is not None]
-    return replace(signals[0], rows=tuple(rows), loss=math.fsum(losses) / len(losses) if losses else None), tuple(
-        spreads
-    )
+    loss_of_all = _average(losses) if losses else None
+    return replace(signals[0], rows=tuple(rows), loss=loss_of_all), tuple(spreads)
 
 
 def _mean_row(rows: Sequence[Row]) -> Row:
@@ -242,17 +243,22 @@ def _mean_row(rows: Sequence[Row]) -> Row:
     def mean(name: str, power: float = 1.0) -> float | None:
         values = [getattr(row, name) for row in rows]
         known = [value for value in values if value is not None]
-        return (math.fsum(value**power for value in known) / len(known)) ** (1 / power) if known else None
+        return _average([value**power for value in known]) ** (1 / power) if known else None
 
     plain: dict[str, Any] = {name: mean(name) for name in ("mean", "correlation", "zeros", "saturated", "dead")}
     return replace(rows[0], rms=mean("rms", 2.0), grad_rms=mean("grad_rms", 2.0), spread=_spread(rows) or None, **plain)
 
 
+def _average(values: Sequence[float]) -> float:
+    """The mean of numbers, infinite ones and NaN among them."""
+    return (math.fsum(values) if all(map(math.isfinite, values)) else sum(values)) / len(values)
+
+
 def _spread(rows: Sequence[Row]) -> float:
     """The relative standard deviation of rms."""
     values = [row.rms for row in rows if row.rms is not None]
-    middle = math.fsum(values) / max(len(values), 1)
-    if len(values) < 2 or not middle or not math.isfinite(middle):
+    middle = _average(values) if len(values) > 1 else 0.0
+    if not middle or not math.isfinite(middle):
         return 0.0
     return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)) / middle
 

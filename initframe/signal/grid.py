@@ -10,10 +10,10 @@ et al. 2016, Novak et al. 2019).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,9 +24,11 @@ from initframe.signal.laws import Law, Line, Powers
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, average, products, root, within
 from initframe.signal.quantiles import of_samples, of_weighted
+from initframe.signal.remarks import Remark
 
 Piece = tuple[float, tuple["Grid", ...]]
 """A product of grids, and the number that multiplies it."""
+R = TypeVar("R", bound=Remark)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +47,8 @@ class Grid:
         terms: for attention scores, how many products each of them sums.
         why: why it is an approximation; empty if it is none.
         mask: for attention scores, which keys a query sees, or ``None``.
-        keys: for attention weights, maybe times a number, Σa² over the keys as if they added up to 1; else ``None``.
-        seen: for attention weights, how many keys a query of each class sees; else ``None``.
-        samples: (samples, elements of a row): for rows that are independent of each other and of which more is known
-            than pairs can tell, such as the k largest, samples of whole rows; else ``None``.
-        largest: for a vector that a power iteration makes, the singular value that it has found; else ``None``.
         pieces: for a sum of products of grids, its terms: a number, and the factors; empty if it is on its own.
-        parts: for tensors one after another, the dimension, their sizes along it, and their grids; else ``None``.
-        totals_of: for sums by number, the normal of what was added up; else ``None``.
-        rows: for a product over positions, the mean product of two elements of a column, of one input and of two;
-            else ``None``.
+        remarks: what rules tell other rules, each of a class of its own.
     """
 
     law: Law
@@ -68,14 +62,8 @@ class Grid:
     terms: int = 0
     why: str = ""
     mask: Tensor | str | None = None
-    keys: Tensor | None = None
-    seen: Tensor | None = None
-    samples: Tensor | None = None
-    largest: float | None = None
     pieces: tuple[Piece, ...] = ()
-    parts: tuple[int, tuple[int, ...], tuple[Grid, ...]] | None = None
-    totals_of: Source | None = None
-    rows: tuple[float, float] | None = None
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def values(self) -> Tensor:
@@ -91,6 +79,13 @@ class Grid:
     def kept(self) -> dict[str, Any]:
         """What the next grid inherits, whatever its moments."""
         return {"spread": self.spread, "channels": self.channels, "inputs": self.inputs, "why": self.why}
+
+    def remark(self, kind: type[R]) -> R | None:
+        """The remark of a class, if there is one."""
+        for one in self.remarks:
+            if type(one) is kind:
+                return one
+        return None
 
     @cached_property
     def spread_over_seeds(self) -> float:
@@ -180,23 +175,33 @@ def replace(grid: Grid, **changes: object) -> Grid:
     facts = new.__dict__
     facts.update(grid.__dict__)
     if "law" in changes or "source" in changes:
-        for derived in ("spread_over_seeds", "samples", "pieces", "parts", "totals_of", "rows"):
-            facts.pop(derived, None)
+        facts.pop("pieces", None)
+        facts.pop("spread_over_seeds", None)
     elif not changes.keys() <= UNRELATED:
         facts.pop("spread_over_seeds", None)
-    if "layout" in changes:
-        facts.pop("parts", None)
+    if grid.remarks:
+        facts["remarks"] = _outliving(grid.remarks, changes.keys() & {"law", "source", "layout"})
     facts.update(changes)
     return new
 
 
-UNRELATED = frozenset(
-    (
-        *("profile", "weight", "inputs", "terms", "why", "mask", "keys", "seen", "samples", "largest"),
-        *("pieces", "parts", "totals_of", "rows"),
-    )
-)
+UNRELATED = frozenset(("profile", "weight", "inputs", "terms", "why", "mask", "pieces", "remarks"))
 """Facts of a grid that its spread does not depend on."""
+
+
+def _outliving(remarks: Iterable[Remark], changes: Set[str]) -> tuple[Remark, ...]:
+    return tuple([one for one in remarks if changes <= one.outlives])
+
+
+def remarked(grid: Grid, *remarks: Remark) -> Grid:
+    """The grid with more remarks; they take the place of others of their classes."""
+    kinds = set(map(type, remarks))
+    return replace(grid, remarks=(*(one for one in grid.remarks if type(one) not in kinds), *remarks))
+
+
+def without(grid: Grid, kind: type[Remark]) -> Grid:
+    """The grid without a remark."""
+    return replace(grid, remarks=tuple([one for one in grid.remarks if type(one) is not kind]))
 
 
 def independent(grid: Grid) -> Grid:
@@ -206,8 +211,9 @@ def independent(grid: Grid) -> Grid:
     new = object.__new__(Grid)
     new.__dict__.update(grid.__dict__)
     new.__dict__["source"] = Source(grid.source.correlations)
-    for of_these in ("pieces", "parts"):
-        new.__dict__.pop(of_these, None)
+    new.__dict__.pop("pieces", None)
+    if grid.remarks:
+        new.__dict__["remarks"] = _outliving(grid.remarks, {"elements"})
     return new
 
 
@@ -226,12 +232,12 @@ def scaled(grid: Grid, factor: Number, shift: Number = 0.0) -> Grid:
     """
     if not (isinstance(factor, Tensor) or isinstance(shift, Tensor)) and (factor, shift) == (1, 0):
         return grid
+    remarks = tuple([one for known in grid.remarks if (one := known.scaled(factor, shift)) is not None])
     if isinstance(factor, Tensor) or isinstance(shift, Tensor):
-        return replace(grid, law=grid.law.scaled(factor, shift))
+        return replace(grid, law=grid.law.scaled(factor, shift), remarks=remarks)
     more: tuple[Piece, ...] = ((shift, ()),) if shift and grid.pieces else ()
     pieces = (*((number * factor, factors) for number, factors in grid.pieces), *more)
-    rows = None if grid.rows is None or shift else (grid.rows[0] * factor**2, grid.rows[1] * factor**2)
-    return replace(grid, law=grid.law.scaled(factor, shift), pieces=pieces, rows=rows)
+    return replace(grid, law=grid.law.scaled(factor, shift), pieces=pieces, remarks=remarks)
 
 
 def constant(value: float, layout: Layout, *, weight: bool = False) -> Grid:

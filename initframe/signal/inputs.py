@@ -13,6 +13,7 @@ from torch.func import functional_call
 from initframe.errors import InitframeError, Problem
 from initframe.model.parts import parts_of
 from initframe.signal.batch import as_before
+from initframe.signal.caches import on_meta
 
 FRAMES = 16
 """The length of generated videos."""
@@ -141,9 +142,10 @@ def _side(model: nn.Module, channels: int, before: tuple[int, ...] = ()) -> int:
     own = getattr(model, "image_size", None)
     if isinstance(own, int):
         return own
-    for side in SIDES:
-        if _runs(model, (2, channels, *before, side, side)):
-            return side
+    with on_meta():
+        fits = next((side for side in SIDES if _runs(model, (2, channels, *before, side, side))), None)
+    if fits is not None:
+        return fits
     linear = next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), None)
     wants = f" Its layer {linear[0]!r} takes {linear[1].in_features} features." if linear else ""
     fact = f"it takes images of {channels} channels, but square ones of none of the usual sizes.{wants}"
@@ -152,11 +154,11 @@ def _side(model: nn.Module, channels: int, before: tuple[int, ...] = ()) -> int:
 
 
 def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a model takes a tensor of a shape: it is run on the meta device."""
+    """Whether a model takes a tensor of a shape: it is run without memory, on the meta device, which is the default."""
     parts = parts_of(model)
     named = parts.parameters | parts.buffers
     state = {name: torch.empty_like(tensor, device="meta") for name, tensor in named.items()}
-    with as_before(parts), torch.no_grad(), torch.device("meta"):
+    with as_before(parts), torch.no_grad():
         try:
             functional_call(model, state, (torch.empty(shape),), tie_weights=False)
         except Exception:  # noqa: BLE001  # a model may refuse a shape in its own way

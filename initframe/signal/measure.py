@@ -66,6 +66,9 @@ class Numbers(NamedTuple):
 def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
     """Measure a tensor.
 
+    With values that are not finite, the mean is as IEEE 754 has it: ±∞, or NaN if they cancel or one is NaN. The rms is
+    ∞, or NaN if one is NaN, and the correlation NaN.
+
     Args:
         tensor: floating point, on any device but meta.
         inputs: the batch size; a tensor whose first dimension is another has no correlation.
@@ -89,9 +92,11 @@ def measure(tensor: Tensor, inputs: int | None, op: str = "") -> Numbers | None:
     if not finite and bool(x.isfinite().all()):  # float32 overflows at 10¹⁹, squared
         squares, correlation = _pairs(flat.double())
         finite = True
+    if not finite:
+        squares, correlation = (math.nan if bool(x.isnan().any()) else math.inf), math.nan
     return Numbers(
-        mean=flat.sum().item() / count if finite else math.nan,
-        rms=math.sqrt(squares / count) if finite else math.inf,
+        mean=flat.sum(dtype=None if finite else torch.float64).item() / count,
+        rms=math.sqrt(squares / count),
         correlation=correlation if several else None,
         zeros=_zeros(flat, op),
         saturated=saturation(x, op),

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, gaussian, joint, replace, reshaped
+from initframe.signal.attention_weights import Weights
+from initframe.signal.grid import Grid, gaussian, joint, remarked, replace, reshaped
 from initframe.signal.hermite import CDF, W
 from initframe.signal.layout import Layout
 from initframe.signal.moments import average, moments_of
@@ -21,8 +22,8 @@ def dropout(op: Operation) -> tuple[State, ...]:
     p = float(op["p"]) if op.given.get("train") is not False else 0.0
     if grid is None:
         return (None, None)
-    keys = None if grid.keys is None else grid.keys / max(1 - p, 1e-12)
-    return (replace(dropped(grid, p), keys=keys, seen=grid.seen, mask=grid.mask), None)
+    found, weights = replace(dropped(grid, p), mask=grid.mask), grid.remark(Weights)
+    return (remarked(found, weights.spread(1 / max(1 - p, 1e-12))) if weights else found, None)
 
 
 def dropped(grid: Grid, p: float) -> Grid:

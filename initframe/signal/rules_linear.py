@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import total
 from initframe.signal.fields import strided
-from initframe.signal.grid import Grid, gaussian, replace, reshaped, same_numbers, scaled
-from initframe.signal.hermite import W, Z
-from initframe.signal.layout import ROLES, Factor, Layout, channels, images
+from initframe.signal.grid import Grid, gaussian, replace, same_numbers, scaled
+from initframe.signal.layout import Factor, Layout, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
-from initframe.signal.rules_attention import mixed, scores
+from initframe.signal.products import of_data
 from initframe.signal.states import Operation, Rule, State
 
 
@@ -58,7 +56,7 @@ def matmul(op: Operation) -> State:
         m = summed(averaged(a), b, count)
         out = gaussian(m, channels(op.shape), weight=True)
     else:
-        found = _of_data(a, b, count, op)
+        found = of_data(a, b, count, op)
         if found is None:
             return None
         out = found
@@ -103,92 +101,6 @@ def grouped(op: Operation) -> State:
     m, share = out.moments(), 1 / op["mat2"].shape[0]
     apart = m._replace(same=m.same * share, near=m.near * share, far=m.far * share)
     return replace(gaussian(apart, out.layout), **out.kept)
-
-
-def _of_data(a: Grid, b: Grid, count: int, op: Operation) -> Grid | None:
-    """The product of two tensors that both depend on the input."""
-    if a.keys is not None:
-        return mixed(a, b, op.shape)
-    if b.keys is not None:
-        return mixed(b, a, op.shape)
-    if a.source is not None and a.source is b.source and a.classes == 1 and op.shape[-1] == op.shape[-2]:
-        return gram(a, count, op.shape)
-    if "position" in a.layout.roles(-1):
-        return over_positions(a, b, count, op.shape)
-    if "position" in a.layout.roles(-2) and "position" in b.layout.roles(-1):
-        return scores(a, b, count, op.shape)
-    return over_channels(a, b, count, op.shape)
-
-
-def gram(x: Grid, count: int, shape: tuple[int, ...]) -> Grid:
-    """The products of a tensor's rows with each other: on the diagonal the squares of their lengths, which are large.
-
-    Args:
-        x: the tensor.
-        count: N, elements of a row.
-        shape: of the products.
-
-    Σ x² has the mean N·q and the mean square N·E x⁴ + N(N − 1)·q²; Σ xy of two rows that agree by c has the mean N·c
-    and, of normal elements, the mean square N²c² + N(q² + c² − 2m⁴).
-    """
-    roles = x.layout.roles(-2)
-    m, role = x.moments(), next((one for one in ROLES if one in roles), ROLES[-1])
-    level, q = average(m.mean) ** 2, average(m.square)
-    c = {"batch": average(m.same), "position": average(m.near), "channel": level}[role]
-    rows = shape[-1]
-    own = count * q, count * x.law.powers[3] + count * (count - 1) * q**2
-    apart = count * c, (count * c) ** 2 + count * (q**2 + c**2 - 2 * level**2)
-    mean, square = ((a + (rows - 1) * b) / rows for a, b in zip(own, apart, strict=True))
-    layout = Layout((*x.layout.dims[:-1], (Factor(role, rows),))).fitted(shape)
-    moments = moments_of(mean, square, mean**2, mean**2, mean**2)
-    spreads = [math.sqrt(max(b - a * a, 0.0)) for a, b in (own, apart)]
-    values = torch.cat([Z * spread + a for spread, (a, _) in zip(spreads, (own, apart), strict=True)])
-    like = gaussian(moments, layout, **{**x.kept, "why": x.why or "products of a tensor with itself"})
-    return reshaped(values, torch.cat([W, W * (rows - 1)]), moments, like)
-
-
-def over_positions(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
-    """The products of channels with channels, summed over positions: a cross-covariance.
-
-    Σₙ aₙbₙ has the mean square N·q_a·q_b + N(N − 1)·E near_a·near_b, near the product of two positions. Both factors
-    come from one input, so their nears vary together, by one over the number of its channels. Two rows have the
-    second factor in common: where the first one has a mean m, they agree by N·m²·(q_b + (N − 1)·near_b).
-    """
-    x, y = averaged(a), averaged(b)
-    pairs, channels = count * (count - 1), max(a.inputs, a.layout.count("channel"), 1)
-    (q, same_a, near_a, far_a), (p, same_b, near_b, far_b) = (tuple(map(average, m[1:5])) for m in (x, y))
-    varying = (q - average(x.mean) ** 2) * (p - average(y.mean) ** 2)
-    square = count * q * p + pairs * (near_a * near_b + (varying + near_a * near_b) / channels)
-    same = count * same_a * same_b + pairs * (far_a * far_b + (varying + far_a * far_b) / channels)
-    mean = count * average(x.mean) * average(y.mean)
-    level = count * average(x.mean) ** 2
-    rows = level * (p + (count - 1) * near_b), level * (same_b + (count - 1) * far_b)
-    out = _product(a, b, moments_of(mean, square, same, square, same), shape)
-    alike = (near_a / max(q, 1e-300)) ** 2 + 1 / channels
-    why = out.why or "products of positions vary by the number of channels"
-    return replace(out, terms=max(round(1 / (1 / count + alike)), 1), why=why, rows=rows)
-
-
-def over_channels(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
-    """The product of a matrix of channels with positions, summed over channels, which are independent."""
-    x, y = averaged(a), averaged(b)
-    one, two = (average(y.mean) ** 2,) * 2 if b.rows is None else b.rows  # mean products of two rows
-    common = [count * (count - 1) * average(x.mean) ** 2 * of_rows for of_rows in (one, two, one, two)]
-    of_a, of_b = ("position" in one.layout.roles(d) for one, d in ((a, -2), (b, -1)))
-    near = (x.near if of_a else x.square, y.near if of_b else y.square)
-    far = (x.far if of_a else x.same, y.far if of_b else y.same)
-    pairs = [(x.square, y.square), (x.same, y.same), near, far]
-    mean = count * average(x.mean) * average(y.mean)
-    means = (count * average(u) * average(v) + more for (u, v), more in zip(pairs, common, strict=True))
-    return _product(a, b, moments_of(mean, *means), shape)
-
-
-def _product(a: Grid, b: Grid, moments: Moments, shape: tuple[int, ...]) -> Grid:
-    """A new normal for a product of matrices."""
-    last = b.layout.dims[-1] if b.layout.dims else ()
-    layout = Layout((*a.layout.dims[:-1], last))
-    facts = {**a.kept, "spread": a.spread_over_seeds + b.spread_over_seeds, "channels": 0, "why": a.why or b.why}
-    return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), **facts)
 
 
 def _added(op: Operation, out: Grid) -> Grid | None:

@@ -15,7 +15,7 @@ from initframe.signal.laws import Line, Table
 from initframe.signal.layout import Layout
 from initframe.signal.moments import Moments, Number, at_least, average, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
-from initframe.signal.samples import rows_of
+from initframe.signal.samples import rows_of, samples_of
 from initframe.signal.states import Operation, Rule, State
 
 
@@ -157,9 +157,9 @@ def total_over(op: Operation) -> State:
     grid, dims = op.grid("self"), _dims(op)
     if grid is None:
         return None
-    if grid.samples is not None and dims == [len(grid.layout.dims) - 1]:
+    if (samples := samples_of(grid)) is not None and dims == [len(grid.layout.dims) - 1]:
         left = grid.layout.with_dim(dims[0], ()) if op.given.get("keepdim") else Layout(grid.layout.dims[:-1])
-        return rows_of(grid.samples.sum(-1, keepdim=True), replace(grid, layout=left))
+        return rows_of(samples.sum(-1, keepdim=True), replace(grid, layout=left))
     count = math.prod(grid.layout.shape[d] for d in dims)
     out = pooled(grid, dims, op.shape, bool(op.given.get("keepdim")))
     return scaled(out, count)

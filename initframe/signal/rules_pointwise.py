@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from initframe.signal import rules_complex
+from initframe.signal.attention_weights import Weights
 from initframe.signal.combine import mixture, product, spread_over, total
-from initframe.signal.grid import Grid, constant, gaussian, independent, replace, reshaped, scaled
+from initframe.signal.grid import Grid, constant, gaussian, independent, remarked, replace, reshaped, scaled
 from initframe.signal.hermite import HERMITE, K, W
 from initframe.signal.laws import Law, Line, Table, law_of
 from initframe.signal.layout import Layout
+from initframe.signal.masks import mask_of
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.operations import facts
 from initframe.signal.rectified import Rectified
-from initframe.signal.samples import rows_of
-from initframe.signal.states import LARGEST, Operation, Rule, State
-
-MASKED = -30.0
-"""What is smaller than this masks a score."""
+from initframe.signal.rules_scatter import Totals
+from initframe.signal.samples import Samples, rows_of, samples_of
+from initframe.signal.states import Operation, Rule, State
 
 
 def pointwise(op: Operation) -> State:
@@ -47,7 +47,7 @@ def _pointwise(op: Operation) -> State:
     sources = {id(grid.source): grid for grid in grids.values() if grid.source is not None}
     if len(sources) <= 1:
         found = _on_one_source(op, grids, layout)
-        return found if found is None or samples is None else replace(found, samples=samples)
+        return found if found is None or samples is None else remarked(found, Samples(samples))
     if samples is not None:
         return rows_of(samples, replace(next(iter(sources.values())), layout=layout))
     grids = {name: op.states.broadcast(tensors[name], layout) or grid for name, grid in grids.items()}
@@ -58,8 +58,8 @@ def _pointwise(op: Operation) -> State:
         other = scaled(grids["other"], alpha)
         return _kept_mask(total(grids["self"], other, layout, 1.0 if op.name == "add" else -1.0), grids)
     if op.name == "mul" and len(grids) == 2:
-        return _kept_keys(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
-    if op.name == "div" and grids["other"].totals_of is not None:
+        return _kept_weights(_kept_mask(product(grids["self"], grids["other"], layout), grids), grids)
+    if op.name == "div" and grids["other"].remark(Totals):
         return None  # shares of a sum by number, such as a graph's attention: what they share with it is not known
     if op.name == "div" and len(grids) == 2 and bool((grids["other"].values > 0).all()):
         inverse = replace(grids["other"], law=Table(1 / grids["other"].values))
@@ -71,12 +71,14 @@ def _pointwise(op: Operation) -> State:
 
 def _on_samples(op: Operation, grids: Mapping[str, Grid]) -> Tensor | None:
     """Run the operation on samples, if each operand that varies has them."""
-    varying = [grid for grid in grids.values() if grid.source is not None or grid.samples is not None]
-    if not varying or any(grid.samples is None for grid in varying):
+    known = {name: samples_of(grid) for name, grid in grids.items()}
+    if all(one is None for one in known.values()) or any(
+        known[name] is None for name, grid in grids.items() if grid.source is not None
+    ):
         return None
     given = dict(op.given)
-    for name, grid in grids.items():
-        given[name] = grid.values[:1, :1] if grid.samples is None else grid.samples
+    for name, samples in known.items():
+        given[name] = grids[name].values[:1, :1] if samples is None else samples
     return _called(op, given)
 
 
@@ -99,17 +101,16 @@ def _layout(shape: tuple[int, ...], grids: list[Grid]) -> Layout:
 
 
 def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
-    mask = next((g.mask for g in grids.values() if g.mask is not None and g.keys is None), None)
+    mask = next((g.mask for g in grids.values() if g.mask is not None), None)
     return replace(grid, mask=mask)
 
 
-def _kept_keys(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
+def _kept_weights(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     """Attention's weights after dropout are attention's weights, each larger or gone; times a signal they are none."""
     for one, other in (("self", "other"), ("other", "self")):
-        keys = grids[one].keys
-        if keys is not None and abs(average(grids[other].moments().mean) - 1) < 1e-3:
-            factor = average(grids[other].moments().square)
-            return replace(grid, keys=keys * factor, seen=grids[one].seen, mask=grids[one].mask)
+        weights = grids[one].remark(Weights)
+        if weights and abs(average(grids[other].moments().mean) - 1) < 1e-3:
+            return remarked(grid, weights.spread(average(grids[other].moments().square)))
     return grid
 
 
@@ -130,7 +131,6 @@ def _on_one_source(op: Operation, grids: Mapping[str, Grid], layout: Layout) -> 
         profile=next((g.profile for g in grids.values() if g.profile is not None), None),
         weight=all(grid.weight for grid in grids.values()),
         why=next((g.why for g in grids.values() if g.why), ""),
-        keys=lead.keys if numbers is not None and not numbers[1] else None,
     )
 
 
@@ -285,62 +285,6 @@ def glu(op: Operation) -> State:
     return product(grid, gate, grid.layout.fitted(op.shape))
 
 
-def mask_of(op: Operation) -> State:
-    """Scores with a mask, if the operation masks scores: what was hidden is noted, not computed."""
-    if op.name in ("masked_fill", "where"):
-        value = op.given.get("value", op.given.get("other"))
-        number = _plain_number(op, value)
-        if number is None or number > MASKED:
-            return None
-        grid = op.grid("self")
-        hidden = op.known("mask" if op.name == "masked_fill" else "condition")
-        if grid is None or not isinstance(op.states.get(op["self"]), Grid):
-            return None
-        if hidden is None:
-            return replace(grid, why="its mask depends on the data")
-        seen = ~hidden.bool() if op.name == "masked_fill" else hidden.bool()
-        return replace(grid, mask=_and(grid.mask, seen), layout=grid.layout.fitted(op.shape))
-    if op.name == "add":
-        for known, other in (("other", "self"), ("self", "other")):
-            table, grid = op.known(known), op.grid(other)
-            if table is not None and table.numel() and grid is not None and float(table.min()) <= MASKED:
-                return replace(grid, mask=_and(grid.mask, table > MASKED), layout=grid.layout.fitted(op.shape))
-    return None
-
-
-def _plain_number(op: Operation, value: Any) -> float | None:
-    if isinstance(value, int | float):
-        return float(value)
-    state = op.states.get(value) if isinstance(value, Tensor) else None
-    return float(state) if isinstance(state, Tensor) and state.numel() == 1 else None
-
-
-def _and(one: Any, other: Tensor) -> Tensor:
-    return one & other if isinstance(one, Tensor) else other
-
-
-def filled(op: Operation) -> State:
-    """A tensor of one number, made with another's shape or dtype: it is computed for real where it is small."""
-    name = op.func.overloadpacket.__name__
-    value = 0.0 if "zero" in name or "empty" in name else 1.0 if "ones" in name else None
-    if value is None:
-        value = _plain_number(op, op.given.get("fill_value", op.given.get("value", 0.0)))
-    if value is None:
-        return None
-    if math.prod(op.shape) <= LARGEST and not op.func._schema.is_mutable:  # noqa: SLF001
-        return torch.full(op.shape, value, dtype=op.out.dtype, device="cpu")
-    return constant(value, Layout(()).view(op.shape))
-
-
-def copied(op: Operation) -> State:
-    """The values of another tensor."""
-    known = op.known("src")
-    if known is not None and known.shape == op.shape:
-        return known
-    grid = op.grid("src")
-    return grid and replace(grid, layout=grid.layout.fitted(op.shape))
-
-
 RULES: dict[str, Rule] = {
     "pointwise": pointwise,
     "where": chosen,
@@ -349,9 +293,4 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu", "prelu"), pointwise
     ),
-    **dict.fromkeys(
-        ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "zero", "fill"), filled
-    ),
-    **dict.fromkeys(("empty_like", "new_empty", "empty"), filled),
-    "copy": copied,
 }

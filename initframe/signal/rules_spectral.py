@@ -8,6 +8,7 @@ below that limit, too (by about their size to the power of −2/3), so for these
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -15,9 +16,10 @@ from torch.nn import functional
 
 from initframe.fills import Fill, Orthogonal
 from initframe.fills.composed import Around
-from initframe.signal.grid import Grid, constant, gaussian, replace
+from initframe.signal.grid import Grid, constant, gaussian, remarked
 from initframe.signal.layout import channels
 from initframe.signal.moments import average
+from initframe.signal.remarks import Remark
 from initframe.signal.rules_linear import summed
 from initframe.signal.states import Operation, Rule, State
 
@@ -31,6 +33,15 @@ SAMPLE = 8
 """How many are drawn."""
 
 
+@dataclass(frozen=True, eq=False)
+class Singular(Remark):
+    """Of a vector that a power iteration makes, the singular value that it has found."""
+
+    outlives = frozenset(("law", "source", "layout", "elements"))
+
+    value: float
+
+
 def matrix_vector(op: Operation) -> State:
     """A matrix times a vector; a weight times a vector that the model keeps is a step of a power iteration."""
     weight, x = op.grid("self"), op.grid("vec")
@@ -38,16 +49,16 @@ def matrix_vector(op: Operation) -> State:
         return None
     rows, columns = op["self"].shape
     y = gaussian(summed(x.moments(), weight, columns), channels(op.shape), why=x.why)
-    if not weight.weight or (x.largest is None and op.known("vec") is None):
+    if not weight.weight or (x.remark(Singular) is None and op.known("vec") is None):
         return y
-    return replace(y, largest=largest(weight, op.states.fill(weight), rows, columns))
+    return remarked(y, Singular(largest(weight, op.states.fill(weight), rows, columns)))
 
 
 def inner(op: Operation) -> State:
     """The product of two vectors; at the end of a power iteration, the singular value."""
     grids = [op.grid("self"), op.grid("other" if "other" in op.given else "tensor")]
-    found = next((one.largest for one in grids if one and one.largest is not None), None)
-    return None if found is None else constant(found, channels(op.shape), weight=True)
+    found = next((known for one in grids if one and (known := one.remark(Singular))), None)
+    return None if found is None else constant(found.value, channels(op.shape), weight=True)
 
 
 def largest(weight: Grid, fill: Fill | None, rows: int, columns: int) -> float:

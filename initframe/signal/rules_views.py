@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture
-from initframe.signal.grid import Grid, constant, gaussian, independent, replace
+from initframe.signal.grid import Grid, constant, gaussian, independent, remarked, replace, without
 from initframe.signal.layout import ROLES, Factor, Layout, images
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
-from initframe.signal.samples import independent_rows, rows_of
+from initframe.signal.products import Columns
+from initframe.signal.remarks import Remark
+from initframe.signal.samples import independent_rows, rows_of, samples_of
 from initframe.signal.states import LARGEST, Operation, Rule, State
 
 
@@ -20,6 +23,15 @@ def same(op: Operation) -> State:
     """The same elements in the same places: a copy, a cast."""
     known = op.known("self")
     return known if known is not None and known.shape == op.shape else op.grid("self")
+
+
+@dataclass(frozen=True, eq=False)
+class Parts(Remark):
+    """Of tensors one after another: the dimension, their sizes along it, and their grids."""
+
+    dim: int
+    sizes: tuple[int, ...]
+    grids: tuple[Grid, ...]
 
 
 def view(op: Operation) -> State:
@@ -31,7 +43,8 @@ def view(op: Operation) -> State:
 def permute(op: Operation) -> State:
     """The same elements, dimensions in another order."""
     grid = op.grid("self")
-    return grid and replace(grid, layout=grid.layout.permute([d % len(op.shape) for d in op["dims"]]), rows=None)
+    order = [d % len(op.shape) for d in op["dims"]]
+    return grid and without(replace(grid, layout=grid.layout.permute(order)), Columns)
 
 
 def transpose(op: Operation) -> State:
@@ -42,7 +55,7 @@ def transpose(op: Operation) -> State:
     order = list(range(n))
     a, b = (op["dim0"] % n, op["dim1"] % n) if "dim0" in op.given else (0, 1)
     order[a], order[b] = order[b], order[a]
-    return replace(grid, layout=grid.layout.permute(order), rows=None)
+    return without(replace(grid, layout=grid.layout.permute(order)), Columns)
 
 
 def expand(op: Operation) -> State:
@@ -93,10 +106,11 @@ def _range(op: Operation, dim: int, length: int) -> tuple[int, int]:
 
 def _of_parts(grid: Grid, dim: int, begin: int, end: int) -> Grid | None:
     """The grid of a range that lies in one of the tensors that are one after another; ``None`` in other cases."""
-    if grid.parts is None or grid.parts[0] != dim or begin >= end:
+    known = grid.remark(Parts)
+    if known is None or known.dim != dim or begin >= end:
         return None
     start = 0
-    for size, own in zip(*grid.parts[1:], strict=True):
+    for size, own in zip(known.sizes, known.grids, strict=True):
         if start <= begin and end <= start + size:
             return own if (begin, end) == (start, start + size) else independent(own)
         start += size
@@ -157,7 +171,7 @@ def cat(op: Operation) -> State:
         return found
     dim = int(op.given.get("dim", 0)) % len(op.shape)
     sizes = tuple(t.shape[dim] for t in tensors if t.numel())
-    return replace(found, parts=(dim, sizes, tuple(g for _, g in shares)))
+    return remarked(found, Parts(dim, sizes, tuple(g for _, g in shares)))
 
 
 def _stacked(layout: Layout, op: Operation) -> Layout:
@@ -248,7 +262,7 @@ def largest(op: Operation) -> tuple[State, ...]:
     if grid is None or math.prod(shape) > LARGEST:
         return (None, None)
     picked = torch.rand(shape, generator=generator, device="cpu").argsort(dim).narrow(dim, 0, k).contiguous()
-    known = grid.samples if dim == len(shape) - 1 else None
+    known = samples_of(grid) if dim == len(shape) - 1 else None
     rows = independent_rows(grid, shape[dim]) if known is None else known
     top = rows.sort(1, descending=True).values[:, :k]
     layout = grid.layout.fitted(op.shape)

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from initframe.signal.grid import Grid, gaussian, replace, reshaped
+from initframe.signal.grid import Grid, gaussian, remarked, reshaped
 from initframe.signal.moments import moments_of
+from initframe.signal.remarks import Remark
 
 ROWS = 4096
 """How many rows are drawn."""
 LARGEST = 65536
 """How many samples a distribution is read from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Remark):
+    """Of rows that are independent of each other, samples of whole rows: (samples, elements of a row)."""
+
+    outlives = frozenset(("layout", "elements"))
+
+    values: Tensor
+
+
+def samples_of(grid: Grid) -> Tensor | None:
+    """The samples of a grid's rows, if it has some."""
+    known = grid.remark(Samples)
+    return None if known is None else known.values
 
 
 def independent_rows(grid: Grid, count: int) -> Tensor:
@@ -47,4 +65,4 @@ def rows_of(samples: Tensor, like: Grid) -> Grid:
     moments = moments_of(mean, square, mean**2, mean**2, mean**2)
     plain = gaussian(moments, like.layout, why=like.why)
     grid = plain if square - mean**2 <= 0 else reshaped(flat, torch.ones_like(flat), moments, plain)
-    return replace(grid, samples=samples)
+    return remarked(grid, Samples(samples))

@@ -7,15 +7,18 @@ shape and the state that a prediction keeps of it, and costs a tenth of a fake t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
+from initframe.signal.caches import empty_caches
 from initframe.signal.operations import Facts, facts
 
 CPU = torch.device("cpu")
@@ -75,6 +78,8 @@ class Shadow(FakeTensor):
 
 
 _memories = count(-1, -1)
+_alive: list[ref[Shadow]] = []
+"""All shadows of the predictions that are going on."""
 
 
 def shadow(form: Form, of: Tensor | None = None) -> Shadow:
@@ -88,12 +93,25 @@ def shadow(form: Form, of: Tensor | None = None) -> Shadow:
     made = Tensor._make_wrapper_subclass(Shadow, shape, stride, offset, None, dtype, torch.strided, device)  # noqa: SLF001
     made.form = form
     made.state = None
+    _alive.append(ref(made))
     if of is None:
         made.memory, made.base = next(_memories), None
     else:
         made.memory = storage(of)
         made.base = of.base if type(of) is Shadow and of.base is not None else of
     return made
+
+
+@contextmanager
+def without_shadows() -> Iterator[None]:
+    """Predict; afterwards, no cache of a function holds a shadow."""
+    try:
+        yield
+    finally:
+        left = {id(one): one for known in _alive if (one := known()) is not None}
+        _alive.clear()
+        if left:  # rarely: who predicts keeps none
+            empty_caches(lambda tensor: id(tensor) in left)
 
 
 class Output(NamedTuple):

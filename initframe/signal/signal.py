@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from initframe.errors import InitframeError, Problem, closest, harmless
 from initframe.plan.notebook import frame, html_table
-from initframe.plan.text import WIDTH, counted, table, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, counted, wrapped
 from initframe.signal.row import Row, as_json
 from initframe.signal.stability import Stability, of_rows
 from initframe.signal.verdicts import Finding, judge

@@ -151,6 +151,7 @@ def of_rows(rows: Sequence[Row]) -> tuple[Stability, ...]:
     found: dict[str, list[float]] = {}
     for before, middle, after in zip(rows, rows[1:], rows[2:], strict=False):
         name = middle.op.lower()
-        if name in ACTIVATIONS and before.depth and after.depth and before.rms and after.rms:
+        is_between = name in ACTIVATIONS and before.depth and after.depth
+        if is_between and before.rms and after.rms and math.isfinite(before.rms * after.rms):
             found.setdefault(name, []).append(after.rms**2 / _square(ACTIVATIONS[name], before.rms**2))
     return tuple(stability(name, sorted(several)[len(several) // 2]) for name, several in found.items())

@@ -140,9 +140,9 @@ def _correlation(rows: Sequence[Row]) -> Iterator[Finding]:
     known = [row for row in _hidden(rows) if row.correlation is not None]
     if len(known) < LAYERS or (known[0].correlation or 0) >= ALIKE:
         return
+    deepest = max(row.depth or 0 for row in known if not (row.correlation or 0) >= ALIKE)
     for before, row in pairwise(known):
-        later = [other for other in known if (other.depth or 0) >= (row.depth or 0)]
-        if all((other.correlation or 0) >= ALIKE for other in later):
+        if (row.depth or 0) > deepest:
             text = f"inputs become indistinguishable (correlation {row.correlation:.4g}) after {before.label}."
             yield Finding(
                 "correlation", row.name, row.correlation or 0.0, True, text, "Use a gain at the edge of chaos."

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from initframe.errors import harmless
-from initframe.plan.text import WIDTH, counted, fold, table, wrapped
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH, counted, fold, wrapped
 
 State = Literal["ok", "changed", "missing", "extra", "unverifiable"]
 ROWS = 100

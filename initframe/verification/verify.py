@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initframe.applying.measure import bits, combine
+from initframe.applying.measure import bits, combine, nonfinite
 from initframe.errors import InitframeError, Problem, SourceError, shown
 from initframe.files.facts import file_facts, header_facts
 from initframe.files.safetensors import unsavable
@@ -156,9 +156,18 @@ def _row(name: str, one: Promised, now: Tensor, digest: int | None, start: _Star
         return Row(name, "changed", f"its shape is {list(now.shape)}; promised was {list(one.shape)}.")
     if digest == one.digest and (one.dtype is None or now.dtype == one.dtype):
         return Row(name)
-    fact = "" if one.dtype is None or now.dtype == one.dtype else f"its dtype is {now.dtype}; promised was {one.dtype}."
     found = start.moved(name, one, now)
-    return Row(name, "changed", fact, distance=found and found.distance, cosine=found and found.cosine)
+    return Row(name, "changed", _differs(one, now), distance=found and found.distance, cosine=found and found.cosine)
+
+
+def _differs(one: Promised, now: Tensor) -> str:
+    """Say what else than bits is not as promised: the dtype, and values that no training should leave."""
+    facts = []
+    if one.dtype is not None and now.dtype != one.dtype:
+        facts.append(f"its dtype is {now.dtype}; promised was {one.dtype}.")
+    if not is_distributed(now) and (strange := nonfinite(now)):
+        facts.append(f"{strange:,} of its {now.numel():,} values {'is' if strange == 1 else 'are'} infinite or NaN.")
+    return " ".join(facts)
 
 
 class _Start:

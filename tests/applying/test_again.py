@@ -199,6 +199,40 @@ def test_an_interrupt_is_told_what_may_be_written():
     initframe.apply(plan)  # nobody holds its memory
 
 
+def channels_last():
+    return nn.ModuleList(nn.Conv2d(2, 4, 3).to(memory_format=torch.channels_last) for _ in range(4))
+
+
+BESIDE = {"rules": {"*.weight": "normal", "*.bias": "zeros"}}
+
+
+@pytest.mark.parametrize(("build", "recipe"), [(net, RECIPE), (channels_last, BESIDE)])
+@pytest.mark.parametrize("at_once", [20, 1 << 26])
+def test_an_interrupt_tells_what_is_written(build, recipe, at_once, known, monkeypatch):
+    """Wherever it comes, what is called written holds its new values; later interrupts leave no less."""
+    monkeypatch.setattr(draw, "AT_ONCE", at_once)
+    noted = []
+    monkeypatch.setattr(again, "note_written", lambda _error, names, done: noted.append((names, done)))
+    model, whole = build(), build()
+    plan, told = applied(model, recipe=recipe), []
+    initframe.apply(plan, seed=9, on_progress=told.append)
+    whole.load_state_dict(model.state_dict())
+    expected = values(whole)
+    for turn in range(len(told)):
+        initframe.apply(plan, seed=8)
+        ticks = iter([None] * turn)
+        with pytest.raises(StopIteration):
+            initframe.apply(plan, seed=9, on_progress=lambda _, ticks=ticks: next(ticks))
+        found = values(model)
+        names, done = noted[-1]
+        assert set(done) < set(names)
+        assert all(torch.equal(found[name], expected[name]) for name in done)
+    assert all(known[2:])
+    counts = [len(done) for _, done in noted]
+    assert counts == sorted(counts)
+    assert counts[-1] > 0 or (build is channels_last and at_once > 1000)  # all in one step
+
+
 @pytest.mark.parametrize("option", [{"measure": True}, {"restore": True}, {"only": "0.*"}, {"generator": "torch"}])
 def test_options_take_the_whole_way(option):
     model, beside = net(), net()

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.distributed.tensor import Shard
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from initframe import stream
 from initframe.applying import measure
@@ -53,8 +54,51 @@ def test_sums_over_rows_measure_what_torch_does(mean, std, count):
 def test_what_sums_over_rows_cannot_measure_is_measured_by_torch():
     few = torch.zeros(1 << 16)
     assert sample(few + 0.1).measured.moments == (torch.tensor(0.1).item(), 0.0)
-    few[7] = math.inf
-    assert math.isnan(sample(few).measured.moments.std)
+
+
+STRANGE = {
+    "one": [math.inf],
+    "several": [-math.inf, -math.inf, -math.inf],
+    "cancelling": [math.inf, -math.inf],
+    "NaN": [math.nan],
+    "NaN and infinite": [math.nan, math.inf],
+}
+
+
+@pytest.mark.parametrize("values", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("count", [5, 1 << 17])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("piece", [2, 1 << 24])
+def test_infinite_values_have_the_mean_of_ieee_754_and_are_counted(values, count, dtype, piece, monkeypatch):
+    monkeypatch.setattr(measure, "PIECE", max(piece, count // 8))
+    tensor = torch.zeros(count, dtype=dtype)
+    tensor[1 : 1 + len(values)] = torch.tensor(values, dtype=dtype)
+    found = sample(tensor).measured
+    assert found.moments == pytest.approx((tensor.mean().item(), math.nan), nan_ok=True)
+    assert found.nonfinite == len(values)
+
+
+def test_parts_of_complex_numbers_are_counted_apart():
+    assert sample(torch.tensor([complex(math.inf, 1), complex(math.nan, math.inf)])).measured.nonfinite == 3
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("values", STRANGE.values(), ids=STRANGE)
+def test_a_mesh_measures_infinite_values_as_one_process_does(values):
+    tensor = torch.tensor([1.0, 2.0, *values])
+    spread = distribute_tensor(tensor, init_device_mesh("cpu", (1,)), [Shard(0)])
+    alone, together = combine([sample(tensor), sample(spread)])
+    assert repr(together) == repr(alone)  # NaN is NaN there
+
+
+@pytest.mark.parametrize("values", [[1e200, -1e200], [1e200] * 5, [1e200, 0.0, -3e250]])
+def test_squares_beyond_float64_are_no_error(values):
+    tensor = torch.tensor(values, dtype=torch.float64)
+    for one in (tensor, tensor.repeat(1 << 16)):
+        found = sample(one).measured
+        assert found.moments.mean == pytest.approx(one.mean().item(), rel=1e-9, abs=1e190)
+        assert not found.moments.std < one.std(correction=0).item()
+        assert found.nonfinite == 0
 
 
 @pytest.mark.parametrize("tensor", [torch.zeros(0, 3), torch.zeros(2, device="meta")])
@@ -72,7 +116,7 @@ def test_digests_of_regions_add_up():
 
 
 def test_samples_without_a_mesh_stand_for_themselves():
-    assert combine([Sample(4, 1.0, 4.0, 7), Sample(1, 2.0, 0.0, 8)]) == [((1.0, 1.0), 7), ((2.0, 0.0), 8)]
+    assert combine([Sample(4, 1.0, 4.0, 7), Sample(1, 2.0, 0.0, 8)]) == [((1.0, 1.0), 7, 0), ((2.0, 0.0), 8, 0)]
 
 
 def test_one_process_agrees_with_itself():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from initframe.experiments import compare
 from tests.cli.conftest import command, plugins_forgotten  # noqa: F401  # fixtures
@@ -70,11 +71,30 @@ def test_prediction_builds_without_memory_and_has_no_gradients(run):
     assert not any(row["grad_rms"] for row in found["rows"])
 
 
-def test_a_file_is_the_input(run):
-    save_file({"x": torch.ones(3, 12)}, "batch.safetensors")
-    done = run("inits=[xavier_uniform]", "input=batch.safetensors")
-    assert "Input: x of batch.safetensors." in done.out
+@pytest.mark.parametrize(("name", "save"), [("batch.safetensors", save_file), ("batch.pt", torch.save)])
+def test_a_file_is_the_input(run, name, save):
+    save({"x": torch.ones(3, 12)}, name)
+    done = run("inits=[xavier_uniform]", f"input={name}")
+    assert f"Input: x of {name}." in done.out
     assert results()["batch"].startswith("3×12")
+
+
+def test_a_file_without_tensors_is_told(run):
+    save_file({}, "empty.safetensors")
+    done = run("inits=[xavier_uniform]", "input=empty.safetensors")
+    assert done.code not in (0, None)
+    assert "empty.safetensors: it has no tensors" in done.err
+
+
+def test_a_file_is_read_as_checkpoints_are(run):
+    """Header and pickle are looked through before a library sees them."""
+    Path("long.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    torch.save(nn.Linear(12, 3), "module.pt")
+    for name in ("long.safetensors", "module.pt"):
+        done = run("inits=[xavier_uniform]", f"input={name}")
+        assert done.code not in (0, None)
+        assert name in done.err
+        assert not Path("run/results.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +103,7 @@ def test_a_file_is_the_input(run):
         (["inits=[]"], "inits"),
         (["seeds=[-1]"], "seeds"),
         (["inputs=1"], "inputs"),
-        (["input=nowhere.safetensors"], "input nowhere.safetensors"),
+        (["input=nowhere.safetensors"], "nowhere.safetensors: it does not exist"),
         (["inits=[xavier_unifrom]"], "xavier_unifrom"),
     ],
 )

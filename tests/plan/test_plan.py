@@ -13,7 +13,8 @@ from torch import nn
 
 import initframe
 from initframe.errors import ResolveError
-from initframe.plan.text import WIDTH, table
+from initframe.plan.table import table
+from initframe.plan.text import WIDTH
 
 OVERLAID = rules(
     {

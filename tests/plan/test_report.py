@@ -1,6 +1,7 @@
 """The report: data first, a table second."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -54,6 +55,38 @@ def test_a_report_packs_into_json(measure):
     for entry in data["results"]:
         assert (entry["before"] is None) == (measure is not True)
         assert (entry["after"] is None) == (entry["digest"] is None) == (not measure)
+
+
+def strange():
+    """A model whose first layer holds values that no report should pass over."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    with torch.no_grad():
+        model[0].weight[0, 0] = math.inf
+        model[0].bias.fill_(math.nan)
+    return model
+
+
+def test_values_that_are_not_finite_are_said_with_how_many():
+    report = initframe.reinit(strange(), rules({"*": "zeros", "0.bias": "keep"}), measure=True)
+    weight, bias = report["0.weight"], report["0.bias"]
+    assert (weight.before.nonfinite, weight.after.nonfinite, bias.after.nonfinite) == (1, 0, 3)
+    assert weight.before.moments.mean == math.inf
+    lines = [line for line in str(report).splitlines() if line.startswith("Not finite")]
+    assert lines == [
+        "Not finite: 0.weight: 1 of 6 values before",
+        "Not finite: 0.bias: 3 of 3 values before, 3 of 3 values after",
+    ]
+    assert "inf → 0" in str(report)
+    assert "nan → nan" in str(report)
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["results"][0]["before"] == {"mean": None, "std": None, "nonfinite": 1}
+    assert report.to_frame()["nonfinite"].tolist() == [0, 3, 0, 0]
+    assert "Not finite" not in str(initframe.reinit(nn.Linear(2, 2), rules({"*": "zeros"}), measure=True))
+
+
+def test_a_tensor_without_elements_has_no_numbers():
+    report = initframe.reinit({"w": torch.zeros(0, 3)}, rules({"*": "zeros"}), measure=True)
+    assert "nan" not in str(report)
 
 
 def test_a_report_is_asked_by_name():

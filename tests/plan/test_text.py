@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from initframe.plan.text import fold, table
+from initframe.plan.text import fold
 
 
 def unfolded(text):
@@ -58,12 +58,3 @@ def test_a_grid_is_one_name(sizes):
 
 def test_templates_stand_where_they_first_stood():
     assert fold(["b.1", "a.0", "b.0"]) == ["b.0…1", "a.0"]
-
-
-def test_a_table_is_text_in_a_notebook_too(monkeypatch, capsys):
-    """Rich shows a console's text by itself where it believes to be in a notebook."""
-    import rich.console
-
-    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
-    assert "cell" in table(("column",), [("cell",)])
-    assert capsys.readouterr() == ("", "")

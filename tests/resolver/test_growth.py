@@ -1,13 +1,13 @@
 """Resolving and applying cost as much as there are tensors: counted in calls, which no other program disturbs."""
 
 import copy
-import sys
 
 import pytest
 from torch import nn
 from torch.nn.utils import parametrizations
 
 import initframe
+from tests.calls import calls
 
 FEW = 24
 
@@ -53,22 +53,6 @@ CASES = {
 }
 
 
-def work(function, *args, **kwargs):
-    """How many functions are called, Python's and others'."""
-    count = 0
-
-    def tell(_frame, event, _argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(tell)
-    try:
-        function(*args, **kwargs)
-    finally:
-        sys.setprofile(None)
-    return count
-
-
 @pytest.mark.parametrize(("build", "rules", "only"), CASES.values(), ids=CASES)
 def test_work_grows_as_the_number_of_tensors_does(build, rules, only):
     recipe = initframe.load_recipe({"rules": rules})
@@ -77,7 +61,7 @@ def test_work_grows_as_the_number_of_tensors_does(build, rules, only):
     for count in (FEW, 2 * FEW):
         model = build(count)
         plan = initframe.resolve(recipe, model)
-        counts.append((work(initframe.resolve, recipe, model, only=only), work(initframe.apply, plan, only=only)))
+        counts.append((calls(initframe.resolve, recipe, model, only=only), calls(initframe.apply, plan, only=only)))
     for few, many in zip(*counts, strict=True):
         assert 1.5 * few < many <= 2.2 * few
 
@@ -86,4 +70,4 @@ def test_work_that_grows_faster_is_seen():
     def quadratic(count):
         return sum(1 for i in range(count) for j in range(count) if max(i, j))
 
-    assert work(quadratic, 2 * FEW) > 3.5 * work(quadratic, FEW)
+    assert calls(quadratic, 2 * FEW) > 3.5 * calls(quadratic, FEW)

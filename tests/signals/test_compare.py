@@ -95,6 +95,21 @@ def rows(*sizes, op="Linear", **facts):
     return [Row(f"layer{i}", 0, op, (8, 4), 0.0, size, depth=i + 1, **facts) for i, size in enumerate(sizes)]
 
 
+def test_seeds_whose_values_are_not_finite_are_averaged(monkeypatch):
+    """The mean of +∞ and −∞ is no error."""
+    means = iter([math.inf, -math.inf])
+
+    def pretended(*_args, **_options):
+        return Signal("Net", "measured", (Row("0", 0, "Linear", (2, 2), next(means), math.inf, depth=1),))
+
+    monkeypatch.setattr("initframe.signal.compare.propagate", pretended)
+    found = compare(lambda: nn.Sequential(nn.Linear(2, 2)), {"x": "xavier_normal"}, torch.ones(2, 2), seeds=(0, 1))
+    (row,) = found.signals["x"].rows
+    assert math.isnan(row.mean)
+    assert row.rms == math.inf
+    assert "not finite" in found.verdict("x")
+
+
 @pytest.mark.parametrize(
     ("given", "kind"),
     [

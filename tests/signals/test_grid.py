@@ -6,13 +6,14 @@ import torch
 from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import mixture, product, total
 from initframe.signal.fields import of_windows, strided, whole
-from initframe.signal.grid import constant, gaussian, independent, replace, reshaped, sampled, scaled
+from initframe.signal.grid import constant, gaussian, independent, remarked, replace, reshaped, sampled, scaled, without
 from initframe.signal.hermite import W
 from initframe.signal.laws import Table
 from initframe.signal.layout import Layout
 from initframe.signal.moments import moments_of
 from initframe.signal.quantiles import order_statistics
 from initframe.signal.rectified import Rectified
+from initframe.signal.remarks import Remark
 
 
 def normal(field=None):
@@ -179,3 +180,48 @@ def test_every_place_of_an_image_in_windows_has_the_others_of_its_window():
     """Over all offsets, the share of places in the same window adds up to a window without the place itself."""
     field = whole(of_windows(4.0, 2.0, 1.0, 4, 7)) - 1
     assert field.sum().item() - 3 == pytest.approx(4 * 7 - 1)
+
+
+class Everlasting(Remark):
+    outlives = frozenset(("law", "source", "layout", "elements"))
+
+
+class OfTheLayout(Remark):
+    outlives = frozenset(("layout",))
+
+
+class Halved(Remark):
+    def scaled(self, factor, shift):
+        return self if factor == 0.5 and not shift else None
+
+
+CHANGES = {
+    "law": lambda grid: replace(grid, law=grid.law.scaled(2.0, 0.0)),
+    "source": lambda grid: replace(grid, source=gaussian(moments_of(0.0, 1.0), grid.layout).source),
+    "layout": lambda grid: replace(grid, layout=grid.layout.fitted((2, 3))),
+    "elements": independent,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_remarks_outlive_what_they_say(change):
+    plain = gaussian(moments_of(0.0, 1.0), Layout(()))
+    for kind in (Everlasting, OfTheLayout, Halved):
+        found = CHANGES[change](remarked(plain, kind()))
+        assert (found.remark(kind) is not None) == (change in kind.outlives)
+
+
+def test_remarks_say_what_a_scale_leaves_of_them():
+    plain = gaussian(moments_of(0.0, 1.0), Layout(()))
+    grid = remarked(plain, Everlasting(), OfTheLayout(), Halved())
+    assert set(map(type, scaled(grid, 0.5).remarks)) == {Everlasting, Halved}
+    assert set(map(type, scaled(grid, 2.0).remarks)) == {Everlasting}
+    assert set(map(type, scaled(grid, 0.5, 1.0).remarks)) == {Everlasting}
+
+
+def test_a_grid_has_one_remark_of_a_class():
+    first, second = Halved(), Halved()
+    grid = remarked(remarked(gaussian(moments_of(0.0, 1.0), Layout(())), first, Everlasting()), second)
+    assert grid.remark(Halved) is second
+    assert grid.remark(OfTheLayout) is None
+    assert set(map(type, without(grid, Halved).remarks)) == {Everlasting}

@@ -149,6 +149,17 @@ def test_the_first_layer_that_is_not_finite_is_named():
         signal.check()
 
 
+@pytest.mark.parametrize("rows", [2, 40])
+@pytest.mark.parametrize("values", [[math.inf], [math.inf, -math.inf], [math.nan], [math.inf, math.nan]])
+def test_infinite_values_have_the_mean_of_ieee_754_and_no_correlation(values, rows):
+    tensor = torch.ones(rows, 3)
+    tensor[0, : len(values)] = torch.tensor(values)
+    found = measure(tensor, rows)
+    expected = math.nan if any(map(math.isnan, values)) else math.inf
+    assert (found.mean, found.rms) == pytest.approx((tensor.mean().item(), expected), nan_ok=True)
+    assert math.isnan(found.correlation)
+
+
 def test_large_values_are_finite():
     assert propagate(nn.Identity(), torch.full((2, 3), 1e30))[""].rms == pytest.approx(1e30, rel=1e-5)
 

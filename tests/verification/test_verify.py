@@ -78,6 +78,15 @@ def test_every_difference_has_a_row(made):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_values_that_are_not_finite_are_counted(made):
+    model, record = made
+    state = dict(model.state_dict())
+    state["bn.bias"] = state["bn.bias"].clone()
+    state["bn.bias"][:2] = torch.tensor([math.inf, math.nan])
+    (row,) = (row for row in verify(record, state).rows if not row.ok)
+    assert row.fact == f"2 of its {state['bn.bias'].numel()} values are infinite or NaN."
+
+
 def test_how_far_tensors_have_moved(made, tmp_path):
     model, record = made
     folder = run_of(model, record, tmp_path)
