@@ -99,7 +99,7 @@ class Again:
         Threads fill the prepared draws in no order, so these are known together.
         """
         draws = self.draws
-        one_step = [sorted(set(draws.sources)), draws.zeros] if draws else []
+        one_step = [sorted(set(draws.sources)), *(places for _, places in draws.constants)] if draws else []
         others = [pieces[i] for i in draws.rest] if draws else pieces
         done: list[str] = []
         for step in one_step:
