@@ -122,7 +122,8 @@ class Ready:
 
     def paint(self, pieces: Sequence[Piece], seed: int, on_progress: Progress) -> None:
         """Fill pieces of memory that are where they were."""
-        keys = [stream.key(pieces[i].name, seed) for i in self.sources]
+        key_of = stream.keys_of(seed)
+        keys = [key_of(pieces[i].name) for i in self.sources]
         self.draws.execute(keys, on_progress, [pieces[i].out for i in self.sources])
         for value, places in self.constants:
             outs = [pieces[i].out for i in places]
@@ -202,9 +203,12 @@ class _Work:
     after: list[Callable[[], object]] = field(default_factory=list)
     undrawn: int = 0
 
+    def __post_init__(self) -> None:
+        self.key_of = stream.keys_of(self.seed)
+
     def draw(self, distribution: str, args: tuple[float, ...], piece: Piece, purpose: str = "") -> None:
         """Draw a distribution at every element of a piece, or plan to."""
-        key, out = stream.key(piece.name, self.seed, purpose), piece.out
+        key, out = self.key_of(piece.name, purpose), piece.out
         if piece.region.is_whole and out.is_contiguous() and not out.is_neg():  # as most are
             count = out.numel()
             if self.at_once and stream.drawn_at_once(out, distribution, args, key):

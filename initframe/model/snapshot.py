@@ -64,33 +64,51 @@ def _add_modules(model: nn.Module, facts: list[object]) -> None:
         if "_handle" in vars(module) or is_packed(cls):
             raise _Unseen
         children, parameters, buffers = module._modules, module._parameters, module._buffers  # noqa: SLF001
-        facts.append((module, cls, *children.keys()))
+        facts += (module, cls, *children.keys())
         if parameters:
             _add_tensors(parameters, facts)
         if buffers:
-            facts.append(frozenset(module._non_persistent_buffers_set))  # noqa: SLF001
+            facts += sorted(module._non_persistent_buffers_set)  # noqa: SLF001
             _add_tensors(buffers, facts)
         waiting += children.values()
 
 
 def _add_tensors(tensors: Mapping[str, Any], facts: list[object]) -> None:
+    """Record what a survey sees of each tensor, values excepted."""
     for name, tensor in tensors.items():
-        facts.append((name, *_facts(tensor)) if isinstance(tensor, Tensor) else (name, tensor is None))
+        cls: type = type(tensor)
+        if not isinstance(tensor, Tensor):
+            facts += (name, tensor is None)
+            continue
+        if cls is not nn.Parameter and cls is not Tensor:
+            tensor = _seen(tensor, facts)  # noqa: PLW2901
+        try:
+            facts += (
+                name,
+                id(tensor),
+                cls,
+                tensor.untyped_storage()._cdata if tensor.is_meta else tensor.data_ptr(),  # noqa: SLF001
+                tensor.shape,
+                tensor.stride(),
+                tensor.storage_offset(),
+                tensor.dtype,
+                tensor.device,
+                tensor.requires_grad,
+                tensor.is_inference(),
+                tensor.is_neg(),
+                tensor.is_conj(),
+            )
+        except (RuntimeError, ValueError, NotImplementedError) as unreadable:  # lazy, nested, sparse
+            raise _Unseen from unreadable
 
 
-def _facts(tensor: Tensor) -> tuple[object, ...]:
-    """Give what a survey sees of one tensor, values excepted."""
-    cls: type = type(tensor)
-    if cls is not nn.Parameter and cls is not Tensor:
-        if is_distributed(tensor):
-            sharded: Any = tensor
-            return id(tensor), sharded.placements, sharded.device_mesh, tensor.shape, *_facts(sharded._local_tensor)  # noqa: SLF001
-        if is_composite(tensor) or isinstance(tensor, FakeTensor):
-            raise _Unseen
-    try:
-        memory = tensor.untyped_storage()._cdata if tensor.is_meta else tensor.data_ptr()  # noqa: SLF001
-        form = tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype, tensor.device
-        state = tensor.requires_grad, tensor.is_inference(), tensor.is_neg(), tensor.is_conj()
-    except (RuntimeError, ValueError, NotImplementedError) as unreadable:  # lazy, nested, sparse
-        raise _Unseen from unreadable
-    return id(tensor), cls, memory, *form, *state
+def _seen(tensor: Tensor, facts: list[object]) -> Tensor:
+    """Give the tensor to look at in place of one of a class of its own: a DTensor's shard, whose place is noted."""
+    if is_distributed(tensor):
+        sharded: Any = tensor
+        facts += (id(tensor), sharded.placements, sharded.device_mesh, tensor.shape)
+        shard: Tensor = sharded._local_tensor  # noqa: SLF001
+        return _seen(shard, facts)
+    if is_composite(tensor) or isinstance(tensor, FakeTensor):
+        raise _Unseen
+    return tensor

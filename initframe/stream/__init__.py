@@ -18,6 +18,7 @@ from initframe.stream.formulas import signed64 as signed64
 from initframe.stream.pages import prefer_huge_pages as prefer_huge_pages
 from initframe.stream.philox import Key as Key
 from initframe.stream.philox import key as key
+from initframe.stream.philox import keys_of as keys_of
 
 VERSION = 1
 """The version of the numbers: the same key, distribution and index give the same bits within a version."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeAlias
 
 from initframe.errors import Problem, StreamError, shown
@@ -40,23 +39,37 @@ def key(name: str, seed: int, purpose: str = "") -> Key:
     >>> [f"{word:08x}" for word in key("features.0.weight", seed=0)]
     ['88f992a8', 'c4065ad5', '2dce6b58', '8c04e81d']
     """
-    hashed = _keyed(seed).copy()
-    text = f"{name}\0{purpose}" if purpose else name
-    try:
-        hashed.update(text.encode())
-    except UnicodeEncodeError:
-        fact = f"the name {shown(name)} has half of a character."
-        raise StreamError(Problem("name", fact, fix="Give a name that can be written as UTF-8.")) from None
-    k0, k1, s0, s1 = _WORDS.unpack(hashed.digest())
-    return k0, k1, s0, s1
+    return keys_of(seed)(name, purpose)
 
 
-@lru_cache(maxsize=16, typed=True)  # one seed has the keys of many tensors
-def _keyed(seed: int) -> hashlib.blake2b:
-    """Begin a hash under a seed."""
+def keys_of(seed: int) -> Callable[..., Key]:
+    """Return `key` for one seed: a function of name and purpose. The beginning of their hashes is computed once.
+
+    Args:
+        seed: an integer in [0, 2**64).
+
+    Raises:
+        StreamError: the seed is outside of [0, 2**64).
+
+    >>> keys_of(7)("w") == key("w", seed=7)
+    True
+    """
     if not 0 <= seed < 1 << 64:
         raise StreamError(Problem("seed", f"{seed} is outside of [0, 2**64)."))
-    return hashlib.blake2b(digest_size=16, key=seed.to_bytes(8, "little"), person=b"initframe.v1")
+    begin = hashlib.blake2b(digest_size=16, key=seed.to_bytes(8, "little"), person=b"initframe.v1")
+
+    def key_of(name: str, purpose: str = "") -> Key:
+        hashed = begin.copy()
+        text = f"{name}\0{purpose}" if purpose else name
+        try:
+            hashed.update(text.encode())
+        except UnicodeEncodeError:
+            fact = f"the name {shown(name)} has half of a character."
+            raise StreamError(Problem("name", fact, fix="Give a name that can be written as UTF-8.")) from None
+        k0, k1, s0, s1 = _WORDS.unpack(hashed.digest())
+        return k0, k1, s0, s1
+
+    return key_of
 
 
 def wide_product(word: Wide, factor: int) -> Pair:
