@@ -81,12 +81,13 @@ def sample(tensor: Tensor) -> Sample | None:
 
 @torch.no_grad()
 def nonfinite(local: Tensor) -> int:
-    """Count the values that are infinite or NaN; a complex number is two values.
+    """Count the elements that are infinite or NaN.
 
     >>> nonfinite(torch.tensor([1.0, math.inf, math.nan]))
     2
     """
-    return sum(piece.numel() - int(piece.isfinite().sum()) for piece in _pieces(local))
+    pieces = torch.split(local.reshape(-1), PIECE) if local.is_complex() else _pieces(local)
+    return sum(piece.numel() - int(piece.isfinite().sum()) for piece in pieces)
 
 
 @torch.no_grad()
