@@ -7,7 +7,7 @@
 ('bias',)
 """
 
-from typing import TYPE_CHECKING, Any
+import typing as _typing
 
 from initframe.applying.apply import apply as apply
 from initframe.applying.apply import fill_ as fill_
@@ -62,7 +62,7 @@ from initframe.verification.result import Verification as Verification
 from initframe.verification.verify import verify as verify
 from initframe.version import __version__ as __version__
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from initframe.construction.describe import describe as describe
     from initframe.construction.identify import identify as identify
     from initframe.construction.trace import trace as trace
@@ -80,7 +80,7 @@ _LATER = _SIGNALS | _CONSTRUCTION
 """Names that are loaded when they are first asked for: an application of a recipe does not need them."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name in _CONSTRUCTION:
         from initframe.construction import describe, identify, trace  # noqa: PLC0415  # not before it is needed
 

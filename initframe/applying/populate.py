@@ -55,8 +55,9 @@ def populate(plan: Plan, seeds: Iterable[int], module: nn.Module | None = None) 
     numbers = _checked(seeds)
     model = plan.model if module is None else module
     if not isinstance(model, nn.Module):
-        fact = "it has no module." if model is None else f"it is of {type(model).__name__}, which is no module."
-        raise ResolveError(Problem("plan", fact, fix="Pass one: populate(plan, seeds, module)."))
+        subject, given = ("plan", "of a state_dict") if module is None else ("module", type(model).__name__)
+        fact = "it has no module." if model is None else f"it is {given}, which is no module."
+        raise ResolveError(Problem(subject, fact, fix="Pass one: populate(plan, seeds, module)."))
     seen = current_survey(plan, model)
     writes, problems = prepared(plan, model, seen, None, "stream")
     named = dict(chain(model.named_parameters(), model.named_buffers()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -111,6 +111,7 @@ def materialize(
     >>> model.weight.tolist()
     [1.0, 1.0]
     """
+    _demand_module(model)
     _demand_free_of_optimizers(model)
     if isinstance(recipe, Plan):
         seen = current_survey(recipe, model)
@@ -228,6 +229,14 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         return module  # accelerate puts what it is given back in the module's place
 
     return init
+
+
+def _demand_module(model: object) -> None:
+    """Refuse what has no modules to give memory to."""
+    if not isinstance(model, nn.Module):
+        given = "a state_dict" if isinstance(model, Mapping) else type(model).__name__
+        fix = "The order is materialize(model, recipe, seed, device)."
+        raise ResolveError(Problem("model", f"got {given}.", "A model is an nn.Module here.", fix))
 
 
 def _demand_free_of_optimizers(model: nn.Module) -> None:

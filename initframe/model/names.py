@@ -132,6 +132,29 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             waiting += [(f"{prefix}{name}.", child, above, visited) for name, child in reversed(children.items())]
 
 
+def bare_names(model: nn.Module) -> dict[str, str]:
+    """Give the names of a model's tensors as :func:`walk` has them, by their keys in its state_dict.
+
+    Args:
+        model: wrapped in any way, or not at all.
+
+    >>> bare_names(nn.Sequential(nn.DataParallel(nn.Linear(2, 3))))
+    {'0.module.weight': '0.weight', '0.module.bias': '0.bias'}
+    """
+    prefixes: dict[int, list[str]] = {}
+    for prefix, module in walk(model):
+        prefixes.setdefault(id(module), []).append(prefix)
+    names: dict[str, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        waiting = prefixes.get(id(module), [])
+        if not waiting:  # a wrapper, whose own tensors are bookkeeping
+            continue
+        prefix = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        for own in (*module._parameters, *module._buffers):  # noqa: SLF001
+            names[f"{name}.{own}" if name else own] = prefix + own
+    return names
+
+
 def _holds_tensors(wrapper: nn.Module) -> bool:
     """Whether a wrapper holds tensors of the model itself."""
     own = any(tensor is not None for tensor in (*wrapper._parameters.values(), *wrapper._buffers.values()))  # noqa: SLF001

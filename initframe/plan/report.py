@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initframe.errors import Problem, ResolveError, closest, harmless
+from initframe.errors import Problem, ResolveError, closest, harmless, shown
 from initframe.fills import Keep
 from initframe.model.slot import Slot
 from initframe.plan import param_groups
@@ -130,8 +130,8 @@ class Report(OfModel):
         Raises:
             ResolveError: there is none; the problem has the closest names.
         """
-        if name not in self._by_name:
-            raise ResolveError(Problem("report", f"it has no tensor {name!r}.", closest(name, self._by_name)))
+        if not isinstance(name, str) or name not in self._by_name:
+            raise ResolveError(Problem("report", f"it has no tensor {shown(name)}.", closest(name, self._by_name)))
         return self._by_name[name]
 
     @cached_property

@@ -93,6 +93,8 @@ def _hint(text: str, seen: Survey) -> str:
     """Say what a pattern that matches nothing was meant as, if that can be told; a sentence with a space after it."""
     if text in seen.by_name:
         return f"In a pattern, [ begins a set of characters; write {re.sub(chr(92) + '[', '[[]', text)}. "
+    if any(name.startswith(f"{text}.") for name in seen.by_name):
+        return f"For all tensors of the module {text}, write {shown(f'{text}.*')}. "
     if _REGEX.search(text):
         return "Patterns are globs, not regular expressions: * matches anything, ? one character, . a dot. "
     return ""

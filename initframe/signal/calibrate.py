@@ -193,7 +193,7 @@ def _why_not(assignment: Assignment, attention: bool) -> str:
 
 def _measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: Tuner) -> None:
     """Run a copy of the model that holds the recipe's own numbers."""
-    twin = copy.deepcopy(model)
+    twin = copy.deepcopy(model, _detached(model))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the recipe asks for besides values is told when it is applied
         apply(plan, seed, module=twin)
@@ -204,6 +204,16 @@ def _measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: Tuner)
             call(twin, batch)
     except Exception as error:
         raise failed(error, watch.where, batch, "calibrate") from error
+
+
+def _detached(model: nn.Module) -> dict[int, Any]:
+    """Copy the tensors on an autograd graph that modules hold as attributes (a computed weight, a stored activation).
+
+    Returns:
+        A memo for :func:`copy.deepcopy`, which refuses such tensors.
+    """
+    held = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value.detach().clone() for value in held if isinstance(value, Tensor) and not value.is_leaf}
 
 
 def _nothing(_: Call, __: Tensor) -> None:

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from initframe.applying.locate import demand_plan
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Constant, Fill, Whole
 from initframe.model.layers import title
@@ -132,9 +133,12 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
     Raises:
         InitframeError: there is no model to run, or no batch to run it on.
     """
+    demand_plan(plan, "predict")
     model = plan.model
     if not isinstance(model, nn.Module):
-        fact = "it was resolved against a state_dict, which has no forward pass."
+        fact = (
+            "it has no model." if model is None else "it was resolved against a state_dict, which has no forward pass."
+        )
         raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
     parts = parts_of(model)
     if problems := refusal(parts, batch):

@@ -151,6 +151,8 @@ def _chosen(record: Record, names: Sequence[str] | str | None) -> dict[str, Prom
     known = {name: one for one in record.every for name in one.names}
     problems: list[Problem] = []
     meant: set[str] = set()
+    if not isinstance(names, Iterable):
+        raise ResolveError(Problem("names", f"got {shown(names)}.", "It takes names or patterns of tensors."))
     for text in [names] if isinstance(names, str) else names:
         try:
             found = _matches(text, known)
@@ -159,7 +161,7 @@ def _chosen(record: Record, names: Sequence[str] | str | None) -> dict[str, Prom
             continue
         if not found:
             fact = f"{shown(text)} matches no tensor of the manifest."
-            problems.append(Problem("names", fact, closest(str(text), known)))
+            problems.append(Problem("names", fact, closest(text, known)))
         meant |= found
     if problems:
         raise ResolveError(*problems)

@@ -61,6 +61,10 @@ class Verification:
         """Whether everything is as promised."""
         return all(row.ok for row in self.rows)
 
+    def __bool__(self) -> bool:
+        """Whether everything is as promised, so that ``assert verify(…)`` means what it says."""
+        return self.ok
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data; numbers that JSON does not have are ``None``."""
         keys = ("name", "kind", "state", "fact", "distance", "cosine")

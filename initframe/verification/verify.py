@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from initframe.files.facts import file_facts, header_facts
 from initframe.files.safetensors import unsavable
 from initframe.files.shards import open_checkpoint
 from initframe.model.memory import is_distributed
+from initframe.model.names import bare_names
 from initframe.model.survey import survey
 from initframe.verification.movement import Movement, moved_from, moved_from_law
 from initframe.verification.read import MANIFEST, Given, Promised, Record, read_manifest
@@ -23,6 +25,10 @@ from initframe.verification.result import Row, State, Verification
 
 MODEL = "model.safetensors"
 WRAPPERS = ("module.", "_orig_mod.")
+WRAPPED = re.compile(
+    r"^base_model\.model\.|(?<![^.])(_orig_mod|_checkpoint_wrapped_module|base_layer|modules_to_save\.[^.]+)\."
+)
+"""What PEFT, torch.compile and checkpointing put into names."""
 """What wrappers put before every name."""
 
 Against = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str] | None
@@ -93,8 +99,9 @@ def verify(
 def _tensors(record: Record, against: Any) -> Mapping[str, Tensor]:
     """Find the tensors to be compared, by the names that a manifest has."""
     if isinstance(against, nn.Module):
-        found = {name: tensor for name, tensor in against.state_dict().items() if isinstance(tensor, Tensor)}
-        found = _unwrapped(record, found)
+        bare = bare_names(against)
+        state = against.state_dict().items()
+        found = _unwrapped(record, {bare.get(name, name): value for name, value in state if isinstance(value, Tensor)})
         inside = [one for one in record.every if not one.persistent]
         places = survey(against).places if inside else {}
         return found | {one.name: places[one.name].tensor() for one in inside if one.name in places}
@@ -107,12 +114,14 @@ def _tensors(record: Record, against: Any) -> Mapping[str, Tensor]:
 
 
 def _unwrapped(record: Record, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what a wrapper put before every name."""
+    """Remove what wrappers put before every name, or into some."""
     known = {name for one in record.every for name in one.names}
     for prefix in WRAPPERS:
         if tensors and not known.intersection(tensors) and all(name.startswith(prefix) for name in tensors):
             return _unwrapped(record, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
-    return dict(tensors)
+    shorter = {name: WRAPPED.sub("", name) for name in tensors if name not in known}
+    taken = {name for name, short in shorter.items() if short in known and short not in tensors}
+    return {shorter[name] if name in taken else name: tensor for name, tensor in tensors.items()}
 
 
 def _rows(
