@@ -23,11 +23,11 @@ from initframe.applying.outcome import left_alone, results_of, samples
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_equal_replicas
-from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator, refresh, unwritable, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Copied, Fill
 from initframe.model.survey import Survey, survey
+from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Report

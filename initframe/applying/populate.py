@@ -13,12 +13,12 @@ from initframe.applying.backup import Backup
 from initframe.applying.checks import checked_seed, prepared
 from initframe.applying.exclusive import exclusive, memory_of
 from initframe.applying.locate import Write, current_survey, demand_plan, without_memory
-from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import refresh, unwritable, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.model.memory import is_composite, is_distributed, is_shapeless
 from initframe.model.place import Place
 from initframe.model.survey import Survey
+from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 

@@ -12,7 +12,6 @@ from initframe.applying.apply import apply, apply_surveyed, reshard
 from initframe.applying.checks import checked_seed, prepared
 from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
-from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
 from initframe.construction.allocate import Allocated, Device, allocate, back_on_failure, demand_device
 from initframe.construction.twins import Twins
@@ -23,6 +22,7 @@ from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.scripted import is_scripted
 from initframe.model.survey import Survey, survey
+from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.report import Report
 from initframe.recipe.recipe import Recipe

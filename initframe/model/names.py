@@ -133,14 +133,20 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def bare_names(model: nn.Module) -> dict[str, str]:
-    """Give the names of a model's tensors as :func:`walk` has them, by their keys in its state_dict.
+    """Give the names of a model's tensors as :func:`walk` has them, by their names in the model as it is wrapped.
 
     Args:
         model: wrapped in any way, or not at all.
 
+    Returns:
+        Those that differ.
+
     >>> bare_names(nn.Sequential(nn.DataParallel(nn.Linear(2, 3))))
     {'0.module.weight': '0.weight', '0.module.bias': '0.bias'}
     """
+    classes: set[type] = {type(module) for module in model.modules()}
+    if not any(map(_wrapped_child, classes)):
+        return {}
     prefixes: dict[int, list[str]] = {}
     for prefix, module in walk(model):
         prefixes.setdefault(id(module), []).append(prefix)
@@ -152,7 +158,7 @@ def bare_names(model: nn.Module) -> dict[str, str]:
         prefix = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         for own in (*module._parameters, *module._buffers):  # noqa: SLF001
             names[f"{name}.{own}" if name else own] = prefix + own
-    return names
+    return {wrapped: bare for wrapped, bare in names.items() if wrapped != bare}
 
 
 def _holds_tensors(wrapper: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initframe.errors import InitframeError, Problem
+from initframe.model.memory import is_distributed
 from initframe.model.parts import Parts
 from initframe.signal.shapes import Shadow
 
@@ -113,6 +114,22 @@ def refusal(parts: Parts, batch: Any) -> list[Problem]:
     return problems
 
 
+def divided(parts: Parts) -> list[Problem]:
+    """What speaks against measuring a model: activations under tensor parallelism are divided among processes.
+
+    Under fully_shard alone, every process has whole activations of its own inputs.
+    """
+    sharded = [(name, tensor) for name, tensor in parts.parameters.items() if is_distributed(tensor)]
+    is_gathered = any(base.__name__ == "FSDPModule" for m in parts.modules.values() for base in type(m).__mro__)
+    for name, tensor in sharded:
+        placements: Any = tensor.placements  # type: ignore[attr-defined]
+        data_only = len(placements) == 1 or (len(placements) == 2 and placements[0].is_replicate())  # FSDP, HSDP
+        if not (is_gathered and data_only):
+            fact = "it is divided among processes, and so are the outputs of its layer (tensor parallelism)."
+            return [Problem(f"tensor {name!r}", fact, "", "Measure the model before it is parallelized, or predict.")]
+    return []
+
+
 def failed(error: Exception, where: str, batch: Any, what: str) -> InitframeError:
     """The error of a call that failed: in which module, with which batch, and what to do.
 
@@ -146,7 +163,7 @@ def not_reached(parts: Parts, called: Collection[str], used: Collection[str]) ->
         if name not in called
         and type(module).forward is not nn.Module.forward  # a ParameterList, say, cannot be called
         and any(one.ndim > 1 for one in module.parameters(recurse=False))
-        and not any(f"{name}.{own}" in used for own, _ in module.named_parameters(recurse=False))
+        and not any(parts.planned(f"{name}.{own}") in used for own, _ in module.named_parameters(recurse=False))
     ]
     if not left:
         return ()

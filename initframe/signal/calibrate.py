@@ -25,7 +25,7 @@ from initframe.model.parts import Parts, parts_of
 from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
-from initframe.signal.batch import as_before, call, failed, no_module, refusal
+from initframe.signal.batch import as_before, call, divided, failed, no_module, refusal
 from initframe.signal.grid import Grid, scaled
 from initframe.signal.moments import average
 from initframe.signal.operations import Facts, op_name
@@ -48,6 +48,10 @@ class CalibrationWarning(UserWarning):
     """Some weights could not be calibrated."""
 
 
+UNUSED = "no linear layer, convolution or lookup of the forward pass uses it."
+COMPUTED = "its layer computes it from other tensors (a parametrization); only weights that layers hold are calibrated."
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A calibrated recipe, and how it was found.
@@ -57,12 +61,14 @@ class Calibration:
         rows: one per weight that was used, in execution order.
         target: the rms that outputs should have.
         unused: names of weights that the pass did not use.
+        computed: those of them that a parametrization computes.
     """
 
     recipe: Recipe
     rows: tuple[Calibrated, ...]
     target: float
     unused: tuple[str, ...] = ()
+    computed: frozenset[str] = frozenset()
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -70,7 +76,7 @@ class Calibration:
         missed = [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
         return (
             *missed,
-            *(f"{name}: no linear layer, convolution or lookup of the forward pass uses it." for name in self.unused),
+            *(f"{name}: {COMPUTED if name in self.computed else UNUSED}" for name in self.unused),
         )
 
 
@@ -145,19 +151,24 @@ def calibration(
     """
     if not isinstance(model, nn.Module):
         raise InitframeError(no_module(model), *_wrong(target, method))
-    if problems := [*refusal(parts_of(model), batch), *_wrong(target, method)]:
+    parts = parts_of(model)
+    if problems := [*refusal(parts, batch), *_wrong(target, method)]:
         raise InitframeError(*problems)
     plan = resolve(recipe, model)
     able = {a.slot.name: a for a in plan.assignments if _is_weight(a, rule)}
     left = {name: reason for name, a in able.items() if (reason := _why_not(a, attention))}
     tuner = Tuner({name: a for name, a in able.items() if name not in left}, left, target)
     if method == "measure":
+        if problems := divided(parts):
+            raise InitframeError(*problems)
         _measured(model, plan, batch, seed, tuner)
     else:
         _predicted(plan, batch, tuner)
     rows = tuple(tuner.rows.values())
     unused = tuple(name for name in tuner.able if name not in tuner.rows)
-    return Calibration(with_factors(plan, {row.name: row.factor for row in rows}), rows, target, unused)
+    held = set(map(parts.planned, parts.parameters))
+    found = with_factors(plan, {row.name: row.factor for row in rows})
+    return Calibration(found, rows, target, unused, frozenset(name for name in unused if name not in held))
 
 
 def _is_weight(assignment: Assignment, rule: str | None) -> bool:
@@ -193,7 +204,7 @@ def _why_not(assignment: Assignment, attention: bool) -> str:
 
 def _measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: Tuner) -> None:
     """Run a copy of the model that holds the recipe's own numbers."""
-    twin = copy.deepcopy(model, _detached(model))
+    twin = _copied(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the recipe asks for besides values is told when it is applied
         apply(plan, seed, module=twin)
@@ -204,6 +215,20 @@ def _measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: Tuner)
             call(twin, batch)
     except Exception as error:
         raise failed(error, watch.where, batch, "calibrate") from error
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Copy a model.
+
+    Raises:
+        InitframeError: it cannot be copied: fully_shard's cannot, nor can what holds locks, files or processes.
+    """
+    try:
+        return copy.deepcopy(model, _detached(model))
+    except Exception as error:
+        fact = f"it is measured on a copy, and copying it raised {type(error).__name__}: {str(error).strip()[:400]}"
+        fix = 'Calibrate the model before it is sharded or wrapped; the recipe holds for both. Or method="predict".'
+        raise InitframeError(Problem("model", fact, "", fix)) from error
 
 
 def _detached(model: nn.Module) -> dict[int, Any]:
@@ -289,7 +314,8 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
 
     def __init__(self, prepared: Prepared, tuner: Tuner) -> None:
         super().__init__(prepared.parts, _nothing, prepared.names, prepared.states, prepared.fake, prepared.rules)
-        self.tuner, self.state = tuner, prepared.state
+        self.tuner = tuner
+        self.state = {prepared.parts.planned(name): tensor for name, tensor in prepared.state.items()}
 
     def applied(self, operation: Any) -> Any:
         """Apply a rule; of one that multiplies with a weight, twice if the weight gets a factor."""

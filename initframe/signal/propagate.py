@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from initframe.applying.apply import reshard
 from initframe.errors import InitframeError, Problem, shown
 from initframe.model.layers import title
 from initframe.model.parts import parts_of
-from initframe.signal.batch import as_before, describe, failed, no_module, not_reached, refusal, size
+from initframe.signal.batch import as_before, describe, divided, failed, no_module, not_reached, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import Facts
 from initframe.signal.row import Row
@@ -51,7 +52,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
     if not isinstance(model, nn.Module):
         raise InitframeError(no_module(model))
     parts = parts_of(model)
-    if problems := [*refusal(parts, batch), *_uncallable(loss)]:
+    if problems := [*refusal(parts, batch), *divided(parts), *_uncallable(loss)]:
         raise InitframeError(*problems)
     rows = Rows(size(batch))
     watch = Measuring(parts, rows.add, weights_of(parts))
@@ -66,6 +67,9 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
                     value = _backward(model, loss, output)
     except Exception as error:
         raise failed(error, watch.where, batch, "propagate") from error
+    finally:
+        if any(one is not other for one, other in zip(model.parameters(), parts.parameters.values(), strict=False)):
+            reshard(model)  # what fully_shard gathered for a pass without gradients stays gathered
     found = rows.finished()
     if not found:
         fact = "no module and no operation returned a floating-point tensor."

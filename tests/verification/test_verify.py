@@ -167,3 +167,25 @@ def test_names_are_shown_harmlessly(made):
     shown = str(verify(record, {"\x1b[31mred\n": torch.ones(1), "\u202e": torch.ones(1)}))
     assert "\x1b" not in shown
     assert all(line.isprintable() for line in shown.splitlines())
+
+
+def test_tensors_are_found_inside_of_wrappers():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    record = manifest(initframe.reinit(model, {"rules": {"*": "normal"}}, seed=3, measure=True))
+    wrapped = nn.Sequential(torch.compile(model[0]), model[1], torch.compile(nn.DataParallel(model[2])))
+    assert "0._orig_mod.weight" in wrapped.state_dict()
+    assert verify(record, wrapped).ok
+    assert verify(record, nn.Sequential(torch.compile(model[0]), *model[1:]).state_dict()).ok
+    with torch.no_grad():
+        model[0].weight[0, 0] += 1
+    assert [row.name for row in verify(record, wrapped).rows if not row.ok] == ["0.weight"]
+
+
+def test_a_module_that_has_the_name_of_a_wrappers_child_keeps_it():
+    model = nn.Sequential()
+    model.base_layer, model.other = nn.Linear(2, 2), nn.Linear(2, 2)
+    record = manifest(initframe.reinit(model, {"rules": {"*": "normal"}}, seed=3, measure=True))
+    assert verify(record, model).ok
+    assert verify(record, model.state_dict()).ok
+    state = {name.replace("base_layer.", ""): value for name, value in model.state_dict().items()}
+    assert {row.state for row in verify(record, state).rows} == {"missing", "extra", "ok"}
