@@ -1,5 +1,10 @@
 """initframe: an initialization is a pure function, (recipe, seed, tensor name, element index) → value.
 
+``list_presets()`` and ``list_initializers()`` name what there is. ``reinit(model, recipe, seed)`` is the shortest way;
+``resolve(recipe, model)`` shows a plan first, and ``apply(plan, seed)`` writes it. ``trace``, ``identify`` and ``describe``
+read an initialization; ``propagate``, ``predict``, ``compare`` and ``calibrate`` show what it does to the signal;
+``manifest``, ``verify`` and ``regenerate`` keep and check it; ``deferred`` and ``materialize`` are for large models.
+
 >>> import initframe
 >>> from torch import nn
 >>> report = initframe.reinit(nn.Linear(3, 3), {"rules": {"*.weight": "xavier_uniform"}}, seed=0)
@@ -73,6 +78,71 @@ if _typing.TYPE_CHECKING:
     from initframe.signal.predict import predict as predict
     from initframe.signal.propagate import propagate as propagate
     from initframe.signal.signal import Signal as Signal
+
+__all__ = [
+    "Assignment",
+    "Blocks",
+    "CalibrationWarning",
+    "Chain",
+    "CompanionWarning",
+    "Comparison",
+    "Constant",
+    "Declined",
+    "Difference",
+    "Differences",
+    "Dirac",
+    "Elementwise",
+    "Fill",
+    "Identity",
+    "InitframeError",
+    "Keep",
+    "Masked",
+    "Normal",
+    "Orthogonal",
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "Report",
+    "ResolveError",
+    "Rule",
+    "Scale",
+    "Shift",
+    "ShrinkPerturb",
+    "Signal",
+    "Slot",
+    "SourceError",
+    "Sparse",
+    "Table",
+    "TruncatedNormal",
+    "Uniform",
+    "Verification",
+    "__version__",
+    "apply",
+    "calibrate",
+    "compare",
+    "deferred",
+    "describe",
+    "diff",
+    "fill_",
+    "identify",
+    "initializer",
+    "list_initializers",
+    "list_presets",
+    "load_recipe",
+    "manifest",
+    "materialize",
+    "param_init_fn",
+    "populate",
+    "predict",
+    "propagate",
+    "regenerate",
+    "reinit",
+    "resolve",
+    "survey",
+    "trace",
+    "verify",
+    "write_checkpoint",
+]
 
 _SIGNALS = {"CalibrationWarning", "Comparison", "Signal", "calibrate", "compare", "predict", "propagate"}
 _CONSTRUCTION = {"describe", "identify", "trace"}

@@ -52,6 +52,10 @@ class Result:
     written: Slot | None = None
     computed: bool = False
 
+    def __repr__(self) -> str:
+        found = f", mean {self.after.moments.mean:.3g}, std {self.after.moments.std:.3g}" if self.after else ""
+        return harmless(f"<Result of {self.name}: {self.assignment.fill}{found}>")
+
     @property
     def slot(self) -> Slot:
         """The tensor's facts in the model that was written to."""

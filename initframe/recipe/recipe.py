@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from initframe.errors import Problem, RecipeError, closest, shown
+from initframe.errors import Problem, RecipeError, closest, harmless, shown
 from initframe.recipe.expressions import UNREADABLE, Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
 from initframe.recipe.plain import check_size, laid_over, plain_copy, strangers, unresolved
@@ -60,6 +60,13 @@ class Recipe:
     requires: tuple[str, ...] = ()
     companions: Companions = "warn"
     name: str = field(default="recipe", compare=False)
+
+    def __repr__(self) -> str:
+        count = "1 rule" if len(self.rules) == 1 else f"{len(self.rules)} rules"
+        return f"<Recipe {harmless(self.name)}: {count}>"
+
+    def __str__(self) -> str:
+        return self.to_yaml()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain data that :func:`load_recipe` reads back to an equal recipe.
