@@ -1,8 +1,8 @@
 """initframe: an initialization is a pure function, (recipe, seed, tensor name, element index) → value.
 
 ``list_presets()`` and ``list_initializers()`` name what there is. ``reinit(model, recipe, seed)`` is the shortest way;
-``resolve(recipe, model)`` shows a plan first, and ``apply(plan, seed)`` writes it. ``trace``, ``identify`` and ``describe``
-read an initialization; ``propagate``, ``predict``, ``compare`` and ``calibrate`` show what it does to the signal;
+``resolve(recipe, model)`` shows a plan first, and ``apply(plan, seed)`` writes it. ``trace``, ``identify`` and
+``describe`` read an initialization; ``propagate``, ``predict``, ``compare`` and ``calibrate`` are for the signal;
 ``manifest``, ``verify`` and ``regenerate`` keep and check it; ``deferred`` and ``materialize`` are for large models.
 
 >>> import initframe

@@ -114,6 +114,15 @@ def refusal(parts: Parts, batch: Any) -> list[Problem]:
     return problems
 
 
+def place(where: str) -> str:
+    """Say where in a model something happened.
+
+    >>> place("layers.0"), place("")
+    ("module 'layers.0'", 'the model')
+    """
+    return f"module {where!r}" if where else "the model"
+
+
 def divided(parts: Parts) -> list[Problem]:
     """What speaks against measuring a model: activations under tensor parallelism are divided among processes.
 
@@ -141,8 +150,7 @@ def failed(error: Exception, where: str, batch: Any, what: str) -> InitframeErro
     """
     if isinstance(error, InitframeError):
         return error
-    place = f"module {where!r}" if where else "the model"
-    fact = f"{place} raised {type(error).__name__}: {str(error).strip()[:400]}"
+    fact = f"{place(where)} raised {type(error).__name__}: {str(error).strip()[:400]}"
     fix = f"The batch was {describe(batch)}. Give what the model's forward takes, in its shapes, on its device."
     if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
         fix = "Use a smaller batch, or initframe.predict, which needs no memory for activations."

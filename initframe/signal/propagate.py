@@ -14,7 +14,7 @@ from initframe.applying.apply import reshard
 from initframe.errors import InitframeError, Problem, shown
 from initframe.model.layers import title
 from initframe.model.parts import parts_of
-from initframe.signal.batch import as_before, describe, divided, failed, no_module, not_reached, refusal, size
+from initframe.signal.batch import as_before, describe, divided, failed, no_module, not_reached, place, refusal, size
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import Facts
 from initframe.signal.row import Row
@@ -112,7 +112,7 @@ class Measuring(Watch):  # type: ignore[no-untyped-call]
             for argument, value in zip(func._schema.arguments, args, strict=False):  # noqa: SLF001
                 written = argument.alias_info is not None and argument.alias_info.is_write
                 if written and isinstance(value, Tensor) and (name := self.weights.get(storage(value))):
-                    fact = f"module {self.where!r} writes to it while running ({func})."
+                    fact = f"{place(self.where)} writes to it while running ({func})."
                     raise InitframeError(
                         Problem(f"parameter {name!r}", fact, "", "Measure a model whose weights rest.")
                     )

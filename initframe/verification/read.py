@@ -145,7 +145,9 @@ def read_manifest(given: Given) -> Record:
         place = place / MANIFEST
         if not place.is_file():
             fact = f"it has no {MANIFEST}: its run did not finish, or it is not the folder of one."
-            raise SourceError(Problem(str(place.parent), fact))
+            runs = sorted(found.parent.name for found in place.parent.glob(f"*/{MANIFEST}"))[:3]
+            options = f"Runs in it: {', '.join(runs)}." if runs else ""
+            raise SourceError(Problem(str(place.parent), fact, options))
     text = _read(place)
     try:
         data = json.loads(text, object_pairs_hook=_unique)

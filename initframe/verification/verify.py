@@ -88,7 +88,8 @@ def verify(
     if record.altered:
         rows.append(Row(record.place.name if record.place else MANIFEST, "changed", record.altered, "file"))
     if folder is not None:
-        rows += _file_rows(record, folder, has_model=is_own)
+        told = {row.name for row in rows if row.kind == "file"}
+        rows += [row for row in _file_rows(record, folder, has_model=is_own) if row.name not in told]
     name = type(against).__name__ if isinstance(against, nn.Module | Mapping) else str(against)
     return Verification(f"{name} × manifest of {record.title or 'a model'}", tuple(rows), tuple(_rests(record)))
 
