@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -16,6 +17,16 @@ from initframe.model.memory import local
 _LOCK = Lock()
 _BEING_WRITTEN: set[tuple[torch.device, int]] = set()
 
+
+def _forget_other_threads() -> None:
+    """Begin anew in a forked child: it has none of the threads that were writing."""
+    global _LOCK  # noqa: PLW0603  # another thread may have held it
+    _LOCK = Lock()
+    _BEING_WRITTEN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 Memory: TypeAlias = frozenset[tuple[torch.device, int]]
 """Devices and addresses."""
