@@ -59,6 +59,11 @@ CALLS = {
     "a manifest of a plan": ("manifest", lambda: initframe.manifest(plan())),
     "verify a report": ("manifest", lambda: initframe.verify(report(), net())),
     "regenerate a number": ("names", lambda: initframe.regenerate(record(), names=3)),
+    "a checkpoint of a model": ("write_checkpoint", lambda: initframe.write_checkpoint(net(), "folder")),
+    "a progress bar for a function": (
+        "on_progress",
+        lambda: initframe.write_checkpoint(plan(), "folder", on_progress=3),
+    ),
     "compare a model": ("build", lambda: initframe.compare(net(), [RECIPE], INPUTS)),
     "compare with one seed": ("seeds", lambda: initframe.compare(net, [RECIPE], INPUTS, seeds=1)),
     "a loss by name": ("loss", lambda: initframe.propagate(net(), INPUTS, loss="mse")),
@@ -68,8 +73,10 @@ CALLS = {
 
 
 @pytest.mark.parametrize(("subject", "call"), CALLS.values(), ids=CALLS)
-def test_a_mistake_is_told_with_what_to_give(subject, call):
+def test_a_mistake_is_told_with_what_to_give(subject, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (problem,) = refused(call)
+    assert not list(tmp_path.iterdir())
     assert problem.subject == subject
     assert problem.options or problem.fix
 
@@ -122,3 +129,19 @@ def test_what_is_true_of_a_result_is_what_it_says():
 def test_completion_shows_what_is_meant_to_be_used():
     assert not {"Any", "TYPE_CHECKING", "typing"} & set(dir(initframe))
     assert {"reinit", "predict", "trace"} <= set(dir(initframe))
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "model.bin", 3, None])
+def test_files_of_other_kinds_do_not_become_folders(name, tmp_path):
+    path = tmp_path / name if isinstance(name, str) else name
+    assert refused(initframe.write_checkpoint, plan(), path)[0].subject == "path"
+    if path is not None:
+        assert refused(initframe.regenerate, record(), path=path)[0].subject == "path"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old.pt").mkdir()
+    assert initframe.write_checkpoint(plan(), tmp_path / "old.pt")
+
+
+def test_arrays_for_tensors_are_named():
+    arrays = {"w": torch.ones(2).numpy()}
+    assert "'w' is no tensor" in refused(initframe.reinit, arrays, rules({"w": "zeros"}))[0].fact
