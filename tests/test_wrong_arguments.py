@@ -145,3 +145,9 @@ def test_files_of_other_kinds_do_not_become_folders(name, tmp_path):
 def test_arrays_for_tensors_are_named():
     arrays = {"w": torch.ones(2).numpy()}
     assert "'w' is no tensor" in refused(initframe.reinit, arrays, rules({"w": "zeros"}))[0].fact
+
+
+@pytest.mark.parametrize("units", [torch.tensor([1, 2]), torch.tensor([1, 2]).numpy()])
+def test_arrays_in_recipes_are_told_how_to_become_lists(units):
+    problem = refused(initframe.reinit, net(), rules({"0.*": {"init": "zeros", "units": units}}))[0]
+    assert ".tolist()" in problem.fix
