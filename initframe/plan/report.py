@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest, harmless, shown
 from initframe.fills import Keep
+from initframe.model.names import unwrap
 from initframe.model.slot import Slot
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment
@@ -212,7 +213,7 @@ class Report(OfModel):
             yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
         written = [result.name for result in self.results if not isinstance(result.assignment.fill, Keep)]
         for name in self.stale:
-            kind = type(self.model.get_submodule(name)).__name__ if isinstance(self.model, nn.Module) else ""
+            kind = type(unwrap(self.model).get_submodule(name)).__name__ if isinstance(self.model, nn.Module) else ""
             copied = "an averaged copy" if any(word in kind for word in ("Average", "Ema", "EMA")) else "a copy"
             if any(one.startswith(f"{name}.") for one in written):
                 yield f"Stale: {name} is {copied}; it has other numbers than its source. init: copy makes them equal."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +16,13 @@ from initframe.files.facts import file_facts, header_facts
 from initframe.files.safetensors import unsavable
 from initframe.files.shards import open_checkpoint
 from initframe.model.memory import is_distributed
-from initframe.model.names import bare_names
+from initframe.model.names import bare_names, without_wrappers
 from initframe.model.survey import survey
 from initframe.verification.movement import Movement, moved_from, moved_from_law
 from initframe.verification.read import MANIFEST, Given, Promised, Record, read_manifest
 from initframe.verification.result import Row, State, Verification
 
 MODEL = "model.safetensors"
-WRAPPERS = ("module.", "_orig_mod.")
-WRAPPED = re.compile(
-    r"^base_model\.model\.|(?<![^.])(_orig_mod|_checkpoint_wrapped_module|base_layer|modules_to_save\.[^.]+)\."
-)
-"""What PEFT, torch.compile and checkpointing put into names."""
-"""What wrappers put before every name."""
 
 Against = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str] | None
 Progress = Callable[[int], None]
@@ -115,14 +108,9 @@ def _tensors(record: Record, against: Any) -> Mapping[str, Tensor]:
 
 
 def _unwrapped(record: Record, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what wrappers put before every name, or into some."""
-    known = {name for one in record.every for name in one.names}
-    for prefix in WRAPPERS:
-        if tensors and not known.intersection(tensors) and all(name.startswith(prefix) for name in tensors):
-            return _unwrapped(record, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
-    shorter = {name: WRAPPED.sub("", name) for name in tensors if name not in known}
-    taken = {name for name, short in shorter.items() if short in known and short not in tensors}
-    return {shorter[name] if name in taken else name: tensor for name, tensor in tensors.items()}
+    """Take out of the names what wrappers put into them."""
+    bare = without_wrappers(tensors, {name for one in record.every for name in one.names})
+    return {bare[name]: tensor for name, tensor in tensors.items()}
 
 
 def _rows(
