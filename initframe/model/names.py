@@ -176,7 +176,7 @@ def without_wrappers(names: Iterable[str], known: Set[str]) -> dict[str, str]:
     {'module.0.weight': '0.weight', 'module.1._orig_mod.weight': '1.weight'}
     """
     found = {name: name for name in names}
-    while not known.intersection(found.values()):
+    while known.isdisjoint(found.values()):
         prefix = next((one for one in _BEFORE if all(name.startswith(one) for name in found.values())), None)
         if prefix is None or not found:
             break

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initframe.errors import InitframeError, Problem
-from initframe.model.memory import is_distributed
+from initframe.model.memory import is_distributed, is_transformed
 from initframe.model.parts import Parts
 from initframe.signal.shapes import Shadow
 
@@ -59,8 +59,18 @@ def main_output(value: Any) -> Tensor | None:
     if type(value) is Shadow:
         return value if value.form.dtype.is_floating_point else None
     if isinstance(value, Tensor):  # what most calls return
-        return value if value.is_floating_point() and not value.is_quantized else None
-    return next((t for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)
+        return _unwrapped(value) if value.is_floating_point() and not value.is_quantized else None
+    return next((_unwrapped(t) for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    """Give the tensor inside the wrappers of torch.func's transforms; what vmap maps over is its first dimension."""
+    while is_transformed(tensor):
+        mapped = torch._C._functorch.maybe_get_bdim(tensor)  # noqa: SLF001  # -1 if it is not vmap's
+        tensor = torch._C._functorch.get_unwrapped(tensor)  # noqa: SLF001
+        if mapped > 0:
+            tensor = tensor.movedim(mapped, 0)
+    return tensor
 
 
 def size(batch: Any) -> int | None:
@@ -109,6 +119,8 @@ def refusal(parts: Parts, batch: Any) -> list[Problem]:
         fact = f"it holds no tensor: {type(batch).__name__}."
         fix = "Give a tensor, a tuple of positional arguments, or a mapping of keyword arguments."
         problems.append(Problem("batch", fact, "", fix))
+    elif any(not t.is_meta and t.is_floating_point() and bool(t.isnan().any()) for t in tensors(batch)):
+        problems.append(Problem("batch", "it holds NaN.", "", "Give numbers: every output would be NaN."))
     elif size(batch) == 0:
         problems.append(Problem("batch", "it has no inputs.", "", "Give at least one; two for a correlation."))
     return problems
