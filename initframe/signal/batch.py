@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initframe.errors import InitframeError, Problem
+from initframe.model.elsewhere import HOOK
 from initframe.model.memory import is_distributed, is_transformed
 from initframe.model.parts import Parts
 from initframe.signal.shapes import Shadow
@@ -135,11 +136,15 @@ def place(where: str) -> str:
     return f"module {where!r}" if where else "the model"
 
 
-def divided(parts: Parts) -> list[Problem]:
-    """What speaks against measuring a model: activations under tensor parallelism are divided among processes.
+def unmeasurable(parts: Parts) -> list[Problem]:
+    """What speaks against measuring a model: parameters without values, or activations that processes divide.
 
     Under fully_shard alone, every process has whole activations of its own inputs.
     """
+    hollow = next((name for name, tensor in parts.parameters.items() if tensor.is_meta and not is_lazy(tensor)), None)
+    if hollow is not None and not any(hasattr(module, HOOK) for module in parts.modules.values()):
+        fix = "Fill the model by initframe.materialize, or use initframe.predict, which needs no values."
+        return [Problem(f"tensor {hollow!r}", "it is on the meta device and has no values.", "", fix)]
     sharded = [(name, tensor) for name, tensor in parts.parameters.items() if is_distributed(tensor)]
     is_gathered = any(base.__name__ == "FSDPModule" for m in parts.modules.values() for base in type(m).__mro__)
     for name, tensor in sharded:

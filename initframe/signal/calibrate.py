@@ -25,7 +25,7 @@ from initframe.model.parts import Parts, parts_of
 from initframe.plan import Assignment, Plan
 from initframe.recipe.recipe import Recipe, load_recipe
 from initframe.resolver.resolve import resolve
-from initframe.signal.batch import as_before, call, divided, failed, no_module, refusal
+from initframe.signal.batch import as_before, call, failed, no_module, refusal, unmeasurable
 from initframe.signal.grid import Grid, scaled
 from initframe.signal.moments import average
 from initframe.signal.operations import Facts, op_name
@@ -159,7 +159,7 @@ def calibration(
     left = {name: reason for name, a in able.items() if (reason := _why_not(a, attention))}
     tuner = Tuner({name: a for name, a in able.items() if name not in left}, left, target)
     if method == "measure":
-        if problems := divided(parts):
+        if problems := unmeasurable(parts):
             raise InitframeError(*problems)
         _measured(model, plan, batch, seed, tuner)
     else:

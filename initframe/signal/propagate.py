@@ -14,7 +14,17 @@ from initframe.applying.apply import reshard
 from initframe.errors import InitframeError, Problem, shown
 from initframe.model.layers import title
 from initframe.model.parts import parts_of
-from initframe.signal.batch import as_before, describe, divided, failed, no_module, not_reached, place, refusal, size
+from initframe.signal.batch import (
+    as_before,
+    describe,
+    failed,
+    no_module,
+    not_reached,
+    place,
+    refusal,
+    size,
+    unmeasurable,
+)
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import Facts
 from initframe.signal.row import Row
@@ -52,7 +62,7 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
     if not isinstance(model, nn.Module):
         raise InitframeError(no_module(model))
     parts = parts_of(model)
-    if problems := [*refusal(parts, batch), *divided(parts), *_uncallable(loss)]:
+    if problems := [*refusal(parts, batch), *unmeasurable(parts), *_uncallable(loss)]:
         raise InitframeError(*problems)
     rows = Rows(size(batch))
     watch = Measuring(parts, rows.add, weights_of(parts))

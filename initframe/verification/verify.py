@@ -147,7 +147,8 @@ def _digests(names: Iterable[str], tensors: Mapping[str, Tensor], on_progress: P
 def _row(name: str, one: Promised, now: Tensor, digest: int | None, start: _Start) -> Row:
     """Compare one tensor."""
     if one.digest is None:
-        return Row(name, "unverifiable", one.needs and f"its values came from {one.needs}.")
+        unmeasured = "the report was made without measure=True."
+        return Row(name, "unverifiable", f"its values came from {one.needs}." if one.needs else unmeasured)
     if digest is None:
         return Row(name, "unverifiable", "its format has no digest, or it has no memory here.")
     if one.shape is not None and tuple(now.shape) != one.shape:

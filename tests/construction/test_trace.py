@@ -367,3 +367,16 @@ def test_a_chain_has_the_same_bits_on_a_part():
     drawn = torch.linspace(0, 1, 1000)
     assert torch.equal(fill.transform(drawn)[37:53], fill.transform(drawn[37:53].clone()))
     assert torch.isfinite(whole).all()
+
+
+def test_a_constructor_that_maps_is_run_and_what_it_maps_is_not_guessed():
+    def build():
+        layer = nn.Linear(4, 4)
+        with torch.no_grad():
+            layer.weight.copy_(torch.func.vmap(lambda row: row * 2)(torch.randn(4, 4)))
+            layer.bias.copy_(torch.func.vmap(lambda one: one * 2)(torch.arange(4.0)))
+        return layer
+
+    plan = initframe.trace(build)
+    assert "weight" in plan.skipped
+    assert plan["bias"].fill.std == pytest.approx(torch.arange(0, 8, 2.0).std(correction=0).item())

@@ -133,3 +133,10 @@ def test_a_batch_of_what_is_no_number_is_refused(call):
     batch[1, 2] = torch.nan
     (problem,) = untouched(call, nn.Sequential(nn.Linear(4, 4)), {"input": batch})
     assert problem.subject == "batch"
+
+
+@pytest.mark.parametrize("call", [initframe.propagate, lambda m, x: initframe.calibrate(m, "kaiming_relu", x)])
+def test_a_model_without_values_is_not_measured(call):
+    (problem,) = refused(call, nn.Sequential(nn.Linear(4, 4, device="meta")), torch.ones(2, 4))
+    assert problem.subject == "tensor '0.weight'"
+    assert "predict" in problem.fix

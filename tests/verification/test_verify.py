@@ -205,3 +205,10 @@ def test_a_module_that_has_the_name_of_a_wrappers_child_keeps_it():
     assert verify(record, model.state_dict()).ok
     state = {name.replace("base_layer.", ""): value for name, value in model.state_dict().items()}
     assert {row.state for row in verify(record, state).rows} == {"missing", "extra", "ok"}
+
+
+def test_a_manifest_without_digests_says_how_to_have_them():
+    model = nn.Linear(2, 2)
+    found = verify(manifest(initframe.reinit(model, {"rules": {"*": "zeros"}})), model)
+    assert {row.state for row in found.rows} == {"unverifiable"}
+    assert all("measure=True" in row.fact for row in found.rows)
