@@ -1,5 +1,10 @@
 """initframe: an initialization is a pure function, (recipe, seed, tensor name, element index) → value.
 
+``list_presets()`` and ``list_initializers()`` name what there is. ``reinit(model, recipe, seed)`` is the shortest way;
+``resolve(recipe, model)`` shows a plan first, and ``apply(plan, seed)`` writes it. ``trace``, ``identify`` and
+``describe`` read an initialization; ``propagate``, ``predict``, ``compare`` and ``calibrate`` are for the signal;
+``manifest``, ``verify`` and ``regenerate`` keep and check it; ``deferred`` and ``materialize`` are for large models.
+
 >>> import initframe
 >>> from torch import nn
 >>> report = initframe.reinit(nn.Linear(3, 3), {"rules": {"*.weight": "xavier_uniform"}}, seed=0)
@@ -7,7 +12,7 @@
 ('bias',)
 """
 
-from typing import TYPE_CHECKING, Any
+import typing as _typing
 
 from initframe.applying.apply import apply as apply
 from initframe.applying.apply import fill_ as fill_
@@ -62,7 +67,7 @@ from initframe.verification.result import Verification as Verification
 from initframe.verification.verify import verify as verify
 from initframe.version import __version__ as __version__
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from initframe.construction.describe import describe as describe
     from initframe.construction.identify import identify as identify
     from initframe.construction.trace import trace as trace
@@ -74,13 +79,78 @@ if TYPE_CHECKING:
     from initframe.signal.propagate import propagate as propagate
     from initframe.signal.signal import Signal as Signal
 
+__all__ = [
+    "Assignment",
+    "Blocks",
+    "CalibrationWarning",
+    "Chain",
+    "CompanionWarning",
+    "Comparison",
+    "Constant",
+    "Declined",
+    "Difference",
+    "Differences",
+    "Dirac",
+    "Elementwise",
+    "Fill",
+    "Identity",
+    "InitframeError",
+    "Keep",
+    "Masked",
+    "Normal",
+    "Orthogonal",
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "Report",
+    "ResolveError",
+    "Rule",
+    "Scale",
+    "Shift",
+    "ShrinkPerturb",
+    "Signal",
+    "Slot",
+    "SourceError",
+    "Sparse",
+    "Table",
+    "TruncatedNormal",
+    "Uniform",
+    "Verification",
+    "__version__",
+    "apply",
+    "calibrate",
+    "compare",
+    "deferred",
+    "describe",
+    "diff",
+    "fill_",
+    "identify",
+    "initializer",
+    "list_initializers",
+    "list_presets",
+    "load_recipe",
+    "manifest",
+    "materialize",
+    "param_init_fn",
+    "populate",
+    "predict",
+    "propagate",
+    "regenerate",
+    "reinit",
+    "resolve",
+    "survey",
+    "trace",
+    "verify",
+    "write_checkpoint",
+]
+
 _SIGNALS = {"CalibrationWarning", "Comparison", "Signal", "calibrate", "compare", "predict", "propagate"}
 _CONSTRUCTION = {"describe", "identify", "trace"}
 _LATER = _SIGNALS | _CONSTRUCTION
 """Names that are loaded when they are first asked for: an application of a recipe does not need them."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name in _CONSTRUCTION:
         from initframe.construction import describe, identify, trace  # noqa: PLC0415  # not before it is needed
 

@@ -53,7 +53,8 @@ class Problem:
         return replace(self, subject=": ".join(filter(None, [subject, self.subject])))
 
     def __str__(self) -> str:
-        text = " ".join(harmless(part) for part in (self.fact, self.options, self.fix) if part)
+        *first, last = [harmless(part) for part in (self.fact, self.options, self.fix) if part] or [""]
+        text = " ".join([*map(_sentence, first), last])
         return f"{harmless(self.subject)}: {text}" if self.subject else text
 
 
@@ -123,27 +124,33 @@ def about(subject: str, kind: type[InitframeError] = ResolveError) -> Iterator[N
         raise kind(*(problem.on(subject) for problem in error.problems)) from None
 
 
-def closest(word: str, options: Iterable[str]) -> str:
+def closest(word: object, options: Iterable[str]) -> str:
     """Name the options most like a misspelt word, for ``Problem.options``.
 
     Args:
-        word: what was written.
+        word: what was written; to what is no text, nothing is close.
         options: what could have been meant.
 
     Returns:
-        ``"Closest: a, b."``, three at most; all options if they are few and none is close; ``""`` if there are none.
+        ``"Closest: a, b."``, three at most; what is inside, if the word is a module's name; all options if they are few
+        and none is close; ``""`` if there are none.
 
     >>> closest("xavier_unifrom", ["xavier_uniform", "zeros"])
     'Closest: xavier_uniform.'
+    >>> closest("head", ["head.weight", "head.bias", "heads.weight"])
+    'Inside it: head.bias, head.weight.'
     >>> closest("?", ["fan_in", "fan_out"])
     'Options: fan_in, fan_out.'
     """
     known = sorted(set(options))
-    near = nearest(word, known)
-    if near:
-        return f"Closest: {', '.join(near)}."
+    if isinstance(word, str):
+        if inside := [option for option in known if option.startswith(f"{word}.")]:
+            more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+            return f"Inside it: {', '.join(inside[:3])}{more}."
+        if near := nearest(word, known):
+            return f"Closest: {', '.join(near)}."
     if known and len(known) <= 12:
-        return f"Options: {', '.join(known)}."
+        return f"Options: {', '.join(option or repr(option) for option in known)}."
     return ""
 
 
@@ -215,6 +222,11 @@ def printable(text: str, besides: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in besides else repr(char)[1:-1] for char in text)
+
+
+def _sentence(text: str) -> str:
+    """End a sentence that others follow; what a library says often has no full stop."""
+    return text if text.endswith((".", "!", "?", ":", "…")) else f"{text}."
 
 
 def _bounded(text: str) -> str:

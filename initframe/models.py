@@ -246,6 +246,9 @@ def _digits(name: str, weights: Any, arguments: Arguments) -> nn.Module:
 def _plugin(name: str, weights: Any, arguments: Arguments) -> nn.Module:
     """A model that a plugin registered."""
     _refuse_weights("plugin", weights)
+    if not _OWN:
+        fact = f"no plugin has registered a model, so there is no {shown(name)}."
+        raise SourceError(Problem("model.name", fact, fix="Name the module that does: plugins=[my_module]."))
     _check_name("plugins=[…]", name, _OWN)
     made: object = _built("plugin", name, lambda: _OWN[name](**arguments))
     if not isinstance(made, nn.Module):

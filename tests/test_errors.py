@@ -72,6 +72,24 @@ def test_options_are_named_if_they_are_near_or_few():
     assert closest("?", map(str, range(100))) == closest("?", []) == ""
 
 
+def test_options_inside_of_a_module_are_named_by_its_name():
+    names = [f"layers.{number}.weight" for number in range(9)]
+    assert closest("layers", names) == "Inside it: layers.0.weight, layers.1.weight, layers.2.weight and 6 more."
+    assert closest("layers.1", names) == "Inside it: layers.1.weight."
+
+
+@pytest.mark.parametrize("word", [3, None, ["a"], slice(0, 2)])
+def test_to_what_is_no_text_nothing_is_close(word):
+    assert closest(word, ["b", ""]) == "Options: '', b."
+
+
+def test_sentences_end_before_others_begin():
+    said = "module '0' raised ValueError: no such shape"
+    assert str(Problem("", said)) == said
+    assert str(Problem("", said, "", "Fix it.")) == f"{said}. Fix it."
+    assert str(Problem("", f"{said}.", "Options: a", "Fix it")) == f"{said}. Options: a. Fix it"
+
+
 def test_every_kind_of_error_is_one_of_ours():
     kinds = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
     assert all(issubclass(kind, InitframeError) for kind in kinds)

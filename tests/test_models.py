@@ -190,6 +190,8 @@ def test_a_model_of_a_plugin(monkeypatch):
     models.model("mine")(lambda width=2: nn.Linear(width, 1))
     assert build(spec("mine", "plugin", arguments={"width": 5})).in_features == 5
     assert "mine" in problem(spec("mien", "plugin"))
+    monkeypatch.setattr(models, "_OWN", {})
+    assert "plugins=[" in problem(spec("mine", "plugin"))
 
 
 @pytest.mark.parametrize("made", [None, 3, nn.Linear], ids=str)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from initframe.applying import again, torch_init
 from initframe.applying.averages import find_copies, find_outside, stale_copies
 from initframe.applying.backup import note_written, restored_on_failure
-from initframe.applying.checks import checked_seed, prepared, unfillable
+from initframe.applying.checks import checked_seed, demand_fill, demand_options, prepared, unfillable
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.exclusive import exclusive, memory_of
 from initframe.applying.locate import NO_MODEL, Model, current_survey, demand_plan, without_memory
@@ -23,11 +23,11 @@ from initframe.applying.outcome import left_alone, results_of, samples
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_equal_replicas
-from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator, refresh, unwritable, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Copied, Fill
 from initframe.model.survey import Survey, survey
+from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Report
@@ -95,7 +95,7 @@ def apply(
     if model is None:
         raise ResolveError(NO_MODEL)
     only_seed = generator == "stream" and not (measure or verify_replicas or averages or restore)
-    only_seed = only_seed and optimizer is None and only is None
+    only_seed = only_seed and optimizer is None and only is None and (on_progress is None or callable(on_progress))
     if only_seed and (before := again.known(plan, model)):
         return before.apply(plan, model, seed, on_progress)
     reshard(model)
@@ -157,6 +157,7 @@ def apply_surveyed(
     >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
     ['bias']
     """
+    demand_options(measure, on_progress)
     with restored_on_failure() if restore else nullcontext() as backup:
         optimizers = [] if optimizer is None else check_optimizers(optimizer)
         original, plan = plan, plan if generator == "stream" else torch_init.as_torch_leaves_it(plan)
@@ -202,14 +203,36 @@ def apply_surveyed(
 
 
 @uncompiled
-def reinit(model: Model, recipe: Written, seed: int | None = None, **options: Any) -> Report:
+def reinit(
+    model: Model,
+    recipe: Written,
+    seed: int | None = None,
+    *,
+    module: Model | None = None,
+    generator: Generator = "stream",
+    measure: bool | Literal["after"] = False,
+    verify_replicas: bool = False,
+    optimizer: Optimizers | None = None,
+    averages: Sequence[Any] = (),
+    only: Only = None,
+    on_progress: Progress | None = None,
+    restore: bool = False,
+) -> Report:
     """Load a recipe, resolve it against a model and apply it: the three in one.
 
     Args:
         model: any ``nn.Module``, changed in place; or a state_dict, whose tensors are.
         recipe: a Recipe, a preset's name, a path to a YAML file, or a mapping; or a list of them, laid over each other.
         seed: 0 ≤ seed < 2⁶⁴, by default 0.
-        **options: as :func:`apply` takes them.
+        module: as for :func:`apply`, and so all others.
+        generator: likewise.
+        measure: likewise.
+        verify_replicas: likewise.
+        optimizer: likewise.
+        averages: likewise.
+        only: likewise.
+        on_progress: likewise.
+        restore: likewise.
 
     Returns:
         What happened.
@@ -222,10 +245,19 @@ def reinit(model: Model, recipe: Written, seed: int | None = None, **options: An
     >>> [result.name for result in report.results]
     ['weight', 'bias']
     """
-    if (module := options.pop("module", None)) is not None:
-        return apply(resolve(recipe, model), seed, module=module, **options)
+    options: dict[str, Any] = {
+        "generator": generator,
+        "measure": measure,
+        "verify_replicas": verify_replicas,
+        "optimizer": optimizer,
+        "averages": averages,
+        "on_progress": on_progress,
+        "restore": restore,
+    }
+    if module is not None:
+        return apply(resolve(recipe, model), seed, module=module, only=only, **options)
     reshard(model)
-    seen, only = survey(model), options.pop("only", None)
+    seen = survey(model)
     return apply_surveyed(resolve_surveyed(recipe, seen, model, only), seen, model, seed, **options)
 
 
@@ -251,6 +283,7 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
     >>> fill_(torch.empty(3), Constant(8), name="b").tolist()
     [8.0, 8.0, 8.0]
     """
+    demand_fill(tensor, fill, name)
     if problem := unfillable(tensor, region):
         raise ResolveError(problem.on(f"tensor {name!r}"))
     local, region = held(tensor) if region is None else (tensor, region)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from initframe.applying.locate import Write
 from initframe.errors import Problem
 from initframe.model.memory import is_shapeless, local
-from initframe.model.names import unwrap
+from initframe.model.names import unwrap, without_wrappers
 from initframe.model.survey import survey
 
 _AVERAGING = ("AveragedModel", "ModelEma", "ModelEmaV2", "ModelEmaV3", "EMA", "EMAModel", "ExponentialMovingAverage")
@@ -26,7 +26,7 @@ class Twin(NamedTuple):
     """A copy inside a model.
 
     Attributes:
-        name: the copy's name in the model.
+        name: the copy's name in the bare model.
         pairs: its tensors, each with that of its source.
     """
 
@@ -48,7 +48,8 @@ def find_copies(model: object) -> list[Twin]:
     """
     if not isinstance(model, nn.Module) or not may_have_copies(model):
         return []
-    return [*_averages_inside(model), *_equals(model, "")]
+    bare = unwrap(model)
+    return [*_averages_inside(bare), *_equals(bare, "")]
 
 
 def may_have_copies(model: object) -> bool:
@@ -116,11 +117,12 @@ def stale_copies(copies: Sequence[Twin], written: Set[int]) -> tuple[str, ...]:
         copies: from :func:`find_copies`, before the write.
         written: the parameter objects that were written, by ``id``.
     """
-    return tuple(
+    stale = (
         twin.name
         for twin in copies
         if any(id(source) in written and not _is_equal(mine, source) for mine, source in twin.pairs)
     )
+    return tuple(dict.fromkeys(stale))  # a copy may have several sources
 
 
 def _averages_inside(model: nn.Module) -> Iterator[Twin]:
@@ -244,6 +246,9 @@ def _outside(average: Any, writes: Sequence[Write], label: str) -> tuple[list[tu
     written = [write for write in writes if not write.kept]
     if isinstance(kept, list):
         return _in_order(kept, written, label)
+    if isinstance(kept, dict) and all(isinstance(name, str) for name in kept):
+        bare = without_wrappers(kept, {name for write in written for name in (write.slot.name, *write.slot.aliases)})
+        kept = {bare[name]: value for name, value in kept.items()}
     seen = survey(kept)
     pairs: list[tuple[Tensor, Tensor]] = []
     problems: list[Problem] = []

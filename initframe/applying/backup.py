@@ -120,11 +120,12 @@ def note_written(error: BaseException, names: Sequence[str], done: Sequence[str]
     >>> error = KeyboardInterrupt()
     >>> note_written(error, ["a", "b"], ["a"])
     >>> error.__notes__
-    ['initframe: written: a; not, or in part: b. restore=True undoes this.']
+    ['initframe: written: a; not, or in part: b. With restore=True, everything would be as before.']
     """
     written = set(done)
     rest = [name for name in names if name not in written]
-    error.add_note(f"initframe: written: {_some(done)}; not, or in part: {_some(rest)}. restore=True undoes this.")
+    fix = "With restore=True, everything would be as before."
+    error.add_note(f"initframe: written: {_some(done)}; not, or in part: {_some(rest)}. {fix}")
 
 
 def _some(names: Sequence[str]) -> str:

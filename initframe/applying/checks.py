@@ -12,7 +12,8 @@ from initframe.applying.locate import Model, Write, locate, with_turns
 from initframe.applying.placements import unplaced
 from initframe.applying.regions import Region
 from initframe.applying.write import Generator, is_sharded
-from initframe.errors import Problem, ResolveError, StreamError
+from initframe.errors import Problem, ResolveError, StreamError, shown
+from initframe.fills import Fill
 from initframe.model.memory import memoryless
 from initframe.model.obstacles import obstacle
 from initframe.model.survey import Survey
@@ -72,6 +73,46 @@ def checked_seed(seed: int) -> int:
     if not whole or not 0 <= int(seed) < 2**64:
         raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
     return int(seed)
+
+
+def demand_options(measure: object, on_progress: object) -> None:
+    """Refuse options that would fail, or mean something else, after the first write.
+
+    Raises:
+        ResolveError: ``measure`` is not one of its values, or ``on_progress`` cannot be called.
+
+    >>> demand_options("after", None)
+    """
+    problems = []
+    if not (isinstance(measure, bool) or measure == "after"):
+        problems.append(Problem("measure", f"got {shown(measure)}.", "Options: True, False, 'after'."))
+    if not (on_progress is None or callable(on_progress)):
+        fix = "Give a function of the number of elements that were filled."
+        problems.append(Problem("on_progress", f"got {shown(on_progress)}, which cannot be called.", fix=fix))
+    if problems:
+        raise ResolveError(*problems)
+
+
+def demand_fill(tensor: object, fill: object, name: object) -> None:
+    """Refuse what :func:`fill_` cannot take.
+
+    Raises:
+        ResolveError: one of them is of another type.
+
+    >>> import torch
+    >>> demand_fill(torch.empty(2), "zeros", name="w")
+    Traceback (most recent call last):
+    initframe.errors.ResolveError: fill: got 'zeros'. Give a fill, such as initframe.Normal(0, 1).
+    """
+    problems = []
+    if not isinstance(tensor, Tensor):
+        problems.append(Problem("tensor", f"got {type(tensor).__name__}.", fix="Give a torch.Tensor."))
+    if not isinstance(fill, Fill):
+        problems.append(Problem("fill", f"got {shown(fill)}.", fix="Give a fill, such as initframe.Normal(0, 1)."))
+    if not isinstance(name, str):
+        problems.append(Problem("name", f"got {shown(name)}.", fix="Give a text: it addresses the stream's numbers."))
+    if problems:
+        raise ResolveError(*problems)
 
 
 def unfillable(tensor: Tensor, region: Region | None) -> Problem | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Sequence
 from threading import Lock
 from typing import TypeAlias
@@ -13,6 +14,16 @@ from initframe.model.place import Place
 _LOCK = Lock()
 _BEING_WRITTEN: set[tuple[Hashable, int]] = set()
 
+
+def _forget_other_threads() -> None:
+    """Begin anew in a forked child: it has none of the threads that were writing."""
+    global _LOCK  # noqa: PLW0603  # another thread may have held it
+    _LOCK = Lock()
+    _BEING_WRITTEN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 Memory: TypeAlias = frozenset[tuple[Hashable, int]]
 """Devices and addresses."""

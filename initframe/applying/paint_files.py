@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import mmap
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +17,10 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from initframe.applying.checks import demand_options
 from initframe.applying.draw import Piece, Progress, paint
 from initframe.applying.regions import Region
-from initframe.errors import InitframeError, Problem, SourceError
+from initframe.errors import InitframeError, Problem, SourceError, shown
 from initframe.files.atomic import replacing
 from initframe.files.safetensors import TensorInfo, begin, in_order
 from initframe.files.shards import SET
@@ -68,6 +70,7 @@ def paint_files(
     Raises:
         SourceError: the files cannot be written, or the folder holds another checkpoint.
     """
+    demand_options(measure=False, on_progress=on_progress)
     shards = _laid_out(items, path, _bytes(max_shard_size))
     number = _number(items, seed)
     index = _index(shards, number)
@@ -90,6 +93,29 @@ def paint_files(
         raise SourceError(Problem(str(error.filename), fact, fix="Make room, or choose another place.")) from error
     return tuple(files)
 
+
+def place_for_files(path: object) -> Path:
+    """Return where files of tensors go.
+
+    Args:
+        path: as it was given.
+
+    Raises:
+        InitframeError: it is no path, or the name of a file that is none of safetensors.
+
+    >>> place_for_files("run/weights.pt")
+    Traceback (most recent call last):
+    initframe.errors.InitframeError: path: got 'run/weights.pt'. It is a folder, or a file that ends in .safetensors.
+    """
+    if isinstance(path, str | os.PathLike):
+        place = Path(path)
+        if place.suffix not in OTHER_FILES or place.is_dir():
+            return place
+    raise InitframeError(Problem("path", f"got {shown(path)}.", "It is a folder, or a file that ends in .safetensors."))
+
+
+OTHER_FILES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".st")
+"""Ends of names that are meant as files, and would become folders."""
 
 # --- where -----------------------------------------------------------------------------------------------------------
 

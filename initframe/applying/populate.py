@@ -13,12 +13,12 @@ from initframe.applying.backup import Backup
 from initframe.applying.checks import checked_seed, prepared
 from initframe.applying.exclusive import exclusive, memory_of
 from initframe.applying.locate import Write, current_survey, demand_plan, without_memory
-from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import refresh, unwritable, write_all
 from initframe.errors import Problem, ResolveError
 from initframe.model.memory import is_composite, is_distributed, is_shapeless
 from initframe.model.place import Place
 from initframe.model.survey import Survey
+from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
 
@@ -55,8 +55,9 @@ def populate(plan: Plan, seeds: Iterable[int], module: nn.Module | None = None) 
     numbers = _checked(seeds)
     model = plan.model if module is None else module
     if not isinstance(model, nn.Module):
-        fact = "it has no module." if model is None else f"it is of {type(model).__name__}, which is no module."
-        raise ResolveError(Problem("plan", fact, fix="Pass one: populate(plan, seeds, module)."))
+        subject, given = ("plan", "of a state_dict") if module is None else ("module", type(model).__name__)
+        fact = "it has no module." if model is None else f"it is {given}, which is no module."
+        raise ResolveError(Problem(subject, fact, fix="Pass one: populate(plan, seeds, module)."))
     seen = current_survey(plan, model)
     writes, problems = prepared(plan, model, seen, None, "stream")
     named = dict(chain(model.named_parameters(), model.named_buffers()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -31,6 +32,16 @@ _COMPOSED = (Keep, OnCurrent, Mapped, Fixed, Blocks, Masked, Stacked, Partial, C
 
 _ONE_THREAD = RLock()
 """Held while numbers come from torch's generators, which are the process's."""
+
+
+def _unlock() -> None:
+    """Begin anew in a forked child: it has none of the threads that were drawing."""
+    global _ONE_THREAD  # noqa: PLW0603
+    _ONE_THREAD = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 @contextmanager

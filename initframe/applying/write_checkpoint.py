@@ -12,8 +12,8 @@ import torch
 from initframe.applying.checks import checked_seed
 from initframe.applying.draw import Progress
 from initframe.applying.locate import NO_MODEL, current_survey, demand_plan, locate, uncovered
-from initframe.applying.paint_files import Item, paint_files
-from initframe.errors import InitframeError, Problem, ResolveError
+from initframe.applying.paint_files import Item, paint_files, place_for_files
+from initframe.errors import Problem, ResolveError
 from initframe.files.safetensors import unsavable
 from initframe.fills import Copied, Fill, Keep, Norms, Partial
 from initframe.model.memory import is_distributed
@@ -65,9 +65,8 @@ def write_checkpoint(
     ['model.safetensors']
     """
     seed = checked_seed(seed)
-    if not isinstance(path, str | os.PathLike):
-        raise InitframeError(Problem("path", f"got {path!r}.", "It is a folder, or a file that ends in .safetensors."))
-    return paint_files(_contents(plan, dtype), Path(path), seed, max_shard_size, on_progress=on_progress)
+    place = place_for_files(path)
+    return paint_files(_contents(plan, dtype), place, seed, max_shard_size, on_progress=on_progress)
 
 
 # --- what ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -12,7 +12,6 @@ from initframe.applying.apply import apply, apply_surveyed, reshard
 from initframe.applying.checks import checked_seed, prepared
 from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
-from initframe.applying.uncompiled import uncompiled
 from initframe.applying.write import Generator
 from initframe.construction.allocate import Allocated, Device, allocate, back_on_failure, demand_device
 from initframe.construction.twins import Twins
@@ -23,6 +22,7 @@ from initframe.model.memory import footprint, is_distributed
 from initframe.model.names import walk
 from initframe.model.scripted import is_scripted
 from initframe.model.survey import Survey, survey
+from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.report import Report
 from initframe.recipe.recipe import Recipe
@@ -111,6 +111,7 @@ def materialize(
     >>> model.weight.tolist()
     [1.0, 1.0]
     """
+    _demand_module(model)
     _demand_free_of_optimizers(model)
     if isinstance(recipe, Plan):
         seen = current_survey(recipe, model)
@@ -228,6 +229,14 @@ def param_init_fn(plan: Plan, seed: int = 0, device: Device = None) -> Callable[
         return module  # accelerate puts what it is given back in the module's place
 
     return init
+
+
+def _demand_module(model: object) -> None:
+    """Refuse what has no modules to give memory to."""
+    if not isinstance(model, nn.Module):
+        given = "a state_dict" if isinstance(model, Mapping) else type(model).__name__
+        fix = "The order is materialize(model, recipe, seed, device)."
+        raise ResolveError(Problem("model", f"got {given}.", "A model is an nn.Module here.", fix))
 
 
 def _demand_free_of_optimizers(model: nn.Module) -> None:

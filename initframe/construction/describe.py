@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from initframe.applying.locate import demand_plan
 from initframe.construction.bodies import Body, bodies
 from initframe.construction.rules import Choice, choose
 from initframe.construction.selectors import Cell, cells_of, selectors_of
@@ -53,6 +54,7 @@ def describe(plan: Plan) -> Recipe:
     >>> [(rule.name, rule.init) for rule in recipe.rules]
     [('all', 'torch_default')]
     """
+    demand_plan(plan, "describe")
     if plan.model is None:
         raise ResolveError(Problem("describe", "the plan has no model.", "", "Describe the plan before it is pickled."))
     described = _Described(plan, survey(plan.model))

@@ -10,6 +10,7 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from initframe.fills.constructed import Origin
 
@@ -40,14 +41,30 @@ def is_torch(file: str) -> bool:
 
 
 def caller(frame: FrameType | None) -> SourceLine | None:
-    """Find the innermost frame that is not torch's own.
+    """Find the innermost frame that is not torch's own, nor that of a function which stands in for one of torch's.
 
     Args:
         frame: where to begin.
     """
-    while frame is not None and is_torch(frame.f_code.co_filename):
+    found: FrameType | None = None
+    while frame is not None and (is_torch(frame.f_code.co_filename) or _stands_in(frame.f_code)):
+        if not is_torch(frame.f_code.co_filename):
+            found = frame
         frame = frame.f_back
-    return SourceLine(frame.f_code, frame.f_lineno) if frame else None
+    found = frame or found
+    return SourceLine(found.f_code, found.f_lineno) if found else None
+
+
+@lru_cache(maxsize=4096)
+def _stands_in(code: CodeType) -> bool:
+    """Tell functions that libraries call like torch's own: transformers' ``normal_``, timm's ``trunc_normal_``.
+
+    Whoever asks where a tensor is written wants the line that calls them.
+    """
+    name = code.co_name.lstrip("_")
+    if not name.endswith("_") or code.co_qualname != code.co_name:
+        return False
+    return hasattr(torch.nn.init, name) or hasattr(Tensor, name)
 
 
 @lru_cache(maxsize=4096)

@@ -19,11 +19,14 @@ from initframe.fills import Constant, Fill, Identity, Orthogonal
 from initframe.fills.constructed import Constructed
 from initframe.fills.table import table
 from initframe.model.computed import Parametrization
+from initframe.model.memory import is_distributed
 from initframe.model.parametrizations import parametrizations
 from initframe.model.remembered import remember
 
 NOTHING = "nothing is written to it: it would hold what its memory held before"
 UNSEEN = "nothing was recorded of it: it was made by a thread that had started before, or not by calls of torch"
+
+SHARDED = "it was sharded inside of deferred(): leave that first, then call fully_shard or parallelize_module"
 
 
 def remember_all(modules: Iterable[nn.Module], recorder: Recorder) -> None:
@@ -80,7 +83,7 @@ def _constructed(tensor: Tensor, history: History | None) -> Constructed:
     """What a constructor did to a parameter, from the history of its storage."""
     shape = tuple(tensor.shape)
     if history is None:
-        return Constructed(shape, reason=UNSEEN)
+        return Constructed(shape, reason=SHARDED if is_distributed(tensor) else UNSEEN)
     origin = history.line and history.line.origin(history.overwritten)
     fill = _fill(tensor, history.value, history.parts) if tensor.is_meta else _fill(tensor, *_kept(tensor, history))
     if isinstance(fill, str):

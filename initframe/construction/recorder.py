@@ -211,7 +211,7 @@ class Recorder:
         while frame is not None:
             code = frame.f_code
             if not is_torch(code.co_filename):
-                return True, SourceLine(code, frame.f_lineno)
+                return True, caller(frame)
             if code in WHOLE:
                 self.enter(frame)
                 return False, None

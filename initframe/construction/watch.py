@@ -49,8 +49,8 @@ class RecordingMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call a function of torch, and note what it writes."""
-        if func in IGNORED:
+        """Call a function of torch, and note what it writes; inside of vmap and grad, tensors are no memory to note."""
+        if func in IGNORED or torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001
             return func(*args, **kwargs) if kwargs else func(*args)
         if func == IS_META:
             frame = sys._getframe(1)  # noqa: SLF001

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from torch.nn.functional import cross_entropy
 from initframe import models, pages
 from initframe.cli.console import say, width
 from initframe.cli.folders import output_directory, run_set
+from initframe.cli.groups import files
 from initframe.cli.job import hydra_job, import_plugins
 from initframe.cli.settings import COUNT, DATA, FLAG, NAMES, SEED, Setting, settings
 from initframe.errors import InitframeError, Problem, SourceError, about
 from initframe.experiments.digits import load_digits
 from initframe.files.reading import open_file
+from initframe.recipe.presets import presets
+from initframe.recipe.recipe import load_recipe
 from initframe.signal.batch import main_output
 from initframe.signal.caches import on_meta
 from initframe.signal.compare import Comparison, compare
@@ -63,7 +67,7 @@ def run(config: Any) -> float:
         words += "; predicted from shapes, without the model's trained weights"
     found = compare(
         lambda: _build(job),
-        job["inits"],
+        [_recipe(one) for one in job["inits"]],
         batch,
         job["seeds"],
         loss=None if job["predict"] else _loss(labels),
@@ -75,6 +79,12 @@ def run(config: Any) -> float:
     where = os.path.relpath(folder)
     say(f"{found.render(width())}\nInput: {words}.\nFiles in {where}: results.json, page.html, picture.svg")
     return float(sum(any(one.bad for one in signal.findings) for signal in found.signals.values()))
+
+
+def _recipe(one: Any) -> Any:
+    """Find a recipe of the group ``init`` in a folder that ``--config-dir`` has added; others are taken as they are."""
+    own = next(files("init", one), None) if isinstance(one, str) and one not in presets() else None
+    return replace(load_recipe(own), name=one) if own else one
 
 
 def _write(found: Comparison, words: str, page: Path, picture: Path, results: Path) -> None:

@@ -7,6 +7,7 @@ manifest has their SHA-256.
 from __future__ import annotations
 
 import hashlib
+import os
 from bisect import bisect
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -152,6 +153,16 @@ def _damage(files: tuple[State, ...], entry: str | None) -> Problem | None:
 _OPEN: OrderedDict[tuple[tuple[str, ...], str | None], tuple[tuple[State, ...], Contents]] = OrderedDict()
 """Files that were read last; one that was rewritten takes the place of what it was, whose map would stay in memory."""
 _LOCK = Lock()
+
+
+def _unlock() -> None:
+    """Begin anew in a forked child: it has none of the threads that were reading."""
+    global _LOCK  # noqa: PLW0603
+    _LOCK = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def _contents(files: tuple[State, ...], entry: str | None) -> Contents:

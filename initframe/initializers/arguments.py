@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
-from initframe.errors import InitframeError, Problem, closest, shown
+from initframe.errors import InitframeError, Problem, closest, nearest, shown
 from initframe.initializers.table import Initializer, parameters
 from initframe.limits import INTEGER
+from initframe.recipe.rule import RULE_KEYS
 
 Evaluate = Callable[[Any], float]
 
@@ -82,12 +83,19 @@ def check(function: Initializer, written: Mapping[str, Any], fix: Callable[[str]
     """
     known = signature(function)
     unknown = [
-        Problem("", f"unknown argument {shown(name)}.", closest(name, known) or "It takes none.", fix(name))
+        Problem("", f"unknown argument {shown(name)}.", _options(name, known), fix(name))
         for name in written
         if name not in known
     ]
     missing = [name for name in demanded(function) if name not in written]
     return unknown + [Problem("", f"argument {name!r} is missing.") for name in missing]
+
+
+def _options(name: str, known: Collection[str]) -> str:
+    """Name what an unknown argument may have been meant as: one of the initializer, or a key of every rule."""
+    if not nearest(name, known) and (keys := nearest(name.lower(), RULE_KEYS, 1, 0.85)):
+        return f"Closest: {keys[0]}, a key of rules."
+    return closest(name, known) or "It takes none."
 
 
 def bind(

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from initframe.applying.apply import reinit
+from initframe.applying.checks import checked_seed
 from initframe.construction.deferred import materialize
 from initframe.errors import Problem, ResolveError, closest
 from initframe.plan.report import Report
@@ -48,7 +49,7 @@ class Initialize(Callback):
 
     def __init__(self, recipe: Any, seed: int = 0, attribute: str | None = None) -> None:
         self.recipe = None if recipe is None else load_recipe(recipe)
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.attribute = attribute
         self.report: Report | None = None
 

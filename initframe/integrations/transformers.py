@@ -37,6 +37,8 @@ def model_init(build: Callable[..., nn.Module], recipe: Written, seed: int = 0) 
     [[1.0, 0.0], [0.0, 1.0]]
     """
     loaded = load_recipe(recipe)
+    is_builder = callable(build) and not isinstance(build, nn.Module)
+    _demand(build, "build", is_builder, "Give a function that builds the model: lambda: ….")
 
     def initialized(*trial: Any) -> nn.Module:
         model = build(*trial)
@@ -78,6 +80,8 @@ def initialize_missing(model: nn.Module, loading_info: Mapping[str, Any], recipe
     >>> [result.name for result in initialize_missing(model, info, {"rules": {"*": "zeros"}}).results]
     ['1.weight', '1.bias']
     """
+    is_info = isinstance(loading_info, Mapping) and {"missing_keys", "mismatched_keys"} <= loading_info.keys()
+    _demand(loading_info, "loading_info", is_info, "It comes with from_pretrained(…, output_loading_info=True).")
     missing = {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
     seen = survey(model)
     meant = [slot.name for slot in seen.slots if missing.issuperset((slot.name, *slot.aliases))]
@@ -86,3 +90,8 @@ def initialize_missing(model: nn.Module, loading_info: Mapping[str, Any], recipe
     if plan.untouched:
         raise ResolveError(*(Problem(name, fact, fix=fix) for name in plan.untouched))
     return apply_surveyed(plan, seen, model, seed)
+
+
+def _demand(given: object, name: str, fits: bool, fix: str) -> None:
+    if not fits:
+        raise ResolveError(Problem(name, f"got {type(given).__name__}.", fix=fix))

@@ -86,6 +86,15 @@ def is_composite(tensor: Tensor) -> bool:
     return _form(type(tensor)) == "composite"
 
 
+def is_transformed(tensor: Tensor) -> bool:
+    """Tell whether a tensor is what a function under torch.func.vmap or grad is given: a wrapper without memory.
+
+    >>> torch.func.grad(lambda x: x * is_transformed(x))(torch.tensor(2.0))
+    tensor(1.)
+    """
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001
+
+
 @lru_cache(maxsize=512)
 def _form(cls: type) -> Literal["plain", "lazy", "fake", "distributed", "composite"]:
     """Say by a tensor's class what it is made of."""
@@ -209,7 +218,7 @@ def _address(tensor: Tensor) -> tuple[Hashable, int]:
     """Say where a tensor begins: on its device, or in its storage if there is no data."""
     if tensor.is_meta:
         return tensor.untyped_storage()._cdata, tensor.itemsize * int(tensor.storage_offset())  # noqa: SLF001
-    if isinstance(tensor, FakeTensor):
+    if isinstance(tensor, FakeTensor) or is_transformed(tensor):
         return tensor.device, 0
     return tensor.device, tensor.data_ptr()
 

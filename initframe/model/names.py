@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Set
 from functools import lru_cache
 
 from torch import nn
@@ -130,6 +131,67 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if children:
             above |= {id(module)}
             waiting += [(f"{prefix}{name}.", child, above, visited) for name, child in reversed(children.items())]
+
+
+def bare_names(model: nn.Module) -> dict[str, str]:
+    """Give the names of a model's tensors as :func:`walk` has them, by their names in the model as it is wrapped.
+
+    Args:
+        model: wrapped in any way, or not at all.
+
+    Returns:
+        Those that differ.
+
+    >>> bare_names(nn.Sequential(nn.DataParallel(nn.Linear(2, 3))))
+    {'0.module.weight': '0.weight', '0.module.bias': '0.bias'}
+    """
+    classes: set[type] = {type(module) for module in model.modules()}
+    if not any(map(_wrapped_child, classes)):
+        return {}
+    prefixes: dict[int, list[str]] = {}
+    for prefix, module in walk(model):
+        prefixes.setdefault(id(module), []).append(prefix)
+    names: dict[str, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        waiting = prefixes.get(id(module), [])
+        if not waiting:  # a wrapper, whose own tensors are bookkeeping
+            continue
+        prefix = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        for own in (*module._parameters, *module._buffers):  # noqa: SLF001
+            names[f"{name}.{own}" if name else own] = prefix + own
+    return {wrapped: bare for wrapped, bare in names.items() if wrapped != bare}
+
+
+def without_wrappers(names: Iterable[str], known: Set[str]) -> dict[str, str]:
+    """Find what the tensors of a state_dict are called in a bare model, by what wrappers put into their names.
+
+    Args:
+        names: the state_dict's keys.
+        known: the bare model's names.
+
+    Returns:
+        Each key's bare name; the key itself if no wrapper explains it.
+
+    >>> without_wrappers(["module.0.weight", "module.1._orig_mod.weight"], {"0.weight", "1.weight"})
+    {'module.0.weight': '0.weight', 'module.1._orig_mod.weight': '1.weight'}
+    """
+    found = {name: name for name in names}
+    while known.isdisjoint(found.values()):
+        prefix = next((one for one in _BEFORE if all(name.startswith(one) for name in found.values())), None)
+        if prefix is None or not found:
+            break
+        found = {name: short.removeprefix(prefix) for name, short in found.items()}
+    taken = set(found.values())
+    shorter = {name: _WITHIN.sub("", short) for name, short in found.items() if short not in known}
+    return found | {name: short for name, short in shorter.items() if short in known and short not in taken}
+
+
+_BEFORE = ("module.", "_orig_mod.")
+"""What wrappers put before every name."""
+_WITHIN = re.compile(
+    r"^base_model\.model\.|(?<![^.])(_orig_mod|_checkpoint_wrapped_module|base_layer|modules_to_save\.[^.]+)\."
+)
+"""What PEFT, torch.compile and checkpointing put into names."""
 
 
 def _holds_tensors(wrapper: nn.Module) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.errors import Problem
-from initframe.model.memory import is_composite, is_lazy, local, overlaps_itself, reach
+from initframe.model.memory import is_composite, is_lazy, is_transformed, local, overlaps_itself, reach
 
 FILLABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -101,6 +101,11 @@ def is_storable(tensor: Tensor) -> bool:
 
 def _form_obstacle(tensor: Tensor) -> Obstacle | None:
     """Look at what kind of tensor it is."""
+    if is_transformed(tensor):
+        return Obstacle(
+            "is what torch.func passes through vmap or grad: it has no memory of its own.",
+            "Fill the model before it is transformed; initframe.populate makes the states of many.",
+        )
     if tensor.is_quantized:
         return Obstacle("is quantized: its numbers are codes of a scale.", "Fill the float model, then quantize.")
     if tensor.is_nested:

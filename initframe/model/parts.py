@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from initframe.model.names import bare_names
+
 
 class Parts(NamedTuple):
     """The modules and tensors of a model.
@@ -17,11 +19,18 @@ class Parts(NamedTuple):
         modules: each module by its first name, the model itself by ``""``.
         parameters: by the names of their attributes.
         buffers: likewise.
+        bare: the names that tensors have without the model's wrappers, which plans use, by those with them; only
+            those that differ.
     """
 
     modules: dict[str, nn.Module]
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    bare: dict[str, str]
+
+    def planned(self, name: str) -> str:
+        """Give a tensor's name as plans have it."""
+        return self.bare.get(name, name)
 
 
 def parts_of(model: nn.Module) -> Parts:
@@ -29,11 +38,11 @@ def parts_of(model: nn.Module) -> Parts:
 
     >>> one, other = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
     >>> other.weight = one.weight
-    >>> modules, parameters, _ = parts_of(nn.Sequential(one, one, other))
+    >>> modules, parameters, *_ = parts_of(nn.Sequential(one, one, other))
     >>> list(modules), list(parameters)
     (['', '0', '2'], ['0.weight', '2.weight'])
     """
-    parts = Parts(dict(model.named_modules()), {}, {})
+    parts = Parts(dict(model.named_modules()), {}, {}, bare_names(model))
     for name, module in parts.modules.items():
         prefix = f"{name}." if name else ""
         for found, own in ((parts.parameters, module._parameters), (parts.buffers, module._buffers)):  # noqa: SLF001

@@ -6,12 +6,13 @@ import gc
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from initframe.errors import Problem, ResolveError
+from initframe.errors import Problem, ResolveError, shown
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, lost_modules, read_configs, read_layer, title
@@ -206,8 +207,13 @@ def _no_model(model: object) -> Problem | None:
         return Problem("model", fact, fix="Call super().__init__() first in its __init__.")
     if isinstance(model, type) and issubclass(model, nn.Module):
         return Problem("model", f"got the class {model.__name__}.", options, f"Build one: {model.__name__}(…).")
+    if isinstance(model, Tensor):
+        return Problem("model", f"got {type(model).__name__}.", options, "For one tensor: initframe.fill_.")
+    if isinstance(model, FunctionType | MethodType):
+        return Problem("model", f"got the function {model.__name__}.", options, "If it builds the model, call it.")
     if not isinstance(model, Mapping):
-        return Problem("model", f"got {model!r:.60}.", options, "In resolve, the recipe comes first.")
+        got = shown(model) if isinstance(model, str | None) else type(model).__name__
+        return Problem("model", f"got {got}.", options, "The order is resolve(recipe, model), reinit(model, recipe).")
     if strangers := [name for name in model if not isinstance(name, str)]:
         return Problem("model", f"got a mapping whose key {strangers[0]!r:.60} is not a text.", options)
     return None

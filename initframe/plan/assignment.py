@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from initframe.errors import printable
+from initframe.errors import harmless, printable
 from initframe.fills import Fill
 from initframe.fills.constructed import Origin
 from initframe.frozen import opened
@@ -44,6 +44,9 @@ class Assignment:
     origin: Origin | None = None
     evidence: str = ""
     factor: float = 1.0
+
+    def __repr__(self) -> str:
+        return harmless(f"<Assignment of {self.slot.name}: {self.fill}, rule {self.rule.name!r}>")
 
     @property
     def overwritten(self) -> int:

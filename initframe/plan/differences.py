@@ -59,6 +59,10 @@ class Differences:
     rows: tuple[Difference, ...]
     equal: int
 
+    def __bool__(self) -> bool:
+        """Whether any tensor differs."""
+        return bool(self.rows)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, ready for JSON."""
         return {"title": self.title, "equal": self.equal, "rows": [row.to_dict() for row in self.rows]}

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from initframe import stream
+from initframe.errors import Problem, ResolveError
 from initframe.fills import Fill
 from initframe.fills.record import constants, needs, to_record
 from initframe.model.slot import Slot
@@ -38,6 +39,9 @@ def manifest(report: Report) -> dict[str, Any]:
         ``run`` is a number computed from all that, so that equal runs have equal ones. ``sum`` is that of the record
         itself (:func:`seal`).
 
+    Raises:
+        ResolveError: it is no report.
+
     >>> from initframe import reinit
     >>> record = manifest(reinit(nn.Linear(2, 2), {"rules": {"bias": {"init": "normal", "std": 0.5}}}, seed=7))
     >>> record["seed"], record["tensors"][0]["fill"]["constants"]["std"]
@@ -45,6 +49,7 @@ def manifest(report: Report) -> dict[str, Any]:
     >>> [(other["name"], other["needs"]) for other in record["others"]]
     [('weight', 'current values')]
     """
+    _demand_report(report)
     plan = report.plan
     entries = [*(_written(result, report.generator) for result in report.results), *map(_left, report.left)]
     content = {
@@ -68,6 +73,13 @@ def manifest(report: Report) -> dict[str, Any]:
             "companions": plan.companions,
         }
     )
+
+
+def _demand_report(report: object) -> None:
+    """Refuse anything but a report, such as a plan, which has written nothing yet."""
+    if not isinstance(report, Report):
+        fact, fix = f"got {type(report).__name__} for a report.", "Take what apply, reinit or materialize returned."
+        raise ResolveError(Problem("manifest", fact, fix=fix))
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:

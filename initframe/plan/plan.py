@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from initframe.errors import Problem, ResolveError, closest, harmless, printable
+from initframe.errors import Problem, ResolveError, closest, harmless, printable, shown
 from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment, fan_difference
@@ -88,8 +88,9 @@ class Plan(OfModel):
         Raises:
             ResolveError: the plan has none; the problem has the closest names.
         """
-        if name not in self._by_name:
-            raise ResolveError(Problem("plan", f"it assigns no tensor {name!r}.", closest(name, self._by_name)))
+        if not isinstance(name, str) or name not in self._by_name:
+            fact = f"it assigns no tensor {shown(name)}."
+            raise ResolveError(Problem("plan", fact, closest(name, self._by_name)))
         return self._by_name[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -147,13 +148,13 @@ class Plan(OfModel):
         Raises:
             ResolveError: the plan and its leftovers have no such tensor.
         """
+        known = (*self._by_name, *self.kept, *self.skipped)
+        if not isinstance(name, str) or name not in known:
+            raise ResolveError(Problem("plan", f"it has no tensor {shown(name)}.", closest(name, known)))
         if name in self.skipped:
             return printable(f"{name} is skipped: {self.skipped[name]}")
         if name in self.kept:
             return printable(f"{name} is untouched: {self.kept[name]} It keeps its values.")
-        if name not in self._by_name:
-            known = (*self._by_name, *self.kept, *self.skipped)
-            raise ResolveError(Problem("plan", f"it has no tensor {name!r}.", closest(name, known)))
         return self[name].explain(self.recipe.fans)
 
     def to_frame(self) -> Any:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initframe.errors import Problem, ResolveError, closest, harmless
+from initframe.errors import Problem, ResolveError, closest, harmless, shown
 from initframe.fills import Keep
 from initframe.frozen import opened
+from initframe.model.names import unwrap
 from initframe.model.slot import Slot
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment
@@ -57,6 +58,10 @@ class Result:
     after: Measured | None = None
     written: Slot | None = None
     computed: bool = False
+
+    def __repr__(self) -> str:
+        found = f", mean {self.after.moments.mean:.3g}, std {self.after.moments.std:.3g}" if self.after else ""
+        return harmless(f"<Result of {self.name}: {self.assignment.fill}{found}>")
 
     @property
     def slot(self) -> Slot:
@@ -147,8 +152,8 @@ class Report(OfModel):
         Raises:
             ResolveError: there is none; the problem has the closest names.
         """
-        if name not in self._by_name:
-            raise ResolveError(Problem("report", f"it has no tensor {name!r}.", closest(name, self._by_name)))
+        if not isinstance(name, str) or name not in self._by_name:
+            raise ResolveError(Problem("report", f"it has no tensor {shown(name)}.", closest(name, self._by_name)))
         return self._by_name[name]
 
     @cached_property
@@ -230,7 +235,7 @@ class Report(OfModel):
             yield f"Optimizer: {state}{'' if self.forgotten else ' of what was written'}."
         written = [result.name for result in self.results if not isinstance(result.assignment.fill, Keep)]
         for name in self.stale:
-            kind = type(self.model.get_submodule(name)).__name__ if isinstance(self.model, nn.Module) else ""
+            kind = type(unwrap(self.model).get_submodule(name)).__name__ if isinstance(self.model, nn.Module) else ""
             copied = "an averaged copy" if any(word in kind for word in ("Average", "Ema", "EMA")) else "a copy"
             if any(one.startswith(f"{name}.") for one in written):
                 yield f"Stale: {name} is {copied}; it has other numbers than its source. init: copy makes them equal."

@@ -79,6 +79,8 @@ def strangers(data: object, path: str = "") -> Iterator[Problem]:
             pass
         case _:
             fix = "Use mappings, lists, texts, numbers and bools only."
+            if hasattr(data, "tolist"):
+                fix = "Write .tolist() after it: a recipe has lists and numbers of Python only."
             yield Problem("", f"{here} is of type {type(data).__name__}.", fix=fix)
 
 

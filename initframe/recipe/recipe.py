@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from initframe.errors import Problem, RecipeError, closest, shown
+from initframe.errors import Problem, RecipeError, closest, harmless, shown
 from initframe.recipe.expressions import UNREADABLE, Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
 from initframe.recipe.plain import check_size, laid_over, plain_copy, strangers, unresolved
@@ -60,6 +60,13 @@ class Recipe:
     requires: tuple[str, ...] = ()
     companions: Companions = "warn"
     name: str = field(default="recipe", compare=False)
+
+    def __repr__(self) -> str:
+        count = "1 rule" if len(self.rules) == 1 else f"{len(self.rules)} rules"
+        return f"<Recipe {harmless(self.name)}: {count}>"
+
+    def __str__(self) -> str:
+        return self.to_yaml()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain data that :func:`load_recipe` reads back to an equal recipe.
@@ -220,8 +227,17 @@ def _read(source: object) -> tuple[object, str]:
 
         text = str(os.fspath(source))
         return read_yaml(_locate(text) if isinstance(source, str) else Path(text)), text
-    kind = type(source).__name__
-    raise RecipeError(f"a recipe is a preset's name, the path of a YAML file or a mapping, not {kind}.")
+    options = "A recipe is a preset's name, the path of a YAML file, a mapping, or a list of these."
+    raise RecipeError(Problem("recipe", f"got {type(source).__name__}.", options, _meant_instead(source)))
+
+
+def _meant_instead(source: object) -> str:
+    """Say what to do with something that is no recipe, but has to do with one."""
+    if isinstance(getattr(source, "recipe", None), Recipe):
+        return "This has one, .recipe; a plan is applied as it is: apply(plan, seed)."
+    if hasattr(source, "state_dict"):
+        return "The order is resolve(recipe, model), reinit(model, recipe)."
+    return "Of a file, give the path." if hasattr(source, "read") else ""
 
 
 def _locate(text: str) -> Path:
@@ -229,11 +245,13 @@ def _locate(text: str) -> Path:
     known = presets()
     if text in known:
         return known[text]
-    is_path = text.endswith((".yaml", ".yml")) or os.sep in text or "/" in text
+    is_path = "\n" not in text and (text.endswith((".yaml", ".yml")) or os.sep in text or "/" in text)
     if is_path or os.path.exists(text):  # noqa: PTH110  (never raises)
         return Path(text)
-    fact = f"recipe {shown(text)} is neither a preset nor a file."
-    raise RecipeError(Problem("", fact, closest(text, known), "Name a preset, or give a path."))
+    fact, fix = f"recipe {shown(text)} is neither a preset nor a file.", "Name a preset, or give a path."
+    if "\n" in text or ":" in text:
+        fix = "If it is YAML, read it first: yaml.safe_load(text) gives a mapping."
+    raise RecipeError(Problem("", fact, closest(text, known), fix))
 
 
 def _parse(data: object, name: str) -> tuple[Recipe, tuple[Problem, ...]]:
@@ -261,7 +279,9 @@ def _unknown_keys(data: Mapping[Any, Any]) -> list[Problem]:
             fix = "Write the rules out, or use init=[…] there."
             found.append(Problem("", "'defaults' is read by the command line only.", fix=fix))
         elif isinstance(key, str) and key not in known:
-            found.append(Problem("", f"unknown key {shown(key)}.", closest(key, known), "Rename or remove it."))
+            is_rule = isinstance(data[key], str) or (isinstance(data[key], Mapping) and "init" in data[key])
+            fix = "If it is a rule, write it under the key rules." if is_rule else "Rename or remove it."
+            found.append(Problem("", f"unknown key {shown(key)}.", closest(key, known), fix))
     return found
 
 

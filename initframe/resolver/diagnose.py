@@ -74,8 +74,11 @@ def _without_names(rule: Rule, seen: Survey, options: str, fix: str) -> Problem:
     hints = "".join(dict.fromkeys(_hint(pattern.text, seen) for pattern in rule.match)) + _unregistered(seen)
     if _is_word(rule):
         hints += f"If {rule.name!r} is meant as the rule's name, add match: to it. "
-    fact = f"it matches no tensor of {seen.title}{'.' if seen.every else ', which has none at all.'}"
-    return Problem(rule.describe(), fact, options, hints + fix)
+    if seen.every:
+        return Problem(rule.describe(), f"it matches no tensor of {seen.title}.", options, hints + fix)
+    others = f" Its entry {seen.extra[0]!r} is no tensor." if seen.extra else ""
+    fact = f"it matches no tensor of {seen.title}, which has none at all.{others}"
+    return Problem(rule.describe(), fact, "", f"{_unregistered(seen)}Give a model that has tensors.")
 
 
 def _idle(matcher: Matcher, seen: Survey, fix: str) -> Iterator[Problem]:
@@ -93,6 +96,8 @@ def _hint(text: str, seen: Survey) -> str:
     """Say what a pattern that matches nothing was meant as, if that can be told; a sentence with a space after it."""
     if text in seen.by_name:
         return f"In a pattern, [ begins a set of characters; write {re.sub(chr(92) + '[', '[[]', text)}. "
+    if any(name.startswith(f"{text}.") for name in seen.by_name):
+        return f"For all tensors of the module {text}, write {shown(f'{text}.*')}. "
     if _REGEX.search(text):
         return "Patterns are globs, not regular expressions: * matches anything, ? one character, . a dot. "
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from initframe.errors import Problem, RecipeError, ResolveError, closest, shown
@@ -34,6 +34,8 @@ def out_of_sight(only: Only, seen: Survey) -> frozenset[str]:
     """
     if only is None:
         return frozenset()
+    if not isinstance(only, Iterable):
+        raise ResolveError(Problem("only", f"got {shown(only)}.", "It takes names or patterns of tensors."))
     given: list[object] = [only] if isinstance(only, str) else list(only)
     names = seen.by_name
     meant: set[str] = set()
@@ -50,7 +52,9 @@ def out_of_sight(only: Only, seen: Survey) -> frozenset[str]:
         found = {text} if regex is None else set(filter(regex.match, names))
         if not found:
             fact = f"{shown(text)} matches no tensor of {seen.title}."
-            problems.append(Problem("only", fact, closest(text, names), "Fix or remove it."))
+            is_module = any(name.startswith(f"{text}.") for name in names)
+            fix = f"Write {shown(f'{text}.*')} for all of it." if is_module else "Fix or remove it."
+            problems.append(Problem("only", fact, closest(text, names), fix))
         meant |= {names[name].name for name in found}
     if problems:
         raise ResolveError(*problems)

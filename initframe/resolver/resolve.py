@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from initframe.errors import Problem
 from initframe.model.survey import Survey, collector_paused, survey
+from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
 from initframe.resolver.assign import DEFAULT, assign
@@ -24,6 +25,7 @@ Written = Source | Sequence[Source]
 Model = nn.Module | Mapping[str, Tensor]
 
 
+@uncompiled
 def resolve(recipe: Written, model: Model, *, only: Only = None) -> Plan:
     """Compute which tensor of a model will hold what under a recipe; nothing is written.
 

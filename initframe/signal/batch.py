@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initframe.errors import InitframeError, Problem
+from initframe.model.elsewhere import HOOK
+from initframe.model.memory import is_distributed, is_transformed
 from initframe.model.parts import Parts
 from initframe.signal.shapes import Shadow
 
@@ -58,8 +60,18 @@ def main_output(value: Any) -> Tensor | None:
     if type(value) is Shadow:
         return value if value.form.dtype.is_floating_point else None
     if isinstance(value, Tensor):  # what most calls return
-        return value if value.is_floating_point() and not value.is_quantized else None
-    return next((t for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)
+        return _unwrapped(value) if value.is_floating_point() and not value.is_quantized else None
+    return next((_unwrapped(t) for t in tensors(value) if t.is_floating_point() and not t.is_quantized), None)
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    """Give the tensor inside the wrappers of torch.func's transforms; what vmap maps over is its first dimension."""
+    while is_transformed(tensor):
+        mapped = torch._C._functorch.maybe_get_bdim(tensor)  # noqa: SLF001  # -1 if it is not vmap's
+        tensor = torch._C._functorch.get_unwrapped(tensor)  # noqa: SLF001
+        if mapped > 0:
+            tensor = tensor.movedim(mapped, 0)
+    return tensor
 
 
 def size(batch: Any) -> int | None:
@@ -108,9 +120,40 @@ def refusal(parts: Parts, batch: Any) -> list[Problem]:
         fact = f"it holds no tensor: {type(batch).__name__}."
         fix = "Give a tensor, a tuple of positional arguments, or a mapping of keyword arguments."
         problems.append(Problem("batch", fact, "", fix))
+    elif any(not t.is_meta and t.is_floating_point() and bool(t.isnan().any()) for t in tensors(batch)):
+        problems.append(Problem("batch", "it holds NaN.", "", "Give numbers: every output would be NaN."))
     elif size(batch) == 0:
         problems.append(Problem("batch", "it has no inputs.", "", "Give at least one; two for a correlation."))
     return problems
+
+
+def place(where: str) -> str:
+    """Say where in a model something happened.
+
+    >>> place("layers.0"), place("")
+    ("module 'layers.0'", 'the model')
+    """
+    return f"module {where!r}" if where else "the model"
+
+
+def unmeasurable(parts: Parts) -> list[Problem]:
+    """What speaks against measuring a model: parameters without values, or activations that processes divide.
+
+    Under fully_shard alone, every process has whole activations of its own inputs.
+    """
+    hollow = next((name for name, tensor in parts.parameters.items() if tensor.is_meta and not is_lazy(tensor)), None)
+    if hollow is not None and not any(hasattr(module, HOOK) for module in parts.modules.values()):
+        fix = "Fill the model by initframe.materialize, or use initframe.predict, which needs no values."
+        return [Problem(f"tensor {hollow!r}", "it is on the meta device and has no values.", "", fix)]
+    sharded = [(name, tensor) for name, tensor in parts.parameters.items() if is_distributed(tensor)]
+    is_gathered = any(base.__name__ == "FSDPModule" for m in parts.modules.values() for base in type(m).__mro__)
+    for name, tensor in sharded:
+        placements: Any = tensor.placements  # type: ignore[attr-defined]
+        data_only = len(placements) == 1 or (len(placements) == 2 and placements[0].is_replicate())  # FSDP, HSDP
+        if not (is_gathered and data_only):
+            fact = "it is divided among processes, and so are the outputs of its layer (tensor parallelism)."
+            return [Problem(f"tensor {name!r}", fact, "", "Measure the model before it is parallelized, or predict.")]
+    return []
 
 
 def failed(error: Exception, where: str, batch: Any, what: str) -> InitframeError:
@@ -124,8 +167,7 @@ def failed(error: Exception, where: str, batch: Any, what: str) -> InitframeErro
     """
     if isinstance(error, InitframeError):
         return error
-    place = f"module {where!r}" if where else "the model"
-    fact = f"{place} raised {type(error).__name__}: {str(error).strip()[:400]}"
+    fact = f"{place(where)} raised {type(error).__name__}: {str(error).strip()[:400]}"
     fix = f"The batch was {describe(batch)}. Give what the model's forward takes, in its shapes, on its device."
     if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
         fix = "Use a smaller batch, or initframe.predict, which needs no memory for activations."
@@ -146,7 +188,7 @@ def not_reached(parts: Parts, called: Collection[str], used: Collection[str]) ->
         if name not in called
         and type(module).forward is not nn.Module.forward  # a ParameterList, say, cannot be called
         and any(one.ndim > 1 for one in module.parameters(recurse=False))
-        and not any(f"{name}.{own}" in used for own, _ in module.named_parameters(recurse=False))
+        and not any(parts.planned(f"{name}.{own}") in used for own, _ in module.named_parameters(recurse=False))
     ]
     if not left:
         return ()

@@ -22,7 +22,7 @@ from initframe.model.parts import parts_of
 from initframe.plan import Assignment
 from initframe.recipe.recipe import Recipe
 from initframe.resolver.resolve import resolve
-from initframe.signal.batch import no_module, refusal
+from initframe.signal.batch import no_module, refusal, unmeasurable
 from initframe.signal.factors import with_factors
 from initframe.signal.scaling import scale_measured, scale_predicted
 from initframe.signal.shapes import without_shadows
@@ -40,6 +40,10 @@ class CalibrationWarning(UserWarning):
     """Some weights could not be calibrated."""
 
 
+UNUSED = "no linear layer, convolution or lookup of the forward pass uses it."
+COMPUTED = "its layer computes it from other tensors (a parametrization); only weights that layers hold are calibrated."
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A calibrated recipe, and how it was found.
@@ -49,12 +53,14 @@ class Calibration:
         rows: one per weight that was used, in execution order.
         target: the rms that outputs should have.
         unused: names of weights that the pass did not use.
+        computed: those of them that a parametrization computes.
     """
 
     recipe: Recipe
     rows: tuple[Calibrated, ...]
     target: float
     unused: tuple[str, ...] = ()
+    computed: frozenset[str] = frozenset()
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -62,7 +68,7 @@ class Calibration:
         missed = [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
         return (
             *missed,
-            *(f"{name}: no linear layer, convolution or lookup of the forward pass uses it." for name in self.unused),
+            *(f"{name}: {COMPUTED if name in self.computed else UNUSED}" for name in self.unused),
         )
 
 
@@ -140,20 +146,25 @@ def calibration(
     """
     if not isinstance(model, nn.Module):
         raise InitframeError(no_module(model), *_wrong(target, method))
-    if problems := [*refusal(parts_of(model), batch), *_wrong(target, method)]:
+    parts = parts_of(model)
+    if problems := [*refusal(parts, batch), *_wrong(target, method)]:
         raise InitframeError(*problems)
     plan = resolve(recipe, model)
     able = {a.slot.name: a for a in plan.assignments if _is_weight(a, rule)}
     left = {name: reason for name, a in able.items() if (reason := _why_not(a, attention))}
     tuner = Tuner({name: a for name, a in able.items() if name not in left}, left, target)
     if method == "measure":
+        if problems := unmeasurable(parts):
+            raise InitframeError(*problems)
         scale_measured(model, plan, batch, seed, tuner)
     else:
         with without_shadows():
             scale_predicted(plan, batch, tuner)
     rows = tuple(tuner.rows.values())
     unused = tuple(name for name in tuner.able if name not in tuner.rows)
-    return Calibration(with_factors(plan, {row.name: row.factor for row in rows}), rows, target, unused)
+    held = set(map(parts.planned, parts.parameters))
+    found = with_factors(plan, {row.name: row.factor for row in rows})
+    return Calibration(found, rows, target, unused, frozenset(name for name in unused if name not in held))
 
 
 def _is_weight(assignment: Assignment, rule: str | None) -> bool:

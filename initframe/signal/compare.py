@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from initframe.applying.apply import apply
-from initframe.errors import InitframeError, Problem, harmless
+from initframe.errors import InitframeError, Problem, harmless, shown
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.table import table
 from initframe.plan.text import WIDTH, counted, wrapped
@@ -177,9 +177,8 @@ def compare(
     ['xavier_uniform', 'torch_default']
     """
     named = _labelled(recipes)
-    if not named or (not seeds and not predicted):
-        what = "recipes" if not named else "seeds"
-        raise InitframeError(Problem(what, "there are none.", "", "Give at least one."))
+    if problems := list(_wrong(build, named, seeds, predicted=predicted)):
+        raise InitframeError(*problems)
     signals: dict[str, Signal] = {}
     spreads: dict[str, tuple[float, ...]] = {}
     for label, recipe in named.items():
@@ -194,6 +193,19 @@ def compare(
             signals[label], spreads[label] = _averaged(model, found, label, batch, seeds, loss)
     first = next(iter(signals.values()))
     return Comparison(first.title, signals, spreads, () if predicted else tuple(seeds), first.batch)
+
+
+def _wrong(build: object, named: Mapping[str, Recipe], seeds: object, *, predicted: bool) -> Iterator[Problem]:
+    """Say what cannot be compared."""
+    if isinstance(build, nn.Module) or not callable(build):
+        options = "It is a function that builds the model, anew for each recipe."
+        yield Problem("build", f"got {type(build).__name__}.", options, "Write compare(lambda: …, recipes, batch).")
+    if not named:
+        yield Problem("recipes", "there are none.", fix="Give at least one.")
+    if not isinstance(seeds, Sequence):
+        yield Problem("seeds", f"got {shown(seeds)}.", fix="Give several, as in (0, 1, 2) or range(3).")
+    elif not seeds and not predicted:
+        yield Problem("seeds", "there are none.", fix="Give at least one.")
 
 
 def _with_factors(recipe: Recipe, model: nn.Module, batch: Any) -> Recipe:

@@ -148,7 +148,7 @@ def _side(model: nn.Module, channels: int, before: tuple[int, ...] = ()) -> int:
         return fits
     linear = next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), None)
     wants = f" Its layer {linear[0]!r} takes {linear[1].in_features} features." if linear else ""
-    fact = f"it takes images of {channels} channels, but square ones of none of the usual sizes.{wants}"
+    fact = f"it takes images of {channels} channels, but runs on no square one of the usual sizes.{wants}"
     fix = f"Give a batch of shape (inputs, {channels}, height, width)."
     raise InitframeError(Problem(f"model {type(model).__name__}", fact, f"Tried: {', '.join(map(str, SIDES))}.", fix))
 

@@ -17,8 +17,11 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from initframe.applying.locate import demand_plan
 from initframe.errors import InitframeError, Problem
 from initframe.fills import Constant, Fill, Whole
+from initframe.model.memory import whole
+from initframe.model.names import walk
 from initframe.model.parametrizations import parametrizations
 from initframe.model.parts import Parts, parts_of
 from initframe.plan import Plan
@@ -43,7 +46,7 @@ class Prepared:
         model: the plan's.
         parts: of it.
         state: fake parameters and buffers, named as its own.
-        names: canonical names of parameters by storage.
+        names: canonical names of parameters by storage, as plans have them.
         states: of all of them, and of the batch.
         fake: the mode that they belong to.
         rules: by operation.
@@ -64,7 +67,9 @@ class Prepared:
     def run(self, walk: Walk) -> None:
         """Call the model under a walk, with one thread: what is computed is small, and threads would wait for it."""
         with ExitStack() as stack:
-            for context in (modes_as_before(self.parts), torch.no_grad(), _composed(), _unlogged(), single_threaded()):
+            stack.enter_context(modes_as_before(self.parts))
+            stack.enter_context(_undivided(self.parts))
+            for context in (torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
             with _disable_current_modes(), Functions(walk), walk:
                 functional_call(self.model, dict(self.state), self.positional, dict(self.keywords), tie_weights=False)
@@ -77,9 +82,12 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
     Raises:
         InitframeError: there is no model to run, or no batch to run it on.
     """
+    demand_plan(plan, "predict")
     model = plan.model
     if not isinstance(model, nn.Module):
-        fact = "it was resolved against a state_dict, which has no forward pass."
+        fact = (
+            "it has no model." if model is None else "it was resolved against a state_dict, which has no forward pass."
+        )
         raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
     parts = parts_of(model)
     if problems := refusal(parts, batch):
@@ -104,6 +112,24 @@ def _composed() -> Iterator[None]:
 
 
 @contextmanager
+def _undivided(parts: Parts) -> Iterator[None]:
+    """Take off the hooks of fully_shard and tensor parallelism: they divide and gather tensors that are whole here."""
+    kept: list[tuple[dict[int, Any], dict[int, Any]]] = []
+    for module in parts.modules.values():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):  # noqa: SLF001
+            if theirs := [key for key, hook in hooks.items() if hook.__module__.startswith("torch.distributed.")]:
+                kept.append((hooks, dict(hooks)))
+                for key in theirs:
+                    del hooks[key]
+    try:
+        yield
+    finally:
+        for hooks, before in kept:
+            hooks.clear()
+            hooks.update(before)
+
+
+@contextmanager
 def _unlogged() -> Iterator[None]:
     """Have torch not log shapes that do not fit: the error that is raised says it."""
     logger = logging.getLogger(fake_tensor.__name__)
@@ -123,7 +149,8 @@ def _model_states(
     shapes = Shapes(fake)
     state: dict[str, Tensor] = {}
     names: dict[int, str] = {}
-    fills |= _originals(parts.modules[""], {name: f for name, f in fills.items() if name not in parts.parameters})
+    there = set(map(parts.planned, parts.parameters))
+    fills |= _originals(parts.modules[""], {name: f for name, f in fills.items() if name not in there})
     for name, tensor in [*parts.parameters.items(), *parts.buffers.items()]:
         if id(tensor) in made:
             state[name] = made[id(tensor)]
@@ -131,13 +158,14 @@ def _model_states(
         stand_in = shapes.empty(tensor.shape, tensor.stride(), tensor.dtype)
         made[id(tensor)] = state[name] = stand_in
         is_parameter = name in parts.parameters
-        found = _state(tensor, fills.get(name), is_parameter, name)
+        planned = parts.planned(name)
+        found = _state(tensor, fills.get(planned), is_parameter, name)
         if found is not None:
             states.put(stand_in, found)
-            if isinstance(found, Grid) and name in fills:
-                states.drawn(found, fills[name])
+            if isinstance(found, Grid) and planned in fills:
+                states.drawn(found, fills[planned])
         if is_parameter:
-            names[storage(stand_in)] = name
+            names[storage(stand_in)] = planned
     return state, names
 
 
@@ -149,9 +177,10 @@ def _originals(model: nn.Module, computed: Mapping[str, Fill]) -> dict[str, Fill
         computed: fills of tensors that are no parameters, by name.
     """
     found: dict[str, Fill] = {}
+    modules = dict(walk(model)) if computed else {}
     for name, fill in computed.items():
-        prefix, _, own = name.rpartition(".")
-        how = parametrizations(model.get_submodule(prefix)).get(own)
+        prefix, dot, own = name.rpartition(".")
+        how = parametrizations(modules[prefix + dot]).get(own)
         originals = {} if how is None else dict(how.originals)
         if how is not None and how.exact and len(originals) == 2:  # lengths, directions
             (lengths, g), (directions, v) = ((".".join(filter(None, (prefix, key))), t) for key, t in originals.items())
@@ -178,7 +207,7 @@ def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> 
         return constant(1.0 if last == "running_var" else 0.0, layout) if last.startswith("running_") else None
     if not is_parameter:
         return tensor.clone()
-    values = tensor.detach().double()
+    values = whole(tensor).double()
     mean, square = values.mean().item(), values.square().mean().item()
     if square == mean**2 or float(values.std(correction=0) if values.numel() > 1 else 0) == 0:
         return constant(mean, layout, weight=True)
@@ -202,8 +231,8 @@ def _faked_batch(
             states.put(tensor, value.detach().cpu().clone())
         return tensor
 
-    whole = tree_map(stand_in, batch if isinstance(batch, Mapping | tuple | list) else (batch,))
-    return ((), dict(whole)) if isinstance(whole, Mapping) else (tuple(whole), {})
+    faked = tree_map(stand_in, batch if isinstance(batch, Mapping | tuple | list) else (batch,))
+    return ((), dict(faked)) if isinstance(faked, Mapping) else (tuple(faked), {})
 
 
 def channels_last(parts: Parts, shape: tuple[int, ...]) -> bool:

@@ -10,16 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from initframe.errors import InitframeError, Problem
+from initframe.applying.apply import reshard
+from initframe.errors import InitframeError, Problem, shown
 from initframe.model.layers import title
 from initframe.model.parts import parts_of
-from initframe.signal.batch import as_before, describe, failed, no_module, not_reached, refusal, size
+from initframe.signal.batch import (
+    as_before,
+    describe,
+    failed,
+    no_module,
+    not_reached,
+    place,
+    refusal,
+    size,
+    unmeasurable,
+)
 from initframe.signal.measure import Numbers, is_masked, measure
 from initframe.signal.operations import Facts
 from initframe.signal.row import Row
 from initframe.signal.shapes import storage
 from initframe.signal.signal import Signal
 from initframe.signal.watch import Call, Watch, weights_of
+
+SCALAR = (
+    "Give a function of the model's output that returns a scalar tensor, as in lambda output: output.square().mean()."
+)
 
 
 def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | None = None, recipe: str = "") -> Signal:
@@ -47,20 +62,24 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
     if not isinstance(model, nn.Module):
         raise InitframeError(no_module(model))
     parts = parts_of(model)
-    if problems := refusal(parts, batch):
+    if problems := [*refusal(parts, batch), *unmeasurable(parts), *_uncallable(loss)]:
         raise InitframeError(*problems)
     rows = Rows(size(batch))
     watch = Measuring(parts, rows.add, weights_of(parts))
     value: Tensor | None = None
     try:
-        with as_before(parts) as buffers:
+        with torch.inference_mode(mode=torch.is_inference_mode_enabled() and loss is None), as_before(parts) as buffers:
             with torch.set_grad_enabled(loss is not None), watch:
                 output = functional_call(model, buffers, *_arguments(batch), tie_weights=False)
                 watch.flush()
             if loss is not None:
-                value = _backward(model, loss, output)
+                with torch.enable_grad():
+                    value = _backward(model, loss, output)
     except Exception as error:
         raise failed(error, watch.where, batch, "propagate") from error
+    finally:
+        if any(one is not other for one, other in zip(model.parameters(), parts.parameters.values(), strict=False)):
+            reshard(model)  # what fully_shard gathered for a pass without gradients stays gathered
     found = rows.finished()
     if not found:
         fact = "no module and no operation returned a floating-point tensor."
@@ -74,6 +93,13 @@ def propagate(model: nn.Module, batch: Any, *, loss: Callable[[Any], Tensor] | N
         loss=None if value is None else float(value.detach()),
         notes=not_reached(parts, {row.name for row in found}, watch.used),
     )
+
+
+def _uncallable(loss: object) -> list[Problem]:
+    """Refuse a loss that is no function, such as its name."""
+    if loss is None or callable(loss):
+        return []
+    return [Problem("loss", f"got {shown(loss)}, which cannot be called.", "", SCALAR)]
 
 
 def _arguments(batch: Any) -> tuple[Any, dict[str, Any]]:
@@ -96,7 +122,7 @@ class Measuring(Watch):  # type: ignore[no-untyped-call]
             for argument, value in zip(func._schema.arguments, args, strict=False):  # noqa: SLF001
                 written = argument.alias_info is not None and argument.alias_info.is_write
                 if written and isinstance(value, Tensor) and (name := self.weights.get(storage(value))):
-                    fact = f"module {self.where!r} writes to it while running ({func})."
+                    fact = f"{place(self.where)} writes to it while running ({func})."
                     raise InitframeError(
                         Problem(f"parameter {name!r}", fact, "", "Measure a model whose weights rest.")
                     )
@@ -156,10 +182,14 @@ def _backward(model: nn.Module, loss: Callable[[Any], Tensor], output: Any) -> T
     Raises:
         InitframeError: the loss is no scalar, or nothing that is trained leads to it.
     """
-    value = loss(output)
+    try:
+        value = loss(output)
+    except Exception as error:
+        fact = f"it raised {type(error).__name__}: {str(error).strip()[:400]}"
+        raise InitframeError(Problem("loss", fact, f"It was given {type(output).__name__} alone.", SCALAR)) from error
     if not isinstance(value, Tensor) or value.numel() != 1:
-        shown = f"of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise InitframeError(Problem("loss", f"it returned {shown}.", "", "Return a scalar tensor."))
+        what = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InitframeError(Problem("loss", f"it returned {what}.", "", SCALAR))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not value.requires_grad or not trained:
         fact = "no gradient path leads from it to a trained parameter."

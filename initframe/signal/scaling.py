@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from initframe.applying.apply import apply
+from initframe.errors import InitframeError, Problem
 from initframe.model.parts import Parts, parts_of
 from initframe.plan import Plan
 from initframe.signal.batch import as_before, call, failed
@@ -38,7 +39,7 @@ def scale_measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: T
     Raises:
         InitframeError: the model cannot run on the batch.
     """
-    twin = copy.deepcopy(model)
+    twin = _copied(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the recipe asks for besides values is told when it is applied
         apply(plan, seed, module=twin)
@@ -49,6 +50,30 @@ def scale_measured(model: nn.Module, plan: Plan, batch: Any, seed: int, tuner: T
             call(twin, batch)
     except Exception as error:
         raise failed(error, watch.where, batch, "calibrate") from error
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Copy a model.
+
+    Raises:
+        InitframeError: it cannot be copied: fully_shard's cannot, nor can what holds locks, files or processes.
+    """
+    try:
+        return copy.deepcopy(model, _detached(model))
+    except Exception as error:
+        fact = f"it is measured on a copy, and copying it raised {type(error).__name__}: {str(error).strip()[:400]}"
+        fix = 'Calibrate the model before it is sharded or wrapped; the recipe holds for both. Or method="predict".'
+        raise InitframeError(Problem("model", fact, "", fix)) from error
+
+
+def _detached(model: nn.Module) -> dict[int, Any]:
+    """Copy the tensors on an autograd graph that modules hold as attributes (a computed weight, a stored activation).
+
+    Returns:
+        A memo for :func:`copy.deepcopy`, which refuses such tensors.
+    """
+    held = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value.detach().clone() for value in held if isinstance(value, Tensor) and not value.is_leaf}
 
 
 def _nothing(_: Call, __: Tensor) -> None:
@@ -130,7 +155,8 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
 
     def __init__(self, prepared: Prepared, tuner: Tuner) -> None:
         super().__init__(prepared.parts, _nothing, prepared.names, prepared.states, prepared.fake, prepared.rules)
-        self.tuner, self.state = tuner, prepared.state
+        self.tuner = tuner
+        self.state = {prepared.parts.planned(name): tensor for name, tensor in prepared.state.items()}
 
     def applied(self, operation: Any) -> Any:
         """Apply a rule; of one that multiplies with a weight, twice if the weight gets a factor."""

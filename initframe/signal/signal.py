@@ -8,7 +8,7 @@ from functools import cached_property
 from string import ascii_lowercase
 from typing import Any, Literal
 
-from initframe.errors import InitframeError, Problem, closest, harmless
+from initframe.errors import InitframeError, Problem, closest, harmless, shown
 from initframe.plan.notebook import frame, html_table
 from initframe.plan.table import table
 from initframe.plan.text import WIDTH, counted, wrapped
@@ -56,9 +56,9 @@ class Signal:
         Raises:
             InitframeError: there is none.
         """
-        if name not in self._first:
-            options = closest(name, self._first)
-            raise InitframeError(Problem("signal", f"it has no row {name!r}.", options, "Take a name of signal.rows."))
+        if not isinstance(name, str) or name not in self._first:
+            fact, options = f"it has no row {shown(name)}.", closest(name, self._first)
+            raise InitframeError(Problem("signal", fact, options, "Take a name of signal.rows."))
         return self._first[name]
 
     @cached_property

@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
 from initframe.model.parts import Parts
+from initframe.signal.batch import place
 from initframe.signal.combine import mixture
 from initframe.signal.grid import Grid, replace
 from initframe.signal.operations import Facts, facts
@@ -101,7 +102,7 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         return self.shapes.found(func, args, kwargs, key, inputs)
 
     def _depends(self, func: Any) -> InitframeError:
-        fact = f"module {self.where!r} decides by values ({func}), which are not there."
+        fact = f"{place(self.where)} decides by values ({func}), which are not there."
         fix = "Measure it with initframe.propagate, or predict a part of the model without that decision."
         return InitframeError(Problem("predict", fact, "", fix))
 

@@ -174,8 +174,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def weights_of(parts: Parts) -> dict[int, str]:
-    """The first names of a model's parameters, by the address of what holds their memory."""
-    return {storage(parameter): name for name, parameter in reversed(parts.parameters.items())}
+    """The first names of a model's parameters, as plans have them, by the address of what holds their memory."""
+    return {storage(parameter): parts.planned(name) for name, parameter in reversed(parts.parameters.items())}
 
 
 def undispatched(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -19,6 +19,7 @@ from initframe.files.dtypes import DTYPES
 from initframe.fills import Fill
 from initframe.fills.record import KINDS, NEEDS, from_record
 from initframe.plan.manifest import FORMAT, SUM, sum_of, to_text
+from initframe.plan.report import Report
 
 MANIFEST = "manifest.json"
 
@@ -138,19 +139,27 @@ def read_manifest(given: Given) -> Record:
     if isinstance(given, Mapping):
         return _record(given, None, None)
     if not isinstance(given, str | os.PathLike):
-        raise SourceError(Problem("manifest", f"got {shown(given)}.", "It is a mapping, a file, or a run's folder."))
+        raise SourceError(_no_manifest(given))
     place = Path(given)
     if place.is_dir():
         place = place / MANIFEST
         if not place.is_file():
             fact = f"it has no {MANIFEST}: its run did not finish, or it is not the folder of one."
-            raise SourceError(Problem(str(place.parent), fact))
+            runs = sorted(found.parent.name for found in place.parent.glob(f"*/{MANIFEST}"))[:3]
+            options = f"Runs in it: {', '.join(runs)}." if runs else ""
+            raise SourceError(Problem(str(place.parent), fact, options))
     text = _read(place)
     try:
         data = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise SourceError(Problem(str(place), f"it is damaged, or no manifest: {error}.")) from None
     return _record(data, place, text)
+
+
+def _no_manifest(given: object) -> Problem:
+    options = "It is a mapping, a file, or a run's folder."
+    fix = "initframe.manifest(report) makes one." if isinstance(given, Report) else ""
+    return Problem("manifest", f"got {type(given).__name__}.", options, fix)
 
 
 def _read(place: Path) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from initframe import stream
 from initframe.applying.draw import Piece, paint
-from initframe.applying.paint_files import Item, paint_files
+from initframe.applying.paint_files import Item, paint_files, place_for_files
 from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, RecipeError, ResolveError, SourceError, closest, shown
 from initframe.files.shards import open_checkpoint
@@ -62,16 +61,17 @@ def regenerate(
     >>> torch.equal(regenerate(record)["weight"], model.weight)
     True
     """
+    place = None if path is None else place_for_files(path)
     record = read_manifest(manifest)
     if record.altered:
         raise SourceError(Problem(place_of(record), record.altered))
     chosen = _chosen(record, names)
     wanted = list({one.name: one for one in chosen.values()}.values())
     laws = fills_of(wanted)
-    if path is not None:
+    if place is not None:
         items = [item_of(one, laws[one.name], name) for name, one in chosen.items()]
         metadata = {"run": record.run} if record.run else {}
-        files = paint_files(items, Path(path), record.seed or 0, max_shard_size, metadata, on_progress)
+        files = paint_files(items, place, record.seed or 0, max_shard_size, metadata, on_progress)
         made = dict(open_checkpoint(files[-1]).values())
     else:
         made = _in_memory(record, chosen, wanted, laws, on_progress)
@@ -151,6 +151,8 @@ def _chosen(record: Record, names: Sequence[str] | str | None) -> dict[str, Prom
     known = {name: one for one in record.every for name in one.names}
     problems: list[Problem] = []
     meant: set[str] = set()
+    if not isinstance(names, Iterable):
+        raise ResolveError(Problem("names", f"got {shown(names)}.", "It takes names or patterns of tensors."))
     for text in [names] if isinstance(names, str) else names:
         try:
             found = _matches(text, known)
@@ -159,7 +161,7 @@ def _chosen(record: Record, names: Sequence[str] | str | None) -> dict[str, Prom
             continue
         if not found:
             fact = f"{shown(text)} matches no tensor of the manifest."
-            problems.append(Problem("names", fact, closest(str(text), known)))
+            problems.append(Problem("names", fact, closest(text, known)))
         meant |= found
     if problems:
         raise ResolveError(*problems)

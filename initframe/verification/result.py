@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from initframe.errors import harmless
+from initframe.plan.notebook import html_table
 from initframe.plan.table import table
 from initframe.plan.text import WIDTH, counted, fold, wrapped
 
 State = Literal["ok", "changed", "missing", "extra", "unverifiable"]
 ROWS = 100
 """Rows that are shown one by one."""
+_COLUMNS = ("name", "found", "distance", "cosine")
 _WORDS = {"extra": "extra, nobody promised it", "unverifiable": "unverifiable, there is no digest"}
 
 
@@ -62,6 +64,10 @@ class Verification:
         """Whether everything is as promised."""
         return all(row.ok for row in self.rows)
 
+    def __bool__(self) -> bool:
+        """Whether everything is as promised, so that ``assert verify(…)`` means what it says."""
+        return self.ok
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data; numbers that JSON does not have are ``None``."""
         keys = ("name", "kind", "state", "fact", "distance", "cosine")
@@ -76,6 +82,10 @@ class Verification:
     def __repr__(self) -> str:
         return f"<Verification: {harmless(self._head())}>"
 
+    def _repr_html_(self) -> str:
+        wrong = [_cells(row) for row in self.rows if not row.ok]
+        return html_table(self._head(), _COLUMNS if wrong else (), wrong, self.rests_on)
+
     def render(self, width: int = WIDTH) -> str:
         """Return the result as text: what is wrong row by row, and the rest in a sentence.
 
@@ -86,9 +96,8 @@ class Verification:
         lines = [wrapped(harmless(self._head()), width)]
         if wrong:
             cells = [_cells(row) for row in wrong[:ROWS]]
-            columns = ("name", "found", "distance", "cosine")
             moved = any(row.distance is not None for row in wrong)
-            lines.append(table(columns if moved else columns[:2], cells if moved else [c[:2] for c in cells], width))
+            lines.append(table(_COLUMNS if moved else _COLUMNS[:2], cells if moved else [c[:2] for c in cells], width))
         if len(wrong) > ROWS:
             names = ", ".join(map(harmless, fold(row.name for row in wrong[ROWS:])))
             lines.append(wrapped(f"… and {len(wrong) - ROWS} more: {names:.2000}", width))

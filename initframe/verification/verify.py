@@ -16,14 +16,13 @@ from initframe.files.facts import file_facts, header_facts
 from initframe.files.safetensors import unsavable
 from initframe.files.shards import open_checkpoint
 from initframe.model.memory import is_distributed
+from initframe.model.names import bare_names, without_wrappers
 from initframe.model.survey import survey
 from initframe.verification.movement import Movement, moved_from, moved_from_law
 from initframe.verification.read import MANIFEST, Given, Promised, Record, read_manifest
 from initframe.verification.result import Row, State, Verification
 
 MODEL = "model.safetensors"
-WRAPPERS = ("module.", "_orig_mod.")
-"""What wrappers put before every name."""
 
 Against = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str] | None
 Progress = Callable[[int], None]
@@ -82,7 +81,8 @@ def verify(
     if record.altered:
         rows.append(Row(record.place.name if record.place else MANIFEST, "changed", record.altered, "file"))
     if folder is not None:
-        rows += _file_rows(record, folder, has_model=is_own)
+        told = {row.name for row in rows if row.kind == "file"}
+        rows += [row for row in _file_rows(record, folder, has_model=is_own) if row.name not in told]
     name = type(against).__name__ if isinstance(against, nn.Module | Mapping) else str(against)
     return Verification(f"{name} × manifest of {record.title or 'a model'}", tuple(rows), tuple(_rests(record)))
 
@@ -93,8 +93,9 @@ def verify(
 def _tensors(record: Record, against: Any) -> Mapping[str, Tensor]:
     """Find the tensors to be compared, by the names that a manifest has."""
     if isinstance(against, nn.Module):
-        found = {name: tensor for name, tensor in against.state_dict().items() if isinstance(tensor, Tensor)}
-        found = _unwrapped(record, found)
+        bare = bare_names(against)
+        state = against.state_dict().items()
+        found = _unwrapped(record, {bare.get(name, name): value for name, value in state if isinstance(value, Tensor)})
         inside = [one for one in record.every if not one.persistent]
         places = survey(against).places if inside else {}
         return found | {one.name: places[one.name].tensor() for one in inside if one.name in places}
@@ -107,12 +108,9 @@ def _tensors(record: Record, against: Any) -> Mapping[str, Tensor]:
 
 
 def _unwrapped(record: Record, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what a wrapper put before every name."""
-    known = {name for one in record.every for name in one.names}
-    for prefix in WRAPPERS:
-        if tensors and not known.intersection(tensors) and all(name.startswith(prefix) for name in tensors):
-            return _unwrapped(record, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
-    return dict(tensors)
+    """Take out of the names what wrappers put into them."""
+    bare = without_wrappers(tensors, {name for one in record.every for name in one.names})
+    return {bare[name]: tensor for name, tensor in tensors.items()}
 
 
 def _rows(
@@ -149,7 +147,8 @@ def _digests(names: Iterable[str], tensors: Mapping[str, Tensor], on_progress: P
 def _row(name: str, one: Promised, now: Tensor, digest: int | None, start: _Start) -> Row:
     """Compare one tensor."""
     if one.digest is None:
-        return Row(name, "unverifiable", one.needs and f"its values came from {one.needs}.")
+        unmeasured = "the report was made without measure=True."
+        return Row(name, "unverifiable", f"its values came from {one.needs}." if one.needs else unmeasured)
     if digest is None:
         return Row(name, "unverifiable", "its format has no digest, or it has no memory here.")
     if one.shape is not None and tuple(now.shape) != one.shape:

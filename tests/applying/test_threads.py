@@ -1,5 +1,7 @@
 """Threads: models that share nothing do not disturb each other, and a model is written by one thread at a time."""
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Thread
 
@@ -113,3 +115,37 @@ def test_an_inverse_that_draws_has_the_numbers_of_a_fresh_generator():
         x = torch.zeros(3, 2)
         expected = x + torch.randn(x.shape) + torch.empty_like(x).uniform_() + torch.randn_like(x)
     assert same_bits(layer.weight, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("generator", ["stream", "torch"])
+def test_a_forked_child_does_not_wait_for_threads_that_it_does_not_have(generator):
+    """A worker is forked while a thread fills the same model: the child has the model, and not that thread."""
+    model = nn.Linear(3, 2)
+    recipe = rules({"*": {"init": "normal"}})
+    filling, forked = Event(), Event()
+
+    def wait(_):
+        filling.set()
+        forked.wait()
+
+    writer = Thread(
+        target=initframe.reinit, args=(model, recipe, 1), kwargs={"generator": generator, "on_progress": wait}
+    )
+    writer.start()
+    filling.wait()
+    reader, end = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # what waits for ever ends here
+        try:
+            initframe.reinit(model, recipe, 2, generator=generator)
+            os.write(end, b"filled")
+        finally:
+            os._exit(0)
+    os.close(end)
+    forked.set()
+    writer.join()
+    assert os.read(reader, 10) == b"filled"
+    os.waitpid(child, 0)
+    os.close(reader)

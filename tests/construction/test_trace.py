@@ -170,6 +170,38 @@ def test_where_it_is_written_and_how_often_in_vain():
     assert "in vain" in trace(Twice).explain("weight")
 
 
+def normal_(tensor):
+    """As a library has it: torch's own, under the same name."""
+    return nn.init.normal_(tensor, std=0.5)
+
+
+def _trunc_normal_(tensor):
+    with torch.no_grad():
+        return tensor.uniform_(-1, 1)
+
+
+def draw_small_(tensor):
+    return nn.init.normal_(tensor, std=0.01)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, draw):
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(4, 4))
+        draw(self.w)
+
+
+@pytest.mark.parametrize("draw", [normal_, _trunc_normal_])
+def test_a_function_in_the_place_of_torchs_is_not_where_a_tensor_is_written(draw):
+    origin = initframe.trace(lambda: Wrapped(draw))["w"].origin
+    assert origin.function == "Wrapped.__init__"
+    assert origin.line == Wrapped.__init__.__code__.co_firstlineno + 3
+
+
+def test_a_function_of_ones_own_is():
+    assert initframe.trace(lambda: Wrapped(draw_small_))["w"].origin.function == "draw_small_"
+
+
 def test_tables_and_padding_and_ties_and_copies():
     class Model(nn.Module):
         def __init__(self):
@@ -335,3 +367,16 @@ def test_a_chain_has_the_same_bits_on_a_part():
     drawn = torch.linspace(0, 1, 1000)
     assert torch.equal(fill.transform(drawn)[37:53], fill.transform(drawn[37:53].clone()))
     assert torch.isfinite(whole).all()
+
+
+def test_a_constructor_that_maps_is_run_and_what_it_maps_is_not_guessed():
+    def build():
+        layer = nn.Linear(4, 4)
+        with torch.no_grad():
+            layer.weight.copy_(torch.func.vmap(lambda row: row * 2)(torch.randn(4, 4)))
+            layer.bias.copy_(torch.func.vmap(lambda one: one * 2)(torch.arange(4.0)))
+        return layer
+
+    plan = initframe.trace(build)
+    assert "weight" in plan.skipped
+    assert plan["bias"].fill.std == pytest.approx(torch.arange(0, 8, 2.0).std(correction=0).item())

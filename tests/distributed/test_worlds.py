@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.distributed import checks, commands, newer_keys, replicas, worlds
+from tests.distributed import checks, commands, newer_keys, replicas, signals, worlds
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +38,10 @@ WORLDS = {
         replicas.replicas_of_what_no_recipe_fills,
         replicas.replicas_of_stages,
         replicas.outside_of_the_mesh,
+        signals.sharded_models_train_on_as_they_were,
+        signals.predictions_are_those_of_the_whole_model,
+        signals.activations_in_parts_are_refused,
+        signals.sharded_too_early_is_told,
     ],
     4: [
         checks.fsdp,

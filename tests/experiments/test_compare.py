@@ -114,6 +114,14 @@ def test_bad_settings_write_nothing(run, arguments, subject):
     assert not Path("run/results.json").exists()
 
 
+def test_a_recipe_of_a_folder_of_ones_own_is_a_choice(run):
+    Path("mine/init").mkdir(parents=True)
+    Path("mine/init/quiet.yaml").write_text("rules: {w: {match: '*.weight', init: normal, std: 0.001}}\n")
+    done = run("--config-dir=mine", "inits=[quiet,xavier_uniform]", "predict=true")
+    assert done.code == 0, done.err
+    assert [one["recipe"] for one in results()["recipes"]] == ["quiet", "xavier_uniform"]
+
+
 def test_an_input_is_not_written_over(run):
     Path("run").mkdir()
     save_file({"x": torch.ones(3, 12)}, "run/page.html")

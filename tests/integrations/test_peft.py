@@ -164,3 +164,29 @@ def again(layer):
     layer.lora_magnitude_vector["default"].update_layer(
         base_layer=layer.get_base_layer(), lora_A=a, lora_B=b, scaling=layer.scaling["default"]
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"modules_to_save": ["head"]}], ids=str)
+def test_an_adapted_model_is_what_its_manifest_promises(options):
+    """Manifests have the bare model's names; PEFT's model and its state_dict have PEFT's."""
+    model = adapted(**options)
+    record = initframe.manifest(initframe.reinit(model, "lora", seed=0, measure=True))
+    for against in (model, model.state_dict()):
+        found = initframe.verify(record, against)
+        assert found.ok, str(found)
+    with torch.no_grad():
+        model.base_model.model.project.lora_A["default"].weight[0, 0] += 1
+    changed = [row.name for row in initframe.verify(record, model).rows if not row.ok]
+    assert changed == ["project.lora_A.default.weight"]
+
+
+def test_an_adapted_model_is_predicted_by_its_plan():
+    """What the adapters held before does not matter."""
+    recipe = {"rules": {"*.lora_[AB].*": {"init": "normal", "std": 0.5}}}
+    models = [get_peft_model(nn.Sequential(nn.Linear(8, 8)), LoraConfig(r=2, target_modules=["0"])) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    with torch.no_grad():
+        models[1].base_model.model[0].lora_B["default"].weight.fill_(7)
+    batch = torch.randn(16, 8)
+    one, other = (initframe.predict(initframe.resolve(recipe, model), batch).rows[-1].rms for model in models)
+    assert one == other > 1

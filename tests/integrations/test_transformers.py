@@ -213,3 +213,13 @@ def test_new_words_are_drawn_and_old_ones_kept(tied):
         assert not same_bits(weight[40:], torch.zeros_like(weight[40:]))
     assert same_bits(model.model.embed_tokens.weight[40:], whole.model.embed_tokens.weight[40:])
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
+
+
+@pytest.mark.parametrize("info", [None, {}, {"missing_keys": set()}])
+def test_what_from_pretrained_did_not_return_is_refused(info):
+    problems = refused(initialize_missing, torch.nn.Linear(2, 2), info, "xavier_relu")
+    assert problems[0].subject == "loading_info"
+
+
+def test_a_model_for_its_builder_is_refused():
+    assert refused(model_init, torch.nn.Linear(2, 2), "xavier_relu")[0].subject == "build"

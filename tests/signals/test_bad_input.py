@@ -125,3 +125,18 @@ def test_data_dependent_control_flow_is_refused_by_predict_alone():
 def test_attention_uses_its_output_layer_without_calling_it(call):
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     assert not any("Never called" in note for note in call(layer, torch.randn(2, 3, 8)).notes)
+
+
+@BOTH
+def test_a_batch_of_what_is_no_number_is_refused(call):
+    batch = torch.ones(3, 4)
+    batch[1, 2] = torch.nan
+    (problem,) = untouched(call, nn.Sequential(nn.Linear(4, 4)), {"input": batch})
+    assert problem.subject == "batch"
+
+
+@pytest.mark.parametrize("call", [initframe.propagate, lambda m, x: initframe.calibrate(m, "kaiming_relu", x)])
+def test_a_model_without_values_is_not_measured(call):
+    (problem,) = refused(call, nn.Sequential(nn.Linear(4, 4, device="meta")), torch.ones(2, 4))
+    assert problem.subject == "tensor '0.weight'"
+    assert "predict" in problem.fix

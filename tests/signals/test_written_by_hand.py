@@ -14,7 +14,7 @@ from tests.signals.test_predict import assert_near, both
 RECIPE = {
     "rules": {
         "matrices": {"match": "*", "where": "ndim > 1", "init": "kaiming_normal"},
-        "biases": {"match": "*bias", "init": "zeros", "optional": True},
+        "biases": {"match": ["*bias", "*bias_[ih]h"], "init": "zeros", "optional": True},
     }
 }
 

@@ -176,3 +176,48 @@ def test_names_are_shown_harmlessly(made):
     shown = str(verify(record, {"\x1b[31mred\n": torch.ones(1), "\u202e": torch.ones(1)}))
     assert "\x1b" not in shown
     assert all(line.isprintable() for line in shown.splitlines())
+
+
+def test_a_file_that_is_missing_is_told_once(made, tmp_path):
+    folder = run_of(*made, tmp_path)
+    (folder / "model.safetensors").unlink()
+    found = verify(folder)
+    assert [(row.name, row.state) for row in found.rows if not row.ok] == [("model.safetensors", "missing")]
+
+
+def test_the_folder_of_a_sweep_names_its_runs(made, tmp_path):
+    for name in ("0", "1"):
+        (tmp_path / name).mkdir()
+        run_of(*made, tmp_path / name)
+    (problem,) = refused(verify, tmp_path, kind=SourceError)
+    assert problem.options.endswith("0, 1.")
+
+
+def test_tensors_are_found_inside_of_wrappers():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    record = manifest(initframe.reinit(model, {"rules": {"*": "normal"}}, seed=3, measure=True))
+    wrapped = nn.Sequential(torch.compile(model[0]), model[1], torch.compile(nn.DataParallel(model[2])))
+    assert "0._orig_mod.weight" in wrapped.state_dict()
+    assert verify(record, wrapped).ok
+    assert verify(record, wrapped.state_dict()).rows[0].ok
+    assert verify(record, nn.Sequential(torch.compile(model[0]), *model[1:]).state_dict()).ok
+    with torch.no_grad():
+        model[0].weight[0, 0] += 1
+    assert [row.name for row in verify(record, wrapped).rows if not row.ok] == ["0.weight"]
+
+
+def test_a_module_that_has_the_name_of_a_wrappers_child_keeps_it():
+    model = nn.Sequential()
+    model.base_layer, model.other = nn.Linear(2, 2), nn.Linear(2, 2)
+    record = manifest(initframe.reinit(model, {"rules": {"*": "normal"}}, seed=3, measure=True))
+    assert verify(record, model).ok
+    assert verify(record, model.state_dict()).ok
+    state = {name.replace("base_layer.", ""): value for name, value in model.state_dict().items()}
+    assert {row.state for row in verify(record, state).rows} == {"missing", "extra", "ok"}
+
+
+def test_a_manifest_without_digests_says_how_to_have_them():
+    model = nn.Linear(2, 2)
+    found = verify(manifest(initframe.reinit(model, {"rules": {"*": "zeros"}})), model)
+    assert {row.state for row in found.rows} == {"unverifiable"}
+    assert all("measure=True" in row.fact for row in found.rows)
