@@ -25,7 +25,7 @@ PACKAGE = ROOT / "initframe"
 
 # Each floor may know the floors before it. Rooms on one floor know nothing of each other.
 FLOORS = [
-    {"limits", "version", "presets", "frozen"},
+    {"limits", "version", "presets", "frozen", "collector"},
     {"errors"},
     {"recipe", "model", "stream"},
     {"files"},

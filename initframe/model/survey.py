@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from initframe.collector import collector_paused
 from initframe.errors import Problem, ResolveError, shown
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
@@ -217,18 +217,6 @@ def _no_model(model: object) -> Problem | None:
     if strangers := [name for name in model if not isinstance(name, str)]:
         return Problem("model", f"got a mapping whose key {strangers[0]!r:.60} is not a text.", options)
     return None
-
-
-class collector_paused:  # noqa: N801 - used as a function; a generator would take three times as long to enter
-    """Pause the garbage collector: nothing becomes garbage here, but it would walk a large model several times."""
-
-    def __enter__(self) -> None:
-        self._enabled = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        if self._enabled:
-            gc.enable()
 
 
 def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:

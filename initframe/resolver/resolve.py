@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence, Set
 
 from torch import Tensor, nn
 
+from initframe.collector import collector_paused
 from initframe.errors import Problem
-from initframe.model.survey import Survey, collector_paused, survey
+from initframe.model.survey import Survey, survey
 from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from initframe.collector import collector_paused
 from initframe.stream import eager
 from initframe.stream.backends import compiled, launched
 from initframe.stream.draws import Draw
@@ -98,15 +99,15 @@ class Prepared:
         by_device: dict[torch.device, list[int]] = {}
         for i, one in enumerate(self.draws):
             by_device.setdefault(one.out.device, []).append(i)
-        for device, which in by_device.items():
-            if cpu := compiled(device):
-                self._fillings += [(i, cpu.prepare(self.draws[i])) for i in which]
-            elif gpu := launched(device):
-                self._tables.append(
-                    (which, gpu.Table([self.draws[i] for i in which]), sum(self.sizes[i] for i in which))
-                )
-            else:
-                self._eager += which
+        with collector_paused():
+            for device, which in by_device.items():
+                if cpu := compiled(device):
+                    self._fillings += [(i, cpu.prepare(self.draws[i])) for i in which]
+                elif gpu := launched(device):
+                    table = gpu.Table([self.draws[i] for i in which])
+                    self._tables.append((which, table, sum(self.sizes[i] for i in which)))
+                else:
+                    self._eager += which
         self.elements = sum(self.sizes[i] for i, _ in self._fillings)
 
     def release(self) -> bool:
