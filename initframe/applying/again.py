@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from initframe.fills import Constant, Fill, Whole
 from initframe.fills.fill import has_own_code
 from initframe.fills.pretrained import Stored
 from initframe.model.memory import is_distributed
-from initframe.model.place import Owner, owned
 from initframe.model.survey import Survey
 from initframe.plan import Assignment, Plan
 from initframe.plan.report import Left, Report, Result
@@ -31,18 +30,12 @@ KEY = "again"
 
 
 class Target(NamedTuple):
-    """A tensor to be written: who holds it, under which name, its fill, its region, and its name in the stream."""
+    """A tensor to be written: its turn among the model's tensors, its fill, its region, and its name in the stream."""
 
-    owner: Owner
-    key: str
+    turn: int
     fill: Fill
     region: Region
     name: str
-
-    def tensor(self) -> Tensor:
-        """Give the tensor itself."""
-        tensor: Any = owned(self.owner, self.key)  # it is there: the model has not changed
-        return tensor  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -73,12 +66,14 @@ class Again:
     results: tuple[Result, ...]
     left: tuple[Left, ...]
 
-    def apply(self, plan: Plan, model: Model, seed: int | None, on_progress: Progress | None) -> Report:
-        """Write the plan as the first application did, with another seed."""
+    def apply(
+        self, plan: Plan, model: Model, tensors: Sequence[Tensor], seed: int | None, on_progress: Progress | None
+    ) -> Report:
+        """Write the plan as the first application did, with another seed; ``tensors`` are from :func:`known`."""
         told: list[int] = []
         tell = told.append if on_progress is None else _both(told.append, on_progress)
         number = 0 if seed is None else checked_seed(seed)
-        pieces = [_piece(target) for target in self.targets]
+        pieces = [Piece(target.fill, tensors[target.turn], target.region, target.name) for target in self.targets]
         with torch.set_grad_enabled(False):
             copies = find_copies(model) if self.may_have_copies else []
             with exclusive(self.memory):
@@ -125,14 +120,19 @@ def _both(one: Progress, other: Progress) -> Progress:
     return tell
 
 
-def known(plan: Plan, model: Model) -> Again | None:
-    """Return what is known of applying a plan to its model; ``None`` if it is nothing, or the model has changed."""
+def known(plan: Plan, model: Model) -> tuple[Again, Sequence[Tensor]] | None:
+    """Return what is known of applying a plan to its model, and the model's tensors as they are now.
+
+    Returns:
+        ``None`` if nothing is known, or the model has changed.
+    """
     if model is not plan.model:
         return None
     found = plan.latest.memo.get(KEY)
     if not isinstance(found, Again) or found.assignments is not plan.assignments or found.recipe is not plan.recipe:
         return None
-    return found if plan.latest.holds(model) else None
+    tensors = plan.latest.tensors(model)
+    return None if tensors is None else (found, tensors)
 
 
 def remember(
@@ -155,24 +155,24 @@ def remember(
     touched = [write for write in writes if not write.kept]
     if plan.asks or not all(map(_only_draws, touched)):
         return
-    targets = [
-        Target(*w.place.owners[0], w.fill, Region.whole(w.slot.shape), w.name) for w in touched if w.place.owners
+    places = {id(tensor): i for i, tensor in enumerate(plan.latest.tensors(plan.model) or ())} if plan.model else {}
+    held = [write.place.held[0] for write in touched]
+    if not all(id(tensor) in places for tensor in held):
+        return
+    pieces = [
+        Piece(w.fill, tensor, Region.whole(w.slot.shape), w.name) for w, tensor in zip(touched, held, strict=True)
     ]
-    pieces = [_piece(target) for target in targets]
-    if len(pieces) == len(touched):
-        memory = memory_of([write.place for write in touched])
-        kept = sum(write.slot.numel for write in writes if write.kept)
-        seen.memo[KEY] = Again(
-            plan.assignments,
-            plan.recipe,
-            tuple(targets),
-            kept,
-            may_have_copies(plan.model),
-            memory,
-            ready(pieces),
-            results,
-            left,
-        )
+    seen.memo[KEY] = Again(
+        plan.assignments,
+        plan.recipe,
+        tuple([Target(places[id(piece.out)], piece.fill, piece.region, piece.name) for piece in pieces]),
+        sum(write.slot.numel for write in writes if write.kept),
+        may_have_copies(plan.model),
+        memory_of([write.place for write in touched]),
+        ready(pieces),
+        results,
+        left,
+    )
 
 
 def _only_draws(write: Write) -> bool:
@@ -181,7 +181,3 @@ def _only_draws(write: Write) -> bool:
     if place.direct is None or len(place.held) > 1 or is_distributed(place.direct) or has_own_code(fill) or fill.inner:
         return False
     return bool(fill.distribution) or (isinstance(fill, Constant | Whole) and not isinstance(fill, Stored))
-
-
-def _piece(target: Target) -> Piece:
-    return Piece(target.fill, target.tensor(), target.region, target.name)

@@ -96,8 +96,9 @@ def apply(
         raise ResolveError(NO_MODEL)
     only_seed = generator == "stream" and not (measure or verify_replicas or averages or restore)
     only_seed = only_seed and optimizer is None and only is None and (on_progress is None or callable(on_progress))
-    if only_seed and (before := again.known(plan, model)):
-        return before.apply(plan, model, seed, on_progress)
+    if only_seed and (found := again.known(plan, model)):
+        before, tensors = found
+        return before.apply(plan, model, tensors, seed, on_progress)
     reshard(model)
     seen = current_survey(plan, model)
     return apply_surveyed(

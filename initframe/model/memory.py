@@ -189,11 +189,11 @@ def plain_elements(tensor: Tensor) -> Footprint | None:
     """
     if type(tensor) not in _TORCHS_OWN or tensor.is_nested or tensor.layout != torch.strided or vars(tensor):
         return None
-    if not tensor.is_contiguous() or tensor.is_meta or tensor.is_inference() or not (count := tensor.numel()):
+    if not tensor.is_contiguous() or tensor.is_meta or tensor.is_inference() or is_transformed(tensor):
         return None
-    dtype, start = tensor.dtype, tensor.data_ptr()
+    count, dtype, start = tensor.numel(), tensor.dtype, tensor.data_ptr()
     size = count * dtype.itemsize
-    if tensor.storage_offset() * dtype.itemsize + size > tensor.untyped_storage().nbytes():
+    if not count or tensor.storage_offset() * dtype.itemsize + size > tensor.untyped_storage().nbytes():
         return None
     return Footprint(tensor.device, start, start + size, dtype, (count,), (1,))
 

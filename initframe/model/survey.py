@@ -125,14 +125,15 @@ class LatestSurvey:
 
     def __init__(self) -> None:
         self._seen: Survey | None = None
-        self._snapshot: tuple[object, ...] | None = None
+        self._facts: list[object] | None = None
 
     def take(self, seen: Survey, model: nn.Module | Mapping[str, Tensor]) -> None:
         """Keep a survey that was just made of a model, if it can be told later whether it still holds."""
         with collector_paused():
             computed = any(place.computed for place in seen.places.values())
-            self._snapshot = None if computed else snapshot(model)
-            self._seen = None if self._snapshot is None else _without_tensors(seen)
+            taken = None if computed else snapshot(model)
+            self._facts = taken.facts if taken else None
+            self._seen = _without_tensors(seen) if taken else None
 
     @property
     def memo(self) -> Mapping[str, Any]:
@@ -141,8 +142,15 @@ class LatestSurvey:
 
     def holds(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
         """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known."""
+        return self.tensors(model) is not None
+
+    def tensors(self, model: nn.Module | Mapping[str, Tensor]) -> Sequence[Tensor] | None:
+        """Give the model's tensors, always in the same order, if the survey holds; ``None`` if not, or if unknown."""
+        if self._facts is None:
+            return None
         with collector_paused():
-            return self._snapshot is not None and self._snapshot == snapshot(model)
+            taken = snapshot(model)
+        return taken.tensors if taken and taken.facts == self._facts else None
 
     def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """Give the survey of the model as it is now."""
