@@ -154,6 +154,8 @@ def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, o
     if piece is not None:
         return _Form(piece, elements(tensor), FLATTENED, lazy=not piece and is_shapeless(tensor))
     if tensor.dtype in FILLABLE and (plain := plain_elements(tensor)):
+        if tensor.is_meta:
+            return _Form(tuple(tensor.shape), plain, elsewhere(module, tensor, placed=offloaded))
         return _Form(tuple(tensor.shape), plain, plain=plain)
     shape, away = _shape(tensor), elsewhere(module, tensor, placed=offloaded)
     blocked = away or obstacle(tensor)

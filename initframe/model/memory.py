@@ -180,8 +180,8 @@ _TORCHS_OWN = frozenset({Tensor, Parameter})
 def plain_elements(tensor: Tensor) -> Footprint | None:
     """Say which elements a plain tensor is; ``None`` if it is not plain, so that more has to be asked.
 
-    Plain is what is torch's own, dense, not empty, in memory that is all there and takes writes. A library that keeps
-    values elsewhere gives a tensor attributes, or another class.
+    Plain is what is torch's own, dense, not empty, in memory that is all there and takes writes, or will do so when a
+    meta tensor gets some. A library that keeps values elsewhere gives a tensor attributes, or another class.
 
     >>> weight = torch.zeros(2, 3)
     >>> plain_elements(weight) == elements(weight), plain_elements(weight.t()) is None
@@ -189,11 +189,14 @@ def plain_elements(tensor: Tensor) -> Footprint | None:
     """
     if type(tensor) not in _TORCHS_OWN or tensor.is_nested or tensor.layout != torch.strided or vars(tensor):
         return None
-    if not tensor.is_contiguous() or tensor.is_meta or tensor.is_inference() or is_transformed(tensor):
+    if not tensor.is_contiguous() or tensor.is_inference() or is_transformed(tensor) or not (count := tensor.numel()):
         return None
-    count, dtype, start = tensor.numel(), tensor.dtype, tensor.data_ptr()
-    size = count * dtype.itemsize
-    if not count or tensor.storage_offset() * dtype.itemsize + size > tensor.untyped_storage().nbytes():
+    dtype, size = tensor.dtype, count * tensor.itemsize
+    if tensor.is_meta:
+        space, start = _address(tensor)
+        return Footprint(space, start, start + size, dtype, (count,), (1,))
+    start = tensor.data_ptr()
+    if tensor.storage_offset() * dtype.itemsize + size > tensor.untyped_storage().nbytes():
         return None
     return Footprint(tensor.device, start, start + size, dtype, (count,), (1,))
 

@@ -161,13 +161,13 @@ PLAIN = {
     "some rows": lambda: torch.zeros(5, 3)[1:3],
     "bfloat16": lambda: torch.zeros(2, 3, dtype=torch.bfloat16),
     "integers": lambda: torch.zeros(2, 3, dtype=torch.int64),
+    "meta": lambda: torch.zeros(5, 3, device="meta")[1:3],
 }
 NOT_PLAIN = {
     "transposed": lambda: torch.zeros(2, 3).t(),
     "columns": lambda: torch.zeros(2, 5)[:, 1:3],
     "expanded": lambda: torch.zeros(1, 3).expand(2, 3),
     "empty": lambda: torch.zeros(0, 3),
-    "meta": lambda: torch.zeros(2, 3, device="meta"),
     "sparse": lambda: torch.zeros(2, 3).to_sparse(),
     "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged),
     "lazy": lambda: nn.LazyLinear(3).weight,
