@@ -123,7 +123,7 @@ def row(name: str, driver: Driver, rounds: int) -> str:
     parts = (
         ours,
         lambda: plan.latest.holds(model),
-        lambda: [stream.key(name, 1) for name in names],
+        lambda: list(map(stream.keys_of(1), names)),
         theirs,
     )
     apply, holds, keys, by_hand = (microseconds(part, rounds) for part in parts)

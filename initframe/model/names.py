@@ -133,11 +133,12 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             waiting += [(f"{prefix}{name}.", child, above, visited) for name, child in reversed(children.items())]
 
 
-def bare_names(model: nn.Module) -> dict[str, str]:
+def bare_names(model: nn.Module, modules: Iterable[nn.Module] | None = None) -> dict[str, str]:
     """Give the names of a model's tensors as :func:`walk` has them, by their names in the model as it is wrapped.
 
     Args:
         model: wrapped in any way, or not at all.
+        modules: all of its modules, if they were walked already.
 
     Returns:
         Those that differ.
@@ -145,7 +146,7 @@ def bare_names(model: nn.Module) -> dict[str, str]:
     >>> bare_names(nn.Sequential(nn.DataParallel(nn.Linear(2, 3))))
     {'0.module.weight': '0.weight', '0.module.bias': '0.bias'}
     """
-    classes: set[type] = {type(module) for module in model.modules()}
+    classes: set[type] = set(map(type, model.modules() if modules is None else modules))
     if not any(map(_wrapped_child, classes)):
         return {}
     prefixes: dict[int, list[str]] = {}

@@ -42,7 +42,8 @@ def parts_of(model: nn.Module) -> Parts:
     >>> list(modules), list(parameters)
     (['', '0', '2'], ['0.weight', '2.weight'])
     """
-    parts = Parts(dict(model.named_modules()), {}, {}, bare_names(model))
+    modules = dict(model.named_modules())
+    parts = Parts(modules, {}, {}, bare_names(model, modules.values()))
     for name, module in parts.modules.items():
         prefix = f"{name}." if name else ""
         for found, own in ((parts.parameters, module._parameters), (parts.buffers, module._buffers)):  # noqa: SLF001
