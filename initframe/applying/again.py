@@ -12,9 +12,10 @@ from torch import Tensor
 from initframe.applying.averages import find_copies, may_have_copies, stale_copies
 from initframe.applying.backup import note_written
 from initframe.applying.checks import checked_seed
-from initframe.applying.draw import Piece, Progress, Ready, in_batches, paint_in_batches, ready
+from initframe.applying.draw import Progress, Ready, in_batches, paint_in_batches, ready
 from initframe.applying.exclusive import Memory, exclusive, memory_of
 from initframe.applying.locate import Model, Write
+from initframe.applying.piece import Piece
 from initframe.applying.regions import Region
 from initframe.fills import Constant, Fill, Whole
 from initframe.fills.fill import has_own_code

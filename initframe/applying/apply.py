@@ -14,12 +14,13 @@ from initframe.applying import again, torch_init
 from initframe.applying.averages import find_copies, find_outside, stale_copies
 from initframe.applying.backup import note_written, restored_on_failure
 from initframe.applying.checks import checked_seed, demand_fill, demand_options, prepared, unfillable
-from initframe.applying.draw import Piece, Progress, paint
+from initframe.applying.draw import Progress, paint
 from initframe.applying.exclusive import exclusive, memory_of
 from initframe.applying.locate import NO_MODEL, Model, current_survey, demand_plan, without_memory
 from initframe.applying.measure import combine
 from initframe.applying.optimizer_state import Optimizers, check_optimizers, forget
 from initframe.applying.outcome import left_alone, results_of, samples
+from initframe.applying.piece import Piece
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.applying.replicas import demand_equal_replicas
@@ -91,11 +92,12 @@ def apply(
     [1.0, 1.0]
     """
     demand_plan(plan, "apply")
+    demand_options(measure, on_progress)
     model = plan.model if module is None else module
     if model is None:
         raise ResolveError(NO_MODEL)
     only_seed = generator == "stream" and not (measure or verify_replicas or averages or restore)
-    only_seed = only_seed and optimizer is None and only is None and (on_progress is None or callable(on_progress))
+    only_seed = only_seed and optimizer is None and only is None
     if only_seed and (found := again.known(plan, model)):
         before, tensors = found
         return before.apply(plan, model, tensors, seed, on_progress)

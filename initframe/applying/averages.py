@@ -49,7 +49,7 @@ def find_copies(model: object) -> list[Twin]:
     if not isinstance(model, nn.Module) or not may_have_copies(model):
         return []
     bare = unwrap(model)
-    return [*_averages_inside(bare), *_equals(bare, "")]
+    return [*_averages_inside(bare), *_equals(bare)]
 
 
 def may_have_copies(model: object) -> bool:
@@ -135,9 +135,9 @@ def _averages_inside(model: nn.Module) -> Iterator[Twin]:
         yield from (Twin(name, _pairs(net, other)) for net in nets for other in others if type(other) is type(net))
 
 
-def _equals(model: nn.Module, prefix: str) -> Iterator[Twin]:
+def _equals(model: nn.Module) -> Iterator[Twin]:
     """Find children of one parent that are of one class and equal in all values."""
-    families = list(_families(model, prefix))
+    families = list(_families(model, ""))
     first = _first_values(tensor for family in families for module in family.values() for tensor in module.parameters())
     found: list[str] = []
     for family in families:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from initframe import stream
-from initframe.applying.regions import Region
+from initframe.applying.piece import Piece
+from initframe.applying.whole import write_on_current, write_or_plan, write_stacked
 from initframe.errors import Problem, ResolveError
 from initframe.fills import (
     Blocks,
@@ -24,14 +24,9 @@ from initframe.fills import (
     Masked,
     OnCurrent,
     Partial,
-    Sampler,
-    Scattered,
     Stacked,
     Whole,
 )
-from initframe.fills.elementwise import wrong_values
-from initframe.fills.pretrained import Stored
-from initframe.fills.stacked import values_of
 from initframe.stream.draws import OpenDraw
 from initframe.stream.threads import Task, single_threaded, spread
 
@@ -41,29 +36,10 @@ AT_ONCE = 1 << 26
 FEW = 1 << 18
 """Elements up to which a second pass over a GPU's memory costs less than a launch."""
 
-COST = 32
-"""How many elements are drawn in the time that an element of a small factorized matrix takes."""
-
 ConstantKind: TypeAlias = tuple[Any, ...]
 """A value, and what tensors must have in common to take it in one launch; nothing, on a CPU."""
 Progress = Callable[[int], None]
 T = TypeVar("T")
-
-
-class Piece(NamedTuple):
-    """A fill for a piece of memory.
-
-    Attributes:
-        fill: what the whole tensor will hold.
-        out: the memory, of the region's local shape.
-        region: the part of the whole tensor that the memory is.
-        name: the whole tensor's name, which addresses the stream.
-    """
-
-    fill: Fill
-    out: Tensor
-    region: Region
-    name: str
 
 
 def paint(pieces: Iterable[Piece], seed: int, on_progress: Progress = lambda _: None) -> None:
@@ -136,6 +112,7 @@ def ready(pieces: Sequence[Piece]) -> Ready | None:
     """Prepare what a stream draws directly into some of the pieces; ``None`` if it is nothing, or keeps the memory.
 
     >>> from initframe import Normal
+    >>> from initframe.applying.regions import Region
     >>> piece = Piece(Normal(0.0, 1.0), torch.empty(3), Region.whole((3,)), "w")
     >>> found = ready([piece])
     >>> found.paint([piece], 7, lambda _: None)
@@ -228,15 +205,10 @@ class _Work:
 
     def build(self, fill: Whole, piece: Piece) -> None:
         """Build a tensor and write it: now with all threads, or later on one of them, from what is drawn before."""
-        draw = _sampler(piece, self.seed)
-        if piece.out.device.type != "cpu" or not fill.on_one_thread:
-            _write_whole(fill, piece, draw)
-            return
-        if fill.asks:
-            drawn, draws = _draws(*fill.asks, piece._replace(region=piece.region.everything()), self.seed)
+        if planned := write_or_plan(fill, piece, self.seed):
+            draws, task = planned
             self.asked += draws
-            draw = partial(_given, drawn, fill.asks, draw)
-        self.built.append(Task(partial(_built, fill, piece, draw), COST * piece.out.numel()))
+            self.built.append(task)
 
     def run(self, on_progress: Progress) -> None:
         """Draw, build, then do what comes after."""
@@ -283,7 +255,7 @@ def _ask(piece: Piece, work: _Work) -> None:
             work.draw(*fill.draws, drawn)
             work.after.append(lambda: out.copy_(fill.transform(drawn.out)))
         case OnCurrent():
-            work.after.append(lambda: _on_current(fill, piece, work.seed))
+            work.after.append(lambda: write_on_current(fill, piece, work.seed))
         case Whole():
             work.build(fill, piece)
         case Copied() | Partial() | Stacked() | Blocks() | Masked():
@@ -301,7 +273,7 @@ def _ask_parts(piece: Piece, work: _Work) -> None:
         case Partial(inner, units, dim):
             _ask_units(Piece(inner, out, region, piece.name), units, dim, work)
         case Stacked():
-            _write_stacked(fill, piece, work.seed)
+            write_stacked(fill, piece, work.seed)
         case Blocks(fills, sizes, dim):
             start = region.extent[dim][0]
             for part, size in zip(fills, sizes, strict=True):
@@ -340,117 +312,3 @@ def _beside(piece: Piece) -> Piece:
     """Return the piece again, on float32 memory of its own."""
     out = torch.empty(piece.region.local_shape, dtype=torch.float32, device=piece.out.device)
     return Piece(piece.fill, out, piece.region, piece.name)
-
-
-def _sampler(piece: Piece, seed: int) -> Sampler:
-    """Return what a whole fill draws from: elements of its own, or of a tensor of another shape or name."""
-
-    def draw(
-        distribution: str,
-        args: Sequence[float],
-        purpose: str = "",
-        *,
-        name: str | None = None,
-        shape: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        region = piece.region.everything() if shape is None else Region.whole(shape)
-        if shape is not None and name is None and piece.region.first:
-            purpose = f"{purpose} {piece.region.first}"  # blocks of one tensor draw apart
-        here = Piece(piece.fill, piece.out, region, piece.name if name is None else name)
-        return _drawn(distribution, args, purpose, here, seed)
-
-    return draw
-
-
-def _drawn(distribution: str, args: Sequence[float], purpose: str, piece: Piece, seed: int) -> Tensor:
-    """Draw a distribution over the region of a piece, now."""
-    out, draws = _draws(distribution, args, purpose, piece, seed)
-    stream.execute(draws)
-    return out
-
-
-def _draws(
-    distribution: str, args: Sequence[float], purpose: str, piece: Piece, seed: int
-) -> tuple[Tensor, list[stream.Draw]]:
-    """Give new memory for the region of a piece, and the draws that will fill it with a distribution."""
-    dtype = torch.int32 if distribution == "bits" else torch.float32
-    out = torch.empty(piece.region.local_shape, dtype=dtype, device=piece.out.device)
-    key, rows = stream.key(piece.name, seed, purpose), piece.region.rows(out)
-    return out, [stream.Draw(row, distribution, tuple(args), key, start, stride) for row, start, stride in rows]
-
-
-def _given(drawn: Tensor, expected: object, draw: Sampler, *asked: Any, **more: Any) -> Tensor:
-    """Give what was drawn already to a fill that asks for it; draw what a class of the user's own asks for instead."""
-    return drawn if asked == expected and not more else draw(*asked, **more)
-
-
-def _built(fill: Whole, piece: Piece, draw: Sampler) -> int:
-    """Write a tensor in a thread that may be a new one, where gradients are recorded."""
-    with torch.no_grad():
-        _write_whole(fill, piece, draw)
-    return 1
-
-
-def _write_whole(fill: Whole, piece: Piece, draw: Sampler) -> None:
-    """Write the held part of a whole fill; if most of it is zero, no tensor of its size is made."""
-    if not isinstance(fill, Scattered):
-        values = fill.build(draw)
-        # A copy would stretch them to the shape; those of a file were checked, and may be complex.
-        if not isinstance(fill, Stored) and (
-            found := wrong_values(fill, values, fill.shape, "Return one value for each element.")
-        ):
-            raise ResolveError(found)
-        piece.out.copy_(
-            piece.region.pick(values).to(piece.out)
-        )  # twice: a copy to rows from columns is slow if it rounds
-        return
-    piece.out.zero_()
-    if held := piece.region.pick_at(*fill.elements(draw)):
-        index, values = held
-        piece.out[index] = values.to(piece.out)
-
-
-def _write_stacked(fill: Stacked, piece: Piece, seed: int) -> None:
-    """Write the held part of every member: each is drawn at its own elements of the whole tensor."""
-    for place in fill.places(fill.shape):
-        out, region = piece.out, piece.region
-        for dim, index in place:
-            start = piece.region.extent[dim][0] + index
-            region, here = region.block(dim, start, start + 1)
-            out = out[(slice(None),) * dim + (here,)]
-        if out.numel():
-            values = _member_values(fill, Piece(fill.fill, out, region, piece.name), place, seed)
-            out.copy_(region.pick(values.to(out.device)))
-
-
-def _member_values(fill: Stacked, piece: Piece, place: tuple[tuple[int, int], ...], seed: int) -> Tensor:
-    """Compute one member for its whole extent, in the layout of the tensor that it is part of."""
-    extent = piece.region.everything()
-    shape = extent.local_shape
-    own = _sampler(piece, seed)
-
-    def draw(
-        distribution: str,
-        args: Sequence[float],
-        purpose: str = "",
-        *,
-        name: str | None = None,
-        shape: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        if shape is None:
-            return fill.to_member(own(distribution, args, purpose, name=name))
-        if name is not None:  # what tensors share under a name, members do not
-            purpose = " ".join([purpose, *(f"{index}" for _, index in place)])
-        return own(distribution, args, purpose, name=name, shape=shape)
-
-    member = fill.inner_shapes(shape)[0]
-    values = values_of(fill.fill, member, draw)
-    if found := wrong_values(fill.fill, values, member, "Return one value for each element."):
-        raise ResolveError(found)
-    return fill.from_member(values, shape)
-
-
-def _on_current(fill: OnCurrent, piece: Piece, seed: int) -> None:
-    """Compute new values from current ones, in float32 or wider, rounded once."""
-    wide = piece.out.to(torch.promote_types(piece.out.dtype, torch.float32))
-    piece.out.copy_(fill.apply(wide, lambda: _drawn("normal", (0.0, 1.0), "perturb", piece, seed)))

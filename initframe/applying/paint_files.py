@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from initframe.applying.checks import demand_options
-from initframe.applying.draw import Piece, Progress, paint
+from initframe.applying.draw import Progress, paint
+from initframe.applying.piece import Piece
 from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, SourceError, shown
 from initframe.files.atomic import replacing

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from initframe.applying import torch_init
-from initframe.applying.draw import Piece, Progress, in_batches, index_on, paint
+from initframe.applying.draw import Progress, in_batches, index_on, paint
 from initframe.applying.locate import Write
+from initframe.applying.piece import Piece
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, ResolveError

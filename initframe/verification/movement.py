@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from initframe.applying.draw import Piece, paint
+from initframe.applying.draw import paint
 from initframe.applying.paint_files import chunks
+from initframe.applying.piece import Piece
 from initframe.fills import Fill
 from initframe.verification.read import Promised
 from initframe.verification.regenerate import item_of

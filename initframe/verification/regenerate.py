@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from initframe import stream
-from initframe.applying.draw import Piece, paint
+from initframe.applying.draw import paint
 from initframe.applying.paint_files import Item, paint_files, place_for_files
+from initframe.applying.piece import Piece
 from initframe.applying.regions import Region
 from initframe.errors import InitframeError, Problem, RecipeError, ResolveError, SourceError, closest, shown
 from initframe.files.shards import open_checkpoint

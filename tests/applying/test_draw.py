@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 import initframe
 from initframe import stream
 from initframe.applying import draw
-from initframe.applying.draw import Piece, paint
+from initframe.applying.draw import paint
+from initframe.applying.piece import Piece
 from initframe.applying.placements import held
 from initframe.applying.regions import Region
 from initframe.fills import (
