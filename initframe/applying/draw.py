@@ -27,7 +27,7 @@ from initframe.fills import (
     Stacked,
     Whole,
 )
-from initframe.stream.draws import OpenDraw
+from initframe.stream.draws import make_draw
 from initframe.stream.threads import Task, single_threaded, spread
 
 AT_ONCE = 1 << 26
@@ -191,9 +191,7 @@ class _Work:
             if self.at_once and stream.drawn_at_once(out, distribution, args, key):
                 self.undrawn += count
                 return
-            draw = OpenDraw(out.view(1, count), distribution, args, key, 0, count)
-            draw.__class__ = stream.Draw
-            self.draws.append(draw)
+            self.draws.append(make_draw(out.view(1, count), distribution, args, key, 0, count))
             return
         try:
             rows = list(piece.region.rows(out))

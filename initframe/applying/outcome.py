@@ -12,7 +12,7 @@ from initframe.applying.measure import Sample, bits, combine, sample
 from initframe.model.place import Place
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
-from initframe.plan.report import Left, Measured, OpenResult, Result
+from initframe.plan.report import Left, Measured, Result, make_result
 
 
 def samples(writes: Sequence[Write]) -> list[Sample | None]:
@@ -43,13 +43,12 @@ def results_of(
     """
     nothing = [None] * len(writes)
     triples = zip(writes, before or nothing, after or nothing, strict=True)
-    results = [
-        OpenResult(write.assignment, old, new, None if write.plain else _other(write), write.computed)
-        for write, old, new in triples
-    ]
-    for result in results:
-        result.__class__ = Result
-    return tuple(results)
+    return tuple(
+        [
+            make_result(write.assignment, old, new, None if write.plain else _other(write), write.computed)
+            for write, old, new in triples
+        ]
+    )
 
 
 def _other(write: Write) -> Slot | None:

@@ -27,12 +27,14 @@ from initframe.model.obstacles import (
 )
 from initframe.model.own_init import set_by
 from initframe.model.parametrizations import parametrizations
-from initframe.model.place import OpenPlace, Place
+from initframe.model.place import Place, make_place
 from initframe.model.remembered import remembered
-from initframe.model.slot import Kind, OpenSlot, Slot
+from initframe.model.slot import Kind, Slot, make_slot
 
 _COUNTER = "num_batches_tracked"
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
+_WITHOUT_FANS = None, None, None, None, 1, PLAIN
+"""What a slot has of fans if its tensor has none: four counts, blocks and meaning."""
 
 
 Named = tuple[Slot, Place, Sequence[Hashable]]
@@ -100,67 +102,62 @@ def _collect_own(
     constructed = remembered(module)
     for name, tensor in held.items():
         form = forms[name]
-        slot = _slot(
-            prefix,
-            name,
-            shapes,
-            layer,
-            dtype=tensor.dtype,
-            kind="parameter" if name in module._parameters else "buffer",  # noqa: SLF001
-            trained=tensor.requires_grad,
-            persistent=name not in module._non_persistent_buffers_set,  # noqa: SLF001
-            lazy=form.lazy,
-            blocked=form.blocked,
-            storable=form.storable,
-            part_of=raw.get(name),
-            constructed=constructed.get(name),
-        )
-        place = OpenPlace((tensor,), None, ((module, name),), form.plain)
-        place.__class__ = Place
-        yield slot, place, (form.elements,)
+        further = dict(form.further)
+        if name in module._non_persistent_buffers_set:  # noqa: SLF001
+            further["persistent"] = False
+        if name in raw:
+            further["part_of"] = raw[name]
+        if name in constructed:
+            further["constructed"] = constructed[name]
+        kind: Kind = "parameter" if name in module._parameters else "buffer"  # noqa: SLF001
+        slot = _slot(prefix, name, shapes, layer, tensor.dtype, kind, tensor.requires_grad, further)
+        yield slot, make_place((tensor,), None, ((module, name),), form.plain), (form.elements,)
     for name, how in computed.items():
         originals = tuple(how.originals.values())
-        slot = _slot(
-            prefix,
-            name,
-            shapes,
-            layer,
-            dtype=how.dtype,
-            kind="parameter" if any(isinstance(tensor, nn.Parameter) for tensor in originals) else "buffer",
-            trained=any(tensor.requires_grad for tensor in originals),
-            lazy=how.shape is None or any(map(is_shapeless, originals)),
-            blocked=how.blocked or next(filter(None, map(obstacle, originals)), None),
-            exact=how.exact,
-            notes=how.notes,
-            part_of=raw.get(name),
-            constructed=constructed.get(name),
-        )
+        kind = "parameter" if any(isinstance(tensor, nn.Parameter) for tensor in originals) else "buffer"
+        trained = any(tensor.requires_grad for tensor in originals)
+        further = {
+            **_hindered(how.blocked or next(filter(None, map(obstacle, originals)), None)),
+            "lazy": how.shape is None or any(map(is_shapeless, originals)),
+            "exact": how.exact,
+            "notes": how.notes,
+            "part_of": raw.get(name),
+            "constructed": constructed.get(name),
+        }
+        slot = _slot(prefix, name, shapes, layer, how.dtype, kind, trained, further)
         yield slot, Place(originals, how, ((module, name),)), tuple(map(elements, originals))
 
 
 class _Form(NamedTuple):
-    """What a tensor says without its layer: its global shape, its elements, and what keeps it from being filled."""
+    """What a tensor says without its layer: its global shape, its elements, and what its slot has of the unusual."""
 
     shape: tuple[int, ...]
     elements: Hashable
-    blocked: Obstacle | None = None
-    lazy: bool = False
-    storable: bool = False
     plain: Footprint | None = None
+    further: Mapping[str, Any] = {}  # never changed
 
 
 def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, offloaded: bool) -> _Form:
     """Read a tensor; ``piece`` is the whole shape of one of which this process has a part."""
     if piece is not None:
-        return _Form(piece, elements(tensor), FLATTENED, lazy=not piece and is_shapeless(tensor))
+        further = {**_hindered(FLATTENED), "lazy": not piece and is_shapeless(tensor)}
+        return _Form(piece, elements(tensor), None, further)
     if tensor.dtype in FILLABLE and (plain := plain_elements(tensor)):
         if tensor.is_meta:
-            return _Form(tuple(tensor.shape), plain, elsewhere(module, tensor, placed=offloaded))
-        return _Form(tuple(tensor.shape), plain, plain=plain)
+            return _Form(tuple(tensor.shape), plain, None, _hindered(elsewhere(module, tensor, placed=offloaded)))
+        return _Form(tuple(tensor.shape), plain, plain)
     shape, away = _shape(tensor), elsewhere(module, tensor, placed=offloaded)
-    blocked = away or obstacle(tensor)
-    storable = blocked is not None and not away and is_storable(tensor)
-    return _Form(shape, elements(tensor), blocked, lazy=not shape and is_shapeless(tensor), storable=storable)
+    further = _hindered(blocked := away or obstacle(tensor))
+    further |= {
+        "lazy": not shape and is_shapeless(tensor),
+        "storable": blocked is not None and not away and is_storable(tensor),
+    }
+    return _Form(shape, elements(tensor), None, further)
+
+
+def _hindered(blocked: Obstacle | None) -> dict[str, Any]:
+    """Give what a slot has of an obstacle."""
+    return {"blocked": blocked.fact, "remedy": blocked.fix} if blocked else {}
 
 
 def _slot(
@@ -168,51 +165,28 @@ def _slot(
     attribute: str,
     shapes: Mapping[str, tuple[int, ...]],
     layer: Layer,
-    *,
     dtype: torch.dtype,
-    kind: Kind = "parameter",
-    trained: bool = True,
-    persistent: bool = True,
-    lazy: bool = False,
-    blocked: Obstacle | None,
-    storable: bool = False,
-    exact: bool = True,
-    notes: tuple[str, ...] = (),
-    part_of: str | None = None,
-    constructed: Any = None,
+    kind: Kind,
+    trained: bool,
+    further: dict[str, Any],
 ) -> Slot:
-    """Put the facts of a tensor together with those that its layer adds; ``shapes`` are its own and its neighbours'."""
-    shape, count = shapes[attribute], count_fans(attribute, shapes, layer)
-    slot = OpenSlot(
-        name=prefix + attribute,
-        shape=shape,
-        dtype=dtype,
-        kind=kind,
-        module_types=layer.types,
-        layer=layer.name,
-        settings=layer.settings,
-        fan_in=count and count.fan_in,
-        fan_out=count and count.fan_out,
-        effective_fan_in=count and count.effective_in,
-        effective_fan_out=count and count.effective_out,
-        fused=count.how.blocks if count else 1,
-        meaning=count.how if count else PLAIN,
-        padding_row=layer.padding_row(attribute, shape) if "padding_idx" in layer.settings else None,
-        requires_grad=trained,
-        blocked=blocked and blocked.fact,
-        remedy=blocked.fix if blocked else "",
-        exact=exact,
-        notes=notes,
-        persistent=persistent,
-        lazy=lazy,
-        storable=storable,
-        resettable=not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER),
-        part_of=part_of,
-        constructed=constructed,
-        set_by=set_by(layer.cls, attribute) if layer.name and layer.cls else None,
-    )
-    slot.__class__ = Slot
-    return slot
+    """Put the facts of a tensor together with those that its layer adds.
+
+    ``shapes`` are its own and its neighbours'; ``further`` is what the slot has besides, and has to be new.
+    """
+    shape, row = shapes[attribute], None
+    if count := count_fans(attribute, shapes, layer):
+        fans = count.fan_in, count.fan_out, count.effective_in, count.effective_out, count.how.blocks, count.how
+    else:
+        fans = _WITHOUT_FANS
+    if "padding_idx" in layer.settings:
+        row = layer.padding_row(attribute, shape)
+    if layer.name and layer.cls and (own := set_by(layer.cls, attribute)):
+        further["set_by"] = own
+    if not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER):
+        further["resettable"] = True
+    facts = prefix + attribute, shape, dtype, kind, (), layer.types, layer.name, layer.settings
+    return make_slot(*facts, *fans, row, trained, **further)
 
 
 def _logical_name(prefix: str) -> str:
@@ -231,7 +205,7 @@ def _collect_flat(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Ite
     for owner, shapes in flattened_tensors(flat):
         layer = read_layer(owner)
         for name in shapes:
-            slot = _slot(prefixes[id(owner)], name, shapes, layer, dtype=flat.dtype, blocked=FLATTENED)
+            slot = _slot(prefixes[id(owner)], name, shapes, layer, flat.dtype, "parameter", True, _hindered(FLATTENED))
             piece = flat.detach()[:0]
             yield slot, Place((piece,)), (elements(piece),)
 
@@ -241,7 +215,7 @@ def _collect_packed(prefix: str, module: nn.Module) -> Iterator[Named]:
     held = {name: tensor for name, tensor in packed_state(module).items() if isinstance(tensor, Tensor)}
     shapes, layer = {name: tuple(tensor.shape) for name, tensor in held.items()}, read_layer(module)
     for name, tensor in held.items():
-        slot = _slot(prefix, name, shapes, layer, dtype=tensor.dtype, blocked=PACKED)
+        slot = _slot(prefix, name, shapes, layer, tensor.dtype, "parameter", True, _hindered(PACKED))
         yield slot, Place((tensor,)), (elements(tensor),)
 
 
@@ -262,18 +236,9 @@ def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
     for name, tensor in held.items():
         is_buffer = name.rpartition(".")[2] in _STATISTICS or is_integer(tensor.dtype)
         kind: Kind = "buffer" if is_buffer else "parameter"
-        slot = _slot(
-            "",
-            name,
-            shapes,
-            Layer(),
-            dtype=tensor.dtype,
-            kind=kind,
-            trained=tensor.requires_grad if isinstance(tensor, nn.Parameter) else kind == "parameter",
-            lazy=is_shapeless(tensor),
-            blocked=obstacle(tensor),
-            storable=is_storable(tensor),
-        )
+        trained = tensor.requires_grad if isinstance(tensor, nn.Parameter) else kind == "parameter"
+        further = {**_hindered(obstacle(tensor)), "lazy": is_shapeless(tensor), "storable": is_storable(tensor)}
+        slot = _slot("", name, shapes, Layer(), tensor.dtype, kind, trained, further)
         yield slot, Place((tensor,), owners=((tensors, name),)), (elements(tensor),)
 
 

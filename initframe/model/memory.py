@@ -13,6 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter
 
 
+_is_wrapper = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001
+
+
 class Footprint(NamedTuple):
     """Which elements of which memory a tensor is; equal footprints are the same elements.
 
@@ -92,7 +95,7 @@ def is_transformed(tensor: Tensor) -> bool:
     >>> torch.func.grad(lambda x: x * is_transformed(x))(torch.tensor(2.0))
     tensor(1.)
     """
-    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001
+    return _is_wrapper(tensor)
 
 
 @lru_cache(maxsize=512)
@@ -189,16 +192,17 @@ def plain_elements(tensor: Tensor) -> Footprint | None:
     """
     if type(tensor) not in _TORCHS_OWN or tensor.is_nested or tensor.layout != torch.strided or vars(tensor):
         return None
-    if not tensor.is_contiguous() or tensor.is_inference() or is_transformed(tensor) or not (count := tensor.numel()):
+    if not tensor.is_contiguous() or tensor.is_inference() or _is_wrapper(tensor) or not (count := tensor.numel()):
         return None
-    dtype, size = tensor.dtype, count * tensor.itemsize
+    dtype = tensor.dtype
+    size = count * dtype.itemsize
     if tensor.is_meta:
         space, start = _address(tensor)
-        return Footprint(space, start, start + size, dtype, (count,), (1,))
-    start = tensor.data_ptr()
-    if tensor.storage_offset() * dtype.itemsize + size > tensor.untyped_storage().nbytes():
+    elif tensor.storage_offset() * dtype.itemsize + size > tensor.untyped_storage().nbytes():
         return None
-    return Footprint(tensor.device, start, start + size, dtype, (count,), (1,))
+    else:
+        space, start = tensor.device, tensor.data_ptr()
+    return Footprint(space, start, start + size, dtype, (count,), (1,))
 
 
 def _footprint(tensor: Tensor, *, flat: bool) -> Footprint | int:

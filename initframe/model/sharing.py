@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import pairwise
 
 import torch
 
@@ -15,7 +14,7 @@ LARGEST_MAP = 1 << 24
 """Bytes of memory of which a map is made, where nothing else tells whether tensors share elements."""
 
 
-def sharing(claims: Iterable[Claim]) -> Iterator[tuple[int, int]]:
+def sharing(claims: Sequence[Claim]) -> Iterator[tuple[int, int]]:
     """Pair the groups of tensors that share part of their memory.
 
     The footprints are sorted and swept once, so that the cost is that of sorting. Where they cross but have gaps, the
@@ -30,18 +29,27 @@ def sharing(claims: Iterable[Claim]) -> Iterator[tuple[int, int]]:
 
     >>> from initframe.model.memory import footprint
     >>> flat = torch.zeros(10)
-    >>> list(sharing((footprint(part), i) for i, part in enumerate((flat[:6], flat[6:], flat[4:8]))))
+    >>> list(sharing([(footprint(part), i) for i, part in enumerate((flat[:6], flat[6:], flat[4:8]))]))
     [(0, 2), (2, 1)]
     """
+    if not _crosses(claims):
+        return  # as in most models, whatever the space
     spaces: dict[Hashable, list[Claim]] = {}
     for claim in claims:
         spaces.setdefault(claim[0].space, []).append(claim)
     for entries in spaces.values():
-        spans = sorted([(where.start, where.stop) for where, _ in entries])
-        if all(stop <= start for (_, stop), (start, _) in pairwise(spans)):
-            continue  # as in most models, nothing crosses
-        for cluster in _clusters(entries):
+        for cluster in _clusters(entries) if _crosses(entries) else ():
             yield from ((one, other) for one, other in _shared(cluster) if one != other)
+
+
+def _crosses(claims: Sequence[Claim]) -> bool:
+    """Tell whether a footprint begins before another one ends."""
+    end = 0
+    for start, stop in sorted([(where.start, where.stop) for where, _ in claims]):
+        if start < end:
+            return True
+        end = stop
+    return False
 
 
 def _clusters(entries: Sequence[Claim]) -> Iterator[list[Claim]]:

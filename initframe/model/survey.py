@@ -278,12 +278,9 @@ def _joined(places: Sequence[Place]) -> Place:
 
 def _without_sharing(slots: list[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
     """Block the slots that share part of their memory with another one, and the originals they are computed from."""
+    # Of each tensor: who computes it, whether it is no original, and its elements.
     claims = [
-        (part, i)
-        for i, (slot, key) in enumerate(zip(slots, keys, strict=True))
-        if slot.part_of is None
-        for part in key
-        if isinstance(part, Footprint)
+        (part, i) for i, (_, whole, *parts) in enumerate(keys) if whole for part in parts if isinstance(part, Footprint)
     ]
     together: dict[str, list[str]] = {}
     for one, other in sharing(claims):

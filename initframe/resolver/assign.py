@@ -12,7 +12,7 @@ from initframe.initializers.table import restores
 from initframe.model.axes import is_unexplained
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
-from initframe.plan.assignment import OpenAssignment
+from initframe.plan.assignment import make_assignment
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Rule
 from initframe.resolver.build import READ_AS_CONVOLUTION, Built, build, companions, reads_as_convolution
@@ -95,11 +95,8 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         shadowed = tuple([match.rule.name for match in lost if match.rule is not DEFAULT]) if lost else ()
         asked = companions(winner, built.slot, scope) if winner.call.asks else {}
         noted = _noted(winner, built, scope) if len(slot.shape) > 2 and is_unexplained(slot) else built.slot
-        made = OpenAssignment(
-            noted, winner.rule, built.fill, built.arguments, shadowed, declined, asked, factor=built.factor
-        )
-        made.__class__ = Assignment
-        return made
+        facts = noted, winner.rule, built.fill, built.arguments, shadowed, declined, asked
+        return make_assignment(*facts, factor=built.factor) if built.factor != 1 else make_assignment(*facts)
     return None
 
 

@@ -25,18 +25,14 @@ NORMAL: Probe = "normal", (0.0, 1.0)
 
 def compiled(device: torch.device) -> ModuleType | None:
     """Return the backend of a device that works in tasks: a module with ``prepare`` and ``digest_tasks``."""
-    if device.type != "cpu":
-        return None
-    with COMPILING:  # several threads may draw first; the notice comes once
-        return _cpu()
+    return _cpu() if device.type == "cpu" else None
 
 
 def launched(device: torch.device) -> ModuleType | None:
     """Return the backend of a device that fills many draws by one launch: a module with ``Table``."""
     if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
         return None
-    with COMPILING:
-        return _cuda(device)
+    return _cuda(device)
 
 
 def backend_of(device: torch.device | str) -> str:
@@ -53,6 +49,13 @@ def backend_of(device: torch.device | str) -> str:
 
 @cache
 def _cpu() -> ModuleType | None:
+    """Return the CPU backend; of several threads that draw first, one loads it, so its notice comes once."""
+    with COMPILING:
+        return _load_cpu()
+
+
+@cache
+def _load_cpu() -> ModuleType | None:
     """Load the CPU backend and compare a small draw with torch's operations; warn once if it cannot be used."""
     try:
         from initframe.stream import cpu  # noqa: PLC0415 (llvmlite is loaded when numbers are first drawn)
@@ -72,6 +75,13 @@ def _cpu() -> ModuleType | None:
 
 @cache
 def _cuda(device: torch.device) -> ModuleType | None:
+    """Return the CUDA backend, likewise."""
+    with COMPILING:
+        return _load_cuda(device)
+
+
+@cache
+def _load_cuda(device: torch.device) -> ModuleType | None:
     """Load the CUDA backend and compare small draws; warn once for a device if it cannot be used."""
     try:
         from initframe.stream import cuda  # noqa: PLC0415 (triton is loaded when numbers are first drawn)

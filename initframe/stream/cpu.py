@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import NamedTuple, TypeAlias
@@ -115,11 +116,17 @@ def fill_dense(out: Tensor, distribution: str, args: tuple[float, ...], key: Key
     """
     if not (address := out.data_ptr()):
         return False
-    processor, constants = host(), kernel_constants(distribution, args)
-    kernel = fill_kernel(distribution, out.dtype, processor.lanes(32), processor)
-    rows = address, 1, out.numel(), 0, 0, 0
-    kernel(*rows, 0, *key, *map(constants.__getitem__, constant_names(distribution)))
+    kernel, names = _dense_kernel(distribution, out.dtype)
+    constants = kernel_constants(distribution, args)
+    kernel(address, 1, out.numel(), 0, 0, 0, 0, *key, *[constants[name] for name in names])
     return True
+
+
+@cache
+def _dense_kernel(distribution: str, dtype: torch.dtype) -> tuple[Kernel, tuple[str, ...]]:
+    """Return the kernel for long rows on this machine, and the names of the constants that it takes."""
+    processor = host()
+    return fill_kernel(distribution, dtype, processor.lanes(32), processor), constant_names(distribution)
 
 
 def fill(draw: Draw) -> None:
@@ -150,12 +157,14 @@ _engines: list[llvm.ExecutionEngine] = []
 """They own the machine code and live as long as the process."""
 
 
+@cache
 def fill_kernel(distribution: str, dtype: torch.dtype, width: int, processor: Processor) -> Kernel:
     """Return the compiled `fill_module`; it is compiled once."""
     with COMPILING:
         return _fill_kernel(distribution, str(dtype).removeprefix("torch."), width, processor)
 
 
+@cache
 def digest_kernel(size: int, processor: Processor) -> Kernel:
     """Return the compiled `digest_module`; it is compiled once."""
     with COMPILING:
@@ -164,15 +173,24 @@ def digest_kernel(size: int, processor: Processor) -> Kernel:
 
 @cache
 def _fill_kernel(distribution: str, dtype: str, width: int, processor: Processor) -> Kernel:
-    words = len(Rows._fields) + 1 + len(KEY)
-    kinds = [ctypes.c_uint64] * words + [ctypes.c_float] * len(constant_names(distribution))
-    return ctypes.CFUNCTYPE(None, *kinds)(_compile(fill_module(distribution, dtype, width), processor))
+    layout = f"<{len(Rows._fields) + 1 + len(KEY)}Q{len(constant_names(distribution))}f"
+    return _kernel(_compile(fill_module(distribution, dtype, width), processor), None, layout)
 
 
 @cache
 def _digest_kernel(size: int, processor: Processor) -> Kernel:
-    kinds = [ctypes.c_uint64] * len(Rows._fields)
-    return ctypes.CFUNCTYPE(ctypes.c_uint64, *kinds)(_compile(digest_module(size, processor.lanes(64)), processor))
+    module = digest_module(size, processor.lanes(64))
+    return _kernel(_compile(module, processor), ctypes.c_uint64, f"<{len(Rows._fields)}Q")
+
+
+def _kernel(address: int, result: type[ctypes.c_uint64] | None, layout: str) -> Kernel:
+    """Return a function that calls machine code with its arguments in one piece of memory."""
+    code, packed = ctypes.CFUNCTYPE(result, ctypes.c_char_p)(address), struct.Struct(layout).pack
+
+    def kernel(*given: float) -> int:
+        return code(packed(*given))  # type: ignore[no-any-return]
+
+    return kernel
 
 
 def _compile(module: ir.Module, processor: Processor) -> int:

@@ -124,8 +124,6 @@ def _parts(rows: Rows, size: int) -> Iterator[tuple[Rows, int]]:
     if rows.number > 1 and rows.length <= 2 * BLOCKS:  # half a tile or less: one row would waste most of it
         yield rows, SHORT
         return
-    if rows.number == 1:
-        rows = rows._replace(pitch=0, stride=0)
     block = 4 * size
     begins = not (rows.address % block or rows.pitch % block or rows.start % 4 or rows.stride % 4)
     rest = rows.length % 4

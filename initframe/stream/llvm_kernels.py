@@ -1,4 +1,8 @@
-"""The CPU backend's kernels as LLVM modules: one fills rows, one digests them."""
+"""The CPU backend's kernels as LLVM modules: one fills rows, one digests them.
+
+A kernel takes one argument, the address of its words (64 bits each) and numbers (float32), one after the other. To hand
+over each by itself would take ctypes longer than a small tensor takes to be filled.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ LINE = 64
 def fill_module(distribution: str, dtype: str, width: int) -> ir.Module:
     """Write the kernel that fills the rows of a draw.
 
-    It takes the fields of `Rows`, ``past_cache`` (1 for memory that is too large for the caches), `KEY` and the
-    distribution's constants. All indices are between the same two multiples of 2^34, so the counters' second word is
+    Its words are the fields of `Rows`, ``past_cache`` (1 for memory that is too large for the caches) and `KEY`; its
+    numbers are the distribution's constants. All indices are between the same two multiples of 2^34, so the counters' second word is
     the same for all. A row is filled in tiles of ``2 * width`` elements. Each begins at a Philox block, whatever its
     alignment in memory; a tile that reaches beyond the row goes through the stack.
 
@@ -58,7 +62,7 @@ def fill_module(distribution: str, dtype: str, width: int) -> ir.Module:
 
 
 def digest_module(size: int, width: int) -> ir.Module:
-    """Write the kernel that digests rows of elements of 1, 2, 4 or 8 bytes; it takes the fields of `Rows`.
+    """Write the kernel that digests rows of elements of 1, 2, 4 or 8 bytes; its words are the fields of `Rows`.
 
     Args:
         size: bytes of an element.
@@ -83,10 +87,14 @@ def digest_module(size: int, width: int) -> ir.Module:
 
 
 def _function(result: ir.Type, words: list[str], numbers: dict[str, ir.Type]) -> tuple[ir.IRBuilder, Arguments]:
-    """Begin a module with one function that takes `Rows`, more words, and numbers."""
-    kinds = dict.fromkeys([*Rows._fields, *words], I64) | numbers
-    function = ir.Function(ir.Module(NAME), ir.FunctionType(result, kinds.values()), NAME)
-    return ir.IRBuilder(function.append_basic_block()), dict(zip(kinds, function.args, strict=True))
+    """Begin a module with one function that takes the address of `Rows`, more words, and numbers; read them."""
+    function = ir.Function(ir.Module(NAME), ir.FunctionType(result, [I64]), NAME)
+    b, (address,) = ir.IRBuilder(function.append_basic_block()), function.args
+    given: Arguments = {}
+    for name, kind in (dict.fromkeys([*Rows._fields, *words], I64) | numbers).items():
+        given[name] = b.load(b.inttoptr(address, kind.as_pointer()), align=1)
+        address = b.add(address, I64(8 if kind is I64 else 4))
+    return b, given
 
 
 def _values(

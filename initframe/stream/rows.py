@@ -58,6 +58,8 @@ def check_indices(shape: Sequence[int], start: int, stride: int) -> None:
 def rows_of(tensor: Tensor, start: int, stride: int) -> Rows:
     """Return the position of a 2-D tensor's rows; rows that follow each other everywhere become one.
 
+    Of one row, pitch and stride are 0.
+
     Raises:
         StreamError: the tensor is a fake one, which has no memory.
     """
@@ -67,7 +69,8 @@ def rows_of(tensor: Tensor, start: int, stride: int) -> Rows:
         raise StreamError(Problem("", f"a {type(tensor).__name__} has no memory to draw into."))
     if tensor.is_contiguous() and stride == length:
         number, length = 1, number * length
-    return Rows(address, number, length, tensor.stride(0) * size, start, stride)
+    pitch, stride = (tensor.stride(0) * size, stride) if number > 1 else (0, 0)
+    return Rows(address, number, length, pitch, start, stride)
 
 
 def pieces(rows: Rows, size: int) -> Sequence[Rows]:

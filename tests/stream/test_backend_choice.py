@@ -51,9 +51,15 @@ def without_llvmlite(monkeypatch):
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
     monkeypatch.delitem(sys.modules, "initframe.stream.cpu", raising=False)
     monkeypatch.delattr("initframe.stream.cpu", raising=False)
-    backends._cpu.cache_clear()
+    forget()
     yield
-    backends._cpu.cache_clear()
+    forget()
+
+
+def forget():
+    """Have the CPU's backend loaded anew."""
+    for known in (backends._cpu, backends._load_cpu):
+        known.cache_clear()
 
 
 def test_cpus_are_served_by_compiled_kernels():
@@ -76,7 +82,7 @@ def test_a_gpu_whose_kernels_cannot_be_compiled_is_served_by_torchs_operations_a
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "initframe.stream.cuda", raising=False)
     monkeypatch.delattr("initframe.stream.cuda", raising=False)
-    assert backends._cuda.__wrapped__(torch.device("cpu")) is None  # the probe's memory may be anywhere
+    assert backends._load_cuda.__wrapped__(torch.device("cpu")) is None  # the probe's memory may be anywhere
     assert len(caplog.records) == 1
     assert "Triton cannot be used for cpu" in caplog.text
 
@@ -86,7 +92,7 @@ def test_a_gpu_whose_kernels_give_other_bits_is_served_by_torchs_operations(monk
     from initframe.stream import cuda
 
     monkeypatch.setattr(cuda, "fill", lambda draw: draw.out.zero_())
-    assert backends._cuda.__wrapped__(torch.device("cpu")) is None
+    assert backends._load_cuda.__wrapped__(torch.device("cpu")) is None
     assert "other bits" in caplog.text
 
 
@@ -98,14 +104,14 @@ def test_a_cpu_whose_kernels_cannot_be_compiled_is_served_by_torchs_operations_a
         raise problem("the reason")
 
     monkeypatch.setattr(cpu, "fill_kernel", compile_)
-    assert backends._cpu.__wrapped__() is None
+    assert backends._load_cpu.__wrapped__() is None
     assert len(caplog.records) == 1
     assert f"llvmlite cannot be used ({problem.__name__}: the reason)" in caplog.text
 
 
 def test_a_cpu_whose_kernels_give_other_bits_is_served_by_torchs_operations(monkeypatch, caplog):
     monkeypatch.setattr(cpu, "fill", lambda draw: draw.out.zero_())
-    assert backends._cpu.__wrapped__() is None
+    assert backends._load_cpu.__wrapped__() is None
     assert "other bits" in caplog.text
 
 

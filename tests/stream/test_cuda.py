@@ -153,7 +153,7 @@ from initframe.stream import backends, cuda, triton_kernels, triton_lanes
 
 def served():
     triton_kernels.fill_kernel.cache_clear()
-    return backends._cuda.__wrapped__(torch.device("cpu")) is cuda
+    return backends._load_cuda.__wrapped__(torch.device("cpu")) is cuda
 
 assert served()
 for name, line in BROKEN.items():
