@@ -103,7 +103,7 @@ class Again:
             if told < 0:
                 return done
             done += [pieces[i].name for i in step]
-        for batch in in_batches(others, lambda piece: piece.out.numel()):
+        for batch in in_batches(others, [piece.out.numel() for piece in others]):
             told -= sum(piece.out.numel() for piece in batch)
             if told <= 0:  # what is drawn beside its memory is told before it is copied there
                 return done

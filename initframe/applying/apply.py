@@ -170,7 +170,6 @@ def apply_surveyed(
         problems += wrong
         number = 0 if seed is None else int(seed)
         touched = [write for write in writes if not write.kept]
-        held = [tensor for write in touched for tensor in write.place.held]
         with torch.set_grad_enabled(False):
             if problems := problems or unwritable(writes, number, generator):
                 raise ResolveError(*problems)
@@ -200,7 +199,8 @@ def apply_surveyed(
             again.remember(plan, seen, writes, results, left)
         if plan.recipe.companions == "warn" and plan.asks:
             warn(unheeded(plan.asks, plan.recipe.name))
-        stale = stale_copies(copies, set(map(id, held))) if copies else ()
+        held = {id(tensor) for write in touched for tensor in write.place.held} if copies else set()
+        stale = stale_copies(copies, held) if copies else ()
         drawn_from = number if generator == "stream" or seed is not None else None
         return Report(plan, drawn_from, generator, results, stale, forgotten, model, left)
 

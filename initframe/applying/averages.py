@@ -60,15 +60,18 @@ def may_have_copies(model: object) -> bool:
     >>> may_have_copies(nn.ModuleDict({"online": nn.Linear(2, 2), "target": nn.Linear(2, 2)}))
     True
     """
-    waiting: list[tuple[object, bool]] = [(model, False)]
+    waiting = [(model, False)] if isinstance(model, nn.Module) else []
     met: set[tuple[int, bool]] = set()
     while waiting:
         module, in_stack = waiting.pop()
-        if isinstance(module, nn.Module) and module._modules and (id(module), in_stack) not in met:  # noqa: SLF001
-            met.add((id(module), in_stack))
-            if type(module).__name__ in _AVERAGING or (not in_stack and any(_twins(module))):
-                return True
-            waiting += [(child, in_stack or name.isdigit()) for name, child in module._modules.items()]  # noqa: SLF001
+        if (id(module), in_stack) in met:
+            continue
+        met.add((id(module), in_stack))
+        if type(module).__name__ in _AVERAGING or (not in_stack and any(_twins(module))):
+            return True
+        for name, child in module._modules.items():  # noqa: SLF001
+            if child is not None and child._modules:  # noqa: SLF001
+                waiting.append((child, in_stack or name.isdigit()))
     return False
 
 

@@ -56,17 +56,17 @@ def paint(pieces: Iterable[Piece], seed: int, on_progress: Progress = lambda _: 
     work.run(on_progress)
 
 
-def in_batches(several: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+def in_batches(several: Iterable[T], sizes: Iterable[int]) -> Iterator[list[T]]:
     """Cut what is to be drawn into batches of about AT_ONCE elements.
 
-    >>> list(in_batches([AT_ONCE, 1, 1], size=int)) == [[AT_ONCE], [1, 1]]
-    True
+    >>> list(in_batches("abc", [AT_ONCE, 1, 1]))
+    [['a'], ['b', 'c']]
     """
     batch: list[T] = []
     count = 0
-    for one in several:
+    for one, size in zip(several, sizes, strict=True):
         batch.append(one)
-        count += size(one)
+        count += size
         if count >= AT_ONCE:
             yield batch
             batch, count = [], 0
@@ -76,7 +76,8 @@ def in_batches(several: Iterable[T], size: Callable[[T], int]) -> Iterator[list[
 
 def paint_in_batches(pieces: Iterable[Piece], seed: int, on_progress: Progress) -> None:
     """Fill all pieces of memory; their draws run together as far as the memory beside them is bounded."""
-    for batch in in_batches(pieces, lambda piece: piece.out.numel()):
+    several = list(pieces)
+    for batch in in_batches(several, [piece.out.numel() for piece in several]):
         paint(batch, seed, on_progress)
 
 
@@ -149,7 +150,7 @@ def _constant_kind(fill: Fill, out: Tensor) -> ConstantKind | None:
         return None
     value, device = fill.value, out.device
     zero = value == 0 and math.copysign(1, value) > 0
-    if device.type == "cpu":
+    if out.is_cpu:
         return (value,) if zero else None
     # Twice over the memory, which is worth it where a launch costs more.
     together = zero or (value and out.dtype in stream.DTYPES and out.numel() <= FEW)
@@ -201,6 +202,14 @@ class _Work:
             self.after.append(lambda: out.copy_(beside))
         self.draws += [stream.Draw(row, distribution, args, key, start, stride) for row, start, stride in rows]
 
+    def hold(self, fill: Constant, out: Tensor) -> None:
+        """Write a constant, or plan to write it together with others."""
+        self.undrawn += out.numel()
+        if kind := _constant_kind(fill, out):
+            self.constants.setdefault(kind, []).append(out)
+        else:
+            out.fill_(fill.value)
+
     def build(self, fill: Whole, piece: Piece) -> None:
         """Build a tensor and write it: now with all threads, or later on one of them, from what is drawn before."""
         if planned := write_or_plan(fill, piece, self.seed):
@@ -238,14 +247,12 @@ def _ask(piece: Piece, work: _Work) -> None:
     if fill.distribution:
         work.draw(fill.distribution, fill.args, piece)
         return
+    if isinstance(fill, Constant):
+        work.hold(fill, out)
+        return
     if not isinstance(fill, _DRAWN_INSIDE):
         work.undrawn += out.numel()
     match fill:
-        case Constant(value):
-            if kind := _constant_kind(fill, out):
-                work.constants.setdefault(kind, []).append(out)
-            else:
-                out.fill_(value)
         case Keep():
             pass
         case Mapped():

@@ -31,10 +31,14 @@ Memory: TypeAlias = frozenset[tuple[Hashable, int]]
 
 def memory_of(places: Sequence[Place]) -> Memory:
     """Say where the tensors of places are, those without memory or elements left out."""
-    known = [place.plain for place in places if place.plain]
-    others = [local(tensor) for place in places if not place.plain for tensor in place.held]
-    here = [(tensor.device, tensor.data_ptr()) for tensor in others if not tensor.is_meta and tensor.numel()]
-    return frozenset(here + [(which.space, which.start) for which in known])
+    here: list[tuple[Hashable, int]] = []
+    for place in places:
+        if place.plain:
+            here.append((place.plain.space, place.plain.start))
+            continue
+        held = [local(tensor) for tensor in place.held]
+        here += [(tensor.device, tensor.data_ptr()) for tensor in held if not tensor.is_meta and tensor.numel()]
+    return frozenset(here)
 
 
 class exclusive:  # noqa: N801 - used as a function; a generator would take three times as long to enter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Literal
@@ -50,7 +51,8 @@ def write_all(
         ids = set(map(id, copies))
         writes = [write for write in writes if id(write) not in ids]
     if generator == "stream":
-        for batch in in_batches(sorted(writes, key=attrgetter("computed")), attrgetter("slot.numel")):
+        in_turn = sorted(writes, key=attrgetter("computed"))
+        for batch in in_batches(in_turn, [math.prod(write.slot.shape) for write in in_turn]):
             _paint_batch(batch, seed or 0, tell)
             done += [write.name for write in batch if not write.kept]
     elif writes:

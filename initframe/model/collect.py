@@ -110,7 +110,9 @@ def _collect_own(
         if name in constructed:
             further["constructed"] = constructed[name]
         kind: Kind = "parameter" if name in module._parameters else "buffer"  # noqa: SLF001
-        slot = _slot(prefix, name, shapes, layer, tensor.dtype, kind, tensor.requires_grad, further)
+        slot = _slot(
+            prefix, name, shapes, layer, tensor.dtype, kind=kind, trained=tensor.requires_grad, further=further
+        )
         yield slot, make_place((tensor,), None, ((module, name),), form.plain), (form.elements,)
     for name, how in computed.items():
         originals = tuple(how.originals.values())
@@ -124,7 +126,7 @@ def _collect_own(
             "part_of": raw.get(name),
             "constructed": constructed.get(name),
         }
-        slot = _slot(prefix, name, shapes, layer, how.dtype, kind, trained, further)
+        slot = _slot(prefix, name, shapes, layer, how.dtype, kind=kind, trained=trained, further=further)
         yield slot, Place(originals, how, ((module, name),)), tuple(map(elements, originals))
 
 
@@ -166,8 +168,9 @@ def _slot(
     shapes: Mapping[str, tuple[int, ...]],
     layer: Layer,
     dtype: torch.dtype,
-    kind: Kind,
-    trained: bool,
+    *,
+    kind: Kind = "parameter",
+    trained: bool = True,
     further: dict[str, Any],
 ) -> Slot:
     """Put the facts of a tensor together with those that its layer adds.
@@ -205,7 +208,7 @@ def _collect_flat(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Ite
     for owner, shapes in flattened_tensors(flat):
         layer = read_layer(owner)
         for name in shapes:
-            slot = _slot(prefixes[id(owner)], name, shapes, layer, flat.dtype, "parameter", True, _hindered(FLATTENED))
+            slot = _slot(prefixes[id(owner)], name, shapes, layer, flat.dtype, further=_hindered(FLATTENED))
             piece = flat.detach()[:0]
             yield slot, Place((piece,)), (elements(piece),)
 
@@ -215,7 +218,7 @@ def _collect_packed(prefix: str, module: nn.Module) -> Iterator[Named]:
     held = {name: tensor for name, tensor in packed_state(module).items() if isinstance(tensor, Tensor)}
     shapes, layer = {name: tuple(tensor.shape) for name, tensor in held.items()}, read_layer(module)
     for name, tensor in held.items():
-        slot = _slot(prefix, name, shapes, layer, tensor.dtype, "parameter", True, _hindered(PACKED))
+        slot = _slot(prefix, name, shapes, layer, tensor.dtype, further=_hindered(PACKED))
         yield slot, Place((tensor,)), (elements(tensor),)
 
 
@@ -238,7 +241,7 @@ def collect_mapping(tensors: Mapping[str, Any]) -> Iterator[Named]:
         kind: Kind = "buffer" if is_buffer else "parameter"
         trained = tensor.requires_grad if isinstance(tensor, nn.Parameter) else kind == "parameter"
         further = {**_hindered(obstacle(tensor)), "lazy": is_shapeless(tensor), "storable": is_storable(tensor)}
-        slot = _slot("", name, shapes, Layer(), tensor.dtype, kind, trained, further)
+        slot = _slot("", name, shapes, Layer(), tensor.dtype, kind=kind, trained=trained, further=further)
         yield slot, Place((tensor,), owners=((tensors, name),)), (elements(tensor),)
 
 

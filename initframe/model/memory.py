@@ -13,9 +13,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter
 
 
-_is_wrapper = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001
-
-
 class Footprint(NamedTuple):
     """Which elements of which memory a tensor is; equal footprints are the same elements.
 
@@ -178,6 +175,7 @@ def elements(tensor: Tensor) -> Footprint | int:
 
 
 _TORCHS_OWN = frozenset({Tensor, Parameter})
+_is_wrapper = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001
 
 
 def plain_elements(tensor: Tensor) -> Footprint | None:

@@ -29,9 +29,9 @@ def fill_module(distribution: str, dtype: str, width: int) -> ir.Module:
     """Write the kernel that fills the rows of a draw.
 
     Its words are the fields of `Rows`, ``past_cache`` (1 for memory that is too large for the caches) and `KEY`; its
-    numbers are the distribution's constants. All indices are between the same two multiples of 2^34, so the counters' second word is
-    the same for all. A row is filled in tiles of ``2 * width`` elements. Each begins at a Philox block, whatever its
-    alignment in memory; a tile that reaches beyond the row goes through the stack.
+    numbers are the distribution's constants. All indices are between the same two multiples of 2^34, so the counters'
+    second word is the same for all. A row is filled in tiles of ``2 * width`` elements. Each begins at a Philox block,
+    whatever its alignment in memory; a tile that reaches beyond the row goes through the stack.
 
     Args:
         distribution: a name in `DISTRIBUTIONS`.
