@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def maker(cls: Callable[P, T]) -> Callable[P, T]:
-    """Return a function that makes instances of a frozen dataclass with slots, in a third of the time that it takes.
+    """Return a function that makes instances of a frozen dataclass, in a third of the time that the class takes.
 
     A frozen class sets its fields through ``object.__setattr__``. The function sets those of an instance of an open
     class, of the same layout, which is then given the frozen class. ``__post_init__`` does not run. It is fastest if
@@ -33,7 +33,8 @@ def maker(cls: Callable[P, T]) -> Callable[P, T]:
     Point(x=3.0, y=0.0)
     """
     given, steps = [], []
-    names: dict[str, Any] = {"frozen": cls, "opened": type("Open", (), {"__slots__": [f.name for f in fields(cls)]})}  # type: ignore[arg-type]
+    layout = {"__slots__": [f.name for f in fields(cls)]} if "__slots__" in vars(cls) else {}  # type: ignore[arg-type]
+    names: dict[str, Any] = {"frozen": cls, "opened": type("Open", (), layout)}
     for f in fields(cls):  # type: ignore[arg-type]
         value = f.name
         if f.default_factory is not MISSING:

@@ -52,7 +52,8 @@ def prepared(
     checked_seed(0 if seed is None else seed)
     writes, problems = locate(plan, model, seen)
     unusual = [write for write in writes if not write.name.isascii()]
-    problems = [*_without_factors(plan), *filter(None, map(_unnameable, unusual)), *problems]
+    unnameable = [problem for write in unusual if (problem := _unnameable(write))]
+    problems = _without_factors(plan) + unnameable + problems
     if generator == "torch":
         writes = with_turns(writes, seen)
         problems += _unknown_to_torch(writes, seed)

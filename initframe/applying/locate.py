@@ -167,6 +167,8 @@ def with_turns(writes: Iterable[Write], seen: Survey) -> list[Write]:
 
 def _merged(writes: list[Write], seen: Survey) -> Iterator[Problem]:
     """Tell tensors that were two in the plan and are one here."""
+    if len({write.slot.name for write in writes}) == len(writes):
+        return
     first: dict[str, str] = {}
     for write in writes:
         other = first.setdefault(write.slot.name, write.name)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from initframe.collector import collector_paused
 from initframe.errors import Problem, ResolveError, shown
+from initframe.frozen import maker
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, lost_modules, read_configs, read_layer, title
@@ -111,6 +112,10 @@ class Survey:
             yield self.modules.get(name, ())
 
 
+make_survey = maker(Survey)
+"""Makes a survey, faster than the class does."""
+
+
 class LatestSurvey:
     """A model's latest survey, made anew only if the model has changed since; it keeps no tensor alive.
 
@@ -196,13 +201,14 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
 
 def _survey_mapping(tensors: Mapping[str, Tensor]) -> Survey:
     extra = tuple(name for name, value in tensors.items() if not is_tensor_entry(name, value))
-    return Survey("state_dict", extra=extra, **_merged(collect_mapping(tensors)))
+    slots, places, raw, names = _merged(collect_mapping(tensors))
+    return make_survey("state_dict", slots, places, (), extra, raw, names)
 
 
 def _survey_module(model: nn.Module) -> Survey:
     walked = tuple(walk(model))
-    found = _merged(collect_module(walked, flattened_shapes(model)))
-    return Survey(title(unwrap(model)), walked=walked, extra=tuple(_extra_keys(walked)), **found)
+    slots, places, raw, names = _merged(collect_module(walked, flattened_shapes(model)))
+    return make_survey(title(unwrap(model)), slots, places, walked, tuple(_extra_keys(walked)), raw, names)
 
 
 def _no_model(model: object) -> Problem | None:
@@ -237,8 +243,10 @@ def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))
 
 
-def _merged(found: Iterable[Named]) -> dict[str, Any]:
-    """Make one slot of all names of the same tensor; give what a survey has of slots, places and names."""
+def _merged(
+    found: Iterable[Named],
+) -> tuple[tuple[Slot, ...], dict[str, Place], tuple[Slot, ...], tuple[str, ...]]:
+    """Make one slot of all names of the same tensor; give a survey's slots, places, raw slots and names."""
     tied: dict[tuple[Hashable, ...], list[Held]] = {}
     names: list[str] = []
     for slot, place, which in found:
@@ -247,12 +255,8 @@ def _merged(found: Iterable[Named]) -> dict[str, Any]:
         tied.setdefault((owner, slot.part_of is None, *which), []).append((slot, place))
     ones = [group[0] if len(group) == 1 else _tied(_speaker_first(group)) for group in tied.values()]
     slots = _without_sharing([slot for slot, _ in ones], list(tied))
-    return {
-        "slots": tuple([slot for slot in slots if slot.part_of is None]),
-        "places": {slot.name: place for slot, place in ones},
-        "raw": tuple([slot for slot in slots if slot.part_of is not None]),
-        "names": tuple(names),
-    }
+    own, raw = (tuple([slot for slot in slots if (slot.part_of is None) is whole]) for whole in (True, False))
+    return own, {slot.name: place for slot, place in ones}, raw, tuple(names)
 
 
 def _speaker_first(group: list[Held]) -> list[Held]:

@@ -32,7 +32,8 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if "torch._dynamo" not in sys.modules:
-            return untransformed(*args, **kwargs)
+            is_plain = torch._C._functorch.peek_interpreter_stack() is None  # noqa: SLF001
+            return function(*args, **kwargs) if is_plain else untransformed(*args, **kwargs)
         if untransformed not in _DISABLED:
             _DISABLED[untransformed] = torch.compiler.disable(untransformed)  # type: ignore[no-untyped-call]
         return _DISABLED[untransformed](*args, **kwargs)  # type: ignore[no-any-return]

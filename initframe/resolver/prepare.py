@@ -70,9 +70,10 @@ def prepare(rule: Rule) -> tuple[Call | None, list[Problem]]:
         function = initializers.get(rule.init)
     except RecipeError as error:
         return None, [problem.on(rule.describe()) for problem in error.problems]
-    known, given = signature(function), dict(rule.arguments.items())
+    given = dict(rule.arguments.items())
     if not (given or rule.unread or demanded(function)):
-        return Call(rule, function, {}, {}, {}, asks=bool(rule.companions), settled={}), []
+        return Call(rule, function, {}, {}, {}, None, bool(rule.companions), {}), []
+    known = signature(function)
     factor = given.pop(FACTOR, None) if FACTOR not in known else None
     written = {**given, **{name: None for name in rule.unread if name in known}} if rule.unread else given
     problems = [problem.on(rule.init) for problem in check(function, written, partial(_meant, rule))]

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from initframe.collector import collector_paused
 from initframe.errors import Problem
-from initframe.model.survey import Survey, survey
+from initframe.model.survey import LatestSurvey, Survey, survey
 from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
+from initframe.plan.plan import make_plan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
 from initframe.resolver.assign import DEFAULT, assign
 from initframe.resolver.constructed import in_order, unmatched_by_constructor
@@ -106,21 +107,9 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     kept = _kept(scope, {*[a.slot.name for a in assignments], *skipped}, declines)
     kept |= dict.fromkeys(hidden, "it is out of sight: only leaves it out.")
     declined = {rule: tuple(slot.name for slot, _ in several) for rule, several in declines.items()}
-    return Plan(
-        recipe,
-        seen.title,
-        assignments,
-        untouched,
-        skipped,
-        warnings,
-        kept,
-        model,
-        buffers=tuple([name for name in buffers if name not in skipped]),
-        extra=seen.extra,
-        hidden=hidden,
-        declined=declined,
-        unread=unread(from_files),
-    )
+    buffers = tuple([name for name in buffers if name not in skipped])
+    facts = recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(), buffers
+    return make_plan(*facts, seen.extra, hidden, declined, unread(from_files))
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:
@@ -135,6 +124,8 @@ def _untouched(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """List the parameters and the buffers that no rule matches (or all decline), nor what they are computed from."""
     matched = {name for name, several in matches.items() if several}
+    if len(matched) == len(scope.seen.every):
+        return (), ()
     reached = {slot.part_of for slot in scope.seen.raw if slot.name in matched} | matched | hidden
     rest = [slot for slot in scope.seen.slots if slot.name not in reached]
     parameters = tuple([slot.name for slot in rest if slot.kind == "parameter"])
@@ -143,12 +134,13 @@ def _untouched(
 
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:
     """Say why tensors that are neither assigned nor skipped keep their values, under each of their names."""
+    rest = [slot for slot in scope.seen.every if slot.name not in settled]
+    if not rest:
+        return {}
     declined = {slot.name: f"rule {rule!r} declines it: {why}" for rule, on in declines.items() for slot, why in on}
     through = {slot.part_of for slot in scope.seen.raw if slot.name in settled}
     kept: dict[str, str] = {}
-    for slot in scope.seen.every:
-        if slot.name in settled:
-            continue
+    for slot in rest:
         reason = declined.get(slot.name, "no rule matches it.")
         if slot.part_of and slot.part_of in settled:
             reason = f"{slot.part_of} is computed from it, and filled through it."

@@ -7,6 +7,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from initframe.errors import InitframeError, Problem
 from initframe.files.archive import Archive
+from initframe.fills import Fill
+from initframe.fills.fill import needs_no_trial
 from initframe.fills.pretrained import Stored
 from initframe.initializers import Declined
 from initframe.initializers.lookup import idle_keys
@@ -79,7 +81,8 @@ def stored(assignments: Iterable[Assignment]) -> list[Stored]:
     Args:
         assignments: the plan's.
     """
-    return [part for a in assignments for part in a.fill.parts() if isinstance(part, Stored)]
+    kinds: list[tuple[Assignment, type[Fill]]] = [(a, type(a.fill)) for a in assignments]
+    return [p for a, kind in kinds if not needs_no_trial(kind) for p in a.fill.parts() if isinstance(p, Stored)]
 
 
 def unread(parts: Iterable[Stored]) -> dict[str, tuple[str, ...]]:
