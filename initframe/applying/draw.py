@@ -148,13 +148,13 @@ def _constant_kind(fill: Fill, out: Tensor) -> ConstantKind | None:
     """Return what constants that are written together have in common; ``None`` if this one is written by itself."""
     if not isinstance(fill, Constant) or out.is_neg():
         return None
-    value, device = fill.value, out.device
+    value = fill.value
     zero = value == 0 and math.copysign(1, value) > 0
     if out.is_cpu:
         return (value,) if zero else None
     # Twice over the memory, which is worth it where a launch costs more.
     together = zero or (value and out.dtype in stream.DTYPES and out.numel() <= FEW)
-    return (value, device, out.dtype, out.is_contiguous()) if together else None
+    return (value, out.device, out.dtype, out.is_contiguous()) if together else None
 
 
 def _fill_together(value: float, outs: list[Tensor]) -> None:
@@ -169,11 +169,12 @@ class _Work:
     """The work on a batch of pieces: draws and tensors that threads build, which run together; then the rest, in order.
 
     ``asked`` are the draws that such tensors are built from. ``undrawn`` counts the elements that the stream does not
-    tell of. ``at_once`` says that small tensors are to be drawn while the work is put together.
+    tell of. ``at_once`` says that small tensors are drawn without a plan.
     """
 
     seed: int
     at_once: bool = False
+    small: list[stream.Small] = field(default_factory=list)
     draws: list[stream.Draw] = field(default_factory=list)
     asked: list[stream.Draw] = field(default_factory=list)
     constants: dict[ConstantKind, list[Tensor]] = field(default_factory=dict)
@@ -185,11 +186,12 @@ class _Work:
         self.key_of = stream.keys_of(self.seed)
 
     def draw(self, distribution: str, args: tuple[float, ...], piece: Piece, purpose: str = "") -> None:
-        """Draw a distribution at every element of a piece, or plan to."""
+        """Plan to draw a distribution at every element of a piece."""
         key, out = self.key_of(piece.name, purpose), piece.out
         if piece.region.is_whole and out.is_contiguous() and not out.is_neg():  # as most are
             count = out.numel()
-            if self.at_once and stream.drawn_at_once(out, distribution, args, key):
+            if self.at_once and count <= stream.SMALL and out.is_cpu:
+                self.small.append((out, distribution, args, key))
                 self.undrawn += count
                 return
             self.draws.append(make_draw(out.view(1, count), distribution, args, key, 0, count))
@@ -219,6 +221,8 @@ class _Work:
 
     def run(self, on_progress: Progress) -> None:
         """Draw, build, then do what comes after."""
+        if self.small:
+            stream.draw_small(self.small)
         if self.draws:
             stream.execute(self.draws, on_progress)
         if self.asked:

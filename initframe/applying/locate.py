@@ -140,7 +140,7 @@ def _write(assignment: Assignment, slot: Slot, seen: Survey) -> Write:
     fill, name, place = assignment.fill, assignment.slot.name, seen.places[slot.name]
     kind: type = type(fill)
     if place.plain and not slot.blocked and slot is assignment.slot and needs_no_trial(kind):
-        return Write(assignment, slot, place, name, fill, kind is Keep, False, True)  # noqa: FBT003 - made for each tensor
+        return Write(assignment, slot, place, name, fill, kind is Keep, False, True)
     inner = fill.fill if isinstance(fill, Partial) else fill
     copied = inner if isinstance(inner, Copied) else None
     source = seen.by_name.get(copied.source) if copied else None

@@ -41,12 +41,15 @@ def results_of(
     Returns:
         The results, in the order of the writes.
     """
-    others = [None if write.plain else _other(write) for write in writes]
+    unmeasured = [
+        make_result(w.assignment) if w.plain else make_result(w.assignment, None, None, _other(w), w.computed)
+        for w in writes
+    ]
     if not (before or after):
-        return tuple([make_result(w.assignment, None, None, o, w.computed) for w, o in zip(writes, others, strict=True)])
+        return tuple(unmeasured)
     nothing = [None] * len(writes)
-    found = zip(writes, before or nothing, after or nothing, others, strict=True)
-    return tuple([make_result(w.assignment, old, new, other, w.computed) for w, old, new, other in found])
+    found = zip(unmeasured, before or nothing, after or nothing, strict=True)
+    return tuple([replace(one, before=old, after=new) for one, old, new in found])
 
 
 def _other(write: Write) -> Slot | None:
@@ -67,7 +70,7 @@ def left_alone(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tupl
         The tensors, with their digests if these were wanted.
     """
     written = {write.slot.name for write in writes}
-    if len(written) == len(seen.every) and not any([slot.views for slot in seen.slots]):
+    if len(written) == len(seen.every) and not any(slot.views for slot in seen.slots):
         return ()
     places = [(slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written]
     rest = [(slot, place.held[0]) for slot, place in places if place.computed is None]  # or its originals tell it

@@ -20,6 +20,9 @@ from initframe.model.slot import Slot
 
 Shape = tuple[int, ...]
 
+_PYTHONS = frozenset({int, float, bool})
+"""The classes of Python's own numbers."""
+
 FARTHEST = 6.67
 """A bound on the stream's largest normal, in standard deviations: √(2·32·ln 2) = 6.66."""
 
@@ -78,7 +81,7 @@ class Fill:
         kind: type = type(self)
         for name in _float_fields(kind):
             value: Any = getattr(self, name, None)
-            if type(value) not in (int, float, bool) and isinstance(value, Real):
+            if type(value) not in _PYTHONS and isinstance(value, Real):
                 object.__setattr__(self, name, float(value))
 
     # --- what it is --------------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ from initframe.model.slot import Kind, Slot, make_slot
 
 _COUNTER = "num_batches_tracked"
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
-_WITHOUT_FANS = None, None, None, None, 1, PLAIN
-"""What a slot has of fans if its tensor has none: four counts, blocks and meaning."""
+_WITHOUT_FANS = None, None, None, None, PLAIN
+"""What stands for the fans of a tensor that has none."""
 
 
 Named = tuple[Slot, Place, Sequence[Hashable]]
@@ -88,9 +88,17 @@ def _collect_own(
 ) -> Iterator[Named]:
     """Collect what one module holds and computes; ``serves`` is what a parametrization around it computes."""
     layer = read_layer(module)
-    pieces = {name: whole[id(tensor)] for name, tensor in held.items() if id(tensor) in whole} if whole else {}
-    forms = {name: _form(tensor, pieces.get(name), module, offloaded=offloaded) for name, tensor in held.items()}
-    shapes = {name: form.shape for name, form in forms.items()}
+    plain: dict[str, Footprint] = {}
+    others: dict[str, _Form] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in held.items():
+        piece = whole.get(id(tensor)) if whole else None
+        dense = plain_elements(tensor) if piece is None and tensor.dtype in FILLABLE else None
+        if dense and not tensor.is_meta:
+            plain[name], shapes[name] = dense, tuple(tensor.shape)
+        else:
+            others[name] = _form(tensor, dense, piece, module, offloaded=offloaded)
+            shapes[name] = others[name].shape
     raw: dict[str, str] = {}
     for name, how in computed.items():
         shapes[name] = how.shape or ()
@@ -101,8 +109,7 @@ def _collect_own(
         raw |= dict.fromkeys(own, serves)
     constructed = remembered(module)
     for name, tensor in held.items():
-        form = forms[name]
-        further = dict(form.further)
+        further = others[name].further if name in others else {}
         if name in module._non_persistent_buffers_set:  # noqa: SLF001
             further["persistent"] = False
         if name in raw:
@@ -113,7 +120,8 @@ def _collect_own(
         slot = _slot(
             prefix, name, shapes, layer, tensor.dtype, kind=kind, trained=tensor.requires_grad, further=further
         )
-        yield slot, make_place((tensor,), None, ((module, name),), form.plain), (form.elements,)
+        where = plain.get(name)
+        yield slot, make_place((tensor,), None, ((module, name),), where), (where or others[name].elements,)
     for name, how in computed.items():
         originals = tuple(how.originals.values())
         kind = "parameter" if any(isinstance(tensor, nn.Parameter) for tensor in originals) else "buffer"
@@ -131,30 +139,29 @@ def _collect_own(
 
 
 class _Form(NamedTuple):
-    """What a tensor says without its layer: its global shape, its elements, and what its slot has of the unusual."""
+    """What a tensor that is not plain says: its global shape, its elements, and what its slot has of the unusual."""
 
     shape: tuple[int, ...]
     elements: Hashable
-    plain: Footprint | None = None
-    further: Mapping[str, Any] = {}  # never changed
+    further: dict[str, Any]
 
 
-def _form(tensor: Tensor, piece: tuple[int, ...] | None, module: nn.Module, *, offloaded: bool) -> _Form:
-    """Read a tensor; ``piece`` is the whole shape of one of which this process has a part."""
+def _form(
+    tensor: Tensor, dense: Footprint | None, piece: tuple[int, ...] | None, module: nn.Module, *, offloaded: bool
+) -> _Form:
+    """Read a tensor: ``dense`` if it is plain, on the meta device; of shape ``piece`` if a part of it is here."""
     if piece is not None:
         further = {**_hindered(FLATTENED), "lazy": not piece and is_shapeless(tensor)}
-        return _Form(piece, elements(tensor), None, further)
-    if tensor.dtype in FILLABLE and (plain := plain_elements(tensor)):
-        if tensor.is_meta:
-            return _Form(tuple(tensor.shape), plain, None, _hindered(elsewhere(module, tensor, placed=offloaded)))
-        return _Form(tuple(tensor.shape), plain, plain)
+        return _Form(piece, elements(tensor), further)
+    if dense:
+        return _Form(tuple(tensor.shape), dense, _hindered(elsewhere(module, tensor, placed=offloaded)))
     shape, away = _shape(tensor), elsewhere(module, tensor, placed=offloaded)
     further = _hindered(blocked := away or obstacle(tensor))
     further |= {
         "lazy": not shape and is_shapeless(tensor),
         "storable": blocked is not None and not away and is_storable(tensor),
     }
-    return _Form(shape, elements(tensor), None, further)
+    return _Form(shape, elements(tensor), further)
 
 
 def _hindered(blocked: Obstacle | None) -> dict[str, Any]:
@@ -177,19 +184,32 @@ def _slot(
 
     ``shapes`` are its own and its neighbours'; ``further`` is what the slot has besides, and has to be new.
     """
-    shape, row = shapes[attribute], None
-    if count := count_fans(attribute, shapes, layer):
-        fans = count.fan_in, count.fan_out, count.effective_in, count.effective_out, count.how.blocks, count.how
-    else:
-        fans = _WITHOUT_FANS
-    if "padding_idx" in layer.settings:
-        row = layer.padding_row(attribute, shape)
+    shape, settings = shapes[attribute], layer.settings
+    fan_in, fan_out, effective_in, effective_out, how = count_fans(attribute, shapes, layer) or _WITHOUT_FANS
+    row = layer.padding_row(attribute, shape) if "padding_idx" in settings else None
     if layer.name and layer.cls and (own := set_by(layer.cls, attribute)):
         further["set_by"] = own
     if not shape and not dtype.is_floating_point and attribute.endswith(_COUNTER):
         further["resettable"] = True
-    facts = prefix + attribute, shape, dtype, kind, (), layer.types, layer.name, layer.settings
-    return make_slot(*facts, *fans, row, trained, **further)
+    return make_slot(
+        prefix + attribute,
+        shape,
+        dtype,
+        kind,
+        (),
+        layer.types,
+        layer.name,
+        settings,
+        fan_in,
+        fan_out,
+        effective_in,
+        effective_out,
+        how.blocks,
+        how,
+        row,
+        trained,
+        **further,
+    )
 
 
 def _logical_name(prefix: str) -> str:

@@ -235,9 +235,10 @@ def _no_model(model: object) -> Problem | None:
 
 def _extra_keys(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[str]:
     """Name the entries of a model's state_dict that are not tensors, without building it."""
+    usual = nn.Module.get_extra_state
     for prefix, module in modules:
         cls: type = type(module)
-        if cls.get_extra_state is not nn.Module.get_extra_state:  # type: ignore[attr-defined]
+        if cls.get_extra_state is not usual:  # type: ignore[attr-defined]
             yield f"{prefix}_extra_state"
         if is_packed(cls):
             yield from (prefix + name for name, value in packed_state(module).items() if not isinstance(value, Tensor))

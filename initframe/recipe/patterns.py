@@ -52,20 +52,16 @@ class Pattern:
     Attributes:
         text: the pattern as written.
         captures: the names of its captures, in order.
+        is_literal: whether it is a name rather than a glob, and matches that name only.
+
+    >>> compile_pattern("fc.weight").is_literal, compile_pattern("fc.*").is_literal
+    (True, False)
     """
 
     text: str
     captures: tuple[str, ...]
     regex: re.Pattern[str] = field(repr=False, compare=False)
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether it is a name rather than a glob, and matches that name only.
-
-        >>> compile_pattern("fc.weight").is_literal, compile_pattern("fc.*").is_literal
-        (True, False)
-        """
-        return not _SPECIAL.search(self.text)
+    is_literal: bool = field(repr=False, compare=False)
 
     def match(self, name: str) -> tuple[Capture, ...] | None:
         """Match one full name.
@@ -134,7 +130,7 @@ def compile_pattern(text: str) -> Pattern:
     if glob.startswith("*."):
         glob = f"*{_BOUNDARY}{glob[2:]}"
     regex = fnmatch.translate(glob).replace(_BOUNDARY, _BEGIN).replace(CAPTURE, INTEGER)
-    return Pattern(text, tuple(captures), re.compile(regex))
+    return Pattern(text, tuple(captures), re.compile(regex), not _SPECIAL.search(text))
 
 
 def layer_counts(found: Iterable[Sequence[Capture]]) -> dict[tuple[str, str], int]:

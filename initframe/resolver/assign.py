@@ -60,7 +60,8 @@ def assign(
         elif settled:
             found.append(settled)
     assignments = follow(found, scope.seen.by_name, problems)
-    problems.model += [*overlapping(assignments), *unpartnered(assignments)]
+    problems.model += overlapping(assignments) if scope.seen.raw else ()
+    problems.model += unpartnered(assignments)
     return assignments, skipped, declines
 
 
@@ -95,8 +96,8 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         shadowed = tuple([match.rule.name for match in lost if match.rule is not DEFAULT]) if lost else ()
         asked = companions(winner, built.slot, scope) if winner.call.asks else {}
         noted = _noted(winner, built, scope) if len(slot.shape) > 2 and is_unexplained(slot) else built.slot
-        facts = noted, winner.rule, built.fill, built.arguments, shadowed, declined, asked
-        return make_assignment(*facts, factor=built.factor) if built.factor != 1 else make_assignment(*facts)
+        fill, arguments, factor = built.fill, built.arguments, built.factor
+        return make_assignment(noted, winner.rule, fill, arguments, shadowed, declined, asked, None, "", factor)
     return None
 
 

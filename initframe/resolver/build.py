@@ -52,24 +52,25 @@ def build(match: Match, slot: Slot, scope: Scope) -> Built:
             has no value; without problems if the cause was reported already.
         Declined: the initializer leaves the slot to the rules above.
     """
-    if match.call is None:
+    rule, names, captures, call = match
+    if call is None:
         raise ResolveError  # the rule is broken, which was reported
-    if match.rule.init in FROM_OTHERS:
-        arguments = dict(match.call.arguments)
-        fill: Fill = copied(match.rule, match.names, arguments, slot, scope.seen.by_name)
+    if rule.init in FROM_OTHERS:
+        arguments = dict(call.arguments)
+        fill: Fill = copied(rule, names, arguments, slot, scope.seen.by_name)
         return Built(scope.read(slot, ()), _of_units(fill, match, slot, scope), arguments)
-    if match.rule.axes or scope.axes:
-        slot = scope.read(slot, match.rule.axes)
-    fill, arguments = _made(match.call, match.captures, slot, scope)
+    if rule.axes or scope.axes:
+        slot = scope.read(slot, rule.axes)
+    fill, arguments = _made(call, captures, slot, scope)
     factor = 1.0
-    if match.call.factor is not None:
-        factor = _factor(match.call, match.captures, slot, scope)
+    if call.factor is not None:
+        factor = _factor(call, captures, slot, scope)
         fill = scaled(fill, factor)
-    if match.rule.init == "constructor":
+    if rule.init == "constructor":
         fill = padded(fill, slot.padding_row)
-    elif slot.padding_row is not None and match.rule.padding == "zero" and not _keeps_rows(fill):
+    elif slot.padding_row is not None and rule.padding == "zero" and not _keeps_rows(fill):
         fill = Masked(fill, slot.shape, (slot.padding_row,), 0.0, padding=True)
-    if match.rule.units is not None:
+    if rule.units is not None:
         fill = _of_units(fill, match, slot, scope)
     if found := fill.problem(slot.shape, slot.dtype):
         raise ResolveError(found)

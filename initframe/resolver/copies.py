@@ -95,7 +95,7 @@ def follow(assignments: Sequence[Assignment], slots: Mapping[str, Slot], problem
     Returns:
         The assignments, copies completed.
     """
-    if not any([isinstance(a.fill, (Copied, Partial)) for a in assignments]):
+    if not any(isinstance(a.fill, (Copied, Partial)) for a in assignments):
         return tuple(assignments)
     fills = {a.slot.name: a.fill for a in assignments}
     followed = []

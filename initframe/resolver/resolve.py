@@ -100,8 +100,8 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     problems.throw()
     warnings = () if recipe.unused == "error" else tuple(map(str, idle))
     warnings += tuple(map(str, without_growth(matchers, matches, seen)))
-    from_files = stored(assignments)
-    warnings += tuple(unchosen(from_files))
+    if from_files := stored(assignments):
+        warnings += tuple(unchosen(from_files))
     if not warnings and not assignments and not skipped:
         warnings = (_nothing(seen),)
     kept = _kept(scope, {*[a.slot.name for a in assignments], *skipped}, declines)
@@ -109,7 +109,7 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     declined = {rule: tuple(slot.name for slot, _ in several) for rule, several in declines.items()}
     buffers = tuple([name for name in buffers if name not in skipped])
     facts = recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(), buffers
-    return make_plan(*facts, seen.extra, hidden, declined, unread(from_files))
+    return make_plan(*facts, seen.extra, hidden, declined, unread(from_files) if from_files else {})
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:

@@ -7,7 +7,6 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from initframe.errors import InitframeError, Problem
 from initframe.files.archive import Archive
-from initframe.fills import Fill
 from initframe.fills.fill import needs_no_trial
 from initframe.fills.pretrained import Stored
 from initframe.initializers import Declined
@@ -81,8 +80,12 @@ def stored(assignments: Iterable[Assignment]) -> list[Stored]:
     Args:
         assignments: the plan's.
     """
-    kinds: list[tuple[Assignment, type[Fill]]] = [(a, type(a.fill)) for a in assignments]
-    return [p for a, kind in kinds if not needs_no_trial(kind) for p in a.fill.parts() if isinstance(p, Stored)]
+    found: list[Stored] = []
+    for assignment in assignments:
+        kind: type = type(assignment.fill)
+        if not needs_no_trial(kind):  # most read no file
+            found += [part for part in assignment.fill.parts() if isinstance(part, Stored)]
+    return found
 
 
 def unread(parts: Iterable[Stored]) -> dict[str, tuple[str, ...]]:

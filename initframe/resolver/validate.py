@@ -40,7 +40,7 @@ def unpartnered(assignments: Iterable[Assignment]) -> Iterator[Problem]:
     """
     holders: dict[str, dict[str, Assignment]] = defaultdict(dict)
     for assignment in assignments:
-        for inner in assignment.fill.parts():
+        for inner in () if assignment.fill.distribution else assignment.fill.parts():
             if isinstance(inner, Mimetic):
                 for part in ("q", "k", "v") if inner.part == "qkv" else (inner.part,):
                     holders[part][inner.attention] = assignment

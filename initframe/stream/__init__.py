@@ -10,9 +10,11 @@ from initframe.stream.distributions import check as check
 from initframe.stream.distributions import constants as constants
 from initframe.stream.draws import DTYPES as DTYPES
 from initframe.stream.draws import Draw as Draw
+from initframe.stream.execution import SMALL as SMALL
 from initframe.stream.execution import Prepared as Prepared
+from initframe.stream.execution import Small as Small
 from initframe.stream.execution import draw as draw
-from initframe.stream.execution import drawn_at_once as drawn_at_once
+from initframe.stream.execution import draw_small as draw_small
 from initframe.stream.execution import execute as execute
 from initframe.stream.formulas import signed64 as signed64
 from initframe.stream.pages import prefer_huge_pages as prefer_huge_pages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from typing import NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ from initframe.stream.formulas import constant_names
 from initframe.stream.llvm_kernels import KEY, NAME, digest_module, fill_module
 from initframe.stream.pages import prefer_huge_pages
 from initframe.stream.philox import Key
-from initframe.stream.rows import Rows, pieces, rows_of
+from initframe.stream.rows import Rows, address_of, pieces, rows_of
 from initframe.stream.threads import COMPILING, Task
 
 Kernel: TypeAlias = Callable[..., int]
@@ -28,8 +28,6 @@ REGISTERS = 4
 """Registers of one vector of a kernel. That many consecutive instructions do not depend on each other, so the
 processor's units stay busy. Values without a register go to the stack: with twice as many, uniforms take 12 % longer
 with AVX-512 and 80 % with AVX2 (on a Zen 4), and kernels half as long again to compile."""
-SMALL = 1 << 13
-"""Elements that are drawn in less time than it takes to plan a draw."""
 LARGE = 1 << 20
 """Bytes from which memory is written past the caches, which would not hold it until it is read."""
 
@@ -87,8 +85,7 @@ def prepare(draw: Draw, processor: Processor | None = None) -> Filling:
     if not draw.out.numel():
         return Filling(None, (), 0, ())
     processor = processor or host()
-    constants = kernel_constants(draw.distribution, draw.args)
-    numbers = tuple(map(constants.__getitem__, constant_names(draw.distribution)))
+    numbers = tuple(kernel_constants(draw.distribution, draw.args).values())
     rows, size = rows_of(draw.out, draw.start, draw.stride), draw.out.element_size()
     # Rows of less than half a tile would waste most of what long vectors compute.
     short = rows.number > 1 and rows.length < processor.lanes(32)
@@ -99,34 +96,26 @@ def prepare(draw: Draw, processor: Processor | None = None) -> Filling:
     return Filling(kernel, pieces(rows, size), past_cache, numbers)
 
 
-def fill_dense(out: Tensor, distribution: str, args: tuple[float, ...], key: Key) -> bool:
-    """Fill a small dense tensor in the calling thread: what `prepare` and `Filling.run` do, with fewer steps.
+def fill_dense(several: Iterable[tuple[Tensor, str, tuple[float, ...], Key]]) -> None:
+    """Fill small dense tensors in the calling thread: what `prepare` and `Filling.run` do, with fewer steps.
 
     Args:
-        out: of at most `SMALL` elements, in an order that is that of memory.
-        distribution: a name in `DISTRIBUTIONS`.
-        args: the distribution's arguments, in their order.
-        key: the address of the stream, whose first element is the tensor's.
-
-    Returns:
-        Whether the tensor has memory, and is filled.
+        several: tensors of fewer than `PIECE` elements, in an order that is that of memory; each with its distribution,
+            the distribution's arguments and the key, whose first element is the tensor's.
 
     Raises:
-        StreamError: the distribution cannot be drawn.
+        StreamError: a distribution cannot be drawn, or a tensor has no memory.
     """
-    if not (address := out.data_ptr()):
-        return False
-    kernel, names = _dense_kernel(distribution, out.dtype)
-    constants = kernel_constants(distribution, args)
-    kernel(address, 1, out.numel(), 0, 0, 0, 0, *key, *[constants[name] for name in names])
-    return True
+    for out, distribution, args, key in several:
+        numbers = kernel_constants(distribution, args).values()
+        _dense_kernel(distribution, out.dtype)(address_of(out), 1, out.numel(), 0, 0, 0, 0, *key, *numbers)
 
 
 @cache
-def _dense_kernel(distribution: str, dtype: torch.dtype) -> tuple[Kernel, tuple[str, ...]]:
-    """Return the kernel for long rows on this machine, and the names of the constants that it takes."""
+def _dense_kernel(distribution: str, dtype: torch.dtype) -> Kernel:
+    """Return the kernel for long rows on this machine."""
     processor = host()
-    return fill_kernel(distribution, dtype, processor.lanes(32), processor), constant_names(distribution)
+    return fill_kernel(distribution, dtype, processor.lanes(32), processor)
 
 
 def fill(draw: Draw) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from initframe.stream.distributions import kernel_constants
 from initframe.stream.draws import Draw
 from initframe.stream.floats import bits_of
-from initframe.stream.formulas import constant_names, signed64
+from initframe.stream.formulas import signed64
 from initframe.stream.philox import Key
 from initframe.stream.rows import Rows, rows_of
 from initframe.stream.triton_kernels import ALIGNED, BLOCKS, SHORT, TURNS, UNALIGNED, WARPS, WIDTH, fill_kernel
@@ -146,8 +146,7 @@ def _shared(rows: Rows, form: int) -> tuple[int, int]:
 
 def _fields(draw: Draw, rows: Rows, first: list[int]) -> list[int]:
     """Return an entry of the table."""
-    constants = kernel_constants(draw.distribution, draw.args)
-    numbers = [bits_of(constants[name]) for name in constant_names(draw.distribution)]
+    numbers = map(bits_of, kernel_constants(draw.distribution, draw.args).values())
     start, stride = signed64(rows.start), signed64(rows.stride)
     entry = [*first, rows.address, rows.number, rows.length, rows.pitch, start, stride, *numbers]
     return entry + [0] * (WIDTH - len(entry))

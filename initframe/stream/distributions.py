@@ -21,7 +21,7 @@ FARTHEST_CUT = 7
 
 
 def kernel_constants(distribution: str, args: tuple[float, ...]) -> dict[str, float]:
-    """Compute the constants that a formula takes by keyword: in float64, then rounded to float32.
+    """Compute the constants that a formula takes by keyword, in its order: in float64, then rounded to float32.
 
     Raises:
         StreamError: the distribution cannot be drawn (`check` says why).

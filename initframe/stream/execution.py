@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,11 @@ from initframe.stream.threads import BATCH, spread
 
 if TYPE_CHECKING:
     from initframe.stream.cpu import Filling
+
+SMALL = 1 << 13
+"""Elements up to which a tensor is drawn without a plan."""
+Small: TypeAlias = tuple[Tensor, str, tuple[float, ...], Key]
+"""A small tensor to be drawn whole: its memory, the distribution, its arguments, and the address of the stream."""
 
 
 def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None) -> None:
@@ -40,34 +45,27 @@ def execute(draws: Iterable[Draw], on_done: Callable[[int], None] | None = None)
     Prepared(draws).execute(on_done=on_done)
 
 
-def drawn_at_once(out: Tensor, distribution: str, args: tuple[float, ...], key: Key) -> bool:
-    """Draw a whole tensor now if it is so small that this takes less time than a plan; else nothing happens.
+def draw_small(several: Sequence[Small]) -> None:
+    """Draw whole tensors that are so small that to plan a draw would take as long as the draw.
 
     Args:
-        out: a dense tensor with elements, of a dtype that `Draw` takes; no negated view.
-        distribution: a name in `DISTRIBUTIONS`.
-        args: the distribution's arguments, in their order.
-        key: the address of the stream.
-
-    Returns:
-        Whether it was drawn.
+        several: dense tensors of at most `SMALL` elements in a CPU's memory, no negated views; each with its
+            distribution, the distribution's arguments and the key.
 
     Raises:
-        StreamError: the distribution cannot be drawn with its arguments (`check` says why).
+        StreamError: a distribution cannot be drawn with its arguments (`check` says why).
 
     >>> from initframe.stream import key
     >>> out = torch.empty(2, 4)
-    >>> drawn_at_once(out, "normal", (0.0, 1.0), key("w", seed=0))
-    True
+    >>> draw_small([(out, "normal", (0.0, 1.0), key("w", seed=0))])
     >>> torch.equal(out.flatten(), draw("normal", (0.0, 1.0), key("w", seed=0), 0, 8))
     True
     """
-    device = out.device
-    if device.type != "cpu" or not (cpu := compiled(device)) or out.numel() > cpu.SMALL:
-        return False
-    torch.autograd.graph.increment_version(out)
-    filled: bool = cpu.fill_dense(out, distribution, args, key)
-    return filled
+    if cpu := compiled(torch.device("cpu")):
+        torch.autograd.graph.increment_version([out for out, *_ in several])
+        cpu.fill_dense(several)
+    else:
+        execute([Draw(out.view(1, -1), distribution, args, key) for out, distribution, args, key in several])
 
 
 class Prepared:

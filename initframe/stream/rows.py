@@ -55,6 +55,18 @@ def check_indices(shape: Sequence[int], start: int, stride: int) -> None:
         raise StreamError(Problem("", fact, "A stream has the indices 0 to 2**64 - 1."))
 
 
+def address_of(tensor: Tensor) -> int:
+    """Return the address of a tensor's first element; 0 if there is none.
+
+    Raises:
+        StreamError: it is a fake one, which has elements and no memory.
+    """
+    address = tensor.data_ptr()
+    if not address and tensor.numel():
+        raise StreamError(Problem("", f"a {type(tensor).__name__} has no memory to draw into."))
+    return address
+
+
 def rows_of(tensor: Tensor, start: int, stride: int) -> Rows:
     """Return the position of a 2-D tensor's rows; rows that follow each other everywhere become one.
 
@@ -64,9 +76,7 @@ def rows_of(tensor: Tensor, start: int, stride: int) -> Rows:
         StreamError: the tensor is a fake one, which has no memory.
     """
     number, length = tensor.shape
-    size, address = tensor.element_size(), tensor.data_ptr()
-    if not address and tensor.numel():
-        raise StreamError(Problem("", f"a {type(tensor).__name__} has no memory to draw into."))
+    size, address = tensor.element_size(), address_of(tensor)
     if tensor.is_contiguous() and stride == length:
         number, length = 1, number * length
     pitch, stride = (tensor.stride(0) * size, stride) if number > 1 else (0, 0)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from initframe.stream import DISTRIBUTIONS, check, constants
 from initframe.stream.distributions import kernel_constants
+from initframe.stream.formulas import constant_names
 from tests.refusals import refused
 
 from . import oracle
@@ -40,6 +41,7 @@ def test_what_can_be_drawn_has_constants_in_float32_bits(distribution, args):
     assert check(distribution, args) is None
     assert all(len(bits) == 8 and int(bits, 16) >= 0 for bits in constants(distribution, args).values())
     assert constants(distribution, args).keys() == kernel_constants(distribution, args).keys()
+    assert tuple(constants(distribution, args)) == constant_names(distribution)  # kernels take them in this order
 
 
 def test_an_unknown_distribution_is_told_the_closest():

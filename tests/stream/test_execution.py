@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from initframe.errors import StreamError
-from initframe.stream import Draw, Prepared, backend_of, cpu, draw, drawn_at_once, execute, execution, key
+from initframe.stream import Draw, Prepared, backend_of, cpu, draw, draw_small, execute, execution, key
 
 KEY = key("w", 0)
 NORMAL = "normal", (0.0, 1.0)
@@ -140,18 +140,26 @@ def test_a_distribution_that_cannot_be_drawn_is_refused_before_anything_is_writt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize(("distribution", "args"), [("uniform", (-1.0, 2.0)), ("normal", (0.5, 2.0))])
 @pytest.mark.parametrize("shape", [(), (1,), (7, 9), (3, 5, 7), (1 << 13,)])
-def test_a_small_tensor_that_is_drawn_at_once_holds_the_same_bits(shape, distribution, args, dtype):
-    out, address = torch.empty(shape, dtype=dtype), key("small", 3)
-    before = out._version
-    assert drawn_at_once(out, distribution, args, address)
-    assert out._version > before
-    planned = torch.empty(1, out.numel(), dtype=dtype)
-    execute([Draw(planned, distribution, args, address)])
-    assert torch.equal(out.flatten(), planned[0])
+def test_small_tensors_hold_the_bits_that_planned_draws_give(shape, distribution, args, dtype):
+    outs, addresses = torch.empty(2, *shape, dtype=dtype), (key("small", 3), key("other", 3))
+    before = outs._version
+    draw_small([(out, distribution, args, address) for out, address in zip(outs, addresses, strict=True)])
+    assert outs._version > before
+    for out, address in zip(outs, addresses, strict=True):
+        planned = torch.empty(1, out.numel(), dtype=dtype)
+        execute([Draw(planned, distribution, args, address)])
+        assert torch.equal(out.flatten(), planned[0])
 
 
-def test_what_is_large_or_elsewhere_is_not_drawn_at_once():
-    for out in (torch.zeros((1 << 13) + 1), torch.zeros(4, device="meta")):
-        assert not drawn_at_once(out, "normal", (0.0, 1.0), key("w", 0))
+def test_small_tensors_hold_the_same_bits_where_nothing_is_compiled(monkeypatch):
+    address = key("small", 3)
+    compiled, eager = torch.empty(2, 3, 5)
+    draw_small([(compiled, "uniform", (0.0, 1.0), address)])
+    monkeypatch.setattr(execution, "compiled", lambda _: None)
+    draw_small([(eager, "uniform", (0.0, 1.0), address)])
+    assert torch.equal(compiled, eager)
+
+
+def test_small_tensors_that_cannot_be_drawn_are_refused():
     with pytest.raises(StreamError, match="std is negative"):
-        drawn_at_once(torch.zeros(4), "normal", (0.0, -1.0), key("w", 0))
+        draw_small([(torch.zeros(4), "normal", (0.0, -1.0), key("w", 0))])
