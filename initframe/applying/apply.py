@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,18 @@ from initframe.plan.param_groups import unheeded, warn
 from initframe.plan.report import Report, make_report
 from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
+
+
+class Options(NamedTuple):
+    """How a plan is applied, besides the seed; :func:`apply` says what each means."""
+
+    generator: Generator = "stream"
+    measure: bool | Literal["after"] = False
+    verify_replicas: bool = False
+    optimizer: Optimizers | None = None
+    averages: Sequence[Any] = ()
+    on_progress: Progress | None = None
+    restore: bool = False
 
 
 @uncompiled
@@ -103,19 +115,8 @@ def apply(
         return before.apply(plan, model, tensors, seed, on_progress)
     reshard(model)
     seen = current_survey(plan, model)
-    return apply_surveyed(
-        restricted(plan, out_of_sight(only, seen)),
-        seen,
-        model,
-        seed,
-        generator=generator,
-        measure=measure,
-        verify_replicas=verify_replicas,
-        optimizer=optimizer,
-        averages=averages,
-        on_progress=on_progress,
-        restore=restore,
-    )
+    options = Options(generator, measure, verify_replicas, optimizer, averages, on_progress, restore)
+    return apply_surveyed(restricted(plan, out_of_sight(only, seen)), seen, model, seed, options)
 
 
 def apply_surveyed(
@@ -123,14 +124,7 @@ def apply_surveyed(
     seen: Survey,
     model: Model,
     seed: int | None = None,
-    *,
-    generator: Generator = "stream",
-    measure: bool | Literal["after"] = False,
-    verify_replicas: bool = False,
-    optimizer: Optimizers | None = None,
-    averages: Sequence[Any] = (),
-    on_progress: Progress | None = None,
-    restore: bool = False,
+    options: Options = Options(),  # noqa: B008 - it cannot be changed
 ) -> Report:
     """Write a plan into the tensors of a model that was surveyed already.
 
@@ -138,14 +132,8 @@ def apply_surveyed(
         plan: from :func:`initframe.resolve`.
         seen: the survey of the model as it is now.
         model: the model itself.
-        seed: as for :func:`apply`, and so all others.
-        generator: likewise.
-        measure: likewise.
-        verify_replicas: likewise.
-        optimizer: likewise.
-        averages: likewise.
-        on_progress: likewise.
-        restore: likewise.
+        seed: as for :func:`apply`.
+        options: likewise.
 
     Returns:
         What happened.
@@ -160,6 +148,7 @@ def apply_surveyed(
     >>> [result.name for result in apply_surveyed(plan, survey(model), model).results]
     ['bias']
     """
+    generator, measure, verify_replicas, optimizer, averages, on_progress, restore = options
     demand_options(measure, on_progress)
     with restored_on_failure() if restore else nullcontext() as backup:
         optimizers = [] if optimizer is None else check_optimizers(optimizer)
@@ -248,20 +237,12 @@ def reinit(
     >>> [result.name for result in report.results]
     ['weight', 'bias']
     """
-    options: dict[str, Any] = {
-        "generator": generator,
-        "measure": measure,
-        "verify_replicas": verify_replicas,
-        "optimizer": optimizer,
-        "averages": averages,
-        "on_progress": on_progress,
-        "restore": restore,
-    }
+    options = Options(generator, measure, verify_replicas, optimizer, averages, on_progress, restore)
     if module is not None:
-        return apply(resolve(recipe, model), seed, module=module, only=only, **options)
+        return apply(resolve(recipe, model), seed, module=module, only=only, **options._asdict())
     reshard(model)
     seen = survey(model)
-    return apply_surveyed(resolve_surveyed(recipe, seen, model, only), seen, model, seed, **options)
+    return apply_surveyed(resolve_surveyed(recipe, seen, model, only), seen, model, seed, options)
 
 
 @uncompiled

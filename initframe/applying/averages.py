@@ -80,7 +80,10 @@ def _twins(parent: nn.Module) -> Iterator[dict[str, nn.Module]]:
 
     Names that differ in their last number alone are layers of a stack, which may start equal.
     """
-    children = {name: child for name, child in _named(parent) if type(child).__name__ not in _AVERAGING}
+    children = dict(_named(parent))
+    if len(children) < 2:
+        return
+    children = {name: child for name, child in children.items() if type(child).__name__ not in _AVERAGING}
     for same_class in _several(children, type):
         for same_form in _several(same_class, _form):
             stems = set(map(_stem, same_form))
@@ -92,9 +95,9 @@ def _stem(name: str) -> str:
     return name.rstrip("0123456789")
 
 
-def _named(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _named(parent: nn.Module) -> list[tuple[str, nn.Module]]:
     children = parent._modules.items()  # noqa: SLF001
-    return ((name, child) for name, child in children if child is not None and not name.isdigit())
+    return [(name, child) for name, child in children if child is not None and not name.isdigit()]
 
 
 def _several(modules: Mapping[str, nn.Module], fact: Callable[[nn.Module], Hashable]) -> list[dict[str, nn.Module]]:

@@ -109,12 +109,13 @@ def locate(plan: Plan, model: Model | None, seen: Survey) -> tuple[list[Write], 
     """
     writes: list[Write] = []
     gone: list[str] = []
+    known = seen.by_name
     for assignment in plan.assignments:
         planned = assignment.slot
-        if seen.by_name.get(planned.name) is planned:
+        if known.get(planned.name) is planned:
             writes.append(_write(assignment, planned, seen))
             continue
-        slots = _slots(planned, seen.by_name)
+        slots = _slots(planned, known)
         writes += [_write(assignment, slot, seen) for slot in slots]
         if not slots:
             gone.append(planned.name)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from initframe.applying.apply import apply, apply_surveyed, reshard
+from initframe.applying.apply import Options, apply, apply_surveyed, reshard
 from initframe.applying.checks import checked_seed, prepared
 from initframe.applying.draw import Progress
 from initframe.applying.locate import current_survey, demand_plan, uncovered
@@ -128,16 +128,8 @@ def materialize(
     with back_on_failure(model):
         allocate(model, device, left=_without_memory(plan, seen))
         reshard(model)
-        return apply_surveyed(
-            plan,
-            seen.relocated(),
-            model,
-            seed,
-            generator=generator,
-            measure=measure,
-            verify_replicas=verify_replicas,
-            on_progress=on_progress,
-        )
+        options = Options(generator, measure, verify_replicas, on_progress=on_progress)
+        return apply_surveyed(plan, seen.relocated(), model, seed, options)
 
 
 def resolve_deferred(recipe: Written, build: Callable[[], nn.Module], *, only_read: bool = False) -> Plan:

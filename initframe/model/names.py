@@ -54,6 +54,9 @@ def unwrap(module: nn.Module) -> nn.Module:
     >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
     Linear(in_features=2, out_features=3, bias=True)
     """
+    cls: type = type(module)
+    if _wrapped_child(cls) is None:  # as most
+        return module
     *_, innermost = _layers(module)
     return innermost
 

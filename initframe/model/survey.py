@@ -87,10 +87,10 @@ class Survey:
                 return config
         return self.config
 
-    @cached_property
+    @property
     def every(self) -> tuple[Slot, ...]:
         """The slots, and those that a parametrization computes one of them from."""
-        return self.slots + self.raw
+        return self.slots + self.raw if self.raw else self.slots
 
     @cached_property
     def by_name(self) -> Mapping[str, Slot]:
@@ -256,7 +256,8 @@ def _merged(
         tied.setdefault((owner, slot.part_of is None, *which), []).append((slot, place))
     ones = [group[0] if len(group) == 1 else _tied(_speaker_first(group)) for group in tied.values()]
     slots = _without_sharing([slot for slot, _ in ones], list(tied))
-    own, raw = (tuple([slot for slot in slots if (slot.part_of is None) is whole]) for whole in (True, False))
+    own = tuple([slot for slot in slots if slot.part_of is None])
+    raw = tuple([slot for slot in slots if slot.part_of is not None]) if len(own) < len(slots) else ()
     return own, {slot.name: place for slot, place in ones}, raw, tuple(names)
 
 

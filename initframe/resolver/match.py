@@ -187,9 +187,10 @@ def match_all(
         Matches by slot name, for slots that have any.
     """
     slots = scope.seen.by_name
-    for matcher in matchers:  # a condition may name the fans of a bias, which are its weight's
-        if axes := matcher.rule.axes:
-            scope.axes.update({name: axes for name in matcher.hits if len(axes) == slots[name].ndim})
+    of_axes = [matcher for matcher in matchers if matcher.rule.axes]
+    for matcher in of_axes:  # a condition may name the fans of a bias, which are its weight's
+        axes = matcher.rule.axes
+        scope.axes.update({name: axes for name in matcher.hits if len(axes) == slots[name].ndim})
     matches: dict[str, list[Match]] = defaultdict(list)
     for matcher in matchers:
         rule = matcher.rule
@@ -202,7 +203,7 @@ def match_all(
             else:
                 if found:
                     matches[name].append(found)
-    if any(matcher.rule.axes for matcher in matchers):
+    if of_axes:
         scope.axes.clear()
         scope.axes.update({name: won for name, several in matches.items() if (won := several[-1].rule.axes)})
     return dict(matches)

@@ -101,9 +101,10 @@ class Problems:
             RecipeError: all of them are the recipe's own.
             ResolveError: otherwise.
         """
+        if not (self.recipe or self.model or self.shared):
+            return
         between = [*self.model, *(shared.located() for shared in self.shared.values())]
-        if self.recipe or between:
-            raise (ResolveError if between else RecipeError)(*self.recipe, *between)
+        raise (ResolveError if between else RecipeError)(*self.recipe, *between)
 
 
 def named(slots: Sequence[Slot]) -> str:
