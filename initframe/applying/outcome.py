@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from initframe.model.place import Place
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
 from initframe.plan.report import Left, Measured, Result, make_result
+
+_VIEWS = attrgetter("views")
 
 
 def samples(writes: Sequence[Write]) -> list[Sample | None]:
@@ -70,7 +73,7 @@ def left_alone(writes: Sequence[Write], seen: Survey, *, measured: bool) -> tupl
         The tensors, with their digests if these were wanted.
     """
     written = {write.slot.name for write in writes}
-    if len(written) == len(seen.every) and not any(slot.views for slot in seen.slots):
+    if len(written) == len(seen.every) and not any(map(_VIEWS, seen.slots)):
         return ()
     places = [(slot, seen.places[slot.name]) for slot in seen.every if slot.name not in written]
     rest = [(slot, place.held[0]) for slot, place in places if place.computed is None]  # or its originals tell it

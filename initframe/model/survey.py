@@ -284,10 +284,9 @@ def _joined(places: Sequence[Place]) -> Place:
 
 def _without_sharing(slots: list[Slot], keys: Sequence[tuple[Hashable, ...]]) -> list[Slot]:
     """Block the slots that share part of their memory with another one, and the originals they are computed from."""
-    # Of each tensor: who computes it, whether it is no original, and its elements.
-    claims = [
-        (part, i) for i, (_, whole, *parts) in enumerate(keys) if whole for part in parts if isinstance(part, Footprint)
-    ]
+    # A key says who computes the tensor, whether it is no original, and which elements it has.
+    parts = [(part, i) for i, key in enumerate(keys) if key[1] for part in key[2:]]
+    claims = [(part, i) for part, i in parts if isinstance(part, Footprint)]
     together: dict[str, list[str]] = {}
     for one, other in sharing(claims):
         mine, others = (together.get(slots[i].name, [slots[i].name]) for i in (one, other))

@@ -28,6 +28,7 @@ INTEGER = f"{_BEGIN}([0-9]{{1,15}}+){_END}"
 """What a capture matches; with 15 digits every integer is exact in float64."""
 _SET_OR_BRACE = re.compile(r"\[!?+\]?+[^\]]*+\]|\{([^{}]*)\}|[{}]")
 _SPECIAL = re.compile(r"[*?\[{]")
+_WILD = re.compile(rf"[*?\[\]{CAPTURE}{_BOUNDARY}]")
 _INSIDE_SEGMENT = re.compile(rf"[\w{CAPTURE}-]{CAPTURE}|{CAPTURE}[\w-]")
 
 
@@ -53,15 +54,19 @@ class Pattern:
         text: the pattern as written.
         captures: the names of its captures, in order.
         is_literal: whether it is a name rather than a glob, and matches that name only.
+        ending: how every name ends that it matches, as far as that is written out.
 
     >>> compile_pattern("fc.weight").is_literal, compile_pattern("fc.*").is_literal
     (True, False)
+    >>> compile_pattern("*.weight").ending, compile_pattern("fc.{layer}.bia[ts]").ending
+    ('weight', '')
     """
 
     text: str
     captures: tuple[str, ...]
     regex: re.Pattern[str] = field(repr=False, compare=False)
     is_literal: bool = field(repr=False, compare=False)
+    ending: str = field(repr=False, compare=False)
 
     def match(self, name: str) -> tuple[Capture, ...] | None:
         """Match one full name.
@@ -130,7 +135,7 @@ def compile_pattern(text: str) -> Pattern:
     if glob.startswith("*."):
         glob = f"*{_BOUNDARY}{glob[2:]}"
     regex = fnmatch.translate(glob).replace(_BOUNDARY, _BEGIN).replace(CAPTURE, INTEGER)
-    return Pattern(text, tuple(captures), re.compile(regex), not _SPECIAL.search(text))
+    return Pattern(text, tuple(captures), re.compile(regex), not _SPECIAL.search(text), _WILD.split(glob)[-1])
 
 
 def layer_counts(found: Iterable[Sequence[Capture]]) -> dict[tuple[str, str], int]:

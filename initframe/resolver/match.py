@@ -152,7 +152,8 @@ def _matching(pattern: Pattern, names: Collection[str]) -> list[str]:
     """Select the names that a pattern matches."""
     if pattern.is_literal:
         return [pattern.text] if pattern.text in names else []
-    return list(filter(pattern.regex.match, names))
+    ending, match = pattern.ending, pattern.regex.match  # most names fail by their ends, which takes less time to tell
+    return [name for name in names if name.endswith(ending) and match(name)]
 
 
 def _captured(pattern: Pattern, names: Sequence[str]) -> Iterable[Captures]:

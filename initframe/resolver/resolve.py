@@ -87,7 +87,8 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     matches = match_all(matchers, scope, problems, hidden)
     replaced = match_originals(matches, scope)
     assignments, skipped, declines = assign(matches, scope, problems)
-    untouched, buffers = _untouched(matches, scope, hidden)
+    covered = len(assignments) + len(skipped) == len(seen.every)
+    untouched, buffers = ((), ()) if covered else _untouched(matches, scope, hidden)
     if recipe.unmatched == "constructor" and not broken:
         rest = unmatched_by_constructor(untouched, seen, problems)
         assignments, untouched = in_order((*assignments, *rest), seen), ()
@@ -104,7 +105,7 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
         warnings += tuple(unchosen(from_files))
     if not warnings and not assignments and not skipped:
         warnings = (_nothing(seen),)
-    kept = _kept(scope, {*[a.slot.name for a in assignments], *skipped}, declines)
+    kept = {} if covered else _kept(scope, {*[a.slot.name for a in assignments], *skipped}, declines)
     kept |= dict.fromkeys(hidden, "it is out of sight: only leaves it out.")
     declined = {rule: tuple(slot.name for slot, _ in several) for rule, several in declines.items()}
     buffers = tuple([name for name in buffers if name not in skipped])
@@ -124,8 +125,6 @@ def _untouched(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """List the parameters and the buffers that no rule matches (or all decline), nor what they are computed from."""
     matched = {name for name, several in matches.items() if several}
-    if len(matched) == len(scope.seen.every):
-        return (), ()
     reached = {slot.part_of for slot in scope.seen.raw if slot.name in matched} | matched | hidden
     rest = [slot for slot in scope.seen.slots if slot.name not in reached]
     parameters = tuple([slot.name for slot in rest if slot.kind == "parameter"])
@@ -134,13 +133,12 @@ def _untouched(
 
 def _kept(scope: Scope, settled: Set[str], declines: Declines) -> dict[str, str]:
     """Say why tensors that are neither assigned nor skipped keep their values, under each of their names."""
-    rest = [slot for slot in scope.seen.every if slot.name not in settled]
-    if not rest:
-        return {}
     declined = {slot.name: f"rule {rule!r} declines it: {why}" for rule, on in declines.items() for slot, why in on}
     through = {slot.part_of for slot in scope.seen.raw if slot.name in settled}
     kept: dict[str, str] = {}
-    for slot in rest:
+    for slot in scope.seen.every:
+        if slot.name in settled:
+            continue
         reason = declined.get(slot.name, "no rule matches it.")
         if slot.part_of and slot.part_of in settled:
             reason = f"{slot.part_of} is computed from it, and filled through it."

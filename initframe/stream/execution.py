@@ -19,6 +19,7 @@ from initframe.stream.threads import BATCH, spread
 if TYPE_CHECKING:
     from initframe.stream.cpu import Filling
 
+_CPU = torch.device("cpu")
 SMALL = 1 << 13
 """Elements up to which a tensor is drawn without a plan."""
 Small: TypeAlias = tuple[Tensor, str, tuple[float, ...], Key]
@@ -61,7 +62,7 @@ def draw_small(several: Sequence[Small]) -> None:
     >>> torch.equal(out.flatten(), draw("normal", (0.0, 1.0), key("w", seed=0), 0, 8))
     True
     """
-    if cpu := compiled(torch.device("cpu")):
+    if cpu := compiled(_CPU):
         torch.autograd.graph.increment_version([out for out, *_ in several])
         cpu.fill_dense(several)
     else:
