@@ -207,7 +207,10 @@ class _Work:
     def hold(self, fill: Constant, out: Tensor) -> None:
         """Write a constant, or plan to write it together with others."""
         self.undrawn += out.numel()
-        if kind := _constant_kind(fill, out):
+        kind = _constant_kind(fill, out)
+        if kind and out.is_cpu:  # a zero; several take no less time together
+            out.zero_()
+        elif kind:
             self.constants.setdefault(kind, []).append(out)
         else:
             out.fill_(fill.value)
