@@ -23,7 +23,7 @@ from initframe.fills.pretrained import Stored
 from initframe.model.memory import is_distributed
 from initframe.model.survey import Survey
 from initframe.plan import Assignment, Plan
-from initframe.plan.report import Left, Report, Result, make_report
+from initframe.plan.report import Left, OpenReport, Report, Result
 from initframe.recipe.recipe import Recipe
 
 KEY = "again"
@@ -87,7 +87,9 @@ class Again:
                     note_written(error, [piece.name for piece in pieces], self._written(pieces, sum(told)))
                     raise
             stale = stale_copies(copies, {id(piece.out) for piece in pieces}) if copies else ()
-        return make_report(plan, number, "stream", self.results, stale, None, model, self.left)
+        report = OpenReport(plan, number, "stream", self.results, stale, None, model, self.left)
+        report.__class__ = Report
+        return report
 
     def _written(self, pieces: Sequence[Piece], told: int) -> list[str]:
         """Name the tensors that are written whole, as far as the number of elements that were told shows it.

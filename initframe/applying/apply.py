@@ -31,7 +31,7 @@ from initframe.model.survey import Survey, survey
 from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.param_groups import unheeded, warn
-from initframe.plan.report import Report, make_report
+from initframe.plan.report import OpenReport, Report
 from initframe.resolver.only import Only, out_of_sight, restricted
 from initframe.resolver.resolve import Written, resolve, resolve_surveyed
 
@@ -191,7 +191,9 @@ def apply_surveyed(
         held = {id(tensor) for write in touched for tensor in write.place.held} if copies else set()
         stale = stale_copies(copies, held) if copies else ()
         drawn_from = number if generator == "stream" or seed is not None else None
-        return make_report(plan, drawn_from, generator, results, stale, forgotten, model, left)
+        report = OpenReport(plan, drawn_from, generator, results, stale, forgotten, model, left)
+        report.__class__ = Report
+        return report
 
 
 @uncompiled

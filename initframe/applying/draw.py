@@ -27,7 +27,7 @@ from initframe.fills import (
     Stacked,
     Whole,
 )
-from initframe.stream.draws import make_draw
+from initframe.stream.draws import OpenDraw
 from initframe.stream.threads import Task, single_threaded, spread
 
 AT_ONCE = 1 << 26
@@ -168,7 +168,7 @@ def _fill_together(value: float, outs: list[Tensor]) -> None:
 class _Work:
     """The work on a batch of pieces: draws and tensors that threads build, which run together; then the rest, in order.
 
-    ``asked`` are the draws that such tensors are built from. ``undrawn`` counts the elements that the stream does not
+    ``asked`` draws what such tensors are built from. ``undrawn`` counts the elements that the stream does not
     tell of. ``at_once`` says that small tensors are drawn without a plan.
     """
 
@@ -176,7 +176,7 @@ class _Work:
     at_once: bool = False
     small: list[stream.Small] = field(default_factory=list)
     draws: list[stream.Draw] = field(default_factory=list)
-    asked: list[stream.Draw] = field(default_factory=list)
+    asked: _Work | None = None
     constants: dict[ConstantKind, list[Tensor]] = field(default_factory=dict)
     built: list[Task] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
@@ -194,7 +194,9 @@ class _Work:
                 self.small.append((out, distribution, args, key))
                 self.undrawn += count
                 return
-            self.draws.append(make_draw(out.view(1, count), distribution, args, key, 0, count))
+            draw = OpenDraw(out.view(1, count), distribution, args, key, 0, count)
+            draw.__class__ = stream.Draw
+            self.draws.append(draw)
             return
         try:
             rows = list(piece.region.rows(out))
@@ -218,8 +220,11 @@ class _Work:
     def build(self, fill: Whole, piece: Piece) -> None:
         """Build a tensor and write it: now with all threads, or later on one of them, from what is drawn before."""
         if planned := write_or_plan(fill, piece, self.seed):
-            draws, task = planned
-            self.asked += draws
+            drawn, task = planned
+            if drawn and fill.asks:
+                distribution, args, purpose = fill.asks
+                self.asked = self.asked or _Work(self.seed, self.at_once)
+                self.asked.draw(distribution, args, drawn, purpose)
             self.built.append(task)
 
     def run(self, on_progress: Progress) -> None:
@@ -229,7 +234,7 @@ class _Work:
         if self.draws:
             stream.execute(self.draws, on_progress)
         if self.asked:
-            stream.execute(self.asked)
+            self.asked.run(lambda _: None)
         for kind, outs in self.constants.items():
             _fill_together(kind[0], outs)
         if self.built:

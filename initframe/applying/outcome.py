@@ -13,7 +13,7 @@ from initframe.applying.measure import Sample, bits, combine, sample
 from initframe.model.place import Place
 from initframe.model.slot import Slot
 from initframe.model.survey import Survey
-from initframe.plan.report import Left, Measured, Result, make_result
+from initframe.plan.report import Left, Measured, OpenResult, Result
 
 _VIEWS = attrgetter("views")
 
@@ -45,9 +45,11 @@ def results_of(
         The results, in the order of the writes.
     """
     unmeasured = [
-        make_result(w.assignment) if w.plain else make_result(w.assignment, None, None, _other(w), w.computed)
+        OpenResult(w.assignment) if w.plain else OpenResult(w.assignment, None, None, _other(w), w.computed)
         for w in writes
     ]
+    for result in unmeasured:
+        result.__class__ = Result
     if not (before or after):
         return tuple(unmeasured)
     nothing = [None] * len(writes)

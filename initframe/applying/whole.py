@@ -23,7 +23,7 @@ COST = 32
 """How many elements are drawn in the time that an element of a small factorized matrix takes."""
 
 
-def write_or_plan(fill: Whole, piece: Piece, seed: int) -> tuple[list[stream.Draw], Task] | None:
+def write_or_plan(fill: Whole, piece: Piece, seed: int) -> tuple[Piece | None, Task] | None:
     """Build a tensor and write it with all threads, or plan to do so on one of them.
 
     Args:
@@ -32,8 +32,8 @@ def write_or_plan(fill: Whole, piece: Piece, seed: int) -> tuple[list[stream.Dra
         seed: of the stream.
 
     Returns:
-        The draws that it is built from, and the task that builds and writes it when they are drawn; ``None`` if it is
-        written.
+        New memory for what it is built from, into which ``fill.asks`` is to be drawn, if there is any; and the task
+        that builds and writes it then. ``None`` if it is written.
 
     Raises:
         ResolveError: a fill of the user's own does not give one value for each element.
@@ -50,11 +50,11 @@ def write_or_plan(fill: Whole, piece: Piece, seed: int) -> tuple[list[stream.Dra
     if piece.out.device.type != "cpu" or not fill.on_one_thread:
         _write_whole(fill, piece, draw)
         return None
-    draws: list[stream.Draw] = []
+    drawn = None
     if fill.asks:
-        drawn, draws = _draws(*fill.asks, piece._replace(region=piece.region.everything()), seed)
-        draw = partial(_given, drawn, fill.asks, draw)
-    return draws, Task(partial(_built, fill, piece, draw), COST * piece.out.numel())
+        drawn = _memory(fill.asks[0], piece, piece.region.everything())
+        draw = partial(_given, drawn.out, fill.asks, draw)
+    return drawn, Task(partial(_built, fill, piece, draw), COST * piece.out.numel())
 
 
 def _sampler(piece: Piece, seed: int) -> Sampler:
@@ -79,19 +79,17 @@ def _sampler(piece: Piece, seed: int) -> Sampler:
 
 def _drawn(distribution: str, args: Sequence[float], purpose: str, piece: Piece, seed: int) -> Tensor:
     """Draw a distribution over the region of a piece, now."""
-    out, draws = _draws(distribution, args, purpose, piece, seed)
-    stream.execute(draws)
+    out, key = _memory(distribution, piece, piece.region).out, stream.key(piece.name, seed, purpose)
+    rows = piece.region.rows(out)
+    stream.execute([stream.Draw(row, distribution, tuple(args), key, start, stride) for row, start, stride in rows])
     return out
 
 
-def _draws(
-    distribution: str, args: Sequence[float], purpose: str, piece: Piece, seed: int
-) -> tuple[Tensor, list[stream.Draw]]:
-    """Give new memory for the region of a piece, and the draws that will fill it with a distribution."""
+def _memory(distribution: str, piece: Piece, region: Region) -> Piece:
+    """Give new memory of a region of a piece's tensor, for a distribution."""
     dtype = torch.int32 if distribution == "bits" else torch.float32
-    out = torch.empty(piece.region.local_shape, dtype=dtype, device=piece.out.device)
-    key, rows = stream.key(piece.name, seed, purpose), piece.region.rows(out)
-    return out, [stream.Draw(row, distribution, tuple(args), key, start, stride) for row, start, stride in rows]
+    out = torch.empty(region.local_shape, dtype=dtype, device=piece.out.device)
+    return Piece(piece.fill, out, region, piece.name)
 
 
 def _given(drawn: Tensor, expected: object, draw: Sampler, *asked: Any, **more: Any) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from initframe.frozen import maker
+from initframe.frozen import opened
 from initframe.model.computed import Copies, Parametrization, own_tensor
 from initframe.model.memory import Footprint, is_distributed, memoryless
 from initframe.model.obstacles import Obstacle
@@ -102,8 +102,8 @@ class Place:
         return None
 
 
-make_place = maker(Place)
-"""Makes a place, faster than the class does."""
+OpenPlace = opened(Place)
+"""What becomes a place when it is given the class."""
 
 
 def owned(owner: Owner, name: str) -> Tensor | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from initframe.errors import Problem
-from initframe.frozen import maker
+from initframe.frozen import opened
 from initframe.model.fans import PLAIN, Meaning
 
 Kind = Literal["parameter", "buffer"]
@@ -115,5 +115,5 @@ class Slot:
         return self.name.rpartition(".")[2]
 
 
-make_slot = maker(Slot)
-"""Makes a slot, faster than the class does."""
+OpenSlot = opened(Slot)
+"""What becomes a slot when it is given the class."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from initframe.collector import collector_paused
 from initframe.errors import Problem, ResolveError, shown
-from initframe.frozen import maker
+from initframe.frozen import opened
 from initframe.model.collect import Named, collect_mapping, collect_module, is_tensor_entry
 from initframe.model.flat import flattened_shapes
 from initframe.model.layers import class_names, lost_modules, read_configs, read_layer, title
@@ -112,8 +112,8 @@ class Survey:
             yield self.modules.get(name, ())
 
 
-make_survey = maker(Survey)
-"""Makes a survey, faster than the class does."""
+OpenSurvey = opened(Survey)
+"""What becomes a survey when it is given the class."""
 
 
 class LatestSurvey:
@@ -202,13 +202,15 @@ def survey(model: nn.Module | Mapping[str, Tensor]) -> Survey:
 def _survey_mapping(tensors: Mapping[str, Tensor]) -> Survey:
     extra = tuple(name for name, value in tensors.items() if not is_tensor_entry(name, value))
     slots, places, raw, names = _merged(collect_mapping(tensors))
-    return make_survey("state_dict", slots, places, (), extra, raw, names)
+    return Survey("state_dict", slots, places, (), extra, raw, names)
 
 
 def _survey_module(model: nn.Module) -> Survey:
     walked = tuple(walk(model))
     slots, places, raw, names = _merged(collect_module(walked, flattened_shapes(model)))
-    return make_survey(title(unwrap(model)), slots, places, walked, tuple(_extra_keys(walked)), raw, names)
+    seen = OpenSurvey(title(unwrap(model)), slots, places, walked, tuple(_extra_keys(walked)), raw, names)
+    seen.__class__ = Survey
+    return seen
 
 
 def _no_model(model: object) -> Problem | None:

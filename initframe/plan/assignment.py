@@ -10,7 +10,7 @@ from typing import Any
 from initframe.errors import harmless, printable
 from initframe.fills import Fill
 from initframe.fills.constructed import Origin
-from initframe.frozen import maker
+from initframe.frozen import opened
 from initframe.initializers.requested import requested_gain, requested_std
 from initframe.model.slot import Slot
 from initframe.plan.text import number, shape
@@ -111,8 +111,8 @@ class Assignment:
         }
 
 
-make_assignment = maker(Assignment)
-"""Makes an assignment, faster than the class does."""
+OpenAssignment = opened(Assignment)
+"""What becomes an assignment when it is given the class."""
 
 
 def fan_difference(slot: Slot) -> str:

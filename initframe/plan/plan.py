@@ -12,7 +12,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest, harmless, printable, shown
-from initframe.frozen import maker
+from initframe.frozen import opened
 from initframe.model.survey import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment, fan_difference
@@ -196,8 +196,8 @@ class Plan(OfModel):
         return "\n".join([wrapped(self._head(), width), rows, *(wrapped(line, width) for line in leftovers(self))])
 
 
-make_plan = maker(Plan)
-"""Makes a plan, faster than the class does."""
+OpenPlan = opened(Plan)
+"""What becomes a plan when it is given the class."""
 
 
 def folded_rows(rows: Sequence[Row]) -> list[Row]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest, harmless, shown
 from initframe.fills import Keep
-from initframe.frozen import maker
+from initframe.frozen import opened
 from initframe.model.names import unwrap
 from initframe.model.slot import Slot
 from initframe.plan import param_groups
@@ -86,8 +86,8 @@ class Result:
         return f"{self.after.digest:016x}" if self.after else None
 
 
-make_result = maker(Result)
-"""Makes a result, faster than the class does."""
+OpenResult = opened(Result)
+"""What becomes a result when it is given the class."""
 
 
 class Left(NamedTuple):
@@ -243,8 +243,8 @@ class Report(OfModel):
                 yield f"Stale: {name} is {copied}; it still holds weights from before."
 
 
-make_report = maker(Report)
-"""Makes a report, faster than the class does."""
+OpenReport = opened(Report)
+"""What becomes a report when it is given the class."""
 
 
 def _plain(found: Measured) -> dict[str, float | int | None]:

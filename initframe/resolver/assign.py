@@ -12,7 +12,7 @@ from initframe.initializers.table import restores
 from initframe.model.axes import is_unexplained
 from initframe.model.slot import Slot
 from initframe.plan import Assignment
-from initframe.plan.assignment import make_assignment
+from initframe.plan.assignment import OpenAssignment
 from initframe.recipe.patterns import compile_pattern
 from initframe.recipe.recipe import Rule
 from initframe.resolver.build import READ_AS_CONVOLUTION, Built, build, companions, reads_as_convolution
@@ -97,7 +97,9 @@ def _settle(slot: Slot, several: list[Match], scope: Scope, declined: dict[str, 
         asked = companions(winner, built.slot, scope) if winner.call.asks else {}
         noted = _noted(winner, built, scope) if len(slot.shape) > 2 and is_unexplained(slot) else built.slot
         fill, arguments, factor = built.fill, built.arguments, built.factor
-        return make_assignment(noted, winner.rule, fill, arguments, shadowed, declined, asked, None, "", factor)
+        made = OpenAssignment(noted, winner.rule, fill, arguments, shadowed, declined, asked, None, "", factor)
+        made.__class__ = Assignment
+        return made
     return None
 
 

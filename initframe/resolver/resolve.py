@@ -11,7 +11,7 @@ from initframe.errors import Problem
 from initframe.model.survey import LatestSurvey, Survey, survey
 from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
-from initframe.plan.plan import make_plan
+from initframe.plan.plan import OpenPlan
 from initframe.recipe.recipe import Recipe, Rule, Source, parse_recipe
 from initframe.resolver.assign import DEFAULT, assign
 from initframe.resolver.constructed import in_order, unmatched_by_constructor
@@ -110,7 +110,9 @@ def _resolve(recipe: Recipe, broken: tuple[Problem, ...], seen: Survey, model: M
     declined = {rule: tuple(slot.name for slot, _ in several) for rule, several in declines.items()}
     buffers = tuple([name for name in buffers if name not in skipped])
     facts = recipe, seen.title, assignments, untouched, skipped, warnings, kept, model, LatestSurvey(), buffers
-    return make_plan(*facts, seen.extra, hidden, declined, unread(from_files) if from_files else {})
+    plan = OpenPlan(*facts, seen.extra, hidden, declined, unread(from_files) if from_files else {})
+    plan.__class__ = Plan
+    return plan
 
 
 def _prepared(rule: Rule, problems: Problems) -> Call | None:

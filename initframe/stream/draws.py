@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from initframe.errors import Problem, StreamError
-from initframe.frozen import maker
+from initframe.frozen import opened
 from initframe.stream.philox import Key
 from initframe.stream.rows import check_indices
 
@@ -69,5 +69,5 @@ class Draw:
         return replace(self, out=out, start=self.start + offset, stride=stride)
 
 
-make_draw = maker(Draw)
-"""Makes a draw, faster than the class does; its memory is not checked."""
+OpenDraw = opened(Draw)
+"""What becomes a draw when it is given the class; its memory is not checked."""

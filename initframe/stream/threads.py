@@ -89,6 +89,9 @@ def single_threaded() -> Iterator[int]:
         How many threads this one had before.
     """
     before = torch.get_num_threads()
+    if before == 1:
+        yield before
+        return
     torch.set_num_threads(1)
     try:
         yield before
