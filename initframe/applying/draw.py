@@ -224,7 +224,7 @@ class _Work:
             if drawn and fill.asks:
                 distribution, args, purpose = fill.asks
                 self.asked = self.asked or _Work(self.seed, self.at_once)
-                self.asked.draw(distribution, args, drawn, purpose)
+                self.asked.draw(distribution, tuple(args), drawn, purpose)
             self.built.append(task)
 
     def run(self, on_progress: Progress) -> None:
