@@ -48,6 +48,7 @@ class Matcher:
         rule: the rule.
         call: of its initializer; ``None`` where it is broken.
         restores: whether it reads a file, and so means what a state_dict holds, as its kind was not written.
+        narrowed: whether it has conditions on modules, or excludes.
         idle: its patterns that match no name, each of which may be misspelt.
         hits: by slot name, those of the slot's names that the patterns match, with the facts that captures give.
     """
@@ -56,6 +57,7 @@ class Matcher:
         self.rule = rule
         self.call = call
         self.restores = not rule.kind_given and restores(rule.init)
+        self.narrowed = bool(rule.module or rule.inside or rule.exclude)
         self.idle: list[Pattern] = []
         self.hits: dict[str, dict[str, Captures]] = {}
         self._fitting: dict[tuple[tuple[str, ...], ...], bool] = {}
@@ -82,12 +84,10 @@ class Matcher:
         rule, hits = self.rule, self.hits[slot.name]
         if (self.restores or rule.kind != slot.kind) and not self.fits_kind(slot):
             return None
-        if rule.module and not self.fits_module(slot):
+        found: Collection[str] = hits
+        if self.narrowed and not (found := self.names_left(slot, scope.seen) if self.fits_module(slot) else ()):
             return None
-        found = self.names_left(slot, scope.seen) if rule.inside or rule.exclude else list(hits)
-        if not found:
-            return None
-        captures = hits[slot.name if slot.name in found else found[0]]
+        captures = hits[slot.name if slot.name in found else next(iter(found))]
         if rule.where and not slot.lazy and not truth(rule.where, scope.facts(_read(slot, rule, scope), captures)):
             return None  # a lazy slot has no facts yet: it matches by name, and is refused with its reason
         return Match(rule, frozenset(found), captures, self.call)
