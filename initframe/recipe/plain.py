@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Any
 
 from initframe.errors import Problem, RecipeError, shown
@@ -119,7 +120,10 @@ def laid_over(below: Any, above: Any) -> Any:
 
 
 def plain_copy(data: Any) -> Any:
-    """Copy data into dicts and lists of its own, numpy's numbers as Python's; everything else stays what it is.
+    """Copy data into dicts and lists of its own, texts and numbers of other classes as Python's own.
+
+    Such classes come from numpy, from readers of YAML that keep comments, and from structured configs: a member of an
+    enum is its text or number, or else its name, as OmegaConf writes it. Everything else stays what it is.
 
     Args:
         data: data that passed :func:`check_size`.
@@ -128,10 +132,20 @@ def plain_copy(data: Any) -> Any:
     {'sizes': [1, 2]}
     """
     match data:
+        case None | bool():
+            return data
+        case str():
+            return str.__str__(data)  # str() of an enum's member would name its class
+        case int():
+            return int(data)
+        case float():
+            return float(data)
         case Mapping():
-            return {key: plain_copy(value) for key, value in data.items()}
+            return {str.__str__(k) if isinstance(k, str) else k: plain_copy(value) for k, value in data.items()}
         case list() | tuple():
             return [plain_copy(value) for value in data]
+        case Enum():
+            return data.name
     return data.item() if _is_numpy_number(data) else data
 
 

@@ -1,9 +1,11 @@
 """Plain data, within bounds; everything else is named."""
 
 import datetime
+import enum
 import math
 
 import pytest
+import yaml
 from refusals import refused
 
 from initframe.errors import RecipeError
@@ -81,3 +83,50 @@ def test_plain_data_is_welcome_and_copied_into_its_own():
     assert copy == data
     copy["a"].append(3)
     assert data["a"][-1] == "x"
+
+
+class Init(enum.Enum):
+    normal = 1
+
+
+class Words(enum.StrEnum):
+    INIT = "normal"
+
+
+class Sizes(enum.IntEnum):
+    ONE = 1
+
+
+class Scalar(float):
+    """A number that remembers how it was written, as in readers of YAML that keep comments."""
+
+
+class Quoted(str):
+    """Likewise a text."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (Init.normal, "normal"),
+        (Words.INIT, "normal"),
+        (Sizes.ONE, 1),
+        (Scalar(0.5), 0.5),
+        (Quoted("a"), "a"),
+        (True, True),
+    ],
+)
+def test_texts_and_numbers_of_other_classes_become_pythons_own(given, expected):
+    copy = plain_copy({Quoted("key"): [given]})
+    assert copy == {"key": [expected]}
+    assert type(copy["key"][0]) is type(expected)
+    assert all(type(key) is str for key in copy)
+
+
+def test_a_recipe_of_other_classes_has_a_text_that_is_read_back():
+    rule = {"match": Quoted("*.weight"), "init": Init.normal, "std": Scalar(0.5), "mean": Sizes.ONE}
+    recipe = load_recipe({Quoted("rules"): {Quoted("weights"): rule}})
+    assert load_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert load_recipe(recipe.to_dict()) == recipe
