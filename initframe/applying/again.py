@@ -81,6 +81,7 @@ class Again:
                 fill = self.draws.paint if self.draws else paint_in_batches
                 try:
                     fill(pieces, number, tell)
+                    torch.clear_autocast_cache()
                     if self.kept:
                         tell(self.kept)
                 except BaseException as error:
