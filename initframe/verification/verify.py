@@ -77,7 +77,10 @@ def verify(
         rows.append(Row(MODEL, state, " ".join(problem.fact for problem in error.problems), "file"))
     if tensors is not None:
         start = _Start(record, None if is_own else folder, movement)
-        rows += _rows(record, tensors, start, is_module=isinstance(against, nn.Module), on_progress=on_progress)
+        is_module = isinstance(against, nn.Module)
+        rows += _rows(
+            record, tensors, start, is_module=is_module, all_names=is_module or is_own, on_progress=on_progress
+        )
     if record.altered:
         rows.append(Row(record.place.name if record.place else MANIFEST, "changed", record.altered, "file"))
     if folder is not None:
@@ -114,17 +117,26 @@ def _unwrapped(record: Record, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _rows(
-    record: Record, tensors: Mapping[str, Tensor], start: _Start, *, is_module: bool, on_progress: Progress
+    record: Record,
+    tensors: Mapping[str, Tensor],
+    start: _Start,
+    *,
+    is_module: bool,
+    all_names: bool,
+    on_progress: Progress,
 ) -> Iterator[Row]:
-    """Compare every tensor; what nobody promised comes last."""
+    """Compare every tensor; what nobody promised comes last.
+
+    Libraries save a tied tensor under one of its names, so unless ``all_names``, one of them is enough.
+    """
     expected = {name: one for one in record.every if one.persistent or is_module for name in one.names}
     shared = [name for name in expected if name in tensors]
     digests = _digests(shared, tensors, on_progress)
     for name, one in expected.items():
-        if name not in tensors:
-            yield Row(name, "missing")
-        else:
+        if name in tensors:
             yield _row(name, one, tensors[name], digests[name], start)
+        elif all_names or tensors.keys().isdisjoint(one.names):
+            yield Row(name, "missing")
     for name in tensors:
         if name not in expected:
             yield Row(name, "extra")

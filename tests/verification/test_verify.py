@@ -60,6 +60,25 @@ def test_all_is_as_promised(made, tmp_path):
         assert {row.name for row in found.rows if row.kind == "file"} == {"model.safetensors", "plan.txt"}
 
 
+def test_of_a_tied_tensor_a_checkpoint_needs_one_name_and_a_model_or_the_runs_own_file_all(made, tmp_path):
+    model, record = made
+    run = run_of(model, record, tmp_path)
+    for kept, left_out in (("embed.weight", "head.weight"), ("head.weight", "embed.weight")):
+        state = {name: tensor for name, tensor in model.state_dict().items() if name != left_out}
+        save_file(state, tmp_path / "saved.safetensors")
+        assert verify(record, state)
+        assert verify(record, tmp_path / "saved.safetensors")
+        assert wrong(verify(record, {**state, kept: state[kept] + 1})) == {kept: "changed"}
+    assert wrong(verify(record, {name: tensor for name, tensor in state.items() if name != "head.weight"})) == {
+        "embed.weight": "missing",
+        "head.weight": "missing",
+    }
+    save_file(state, run / "model.safetensors")
+    assert wrong(verify(run))["embed.weight"] == "missing"
+    del model.head
+    assert wrong(verify(record, model)) == {"head.weight": "missing"}
+
+
 def test_every_difference_has_a_row(made):
     model, record = made
     state = dict(model.state_dict())
