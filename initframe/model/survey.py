@@ -226,8 +226,12 @@ def _no_model(model: object) -> Problem | None:
     if isinstance(model, FunctionType | MethodType):
         return Problem("model", f"got the function {model.__name__}.", options, "If it builds the model, call it.")
     if not isinstance(model, Mapping):
-        got = shown(model) if isinstance(model, str | None) else type(model).__name__
-        return Problem("model", f"got {got}.", options, "The order is resolve(recipe, model), reinit(model, recipe).")
+        if isinstance(model, str):
+            fix = "The order is resolve(recipe, model), reinit(model, recipe)."
+            return Problem("model", f"got {shown(model)}.", options, fix)
+        got = "None" if model is None else type(model).__name__
+        fix = "Give the model itself." if isinstance(model, Iterable) else ""
+        return Problem("model", f"got {got}.", options, fix)
     if strangers := [name for name in model if not isinstance(name, str)]:
         return Problem("model", f"got a mapping whose key {strangers[0]!r:.60} is not a text.", options)
     return None

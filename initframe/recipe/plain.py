@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -17,6 +17,10 @@ NAMES = {"target": ("rules", "vars", "base")}
 """Those that are ordinary words, and where they are allowed because a user's own names stand there."""
 
 
+_USUAL = frozenset({str, int, float, bool, type(None), dict, list})
+"""Classes that need no look at what they derive from, which takes longer."""
+
+
 def check_size(data: object) -> None:
     """Refuse data that is too large or too deep to walk, cycles included.
 
@@ -27,7 +31,7 @@ def check_size(data: object) -> None:
         RecipeError: it has more than ``RECIPE_VALUES`` values, counted wherever they occur, or more than
             ``RECIPE_DEPTH`` levels.
     """
-    waiting: deque[tuple[object, int]] = deque([(data, 1)])
+    waiting: deque[tuple[Any, int]] = deque([(data, 1)])
     count = 0
     while waiting:
         value, depth = waiting.popleft()
@@ -36,7 +40,7 @@ def check_size(data: object) -> None:
             raise _too_large(f"it is nested deeper than {RECIPE_DEPTH} levels.")
         if isinstance(value, Mapping):
             value = list(value.values())
-        if isinstance(value, list | tuple):
+        if is_list(value):
             waiting.extend((child, depth + 1) for child in value)
         if count + len(waiting) > RECIPE_VALUES:
             raise _too_large(f"it holds more than {RECIPE_VALUES} values.")
@@ -79,14 +83,20 @@ def strangers(data: object, path: str = "") -> Iterator[Problem]:
         case None | bool() | int() | float() | str():
             pass
         case _:
-            fix = "Use mappings, lists, texts, numbers and bools only."
+            fix = named_instead(data) or "Use mappings, lists, texts, numbers and bools only."
             if hasattr(data, "tolist"):
                 fix = "Write .tolist() after it: a recipe has lists and numbers of Python only."
             yield Problem("", f"{here} is of type {type(data).__name__}.", fix=fix)
 
 
+def named_instead(value: object) -> str:
+    """Say what to write instead of a function, such as one of torch.nn.init, that was given for an initializer's name."""
+    name = getattr(value, "__name__", None)
+    return f"Write a name: {name.removesuffix('_')!r}." if callable(value) and isinstance(name, str) else ""
+
+
 def unresolved(data: object, path: str = "") -> Iterator[Problem]:
-    """Find interpolations that a config of OmegaConf still has.
+    """Find interpolations and missing values that a config of OmegaConf still has.
 
     Args:
         data: plain data.
@@ -102,6 +112,8 @@ def unresolved(data: object, path: str = "") -> Iterator[Problem]:
         case list() | tuple():
             for index, value in enumerate(data):
                 yield from unresolved(value, f"{path}[{index}]")
+        case "???":
+            yield Problem(path, "it is ???, a value that a config calls missing.", fix="Give one.")
         case str() if "${" in data:
             fact = f"{shown(data)} is an interpolation that is not resolved; a recipe reads nothing from outside."
             fix = "Call OmegaConf.resolve(config) first, or give OmegaConf.to_container(config, resolve=True)."
@@ -142,11 +154,22 @@ def plain_copy(data: Any) -> Any:
             return float(data)
         case Mapping():
             return {str.__str__(k) if isinstance(k, str) else k: plain_copy(value) for k, value in data.items()}
-        case list() | tuple():
-            return [plain_copy(value) for value in data]
         case Enum():
             return data.name
+    if is_list(data):
+        return [plain_copy(value) for value in data]
     return data.item() if _is_numpy_number(data) else data
+
+
+def is_list(value: object) -> bool:
+    """Whether a value is read as a list: lists, tuples, ranges, OmegaConf's lists.
+
+    >>> is_list(range(2)), is_list("ab")
+    (True, False)
+    """
+    if type(value) in _USUAL:
+        return type(value) is list
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
 
 
 def _is_numpy_number(value: object) -> bool:

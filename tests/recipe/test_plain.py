@@ -6,6 +6,7 @@ import math
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from refusals import refused
 
 from initframe.errors import RecipeError
@@ -130,3 +131,33 @@ def test_a_recipe_of_other_classes_has_a_text_that_is_read_back():
     recipe = load_recipe({Quoted("rules"): {Quoted("weights"): rule}})
     assert load_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
     assert load_recipe(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ["xavier_relu", {"rules": {"biases": None}}],
+        {"rules": {"a": {"match": ["*.weight", "*.bias"], "init": "zeros", "units": [0, 1]}}},
+    ],
+)
+def test_lists_of_omegaconf_are_lists_wherever_they_are(source):
+    expected = load_recipe(source)
+    assert load_recipe(OmegaConf.create(source)) == expected
+    if isinstance(source, dict):
+        assert load_recipe({"rules": OmegaConf.create(source["rules"])}) == expected
+        rule = {key: OmegaConf.create(value) if isinstance(value, list) else value for key, value in RULE.items()}
+        assert load_recipe({"rules": {"a": rule}}) == expected
+        assert load_recipe({"rules": {"a": {**RULE, "units": range(2)}}}) == expected
+
+
+RULE = {"match": ["*.weight", "*.bias"], "init": "zeros", "units": [0, 1]}
+
+
+def test_a_missing_value_of_a_config_is_named():
+    (problem,) = refused(load_recipe, OmegaConf.create({"rules": {"a": {"init": "???"}}}), kind=RecipeError)
+    assert problem.subject == "rules.a.init"
+
+
+@pytest.mark.parametrize("empty", [OmegaConf.create([]), [], ()])
+def test_a_list_of_no_recipes_is_refused(empty):
+    assert refused(load_recipe, empty, kind=RecipeError)
