@@ -90,7 +90,7 @@ def strangers(data: object, path: str = "") -> Iterator[Problem]:
 
 
 def named_instead(value: object) -> str:
-    """Say what to write instead of a function, such as one of torch.nn.init, that was given for an initializer's name."""
+    """Say what to write instead of a function, as of torch.nn.init, that was given for an initializer's name."""
     name = getattr(value, "__name__", None)
     return f"Write a name: {name.removesuffix('_')!r}." if callable(value) and isinstance(name, str) else ""
 
