@@ -168,9 +168,16 @@ def test_what_holds_parameters_is_not_told_of_an_order(model):
     assert "order" not in problem.fix
 
 
-def test_a_module_for_a_plan_is_named_by_its_class():
-    (problem,) = refused(initframe.apply, net(), seed=0)
-    assert problem.fact.startswith("got Sequential ")
+@pytest.mark.parametrize("call", [lambda: initframe.apply(net(), seed=0), lambda: initframe.trace(net())])
+def test_a_module_in_the_wrong_place_is_named_by_its_class(call):
+    (problem,) = refused(call)
+    assert "got Sequential" in problem.fact
+    assert "in_features" not in problem.fact
+
+
+def test_a_file_for_a_model_is_to_be_loaded():
+    (problem,) = refused(initframe.identify, "model.safetensors")
+    assert "Load" in problem.fix
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import PurePath
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -99,6 +100,9 @@ class Survey:
     def relocated(self) -> Survey:
         """The same slots, with the places where the model's tensors are now; of the tensors, only memory may be new."""
         return replace(self, places={name: place.again() for name, place in self.places.items()}, memo={})
+
+    def __repr__(self) -> str:
+        return f"<Survey of {self.title}: {len(self.slots)} tensor{'' if len(self.slots) == 1 else 's'}>"
 
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
         """Give the class names of the modules around a tensor, its owner first.
@@ -227,7 +231,8 @@ def _no_model(model: object) -> Problem | None:
         return Problem("model", f"got the function {model.__name__}.", options, "If it builds the model, call it.")
     if not isinstance(model, Mapping):
         if isinstance(model, str):
-            fix = "The order is resolve(recipe, model), reinit(model, recipe)."
+            is_file = PurePath(model).suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+            fix = "Load the file first." if is_file else "The order is resolve(recipe, model), reinit(model, recipe)."
             return Problem("model", f"got {shown(model)}.", options, fix)
         got = "None" if model is None else type(model).__name__
         fix = "Give the model itself." if isinstance(model, Iterable) else ""

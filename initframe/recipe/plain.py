@@ -68,7 +68,7 @@ def strangers(data: object, path: str = "") -> Iterator[Problem]:
     match data:
         case Mapping():
             for key, value in data.items():
-                yield from _key_strangers(key, path)
+                yield from _key_strangers(key, path, is_empty=value is None)
                 yield from strangers(value, f"{path}.{key}" if path else f"{key}")
         case list() | tuple():
             for index, value in enumerate(data):
@@ -180,9 +180,10 @@ def _is_numpy_number(value: object) -> bool:
     return not {base.__name__ for base in kind.__mro__}.isdisjoint({"integer", "floating", "bool", "bool_"})
 
 
-def _key_strangers(key: object, path: str) -> Iterator[Problem]:
+def _key_strangers(key: object, path: str, *, is_empty: bool) -> Iterator[Problem]:
     if not isinstance(key, str):
-        yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=_key_fix(key))
+        fix = "If it belongs to the number before it, write 0.5, not 0,5." if is_empty and type(key) is int else ""
+        yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=fix or _key_fix(key))
     elif not _is_unicode(key):
         yield Problem("", f"key {shown(key)} has half of a character.", fix="Write it as UTF-8.")
     elif key in CODE_KEYS and path not in NAMES.get(key, ()):
