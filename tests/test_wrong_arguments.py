@@ -162,6 +162,13 @@ def test_a_seed_that_is_nearly_one_is_told_how_to_become_one(seed):
     assert not problem.fix
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, hash("a name") - 2**63, numpy.int64(-5)])
+def test_an_integer_out_of_range_is_told_how_to_be_within(seed):
+    (problem,) = refused(initframe.reinit, net(), RECIPE, seed=seed)
+    assert "% 2**64" in problem.fix
+    assert initframe.reinit(net(), RECIPE, seed=int(seed) % 2**64)
+
+
 @pytest.mark.parametrize("model", [net().parameters(), list(net().parameters()), [net()], None])
 def test_what_holds_parameters_is_not_told_of_an_order(model):
     (problem,) = refused(initframe.reinit, model, RECIPE)

@@ -71,6 +71,9 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain data that :func:`load_recipe` reads back to an equal recipe.
 
+        The last matching rule wins, so the order of ``rules`` counts. What sorts keys makes another recipe of them:
+        ``yaml.dump`` does by default, and so do transformers' configs. :meth:`to_yaml` gives a text, which stays.
+
         >>> load_recipe({"rules": {"*.bias": "zeros"}}).to_dict()["rules"]
         {'*.bias': {'match': '*.bias', 'init': 'zeros'}}
         """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +130,31 @@ def _rows(
     Libraries save a tied tensor under one of its names, so unless ``all_names``, one of them is enough.
     """
     expected = {name: one for one in record.every if one.persistent or is_module for name in one.names}
+    extra = {name: None for name in tensors if name not in expected}
     shared = [name for name in expected if name in tensors]
+    renamed = _renamed([name for name in expected if name not in tensors], extra)
     digests = _digests(shared, tensors, on_progress)
     for name, one in expected.items():
         if name in tensors:
             yield _row(name, one, tensors[name], digests[name], start)
         elif all_names or tensors.keys().isdisjoint(one.names):
-            yield Row(name, "missing")
-    for name in tensors:
-        if name not in expected:
-            yield Row(name, "extra")
+            yield Row(name, "missing", f"{renamed(name)} is there instead." if renamed else "")
+    for name in extra:
+        yield Row(name, "extra")
+
+
+def _renamed(missing: Sequence[str], extra: Collection[str]) -> Callable[[str], str] | None:
+    """Say how names differ if what is missing is all there with more, or with less, in front of its names."""
+    if not missing:
+        return None
+    first = missing[0]
+    for prefix in [name.removesuffix(first) for name in extra if name.endswith(f".{first}")]:
+        if all(f"{prefix}{name}" in extra for name in missing):
+            return partial(str.__add__, prefix)
+    for prefix in [first.removesuffix(name) for name in extra if first.endswith(f".{name}")]:
+        if all(name.startswith(prefix) and name.removeprefix(prefix) in extra for name in missing):
+            return lambda name: name.removeprefix(prefix)
+    return None
 
 
 def _digests(names: Iterable[str], tensors: Mapping[str, Tensor], on_progress: Progress) -> dict[str, int | None]:

@@ -97,6 +97,24 @@ def test_every_difference_has_a_row(made):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_names_with_more_or_less_in_front_are_told(made):
+    model, record = made
+    state = model.state_dict()
+    found = verify(record, {f"net.{name}": tensor for name, tensor in state.items()})
+    assert {row.fact for row in found.rows if row.state == "missing"} == {
+        f"net.{name} is there instead." for name in state
+    }
+    inner = {"rules": {"*.weight": {"init": "ones", "optional": True}}}
+    record = manifest(initframe.reinit(nn.ModuleDict({"net": nn.Linear(2, 2)}), inner, measure=True))
+    found = verify(record, nn.Linear(2, 2))
+    assert {row.name: row.fact for row in found.rows if row.state == "missing"} == {
+        "net.weight": "weight is there instead.",
+        "net.bias": "bias is there instead.",
+    }
+    found = verify(record, {"other.net.weight": torch.ones(2, 2)})  # not all of them
+    assert not any(row.fact for row in found.rows)
+
+
 def test_values_that_are_not_finite_are_counted(made):
     model, record = made
     state = dict(model.state_dict())
