@@ -2,7 +2,7 @@
 
 import argparse
 
-from initframe.cli.console import show, speakable
+from initframe.cli.console import speakable
 from initframe.cli.overview import overview, version
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=version())
     speakable()
     parser.parse_args()
-    show(overview())
+    print(overview())  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What people give by mistake: every public function says what it got and what to give, and nothing has changed."""
 
+import numpy
 import pytest
 import torch
 from nets import bits, changed, rules
@@ -151,3 +152,57 @@ def test_arrays_for_tensors_are_named():
 def test_arrays_in_recipes_are_told_how_to_become_lists(units):
     problem = refused(initframe.reinit, net(), rules({"0.*": {"init": "zeros", "units": units}}))[0]
     assert ".tolist()" in problem.fix
+
+
+@pytest.mark.parametrize("seed", ["7", 7.0, torch.tensor(7), numpy.array(7), numpy.float32(7)])
+def test_a_seed_that_is_nearly_one_is_told_how_to_become_one(seed):
+    (problem,) = refused(initframe.reinit, net(), RECIPE, seed=seed)
+    assert "int(" in problem.fix
+    (problem,) = refused(initframe.reinit, net(), RECIPE, seed="seven")
+    assert not problem.fix
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, hash("a name") - 2**63, numpy.int64(-5)])
+def test_an_integer_out_of_range_is_told_how_to_be_within(seed):
+    (problem,) = refused(initframe.reinit, net(), RECIPE, seed=seed)
+    assert "% 2**64" in problem.fix
+    assert initframe.reinit(net(), RECIPE, seed=int(seed) % 2**64)
+
+
+@pytest.mark.parametrize("model", [net().parameters(), list(net().parameters()), [net()], None])
+def test_what_holds_parameters_is_not_told_of_an_order(model):
+    (problem,) = refused(initframe.reinit, model, RECIPE)
+    assert "order" not in problem.fix
+
+
+@pytest.mark.parametrize("call", [lambda: initframe.apply(net(), seed=0), lambda: initframe.trace(net())])
+def test_a_module_in_the_wrong_place_is_named_by_its_class(call):
+    (problem,) = refused(call)
+    assert "got Sequential" in problem.fact
+    assert "in_features" not in problem.fact
+
+
+def test_a_file_for_a_model_is_to_be_loaded():
+    (problem,) = refused(initframe.identify, "model.safetensors")
+    assert "Load" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        ("kaiming_normal", "kaiming_normal"),
+        ({"rules": {"*.weight": nn.init.kaiming_normal_}}, "kaiming_normal"),
+        ({"rules": {"*.weight": {"init": nn.init.kaiming_normal_}}}, "kaiming_normal"),
+    ],
+)
+def test_an_initializer_in_the_wrong_place_is_told_its_place(recipe, name):
+    (problem,) = refused(initframe.reinit, net(), recipe)
+    assert repr(name) in problem.fix
+
+
+def test_units_that_are_none_or_a_mask():
+    rule = {"match": "0.weight", "init": "zeros"}
+    (empty,) = refused(initframe.reinit, net(), {"rules": {"a": {**rule, "units": []}}})
+    (mask,) = refused(initframe.reinit, net(), {"rules": {"a": {**rule, "units": [True, False, True]}}})
+    assert "empty" in empty.fact
+    assert "nonzero" in mask.fix

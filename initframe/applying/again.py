@@ -81,6 +81,7 @@ class Again:
                 fill = self.draws.paint if self.draws else paint_in_batches
                 try:
                     fill(pieces, number, tell)
+                    torch.clear_autocast_cache()
                     if self.kept:
                         tell(self.kept)
                 except BaseException as error:
@@ -129,12 +130,13 @@ def known(plan: Plan, model: Model) -> tuple[Again, Sequence[Tensor]] | None:
     Returns:
         ``None`` if nothing is known, or the model has changed.
     """
-    if model is not plan.model:
+    kept = plan.latest.kept
+    if kept is None or model is not plan.model:
         return None
-    found = plan.latest.memo.get(KEY)
+    found = kept.seen.memo.get(KEY)
     if not isinstance(found, Again) or found.assignments is not plan.assignments or found.recipe is not plan.recipe:
         return None
-    tensors = plan.latest.tensors(model)
+    tensors = kept.tensors(model)
     return None if tensors is None else (found, tensors)
 
 
@@ -158,7 +160,9 @@ def remember(
     touched = [write for write in writes if not write.kept]
     if plan.asks or not all(map(_only_draws, touched)):
         return
-    places = {id(tensor): i for i, tensor in enumerate(plan.latest.tensors(plan.model) or ())} if plan.model else {}
+    kept = plan.latest.kept
+    tensors = kept.tensors(plan.model) if kept is not None and plan.model is not None else None
+    places = {id(tensor): i for i, tensor in enumerate(tensors or ())}
     held = [write.place.held[0] for write in touched]
     if not all(id(tensor) in places for tensor in held):
         return

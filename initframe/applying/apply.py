@@ -174,6 +174,7 @@ def apply_surveyed(
                     refresh(touched, seen)
                     for mine, source in outside:
                         mine.copy_(source)
+                    torch.clear_autocast_cache()  # casts of the former values, if this is inside of autocast
                 except BaseException as error:
                     if not restore:
                         note_written(error, [write.name for write in touched], done)
@@ -280,6 +281,7 @@ def fill_(tensor: Tensor, fill: Fill, *, name: str, seed: int = 0, region: Regio
         raise ResolveError(found.on(f"tensor {name!r}"))
     with torch.no_grad():
         paint([Piece(fill, local, region, name)], checked_seed(seed))
+    torch.clear_autocast_cache()
     return tensor
 
 

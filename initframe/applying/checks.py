@@ -72,7 +72,9 @@ def checked_seed(seed: int) -> int:
     given: object = seed
     whole = type(given) is int or (isinstance(given, Integral) and not isinstance(given, bool))  # numpy's are some
     if not whole or not 0 <= int(seed) < 2**64:
-        raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1."))
+        is_close = hasattr(given, "item") or (given.isdecimal() if isinstance(given, str) else isinstance(given, float))
+        fix = "Write seed % 2**64." if whole else "Write int(seed)." if is_close else ""
+        raise ResolveError(Problem("seed", f"got {seed!r}.", "A seed is an integer from 0 to 2**64 - 1.", fix))
     return int(seed)
 
 

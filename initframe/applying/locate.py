@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from initframe.applying.placements import held, unplaced
 from initframe.applying.regions import Region
-from initframe.errors import Problem, ResolveError
+from initframe.errors import Problem, ResolveError, shown
 from initframe.fills import Copied, Fill, Keep, Norms, Partial
 from initframe.fills.fill import needs_no_trial
 from initframe.model.elsewhere import OFFLOADED
@@ -71,8 +71,8 @@ def demand_plan(plan: object, taker: str) -> None:
     initframe.errors.ResolveError: apply: got 'xavier_relu' for a plan. Make one: initframe.resolve(recipe, model).
     """
     if not isinstance(plan, Plan):
-        fact, fix = f"got {plan!r:.60} for a plan.", "Make one: initframe.resolve(recipe, model)."
-        raise ResolveError(Problem(taker, fact, fix=fix))
+        got = shown(plan) if isinstance(plan, str | float | None) else type(plan).__name__
+        raise ResolveError(Problem(taker, f"got {got} for a plan.", fix="Make one: initframe.resolve(recipe, model)."))
 
 
 def current_survey(plan: Plan, model: Model | None) -> Survey:

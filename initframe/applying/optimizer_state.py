@@ -13,9 +13,12 @@ from initframe.applying.locate import Write
 from initframe.applying.placements import held
 from initframe.errors import Problem, ResolveError
 from initframe.fills import Partial
-from initframe.model.memory import footprint
+from initframe.model.memory import footprint, is_composite
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+
+WEIGHTS = frozenset({"z", "x0", "slow_buffer", "slow_param", "lookahead_slow_buff", "master_param"})
+"""Under which optimizers keep a copy of the weights: Schedule-Free, MADGRAD, Ranger, Lookahead, Transformer Engine."""
 
 
 def check_optimizers(given: object) -> list[torch.optim.Optimizer]:
@@ -104,6 +107,9 @@ def with_wrapped(optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[torch.
 def clear_units(optimizers: Sequence[torch.optim.Optimizer], tensor: Tensor, dim: int, units: Sequence[int]) -> bool:
     """Forget what an optimizer has gathered about some units of a tensor; step counts, and all other units, stay.
 
+    Copies of the weights (:data:`WEIGHTS`) follow the weights. If the state has no units (the history of LBFGS, codes
+    of 8-bit optimizers), all of the tensor's is forgotten.
+
     Args:
         optimizers: their ``state`` is changed in place.
         tensor: of which units were written.
@@ -125,21 +131,49 @@ def clear_units(optimizers: Sequence[torch.optim.Optimizer], tensor: Tensor, dim
     mine = footprint(tensor)
     found = False
     for inner in with_wrapped(optimizers):
-        for known, state in inner.state.items():
-            if not state or footprint(known) != mine:
-                continue
+        for known in [one for one in _with_state(inner) if footprint(one) == mine]:
             found = True
-            for key, value in state.items():
-                if isinstance(value, Tensor) and _counts_units(value, tensor, dim):
-                    memory, region = held(value)
-                    here = index_on(memory.device, region.units(dim, units)[1])
-                    memory.index_fill_(dim, here, _beginning(inner, known, key))
+            state = inner.state.get(known, {})
+            kept = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.ndim}
+            if isinstance(inner, torch.optim.LBFGS) or any(map(_is_coded, kept.values())):
+                clear_state([inner], [known])
+                continue
+            for key, value in kept.items():
+                along = _units_of(key, value, tensor, dim)
+                if along is None:
+                    continue
+                memory, region = held(value)
+                rows = region.units(along, units)[1]
+                here = index_on(memory.device, rows)
+                if key in WEIGHTS:
+                    weights = held(known)[0].detach()
+                    memory.index_copy_(
+                        along, here, weights.index_select(along, index_on(weights.device, rows)).to(memory)
+                    )
+                else:
+                    memory.index_fill_(along, here, _beginning(inner, known, key))
     return found
 
 
-def _counts_units(value: Tensor, tensor: Tensor, dim: int) -> bool:
-    """Whether a tensor of an optimizer's state has the units along the same dimension (Adafactor's rows have)."""
-    return value.shape == tensor.shape or (value.shape == tensor.shape[:-1] and dim < value.ndim)
+def _is_coded(value: Tensor) -> bool:
+    """Whether the numbers of a state's tensor stand for others, so that none of them is known to mean zero."""
+    return is_composite(value) or (value.dtype.itemsize == 1 and value.dtype != torch.bool)
+
+
+def _units_of(key: str, value: Tensor, tensor: Tensor, dim: int) -> int | None:
+    """Return the dimension along which a tensor of an optimizer's state has the units; ``None`` if it has none.
+
+    Adafactor's second moments are one per row and one per column: torch's have a dimension of size 1 instead of the
+    other, those of transformers and timm leave it out.
+    """
+    shape = tensor.shape
+    if value.ndim == tensor.ndim:
+        fits = all(own in (1, whole) for own, whole in zip(value.shape, shape, strict=True))
+        return dim if fits and value.shape[dim] == shape[dim] else None
+    last = tensor.ndim - 1
+    if key.endswith(("col", "_c")):
+        return value.ndim - 1 if dim == last and value.shape == (*shape[:-2], shape[-1]) else None
+    return dim if dim < last and value.shape == shape[:-1] else None
 
 
 def _beginning(optimizer: torch.optim.Optimizer, parameter: Tensor, key: str) -> float:

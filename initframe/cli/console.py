@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -29,21 +30,11 @@ def say(text: str) -> None:
     record(text)
     try:
         print(text, flush=True)  # noqa: T201
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would fail once more when it ends
+        _drop(sys.stdout.fileno())  # Python would fail once more when it ends
         fact = f"it cannot be written to: {error.strerror}."
         fix = "Read plan.txt or the log in the job's folder; a folder with a manifest.json is complete."
         raise SourceError(Problem("stdout", fact, fix=fix)) from error
-
-
-def show(text: str) -> None:
-    """Print what no job logs; a reader that wants no more of it (``| head``) is no error."""
-    try:
-        print(text, flush=True)  # noqa: T201
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would fail once more when it ends
 
 
 def record(text: str, level: int = logging.INFO) -> None:
@@ -55,10 +46,53 @@ def record(text: str, level: int = logging.INFO) -> None:
 
 
 def speakable() -> None:
-    """Let a terminal that cannot show ± and → show question marks, rather than fail after the work is done."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    """Let no terminal and no pipe end a job: it shows ± as a question mark, or drops what nobody reads (``| head``).
+
+    This also holds for what Hydra and progress bars print.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.reconfigure(errors="replace")
+        if stream is getattr(sys, f"__{name}__"):
+            setattr(sys, name, patient(stream))
+
+
+def patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return a stream that writes to the file of another one, and drops what follows when its reader is gone.
+
+    Args:
+        stream: keeps its file, and is not used any more.
+    """
+    raw = _Patient(stream.fileno(), "w", closefd=False)
+    buffered = io.BufferedWriter(raw)
+    return io.TextIOWrapper(
+        buffered,
+        stream.encoding,
+        stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Patient(io.FileIO):
+    """A file that takes everything, whether it is read or not."""
+
+    def write(self, data: Any) -> int:
+        """Write, or drop what there is no reader for."""
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            _drop(self.fileno())
+            return memoryview(data).nbytes
+
+
+def _drop(file: int) -> None:
+    """Have an open file take everything and keep nothing."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file)
+    os.close(nowhere)
 
 
 def width() -> int:

@@ -18,7 +18,7 @@ from hydra.errors import CompactHydraException, HydraException
 from omegaconf import OmegaConf
 
 from initframe.cli import recipes
-from initframe.cli.console import show, speakable
+from initframe.cli.console import speakable
 from initframe.cli.errors import leave, reported, stoppable
 from initframe.cli.folders import demand_free, is_rerun, output_directory
 from initframe.cli.groups import demand_named, demand_one
@@ -49,7 +49,7 @@ def hydra_job(name: str, run: Callable[[Any], float]) -> None:
     atexit.register(gc.freeze)  # a process that ends looks for garbage in all that is loaded, which takes a second
     speakable()
     if (said := _said(sys.argv[1:])) is not None:
-        show(said)
+        print(said)  # noqa: T201
         return
     recipes.register()
     OmegaConf.register_new_resolver("initframe.choices", lambda: choices(name), replace=True)  # for --help

@@ -33,7 +33,8 @@ def demand_builder(build: object) -> None:
         ResolveError: it is no function, or one of its arguments asks for trained weights.
     """
     if isinstance(build, nn.Module) or not callable(build):
-        raise _refused(f"it takes a function that builds a model, got {build!r:.60}.", "Write trace(lambda: …).")
+        got = type(build).__name__
+        raise _refused(f"it takes a function that builds a model, got {got}.", "Write trace(lambda: …).")
     for name, value in _arguments(build).items():
         if name in _ASKS_FOR_WEIGHTS and value:
             raise _loads(f"it is called with {name}={value!r}")

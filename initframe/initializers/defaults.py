@@ -127,5 +127,6 @@ def torch_default(slot: Slot) -> Fill:
     if slot.set_by:
         raise refuse(f"{slot.set_by} sets {slot.attribute!r} by its own code, not by torch.nn.{layer}'s.", _ITS_OWN)
     if default is _table and not slot.requires_grad:
-        raise refuse("it is an embedding that is not trained: its table was computed, not drawn.", _ITS_OWN)
+        fact = "it is an embedding that is not trained: its table may be computed (sinusoids) rather than drawn."
+        raise refuse(fact, f"If it was only frozen, fill it first, then freeze it. {_ITS_OWN}")
     return default(slot)

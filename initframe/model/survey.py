@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import PurePath
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,9 @@ class Survey:
         """The same slots, with the places where the model's tensors are now; of the tensors, only memory may be new."""
         return replace(self, places={name: place.again() for name, place in self.places.items()}, memo={})
 
+    def __repr__(self) -> str:
+        return f"<Survey of {self.title}: {len(self.slots)} tensor{'' if len(self.slots) == 1 else 's'}>"
+
     def around(self, name: str) -> Iterator[tuple[str, ...]]:
         """Give the class names of the modules around a tensor, its owner first.
 
@@ -116,6 +120,24 @@ OpenSurvey = opened(Survey)
 """What becomes a survey when it is given the class."""
 
 
+class Kept(NamedTuple):
+    """A survey, and how to tell whether it still holds.
+
+    Attributes:
+        seen: the survey, without its tensors.
+        facts: the model's at that moment (:class:`initframe.model.snapshot.Snapshot`).
+    """
+
+    seen: Survey
+    facts: list[object]
+
+    def tensors(self, model: nn.Module | Mapping[str, Tensor]) -> Sequence[Tensor] | None:
+        """Give the model's tensors, always in the same order, if the survey holds; ``None`` if not."""
+        with collector_paused():
+            taken = snapshot(model)
+        return taken.tensors if taken and taken.facts == self.facts else None
+
+
 class LatestSurvey:
     """A model's latest survey, made anew only if the model has changed since; it keeps no tensor alive.
 
@@ -129,39 +151,27 @@ class LatestSurvey:
     """
 
     def __init__(self) -> None:
-        self._seen: Survey | None = None
-        self._facts: list[object] | None = None
+        self.kept: Kept | None = None
+        """One record, to be read once by whoever uses more than one part of it: another thread may replace it."""
 
     def take(self, seen: Survey, model: nn.Module | Mapping[str, Tensor]) -> None:
         """Keep a survey that was just made of a model, if it can be told later whether it still holds."""
         with collector_paused():
             computed = any(place.computed for place in seen.places.values())
             taken = None if computed else snapshot(model)
-            self._facts = taken.facts if taken else None
-            self._seen = _without_tensors(seen) if taken else None
-
-    @property
-    def memo(self) -> Mapping[str, Any]:
-        """What others have derived from it."""
-        return self._seen.memo if self._seen else {}
+            self.kept = Kept(_without_tensors(seen), taken.facts) if taken else None
 
     def holds(self, model: nn.Module | Mapping[str, Tensor]) -> bool:
         """Whether a new survey of the model would give the same slots and places; ``False`` if that is not known."""
-        return self.tensors(model) is not None
-
-    def tensors(self, model: nn.Module | Mapping[str, Tensor]) -> Sequence[Tensor] | None:
-        """Give the model's tensors, always in the same order, if the survey holds; ``None`` if not, or if unknown."""
-        if self._facts is None:
-            return None
-        with collector_paused():
-            taken = snapshot(model)
-        return taken.tensors if taken and taken.facts == self._facts else None
+        kept = self.kept
+        return kept is not None and kept.tensors(model) is not None
 
     def of(self, model: nn.Module | Mapping[str, Tensor]) -> Survey:
         """Give the survey of the model as it is now."""
-        if self._seen is not None and self.holds(model):
+        kept = self.kept
+        if kept is not None and kept.tensors(model) is not None:
             with collector_paused():
-                return replace(self._seen, places={name: place.again() for name, place in self._seen.places.items()})
+                return replace(kept.seen, places={name: place.again() for name, place in kept.seen.places.items()})
         seen = survey(model)
         self.take(seen, model)
         return seen
@@ -228,8 +238,13 @@ def _no_model(model: object) -> Problem | None:
     if isinstance(model, FunctionType | MethodType):
         return Problem("model", f"got the function {model.__name__}.", options, "If it builds the model, call it.")
     if not isinstance(model, Mapping):
-        got = shown(model) if isinstance(model, str | None) else type(model).__name__
-        return Problem("model", f"got {got}.", options, "The order is resolve(recipe, model), reinit(model, recipe).")
+        if isinstance(model, str):
+            is_file = PurePath(model).suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+            fix = "Load the file first." if is_file else "The order is resolve(recipe, model), reinit(model, recipe)."
+            return Problem("model", f"got {shown(model)}.", options, fix)
+        got = "None" if model is None else type(model).__name__
+        fix = "Give the model itself." if isinstance(model, Iterable) else ""
+        return Problem("model", f"got {got}.", options, fix)
     if strangers := [name for name in model if not isinstance(name, str)]:
         return Problem("model", f"got a mapping whose key {strangers[0]!r:.60} is not a text.", options)
     return None

@@ -170,7 +170,7 @@ def _fill(fill: Fill, *, complete: bool) -> dict[str, Any]:
 
 def _versions(model: object) -> dict[str, str]:
     """The versions of this package, of torch and Python, and of the libraries whose classes the model is made of."""
-    own = {"initframe": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    own = {"initframe": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     return {**own, **dict(_libraries(model))}
 
 
@@ -182,4 +182,4 @@ def _libraries(model: object) -> Iterator[tuple[str, str]]:
             continue
         version = getattr(sys.modules.get(name), "__version__", None)
         if isinstance(version, str):  # the user's own code often has none
-            yield name, version
+            yield name, str(version)

@@ -39,13 +39,23 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         subject = f"{path}, {_place(mark)}" if mark else str(path)
         fact = f"malformed YAML: {', '.join(part for part in (error.context, error.problem) if part)}."
-        fix = "Correct the text there; a pattern that starts with *, [, {, ! or & needs quotes."
+        lines = text.split("\n")
+        fix = _likely_fix(lines[mark.line] if mark and mark.line < len(lines) else "")
         raise RecipeError(Problem(subject, fact, fix=fix)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RecipeError(Problem(f"{path}, line {line}", f"{error.reason}.", fix="Remove the character.")) from None
     except RecursionError:
         raise RecipeError(Problem(str(path), "the values are nested too deeply.", fix="Flatten them.")) from None
+
+
+def _likely_fix(line: str) -> str:
+    """Say what is mostly meant by a line that is no YAML."""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "Indent with spaces, not with tabs."
+    if '"' in line and "\\" in line:
+        return "Between double quotes, a backslash begins an escape. Use single quotes, or / in a path."
+    return "Correct the text there; a pattern that starts with *, [, {, ! or & needs quotes."
 
 
 def _read_text(path: Path) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from initframe.errors import Problem, RecipeError, shown
@@ -14,6 +15,10 @@ CODE_KEYS = frozenset({"_target_", "target", "_args_", "_partial_", "_recursive_
 """Keys by which a config tells a library to call code. No key of a recipe's language is one of them."""
 NAMES = {"target": ("rules", "vars", "base")}
 """Those that are ordinary words, and where they are allowed because a user's own names stand there."""
+
+
+_USUAL = frozenset({str, int, float, bool, type(None), dict, list})
+"""Classes that need no look at what they derive from, which takes longer."""
 
 
 def check_size(data: object) -> None:
@@ -26,7 +31,7 @@ def check_size(data: object) -> None:
         RecipeError: it has more than ``RECIPE_VALUES`` values, counted wherever they occur, or more than
             ``RECIPE_DEPTH`` levels.
     """
-    waiting: deque[tuple[object, int]] = deque([(data, 1)])
+    waiting: deque[tuple[Any, int]] = deque([(data, 1)])
     count = 0
     while waiting:
         value, depth = waiting.popleft()
@@ -35,7 +40,7 @@ def check_size(data: object) -> None:
             raise _too_large(f"it is nested deeper than {RECIPE_DEPTH} levels.")
         if isinstance(value, Mapping):
             value = list(value.values())
-        if isinstance(value, list | tuple):
+        if is_list(value):
             waiting.extend((child, depth + 1) for child in value)
         if count + len(waiting) > RECIPE_VALUES:
             raise _too_large(f"it holds more than {RECIPE_VALUES} values.")
@@ -63,7 +68,7 @@ def strangers(data: object, path: str = "") -> Iterator[Problem]:
     match data:
         case Mapping():
             for key, value in data.items():
-                yield from _key_strangers(key, path)
+                yield from _key_strangers(key, path, is_empty=value is None)
                 yield from strangers(value, f"{path}.{key}" if path else f"{key}")
         case list() | tuple():
             for index, value in enumerate(data):
@@ -78,14 +83,20 @@ def strangers(data: object, path: str = "") -> Iterator[Problem]:
         case None | bool() | int() | float() | str():
             pass
         case _:
-            fix = "Use mappings, lists, texts, numbers and bools only."
+            fix = named_instead(data) or "Use mappings, lists, texts, numbers and bools only."
             if hasattr(data, "tolist"):
                 fix = "Write .tolist() after it: a recipe has lists and numbers of Python only."
             yield Problem("", f"{here} is of type {type(data).__name__}.", fix=fix)
 
 
+def named_instead(value: object) -> str:
+    """Say what to write instead of a function, as of torch.nn.init, that was given for an initializer's name."""
+    name = getattr(value, "__name__", None)
+    return f"Write a name: {name.removesuffix('_')!r}." if callable(value) and isinstance(name, str) else ""
+
+
 def unresolved(data: object, path: str = "") -> Iterator[Problem]:
-    """Find interpolations that a config of OmegaConf still has.
+    """Find interpolations and missing values that a config of OmegaConf still has.
 
     Args:
         data: plain data.
@@ -101,6 +112,8 @@ def unresolved(data: object, path: str = "") -> Iterator[Problem]:
         case list() | tuple():
             for index, value in enumerate(data):
                 yield from unresolved(value, f"{path}[{index}]")
+        case "???":
+            yield Problem(path, "it is ???, a value that a config calls missing.", fix="Give one.")
         case str() if "${" in data:
             fact = f"{shown(data)} is an interpolation that is not resolved; a recipe reads nothing from outside."
             fix = "Call OmegaConf.resolve(config) first, or give OmegaConf.to_container(config, resolve=True)."
@@ -119,7 +132,10 @@ def laid_over(below: Any, above: Any) -> Any:
 
 
 def plain_copy(data: Any) -> Any:
-    """Copy data into dicts and lists of its own, numpy's numbers as Python's; everything else stays what it is.
+    """Copy data into dicts and lists of its own, texts and numbers of other classes as Python's own.
+
+    Such classes come from numpy, from readers of YAML that keep comments, and from structured configs: a member of an
+    enum is its text or number, or else its name, as OmegaConf writes it. Everything else stays what it is.
 
     Args:
         data: data that passed :func:`check_size`.
@@ -128,11 +144,32 @@ def plain_copy(data: Any) -> Any:
     {'sizes': [1, 2]}
     """
     match data:
+        case None | bool():
+            return data
+        case str():
+            return str.__str__(data)  # str() of an enum's member would name its class
+        case int():
+            return int(data)
+        case float():
+            return float(data)
         case Mapping():
-            return {key: plain_copy(value) for key, value in data.items()}
-        case list() | tuple():
-            return [plain_copy(value) for value in data]
+            return {str.__str__(k) if isinstance(k, str) else k: plain_copy(value) for k, value in data.items()}
+        case Enum():
+            return data.name
+    if is_list(data):
+        return [plain_copy(value) for value in data]
     return data.item() if _is_numpy_number(data) else data
+
+
+def is_list(value: object) -> bool:
+    """Whether a value is read as a list: lists, tuples, ranges, OmegaConf's lists.
+
+    >>> is_list(range(2)), is_list("ab")
+    (True, False)
+    """
+    if type(value) in _USUAL:
+        return type(value) is list
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
 
 
 def _is_numpy_number(value: object) -> bool:
@@ -143,9 +180,10 @@ def _is_numpy_number(value: object) -> bool:
     return not {base.__name__ for base in kind.__mro__}.isdisjoint({"integer", "floating", "bool", "bool_"})
 
 
-def _key_strangers(key: object, path: str) -> Iterator[Problem]:
+def _key_strangers(key: object, path: str, *, is_empty: bool) -> Iterator[Problem]:
     if not isinstance(key, str):
-        yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=_key_fix(key))
+        fix = "If it belongs to the number before it, write 0.5, not 0,5." if is_empty and type(key) is int else ""
+        yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=fix or _key_fix(key))
     elif not _is_unicode(key):
         yield Problem("", f"key {shown(key)} has half of a character.", fix="Write it as UTF-8.")
     elif key in CODE_KEYS and path not in NAMES.get(key, ()):

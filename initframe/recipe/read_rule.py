@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeGuard, TypeVar
 from initframe.errors import Problem, RecipeError, about, shown
 from initframe.recipe.expressions import Expression, is_taken, parse
 from initframe.recipe.patterns import Pattern, compile_pattern, is_plain_name, plural, refusal
-from initframe.recipe.plain import plain_copy, strangers
+from initframe.recipe.plain import named_instead, plain_copy, strangers
 from initframe.recipe.rule import AXES, KINDS, PADDINGS, RULE_KEYS, Axis, ReadOnly, Rule, label
 
 _Option = TypeVar("_Option", bound=str)
@@ -34,7 +34,8 @@ def read_rule(name: str, value: object) -> tuple[Rule | None, tuple[Problem, ...
     written = {"init": value} if isinstance(value, str) else value
     if not isinstance(written, Mapping):
         fact = f"its value is {shown(value)}, neither a mapping nor an initializer's name."
-        return None, (Problem(label(name, [name]), fact, fix="Write init: … under it, or ~ to delete it."),)
+        fix = named_instead(value) or "Write init: … under it, or ~ to delete it."
+        return None, (Problem(label(name, [name]), fact, fix=fix),)
     given = {"match": name} | {key: item for key, item in written.items() if item is not None or key not in RULE_KEYS}
     readings = {key: attempt(_read_item, key, item) for key, item in given.items()}
     found = [problem for _, problems in readings.values() for problem in problems]
@@ -172,8 +173,11 @@ def _read_units(key: str, value: object) -> tuple[int, ...] | Expression:
         return read_expression(key, value)
     if isinstance(value, list | tuple) and value and all(type(unit) is int and unit >= 0 for unit in value):
         return tuple(sorted(set(value)))
+    if isinstance(value, list | tuple) and not value:
+        raise _wrong(f"{key} is empty, so nothing would be written.", fix="Leave the rule out if there are no units.")
     fact = f"{key} takes a list of indices ([3, 17]) or a condition on unit (unit % 2 == 0), not {shown(value)}."
-    raise _wrong(fact)
+    is_mask = isinstance(value, list | tuple) and all(isinstance(unit, bool) for unit in value)
+    raise _wrong(fact, fix="Of a mask, give mask.nonzero().flatten().tolist()." if is_mask else "")
 
 
 def _read_init(key: str, value: object) -> str:

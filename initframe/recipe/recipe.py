@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from initframe.errors import Problem, RecipeError, closest, harmless, shown
+from initframe.errors import Problem, RecipeError, closest, harmless, nearest, shown
 from initframe.recipe.expressions import UNREADABLE, Expression, is_taken
 from initframe.recipe.patterns import is_plain_name
-from initframe.recipe.plain import check_size, laid_over, plain_copy, strangers, unresolved
+from initframe.recipe.plain import check_size, is_list, laid_over, plain_copy, strangers, unresolved
 from initframe.recipe.presets import presets
 from initframe.recipe.read_rule import attempt, is_numeric, read_expression, read_option, read_rule
 from initframe.recipe.rule import ReadOnly, Rule
@@ -70,6 +70,9 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain data that :func:`load_recipe` reads back to an equal recipe.
+
+        The last matching rule wins, so the order of ``rules`` counts. What sorts keys makes another recipe of them:
+        ``yaml.dump`` does by default, and so do transformers' configs. :meth:`to_yaml` gives a text, which stays.
 
         >>> load_recipe({"rules": {"*.bias": "zeros"}}).to_dict()["rules"]
         {'*.bias': {'match': '*.bias', 'init': 'zeros'}}
@@ -150,8 +153,8 @@ def parse_recipe(source: Source | Sequence[Source]) -> tuple[Recipe, tuple[Probl
     if isinstance(source, Recipe):
         return source, ()
     try:
-        if isinstance(source, list | tuple):
-            data, name, deleted = _layered(source)
+        if is_list(source):
+            data, name, deleted = _layered(_without_omegaconf(source))
         else:
             data, name = _plain(source)
             deleted = new_deletions(data, {}) if isinstance(source, str | os.PathLike) else []
@@ -212,16 +215,8 @@ def new_deletions(above: object, below: object) -> list[Problem]:
 
 def _read(source: object) -> tuple[object, str]:
     """Fetch a recipe's data, and the recipe's name."""
-    if type(source).__module__.startswith("omegaconf."):
-        from omegaconf import OmegaConf  # noqa: PLC0415  (whoever has such an object has imported it)
-
-        data = OmegaConf.to_container(source, resolve=False)
-        check_size(data)
-        if found := list(unresolved(data)):
-            raise RecipeError(*found)
-        return data, "recipe"
     if isinstance(source, Mapping):
-        return source, "recipe"
+        return _without_omegaconf(source), "recipe"
     if isinstance(source, str | os.PathLike):
         from initframe.recipe.files import read_yaml  # noqa: PLC0415  (yaml is slow to import)
 
@@ -229,6 +224,19 @@ def _read(source: object) -> tuple[object, str]:
         return read_yaml(_locate(text) if isinstance(source, str) else Path(text)), text
     options = "A recipe is a preset's name, the path of a YAML file, a mapping, or a list of these."
     raise RecipeError(Problem("recipe", f"got {type(source).__name__}.", options, _meant_instead(source)))
+
+
+def _without_omegaconf(source: Any) -> Any:
+    """Give a config of OmegaConf as plain data, within bounds and without interpolations; all else stays what it is."""
+    if not type(source).__module__.startswith("omegaconf."):
+        return source
+    from omegaconf import OmegaConf  # noqa: PLC0415  (whoever has such an object has imported it)
+
+    data = OmegaConf.to_container(source, resolve=False)
+    check_size(data)
+    if found := list(unresolved(data)):
+        raise RecipeError(*found)
+    return data
 
 
 def _meant_instead(source: object) -> str:
@@ -251,6 +259,8 @@ def _locate(text: str) -> Path:
     fact, fix = f"recipe {shown(text)} is neither a preset nor a file.", "Name a preset, or give a path."
     if "\n" in text or ":" in text:
         fix = "If it is YAML, read it first: yaml.safe_load(text) gives a mapping."
+    elif text.isidentifier() and not nearest(text, known, cutoff=0.9):
+        fix = f"If it is an initializer, it goes into a rule: {{'rules': {{'*.weight': {text!r}}}}}."
     raise RecipeError(Problem("", fact, closest(text, known), fix))
 
 

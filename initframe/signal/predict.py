@@ -24,6 +24,8 @@ from initframe.signal.watch import Call
 def predict(plan: Plan, batch: Any) -> Signal:
     """Compute from a plan what :func:`initframe.propagate` would measure, without running the model in memory.
 
+    Meanwhile the model has stand-ins for its tensors, so no other thread may use it.
+
     Args:
         plan: from :func:`initframe.resolve`; its model may be on the meta device, in training or evaluation mode.
         batch: as for :func:`initframe.propagate`. A real one gives its moments and correlation; one on the meta device

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -62,6 +63,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._made: tuple[Tensor, str] | None = None
         self._weight: list[str | None] = []
         self._names = {module: name for name, module in parts.modules.items()}
+        self._thread = get_ident()
 
     @property
     def where(self) -> str:
@@ -131,12 +133,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._tell(f"{module}/{op}", op, op, tensor)
 
     def _enter(self, module: nn.Module, _: Any) -> None:
+        if get_ident() != self._thread:  # hooks are of all threads, and another one may use the model
+            return
         if self._pending is not None:
             self.flush()
         self.stack.append(module)
         self._weight.append(None)
 
     def _leave(self, module: nn.Module, _: Any, output: Any) -> None:
+        if get_ident() != self._thread:
+            return
         self.stack.pop()
         weight = self._weight.pop()
         result = main_output(output)

@@ -237,7 +237,8 @@ def _altered(data: Mapping[str, Any], text: str | None) -> str:
     if data.get(SUM) != sum_of(data):
         return "its sum is not that of its content: it was changed after it was written."
     if text is not None and text != to_text(data):
-        return "its text is not as it was written, although it says the same."
+        fix = "To save a manifest, write json.dumps(record, indent=2, ensure_ascii=False) and a line break."
+        return f"its text is not as it was written, although it says the same. {fix}"
     return ""
 
 

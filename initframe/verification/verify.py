@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,10 @@ def verify(
         rows.append(Row(MODEL, state, " ".join(problem.fact for problem in error.problems), "file"))
     if tensors is not None:
         start = _Start(record, None if is_own else folder, movement)
-        rows += _rows(record, tensors, start, is_module=isinstance(against, nn.Module), on_progress=on_progress)
+        is_module = isinstance(against, nn.Module)
+        rows += _rows(
+            record, tensors, start, is_module=is_module, all_names=is_module or is_own, on_progress=on_progress
+        )
     if record.altered:
         rows.append(Row(record.place.name if record.place else MANIFEST, "changed", record.altered, "file"))
     if folder is not None:
@@ -114,20 +117,44 @@ def _unwrapped(record: Record, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _rows(
-    record: Record, tensors: Mapping[str, Tensor], start: _Start, *, is_module: bool, on_progress: Progress
+    record: Record,
+    tensors: Mapping[str, Tensor],
+    start: _Start,
+    *,
+    is_module: bool,
+    all_names: bool,
+    on_progress: Progress,
 ) -> Iterator[Row]:
-    """Compare every tensor; what nobody promised comes last."""
+    """Compare every tensor; what nobody promised comes last.
+
+    Libraries save a tied tensor under one of its names, so unless ``all_names``, one of them is enough.
+    """
     expected = {name: one for one in record.every if one.persistent or is_module for name in one.names}
+    extra = {name: None for name in tensors if name not in expected}
     shared = [name for name in expected if name in tensors]
+    renamed = _renamed([name for name in expected if name not in tensors], extra)
     digests = _digests(shared, tensors, on_progress)
     for name, one in expected.items():
-        if name not in tensors:
-            yield Row(name, "missing")
-        else:
+        if name in tensors:
             yield _row(name, one, tensors[name], digests[name], start)
-    for name in tensors:
-        if name not in expected:
-            yield Row(name, "extra")
+        elif all_names or tensors.keys().isdisjoint(one.names):
+            yield Row(name, "missing", f"{renamed(name)} is there instead." if renamed else "")
+    for name in extra:
+        yield Row(name, "extra")
+
+
+def _renamed(missing: Sequence[str], extra: Collection[str]) -> Callable[[str], str] | None:
+    """Say how names differ if what is missing is all there with more, or with less, in front of its names."""
+    if not missing:
+        return None
+    first = missing[0]
+    for prefix in [name.removesuffix(first) for name in extra if name.endswith(f".{first}")]:
+        if all(f"{prefix}{name}" in extra for name in missing):
+            return partial(str.__add__, prefix)
+    for prefix in [first.removesuffix(name) for name in extra if first.endswith(f".{name}")]:
+        if all(name.startswith(prefix) and name.removeprefix(prefix) in extra for name in missing):
+            return lambda name: name.removeprefix(prefix)
+    return None
 
 
 def _digests(names: Iterable[str], tensors: Mapping[str, Tensor], on_progress: Progress) -> dict[str, int | None]:

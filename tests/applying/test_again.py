@@ -265,3 +265,32 @@ def test_fills_with_code_of_the_users_own_are_tried_each_time(known, table):
     for _ in range(4):
         initframe.apply(plan)
     assert not any(known)
+
+
+class _Moved(dict):
+    """A state_dict that another thread, so to speak, moves and fills while this one looks at it."""
+
+    meanwhile = None
+
+    def items(self):
+        if act := self.meanwhile:
+            self.meanwhile = None
+            act()
+        return super().items()
+
+
+def test_a_model_that_another_thread_moves_and_fills_meanwhile_is_not_written_where_it_was():
+    state = _Moved(w=torch.zeros(64))
+    plan = applied(state, recipe={"rules": {"w": "normal"}})
+    before = state["w"].detach()  # keeps the memory, so that a write to it can be seen
+
+    def act():
+        state["w"].data = torch.zeros(64)
+        initframe.apply(plan, seed=8)
+        before.zero_()
+
+    state.meanwhile = act
+    initframe.apply(plan, seed=9)
+    assert state.meanwhile is None
+    assert not before.any()
+    assert torch.equal(state["w"], initframe.fill_(torch.empty(64), initframe.Normal(0, 1), name="w", seed=9))

@@ -287,3 +287,17 @@ def test_nothing_is_measured_unasked():
 def test_all_errors_are_of_one_kind():
     assert issubclass(ResolveError, InitframeError)
     assert issubclass(initframe.RecipeError, InitframeError)
+
+
+def test_inside_of_autocast_the_next_forward_pass_has_the_new_values():
+    model, batch = nn.Linear(4, 4), torch.ones(1, 4)
+    plan = initframe.resolve({"rules": {"*": "normal"}}, model)
+    with torch.autocast("cpu", torch.bfloat16):
+        for seed in range(4):  # from the third application on, another way is taken
+            model(batch)
+            initframe.apply(plan, seed=seed)
+            cast = nn.functional.linear(batch.bfloat16(), *(p.bfloat16() for p in model.parameters()))
+            assert torch.equal(model(batch), cast)
+        initframe.fill_(model.weight, initframe.Constant(0), name="weight")
+        initframe.fill_(model.bias, initframe.Constant(0), name="bias")
+        assert not model(batch).any()

@@ -82,7 +82,9 @@ def test_plugins_that_are_none(refused, plugins):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["-m", "initframe"], ["-m", "initframe.cli.reinit", "--schema"]])
+@pytest.mark.parametrize(
+    "command", [["-m", "initframe"], *(["-m", "initframe.cli.reinit", said] for said in ("--schema", "--help"))]
+)
 def test_a_reader_that_wants_no_more_is_no_error(command):
     reading, writing = os.pipe()
     os.close(reading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -333,6 +334,17 @@ def test_a_terminal_that_knows_no_arrows(monkeypatch):
     say("σ →")
     sys.stdout.flush()
     assert written.getvalue() == b"? ?\n"
+
+
+def test_what_nobody_reads_any_more_is_dropped():
+    reading, writing = os.pipe()
+    stream = console.patient(io.TextIOWrapper(io.FileIO(writing, "w", closefd=False), encoding="utf-8"))
+    print("read", file=stream, flush=True)
+    assert os.read(reading, 100) == b"read" + os.linesep.encode()
+    os.close(reading)
+    for _ in range(2):
+        print("not read " * 10_000, file=stream, flush=True)
+    os.close(writing)
 
 
 @pytest.mark.parametrize("name", ["quiet.yaml", "./quiet.yaml", "recipes/quiet.yaml", "{here}/quiet.yml"])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from nets import Tower, changed, rules
 
 import initframe
@@ -69,3 +70,11 @@ def test_torchs_generator_has_no_stream_version():
     record = initframe.manifest(report)
     assert (record["generator"], record["stream"]) == ("torch", None)
     assert {entry["needs"] for entry in record["others"] if "fill" in entry} == {"torch's generator"}
+
+
+def test_it_is_made_of_pythons_own_classes_so_that_a_checkpoint_with_it_loads_as_before(made, tmp_path):
+    model, report, record = made
+    own = initframe.manifest(report)
+    torch.save({"model": model.state_dict(), "manifest": own}, tmp_path / "checkpoint.pt")
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["manifest"] == record
+    assert yaml.safe_load(yaml.safe_dump(own)) == record

@@ -11,6 +11,7 @@ from refusals import refused
 from initframe.errors import RecipeError
 from initframe.limits import RECIPE_BYTES, RECIPE_VALUES
 from initframe.recipe.files import read_yaml
+from initframe.recipe.recipe import load_recipe
 
 BOMB = "\n".join(
     f"{b}: &{b} [{', '.join([a] * 9)}]" for a, b in zip(["1", "*a", "*b", "*c", "*d"], "abcde", strict=True)
@@ -129,3 +130,19 @@ def test_any_text_is_data_or_a_recipe_error(tmp_path_factory, text):
         read_yaml(path)
     except RecipeError as error:
         assert error.problems[0].subject.startswith(str(path))  # noqa: PT017  (both outcomes are right)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('rules:\n\t"*.weight": normal\n', "spaces"),
+        ('rules:\n  a: {init: pretrained, path: "C:\\Users\\me.pt"}\n', "backslash"),
+        ("rules:\n  a: {match: *.weight, init: normal}\n", "quotes"),
+        ("rules:\n  a: {init: normal, std: 0,02}\n", "0.5"),
+        ("rules:\n  a: {init: normal, 1: {}}\n", "quotes"),
+    ],
+)
+def test_usual_slips_of_yaml_are_told_their_remedy(tmp_path, text, word):
+    (tmp_path / "mine.yaml").write_text(text)
+    (problem,) = refused(load_recipe, tmp_path / "mine.yaml")
+    assert word in problem.fix

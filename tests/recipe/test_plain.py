@@ -1,9 +1,12 @@
 """Plain data, within bounds; everything else is named."""
 
 import datetime
+import enum
 import math
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 from refusals import refused
 
 from initframe.errors import RecipeError
@@ -81,3 +84,80 @@ def test_plain_data_is_welcome_and_copied_into_its_own():
     assert copy == data
     copy["a"].append(3)
     assert data["a"][-1] == "x"
+
+
+class Init(enum.Enum):
+    normal = 1
+
+
+class Words(enum.StrEnum):
+    INIT = "normal"
+
+
+class Sizes(enum.IntEnum):
+    ONE = 1
+
+
+class Scalar(float):
+    """A number that remembers how it was written, as in readers of YAML that keep comments."""
+
+
+class Quoted(str):
+    """Likewise a text."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (Init.normal, "normal"),
+        (Words.INIT, "normal"),
+        (Sizes.ONE, 1),
+        (Scalar(0.5), 0.5),
+        (Quoted("a"), "a"),
+        (True, True),
+    ],
+)
+def test_texts_and_numbers_of_other_classes_become_pythons_own(given, expected):
+    copy = plain_copy({Quoted("key"): [given]})
+    assert copy == {"key": [expected]}
+    assert type(copy["key"][0]) is type(expected)
+    assert all(type(key) is str for key in copy)
+
+
+def test_a_recipe_of_other_classes_has_a_text_that_is_read_back():
+    rule = {"match": Quoted("*.weight"), "init": Init.normal, "std": Scalar(0.5), "mean": Sizes.ONE}
+    recipe = load_recipe({Quoted("rules"): {Quoted("weights"): rule}})
+    assert load_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert load_recipe(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ["xavier_relu", {"rules": {"biases": None}}],
+        {"rules": {"a": {"match": ["*.weight", "*.bias"], "init": "zeros", "units": [0, 1]}}},
+    ],
+)
+def test_lists_of_omegaconf_are_lists_wherever_they_are(source):
+    expected = load_recipe(source)
+    assert load_recipe(OmegaConf.create(source)) == expected
+    if isinstance(source, dict):
+        assert load_recipe({"rules": OmegaConf.create(source["rules"])}) == expected
+        rule = {key: OmegaConf.create(value) if isinstance(value, list) else value for key, value in RULE.items()}
+        assert load_recipe({"rules": {"a": rule}}) == expected
+        assert load_recipe({"rules": {"a": {**RULE, "units": range(2)}}}) == expected
+
+
+RULE = {"match": ["*.weight", "*.bias"], "init": "zeros", "units": [0, 1]}
+
+
+def test_a_missing_value_of_a_config_is_named():
+    (problem,) = refused(load_recipe, OmegaConf.create({"rules": {"a": {"init": "???"}}}), kind=RecipeError)
+    assert problem.subject == "rules.a.init"
+
+
+@pytest.mark.parametrize("empty", [OmegaConf.create([]), [], ()])
+def test_a_list_of_no_recipes_is_refused(empty):
+    assert refused(load_recipe, empty, kind=RecipeError)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.testing._internal.two_tensor import TwoTensor
 
 import initframe
 from initframe.errors import RecipeError, ResolveError
@@ -135,6 +136,92 @@ def test_the_optimizer_forgets_those_units_only(kind, options):
             assert torch.equal(value[1], torch.full((4,), expected.get(key, 0.0)))
         else:
             assert torch.equal(value, before[key])  # step counts
+
+
+def holding(model, **state):
+    """An optimizer that keeps a state as other libraries' do: tensors by key."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.state[model.weight] = state
+    return optimizer
+
+
+def assert_begun_again(value, dim, unit):
+    """One unit holds zeros, the others the ones that they held."""
+    expected = torch.ones_like(value)
+    expected.select(dim, unit).zero_()
+    assert torch.equal(value, expected)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+@pytest.mark.parametrize(
+    ("row", "column", "row_shape", "column_shape"),
+    [
+        ("row_var", "col_var", (-1, 1), (1, -1)),  # torch
+        ("exp_avg_sq_row", "exp_avg_sq_col", (-1,), (-1,)),  # transformers, timm
+        ("exp_avg_sq_r", "exp_avg_sq_c", (-1,), (-1,)),  # timm, after Big Vision
+    ],
+)
+def test_second_moments_of_rows_are_forgotten_and_those_of_columns_stay(size, row, column, row_shape, column_shape):
+    model = nn.Linear(4, size, bias=False)
+    rows, columns = torch.ones(size).reshape(row_shape), torch.ones(4).reshape(column_shape)
+    optimizer = holding(model, **{row: rows, column: columns})
+    reinit(model, "normal", [1], optimizer=optimizer)
+    assert_begun_again(rows, 0, 1)
+    assert bool(columns.all())
+    reinit(model, "normal", [2], axes=["in", "out"], optimizer=optimizer)
+    assert_begun_again(columns, columns.ndim - 1, 2)
+    assert_begun_again(rows, 0, 1)
+
+
+def test_torchs_adafactor_begins_the_rows_again():
+    model = nn.Linear(4, 4)
+    optimizer = trained(torch.optim.Adafactor, model)
+    before = {key: value.clone() for key, value in optimizer.state[model.weight].items()}
+    reinit(model, "normal", [1], optimizer=optimizer)
+    after = optimizer.state[model.weight]
+    assert (after["row_var"] == 0).flatten().tolist() == [False, True, False, False]
+    assert torch.equal(after["col_var"], before["col_var"])
+
+
+@pytest.mark.parametrize("key", ["z", "x0", "slow_buffer", "lookahead_slow_buff"])
+def test_copies_of_the_weights_in_an_optimizer_follow_them(key):
+    model = nn.Linear(4, 3, bias=False)
+    kept = model.weight.detach().double() + 1
+    optimizer = holding(model, **{key: kept.clone()})
+    reinit(model, "normal", [1], optimizer=optimizer)
+    found = optimizer.state[model.weight][key]
+    assert torch.equal(found[1], model.weight[1].double())
+    assert torch.equal(found[[0, 2]], kept[[0, 2]])
+    assert not found.requires_grad
+
+
+class Coded(TwoTensor):
+    """Another library's eight bits, as a tensor class of its own."""
+
+
+@pytest.mark.parametrize(
+    "codes", [lambda: torch.full((3, 4), 127, dtype=torch.uint8), lambda: Coded(torch.ones(3, 4), torch.ones(3, 4))]
+)
+def test_codes_of_an_optimizer_are_forgotten_whole(codes):
+    model = nn.Linear(4, 3, bias=False)
+    optimizer = holding(model, step=torch.tensor(3.0), exp_avg=codes(), absmax=torch.ones(1))
+    assert reinit(model, "normal", [1], optimizer=optimizer).forgotten == 1
+    assert model.weight not in optimizer.state
+
+
+def test_lbfgs_has_no_units():
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.LBFGS(model.parameters())
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.ones(2, 4)).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert initframe.reinit(model, {"rules": {"bias": {"init": "zeros", "units": [1]}}}, optimizer=optimizer).forgotten
+    assert not any(optimizer.state.values())
 
 
 @pytest.mark.parametrize("units", [[], [-1], [1.5], True, 3, ["a"], "unit +", {"a": 1}])

@@ -1,6 +1,7 @@
 """What a measured signal says, and that a model is afterwards what it was before."""
 
 import math
+import threading
 
 import pytest
 import torch
@@ -224,3 +225,27 @@ def test_a_part_of_a_tensor_is_measured_as_its_copy(op):
     x = torch.randn(4, 5, 6).relu()
     for view in (x[:, 1], x.transpose(0, 1), x[..., ::2]):
         assert measure(view, 4, op) == pytest.approx(measure(view.contiguous(), 4, op))
+
+
+class _Elsewhere(nn.Module):
+    """A net that another thread uses, in part, while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.meanwhile = True
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.meanwhile:
+            other = threading.Thread(target=self.second, args=(x,))
+            other.start()
+            other.join()
+        return self.second(x)
+
+
+def test_what_other_threads_do_with_the_model_is_not_measured():
+    model, batch = _Elsewhere(), torch.randn(8, 4)
+    rows = propagate(model, batch).rows
+    model.meanwhile = False
+    assert rows == propagate(model, batch).rows

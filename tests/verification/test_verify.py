@@ -60,6 +60,25 @@ def test_all_is_as_promised(made, tmp_path):
         assert {row.name for row in found.rows if row.kind == "file"} == {"model.safetensors", "plan.txt"}
 
 
+def test_of_a_tied_tensor_a_checkpoint_needs_one_name_and_a_model_or_the_runs_own_file_all(made, tmp_path):
+    model, record = made
+    run = run_of(model, record, tmp_path)
+    for kept, left_out in (("embed.weight", "head.weight"), ("head.weight", "embed.weight")):
+        state = {name: tensor for name, tensor in model.state_dict().items() if name != left_out}
+        save_file(state, tmp_path / "saved.safetensors")
+        assert verify(record, state)
+        assert verify(record, tmp_path / "saved.safetensors")
+        assert wrong(verify(record, {**state, kept: state[kept] + 1})) == {kept: "changed"}
+    assert wrong(verify(record, {name: tensor for name, tensor in state.items() if name != "head.weight"})) == {
+        "embed.weight": "missing",
+        "head.weight": "missing",
+    }
+    save_file(state, run / "model.safetensors")
+    assert wrong(verify(run))["embed.weight"] == "missing"
+    del model.head
+    assert wrong(verify(record, model)) == {"head.weight": "missing"}
+
+
 def test_every_difference_has_a_row(made):
     model, record = made
     state = dict(model.state_dict())
@@ -76,6 +95,24 @@ def test_every_difference_has_a_row(made):
     assert "float64" in facts["bn.weight"]
     assert "[4]" in facts["bn.bias"]
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_names_with_more_or_less_in_front_are_told(made):
+    model, record = made
+    state = model.state_dict()
+    found = verify(record, {f"net.{name}": tensor for name, tensor in state.items()})
+    assert {row.fact for row in found.rows if row.state == "missing"} == {
+        f"net.{name} is there instead." for name in state
+    }
+    inner = {"rules": {"*.weight": {"init": "ones", "optional": True}}}
+    record = manifest(initframe.reinit(nn.ModuleDict({"net": nn.Linear(2, 2)}), inner, measure=True))
+    found = verify(record, nn.Linear(2, 2))
+    assert {row.name: row.fact for row in found.rows if row.state == "missing"} == {
+        "net.weight": "weight is there instead.",
+        "net.bias": "bias is there instead.",
+    }
+    found = verify(record, {"other.net.weight": torch.ones(2, 2)})  # not all of them
+    assert not any(row.fact for row in found.rows)
 
 
 def test_values_that_are_not_finite_are_counted(made):
