@@ -283,7 +283,7 @@ def _parse(data: object, name: str) -> tuple[Recipe, tuple[Problem, ...]]:
 def _unknown_keys(data: Mapping[Any, Any]) -> list[Problem]:
     """Say which keys a recipe does not have."""
     known = ("rules", "vars", *_CHOICES)
-    found = list(strangers(dict.fromkeys(data)))
+    found = list(strangers(dict.fromkeys(data, "")))
     for key in data:
         if key == "defaults":
             fix = "Write the rules out, or use init=[…] there."
@@ -301,7 +301,7 @@ def _read_entries(data: object) -> tuple[dict[str, Any], list[Problem]]:
         fix = "Give each rule a name: rules: {biases: …}."
         return {}, [Problem("", f"rules is {shown(data)}, not a mapping.", fix=fix)]
     given = data or {}
-    found = list(strangers(dict.fromkeys(given), "rules"))
+    found = list(strangers(dict.fromkeys(given, ""), "rules"))
     entries = {key: value for key, value in given.items() if isinstance(key, str) and value is not None}
     if data is None and not found:
         found.append(Problem("", "it has no rules.", fix="Write rules: and a rule under it, or rules: {}."))
