@@ -182,7 +182,7 @@ def _is_numpy_number(value: object) -> bool:
 
 def _key_strangers(key: object, path: str, *, is_empty: bool) -> Iterator[Problem]:
     if not isinstance(key, str):
-        is_decimal = is_empty and type(key) is int and path != "rules"  # {std: 0,5} has the keys std and 5
+        is_decimal = is_empty and type(key) is int  # {std: 0,5} has the keys std and 5
         fix = "If it belongs to the number before it, write 0.5, not 0,5." if is_decimal else ""
         yield Problem("", f"key {shown(key)}{f' of {path}' if path else ''} is not a text.", fix=fix or _key_fix(key))
     elif not _is_unicode(key):
