@@ -35,6 +35,7 @@ from initframe.signal.rules import RULES
 from initframe.signal.shapes import Shapes, storage
 from initframe.signal.states import Rule, States, distribution
 from initframe.signal.walk import Walk
+from initframe.signal.wrapped import away, placeless, undivided
 from initframe.stream.threads import single_threaded
 
 
@@ -68,7 +69,7 @@ class Prepared:
         """Call the model under a walk, with one thread: what is computed is small, and threads would wait for it."""
         with ExitStack() as stack:
             stack.enter_context(modes_as_before(self.parts))
-            stack.enter_context(_undivided(self.parts))
+            stack.enter_context(undivided(self.parts))
             for context in (torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
             with _disable_current_modes(), Functions(walk), walk:
@@ -90,7 +91,7 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
         )
         raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
     parts = parts_of(model)
-    if problems := refusal(parts, batch):
+    if problems := [*refusal(parts, batch), *placeless(parts, predicted=True), *away(plan, parts)]:
         raise InitframeError(*problems)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     states = States()
@@ -109,24 +110,6 @@ def _composed() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _undivided(parts: Parts) -> Iterator[None]:
-    """Take off the hooks of fully_shard and tensor parallelism: they divide and gather tensors that are whole here."""
-    kept: list[tuple[dict[int, Any], dict[int, Any]]] = []
-    for module in parts.modules.values():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):  # noqa: SLF001
-            if theirs := [key for key, hook in hooks.items() if hook.__module__.startswith("torch.distributed.")]:
-                kept.append((hooks, dict(hooks)))
-                for key in theirs:
-                    del hooks[key]
-    try:
-        yield
-    finally:
-        for hooks, before in kept:
-            hooks.clear()
-            hooks.update(before)
 
 
 @contextmanager

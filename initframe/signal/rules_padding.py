@@ -30,7 +30,7 @@ def pad(op: Operation) -> State:
     value = float(op.given.get("value") or 0)
     if inside >= 1.0 or not math.isfinite(value):  # −∞ around a maximum counts for nothing
         return replace(grid, layout=layout, profile=None)
-    padded = [d for d, (size, own) in enumerate(zip(op.shape, grid.layout.shape, strict=True)) if size != own]
+    padded = [len(op.shape) - 1 - i // 2 for i, size in enumerate(op["pad"]) if size]
     of_positions = any("position" in grid.layout.roles(d) for d in padded)
     parts = [(inside, replace(grid, profile=None)), (1 - inside, constant(value, layout))]
     found = mixture(parts, layout, of_positions=of_positions)

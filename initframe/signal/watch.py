@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from initframe.model.elsewhere import HOOK
 from initframe.model.parts import Parts
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
@@ -53,7 +54,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, parts: Parts, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen, self.weights = seen, weights
+        self.parts, self.seen, self.weights = parts, seen, weights
         self.stack: list[nn.Module] = []
         self.used: set[str] = set()
         self._calls: defaultdict[str, int] = defaultdict(int)
@@ -88,7 +89,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known.asks:
             return func(*args, **kwargs)
         name, moves = known.name, known.moves
-        if not moves and self._pending is not None:
+        if not moves and self._pending is not None and not self._takes_away(kwargs):
             self.flush()
         if known.weighs:
             self._note_weight(args)
@@ -105,6 +106,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )  # some subclasses' views have memory of their own
             self._made = (result, self._pending[1])
         return out
+
+    def _takes_away(self, kwargs: Any) -> bool:
+        """Whether an operation is accelerate's, which puts a weight on the meta device after its module has run."""
+        return bool(self.stack) and HOOK in vars(self.stack[-1]) and kwargs.get("device") == META
 
     def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:  # noqa: ARG002  # for those who do more
         """Run an operation; the place to do more than that."""
@@ -158,9 +163,18 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._weight:
             return
         for tensor in args:
-            if isinstance(tensor, Tensor) and tensor.ndim > 1 and (name := self.weights.get(storage(tensor))):
+            if isinstance(tensor, Tensor) and tensor.ndim > 1 and (name := self._name_of(tensor)):
                 self._weight[-1] = name
                 self.used.add(name)
+
+    def _name_of(self, tensor: Tensor) -> str | None:
+        """The name of a weight; of one that accelerate brought for this call, by where the module holds it."""
+        known = self.weights.get(storage(tensor))
+        module = self.stack[-1]
+        if known is not None or HOOK not in vars(module):
+            return known
+        own = next((name for name, held in module._parameters.items() if held is not None and _share(held, tensor)), "")  # noqa: SLF001
+        return self.parts.planned(".".join(filter(None, (self.where, own)))) if own else None
 
     def _tell(self, name: str, op: str, kind: str, tensor: Tensor, weight: str | None = None) -> None:
         number = self._calls[name]
@@ -189,6 +203,7 @@ def undispatched(tensor: Tensor) -> AbstractContextManager[Any]:
     return _disable_current_modes()
 
 
+META = torch.device("meta")
 OWN = frozenset((Tensor, nn.Parameter, Shadow))
 """Classes whose operations need no dispatch to Python."""
 
