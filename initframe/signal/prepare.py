@@ -19,13 +19,12 @@ from torch.utils._pytree import tree_map
 
 from initframe.applying.locate import demand_plan
 from initframe.errors import InitframeError, Problem
-from initframe.fills import Constant, Fill, Whole
+from initframe.fills import Fill
 from initframe.model.memory import whole
-from initframe.model.names import walk
-from initframe.model.parametrizations import parametrizations
 from initframe.model.parts import Parts, parts_of
 from initframe.plan import Plan
 from initframe.signal.batch import modes_as_before, refusal
+from initframe.signal.computed import assumed, computed_by, drawn, originals
 from initframe.signal.fields import mean_products, on_torus, white
 from initframe.signal.functions import Functions
 from initframe.signal.grid import Grid, constant, gaussian, sampled
@@ -133,7 +132,9 @@ def _model_states(
     state: dict[str, Tensor] = {}
     names: dict[int, str] = {}
     there = set(map(parts.planned, parts.parameters))
-    fills |= _originals(parts.modules[""], {name: f for name, f in fills.items() if name not in there})
+    computed = computed_by(parts.modules[""], {name: f for name, f in fills.items() if name not in there})
+    fills |= originals(computed)
+    unsure = assumed(computed, states)
     for name, tensor in [*parts.parameters.items(), *parts.buffers.items()]:
         if id(tensor) in made:
             state[name] = made[id(tensor)]
@@ -142,7 +143,7 @@ def _model_states(
         made[id(tensor)] = state[name] = stand_in
         is_parameter = name in parts.parameters
         planned = parts.planned(name)
-        found = _state(tensor, fills.get(planned), is_parameter, name)
+        found = unsure.get(planned) or _state(tensor, fills.get(planned), is_parameter, name)
         if found is not None:
             states.put(stand_in, found)
             if isinstance(found, Grid) and planned in fills:
@@ -152,37 +153,11 @@ def _model_states(
     return state, names
 
 
-def _originals(model: nn.Module, computed: Mapping[str, Fill]) -> dict[str, Fill]:
-    """The fills of what weight_norm, spectral_norm and pruning compute tensors from.
-
-    Args:
-        model: any module.
-        computed: fills of tensors that are no parameters, by name.
-    """
-    found: dict[str, Fill] = {}
-    modules = dict(walk(model)) if computed else {}
-    for name, fill in computed.items():
-        prefix, dot, own = name.rpartition(".")
-        how = parametrizations(modules[prefix + dot]).get(own)
-        originals = {} if how is None else dict(how.originals)
-        if how is not None and how.exact and len(originals) == 2:  # lengths, directions
-            (lengths, g), (directions, v) = ((".".join(filter(None, (prefix, key))), t) for key, t in originals.items())
-            square = fill.std**2 + fill.mean**2
-            found |= {directions: fill, lengths: Constant(math.sqrt(square * v.numel() / max(g.numel(), 1)))}
-        elif how is not None and len(originals) == 1 and (how.renewed or how.state):
-            found[".".join(filter(None, (prefix, *originals)))] = fill
-    return found
-
-
 def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> Any:
     """The state of a parameter or buffer: its fill, or the values that it keeps."""
     layout = channels(tensor.shape)
     if fill is not None and not math.isnan(fill.std):
-        if isinstance(fill, Constant) or fill.std == 0:
-            return constant(fill.mean, layout, weight=True)
-        mean = 0.0 if isinstance(fill, Whole) else fill.mean
-        square = fill.std**2 + fill.mean**2
-        return gaussian(moments_of(mean, square, mean**2, mean**2, mean**2), layout, weight=True)
+        return drawn(fill, tensor.shape)
     if tensor.is_meta:
         if is_parameter:
             return None

@@ -167,7 +167,7 @@ def linear(
     layout = Layout(tuple(dims))
     layout = layout if layout.shape == shape else layout.fitted(shape)
     profile = None if over_positions else x.profile
-    facts = {"spread": x.spread_over_seeds, "channels": outputs, "inputs": count, "why": x.why}
+    facts = {"spread": x.spread_over_seeds, "channels": outputs, "inputs": count, "why": x.why or weight.why}
     return gaussian(y, layout, profile=profile, **facts)
 
 
@@ -235,7 +235,7 @@ def _convolution(op: Operation, x: Grid, weight: Grid, bias: Grid | None) -> Gri
         spread=x.spread_over_seeds,
         channels=op.shape[1],
         inputs=round(inputs * math.prod(kernel[2:])),
-        why=x.why,
+        why=x.why or weight.why,
     )
 
 

@@ -73,6 +73,7 @@ class States:
 
     Attributes:
         outputs: by a weight's normal, what layers were given of late, and their outputs.
+        assumed: by name, weights that parametrizations compute in a way that has no rule.
     """
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ class States:
         self._distributions = WeakIdKeyDictionary()
         self._broadcast: dict[tuple[int, Layout], tuple[Tensor, Grid]] = {}  # kept, so that no other gets its address
         self.outputs: dict[Source, list[tuple[tuple[Grid, ...], Grid]]] = {}
+        self.assumed: dict[str, Grid] = {}
         self._fills: dict[Source, Fill] = {}
 
     def get(self, tensor: Tensor) -> State:

@@ -94,6 +94,15 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             self.made(known.name, args if known.weighs else (), out)
         return out
 
+    def computed(self, weight: Tensor | None, name: str) -> None:
+        """Note a computed weight, and what is assumed of it."""
+        super().computed(weight, name)
+        if weight is not None and name in self.states.assumed:
+            self.states.put(weight, self.states.assumed[name])
+            owner, dot, own = name.rpartition(".")
+            inside = f"{owner}{dot}parametrizations.{own}"  # what had no rule there ends nothing
+            self.gaps = {op: where for op, where in self.gaps.items() if not where.startswith(inside)}
+
     def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
         """Find the outputs of an operation; torch knows no float32 shapes of grouped products."""
         if func.overloadpacket.__name__ == "_grouped_mm":

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from initframe.model.elsewhere import HOOK
+from initframe.model.hooks import shown_by_hooks
 from initframe.model.parts import Parts
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
@@ -54,7 +56,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, parts: Parts, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.parts, self.seen, self.weights = parts, seen, weights
+        self.parts, self.seen, self.weights = parts, seen, dict(weights)
+        self._kept: list[Tensor] = []
         self.stack: list[nn.Module] = []
         self.used: set[str] = set()
         self._calls: defaultdict[str, int] = defaultdict(int)
@@ -140,11 +143,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flush()
         self.stack.append(module)
         self._weight.append(None)
+        if len(module._forward_pre_hooks) > 1:  # noqa: SLF001  # this watch's, and those that compute a weight
+            for own in shown_by_hooks(module):
+                self.computed(vars(module).get(own), ".".join(filter(None, (self.where, own))))
 
     def _leave(self, module: nn.Module, _: Any, output: Any) -> None:
         self.stack.pop()
         weight = self._weight.pop()
         result = main_output(output)
+        if isinstance(module, ParametrizationList):
+            self.computed(result, _logical(self._names[module]))
         if self._pending is not None:
             if result is not None and _share(self._pending[2], result):
                 self._pending = None  # the module's own row says it
@@ -176,6 +184,17 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         own = next((name for name, held in module._parameters.items() if held is not None and _share(held, tensor)), "")  # noqa: SLF001
         return self.parts.planned(".".join(filter(None, (self.where, own)))) if own else None
 
+    def computed(self, weight: Tensor | None, name: str) -> None:
+        """Note the weight that a parametrization or a hook has computed for this call.
+
+        Args:
+            weight: what was computed.
+            name: of the weight, as if the module held it.
+        """
+        if isinstance(weight, Tensor):
+            self.weights[storage(weight)] = name
+            self._kept.append(weight)  # so that no other tensor gets its address
+
     def _tell(self, name: str, op: str, kind: str, tensor: Tensor, weight: str | None = None) -> None:
         number = self._calls[name]
         self._calls[name] += 1
@@ -185,6 +204,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             depth = self._depth
         with undispatched(tensor), torch._C.DisableTorchFunction():  # noqa: SLF001  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
+
+
+def _logical(name: str) -> str:
+    """The name of the weight that a list of parametrizations computes.
+
+    >>> _logical("0.parametrizations.weight"), _logical("parametrizations.weight")
+    ('0.weight', 'weight')
+    """
+    owner, _, own = name.rpartition("parametrizations.")
+    return owner + own
 
 
 def weights_of(parts: Parts) -> dict[int, str]:
