@@ -12,6 +12,8 @@ from initframe.signal import (
     rules_pointwise,
     rules_pooling,
     rules_resize,
+    rules_sample,
+    rules_scan,
     rules_scatter,
     rules_softmax,
     rules_spectral,
@@ -33,6 +35,8 @@ RULES = {
     **rules_norms.RULES,
     **rules_pooling.RULES,
     **rules_resize.RULES,
+    **rules_scan.RULES,
+    **rules_sample.RULES,
     **rules_spectral.RULES,
 }
 """What is not here and not elementwise ends the prediction of all that follows from it."""

@@ -22,6 +22,7 @@ from initframe.signal.layout import Layout
 from initframe.signal.masks import mask_of
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.operations import facts
+from initframe.signal.positions import by_class
 from initframe.signal.rectified import Rectified
 from initframe.signal.rules_scatter import Totals
 from initframe.signal.samples import Samples, rows_of, samples_of
@@ -44,6 +45,8 @@ def _pointwise(op: Operation) -> State:
     grids = {name: grid for name, tensor in tensors.items() if (grid := op.states.grid(tensor)) is not None}
     if len(grids) < len(tensors):
         return None
+    if (lead := max(grids.values(), key=lambda one: one.classes)).classes > 1:
+        grids = {name: by_class(op.known(name), grid, lead) for name, grid in grids.items()}
     layout = _layout(op.shape, list(grids.values()))
     samples = _on_samples(op, grids)
     given, grids = grids, crossed(grids, len(op.shape))
