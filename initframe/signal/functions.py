@@ -100,7 +100,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     nn.functional.linear: linear,
     nn.functional.batch_norm: batch_norm,
     **{getattr(torch, name): partial(recurrent, kind=name) for name in CELLS},
-    torch._VF._pack_padded_sequence: pack,  # type: ignore[attr-defined]  # noqa: SLF001
-    torch._VF._pad_packed_sequence: unpack,  # type: ignore[attr-defined]  # noqa: SLF001
+    torch._VF._pack_padded_sequence: pack,  # noqa: SLF001
+    torch._VF._pad_packed_sequence: unpack,  # noqa: SLF001
 }
 """What is predicted whole: a function of the walk and torch's arguments, which returns nothing if it does not know."""

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from initframe.signal.combine import mixture
 from initframe.signal.grid import Grid, constant, gaussian, remarked, replace
-from initframe.signal.layout import Factor, Layout, plain
+from initframe.signal.layout import Factor, Layout, Role, plain
 from initframe.signal.positions import averaged
 from initframe.signal.remarks import Remark
 from initframe.signal.rules_recurrent import Asked, predicted
@@ -44,7 +44,7 @@ def pack(walk: Walk, input: Any, lengths: Any, batch_first: Any) -> Any:  # noqa
     grid = walk.states.grid(input)
     shape, rest = list(input.shape), tuple(input.shape[2:])
     with _disable_current_modes():
-        sizes = torch._VF._pack_padded_sequence(torch.zeros(*shape[:2], 1), known.cpu(), batch_first)[1]  # type: ignore[attr-defined]  # noqa: SLF001
+        sizes = torch._VF._pack_padded_sequence(torch.zeros(*shape[:2], 1), known.cpu(), batch_first)[1]  # noqa: SLF001
         if grid is not None and not batch_first:
             order = [1, 0, *range(2, len(shape))]
             grid = replace(grid, layout=grid.layout.permute(order))
@@ -59,7 +59,7 @@ def unpack(walk: Walk, data: Any, sizes: Any, batch_first: Any, value: Any, tota
     walk.flush()
     with _disable_current_modes():
         rows = torch.zeros(int(known.sum()), 1)
-        padded, lengths = torch._VF._pad_packed_sequence(rows, known.cpu(), True, 0.0, total)  # type: ignore[attr-defined]  # noqa: SLF001
+        padded, lengths = torch._VF._pad_packed_sequence(rows, known.cpu(), True, 0.0, total)  # noqa: SLF001
         inputs, steps = padded.shape[:2]
         shape = (inputs, steps, *data.shape[1:]) if batch_first else (steps, inputs, *data.shape[1:])
         out = walk.shapes.empty(shape, torch.empty(shape, device="meta").stride(), data.dtype)
@@ -70,8 +70,9 @@ def unpack(walk: Walk, data: Any, sizes: Any, batch_first: Any, value: Any, tota
 def _filled(grid: Grid, sizes: Tensor, shape: Sequence[int], value: float, *, first: bool) -> Grid:
     """Sequences, and a number where they have ended."""
     known = grid.remark(Padded)
-    roles: list[Any] = ["batch", "position"] if first else ["position", "batch"]
-    layout = plain(shape, [*roles, *(["channel"] * (len(shape) - 2))])
+    outer: tuple[Role, Role] = ("batch", "position") if first else ("position", "batch")
+    inner: list[Role] = ["channel"] * (len(shape) - 2)
+    layout = plain(shape, [*outer, *inner])
     there = float(sizes.sum()) / max(shape[0] * shape[1], 1)
     own = gaussian(averaged(grid), layout, **grid.kept) if known is None else known.grid
     if known is None or own.classes > 1:
@@ -120,7 +121,7 @@ def _simulated(
         shape = (inputs, length, *grid.layout.shape[2:])
         stand_in = walk.shapes.empty(shape, torch.empty(shape, device="meta").stride(), torch.float32)
         walk.states.put(stand_in, replace(grid, layout=grid.layout.fitted(shape)))
-        one = predicted(walk, kind, Asked(stand_in, starts, *others, True), starts)
+        one = predicted(walk, kind, Asked._make((stand_in, starts, *others, True)), starts)
         if one is None:
             return None
         found.append(one)
@@ -139,7 +140,7 @@ def _groups(sizes: Tensor) -> list[tuple[int, int]]:
     """How many sequences have a length, and that length, for a few lengths that stand for all.
 
     >>> _groups(torch.tensor([3, 3, 1]))
-    [(1, 2), (2, 3)]
+    [(2, 2), (1, 3)]
     """
     inputs = int(sizes[0])
     lengths = sorted(int((sizes > i).sum()) for i in range(inputs))
