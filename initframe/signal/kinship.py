@@ -77,7 +77,7 @@ def crossed(grids: Mapping[str, Grid], dims: int) -> dict[str, Grid]:
     for name, grid in grids.items():
         first = next((one for one in found.values() if one.source is grid.source), None)
         shape = () if first is None else _aligned(grid, dims)
-        if first is None or grid.source is None or grid.weight or shape == _aligned(first, dims):
+        if first is None or grid.source is None or shape == _aligned(first, dims):
             found[name] = grid
             continue
         apart: set[Role] = set()

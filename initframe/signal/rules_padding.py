@@ -12,6 +12,9 @@ from initframe.signal.layout import Layout
 from initframe.signal.moments import moments_of
 from initframe.signal.states import Operation, Rule, State
 
+MOSTLY = 0.75
+"""Below which share of places that hold elements windows differ in how full they are."""
+
 
 def pad(op: Operation) -> State:
     """Elements with a constant around them."""
@@ -34,6 +37,8 @@ def pad(op: Operation) -> State:
     of_positions = any("position" in grid.layout.roles(d) for d in padded)
     parts = [(inside, replace(grid, profile=None)), (1 - inside, constant(value, layout))]
     found = mixture(parts, layout, of_positions=of_positions)
+    if of_positions and inside < MOSTLY:
+        found = replace(found, why=found.why or "places with much padding around them are taken as equally full")
     if value or grid.source is None or grid.source.link is None or grid.classes > 1:
         return found
     return replace(found, pieces=((1.0, (_inside(inside, layout, of_positions), grid)),))

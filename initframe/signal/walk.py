@@ -21,7 +21,7 @@ from initframe.signal.batch import place
 from initframe.signal.combine import mixture
 from initframe.signal.grid import Grid, replace
 from initframe.signal.operations import Facts, facts
-from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow
+from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shapes, aliases, form_of, shadow
 from initframe.signal.states import LARGEST, Operation, Rule, State, States, angle
 from initframe.signal.watch import Call, Watch, undispatched
 
@@ -189,17 +189,18 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         if isinstance(state, Grid) and state.layout.shape != form_of(tensor).shape:
             state = replace(state, layout=state.layout.fitted(tensor.shape))
         self.states.put(tensor, state)
-        base = tensor.base if partly and type(tensor) is Shadow else None
-        if base is None or base.numel() <= tensor.numel():
-            return
-        before = self.states.grid(base)
-        if isinstance(state, Grid) and before is not None:
-            self._write(base, before, state, tensor.numel() / base.numel())
-        elif state is None:
-            self.states.put(base, None)
+        for other, share in aliases(tensor) if partly else ():
+            before = self.states.grid(other)
+            if isinstance(state, Grid) and before is not None:
+                self._write(other, before, state, share)
+            elif state is None:
+                self.states.put(other, None)
 
     def _write(self, base: Tensor, before: Grid, state: Grid, share: float) -> None:
         """Note what was written into a share of a tensor: into other places than before, while there are some."""
+        if share >= 1:
+            self.states.put(base, replace(state, layout=before.layout))
+            return
         layout = state.layout.fitted(base.shape)
         rest, parts = self._written[before] if before in self._written else (before, [])  # noqa: SIM401
         if share + sum(own for own, _ in parts) > 1 + 1e-9:
