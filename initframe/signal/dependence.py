@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.correlations import Four, Source
-from initframe.signal.grid import Grid, Piece, replace
+from initframe.signal.grid import Grid, Piece, gaussian, replace
 from initframe.signal.hermite import HERMITE, K, W, evaluated, horner
 from initframe.signal.kinship import linked_by
 from initframe.signal.moments import Moments, average, moments_of
@@ -92,11 +92,31 @@ def settled(one: Grid, other: Grid, apart: Moments, terms: Terms) -> Settled:
 
 def _kept(one: Grid, other: Grid, terms: Terms) -> tuple[Piece, ...]:
     """The terms of two operands that share no normal, few enough to be carried along."""
-    for ours, theirs in ((one, other), (one, _alone(other)), (_alone(one), other)):
+    every = terms(one, other)
+    if len(every) <= KEPT:
+        return every
+    if terms is not multiplied and (found := _with_fixed(every, one)):
+        return found
+    for ours, theirs in ((one, _alone(other)), (_alone(one), other)):
         pieces = terms(ours, theirs)
         if len(pieces) <= KEPT:
             return pieces
     return terms(_alone(one), _alone(other))
+
+
+def _with_fixed(every: tuple[Piece, ...], like: Grid) -> tuple[Piece, ...]:
+    """The terms that are the same for all inputs, such as coordinates, and all others as one; nothing without any."""
+    fixed = tuple([piece for piece in every if len(piece[1]) == 1 and _is_fixed(piece[1][0])])
+    if not fixed or len(fixed) >= KEPT:
+        return ()
+    rest = [piece for piece in every if piece not in fixed]
+    return (*fixed, (1.0, (gaussian(moments_from(rest, None), like.layout),)))
+
+
+def _is_fixed(grid: Grid) -> bool:
+    """Whether numbers were not drawn and are the same for all inputs."""
+    m = grid.moments()
+    return not grid.weight and grid.source is not None and average(m.same) >= (1 - 1e-9) * average(m.square)
 
 
 def _alone(grid: Grid) -> Grid:
