@@ -17,11 +17,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
 from initframe.model.parts import Parts
+from initframe.signal.aliases import aliases
 from initframe.signal.batch import place
 from initframe.signal.combine import mixture
 from initframe.signal.grid import Grid, replace
 from initframe.signal.operations import Facts, facts
-from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shapes, aliases, form_of, shadow
+from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shapes, form_of, shadow
 from initframe.signal.states import LARGEST, Operation, Rule, State, States, angle
 from initframe.signal.watch import Call, Watch, undispatched
 
