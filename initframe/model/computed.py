@@ -34,6 +34,7 @@ class Parametrization:
         renewed: those of them that the inversion always sets (singular vectors).
         blocked: why it cannot be inverted, if it cannot.
         exact: whether the value that goes in is known to come out, up to rounding.
+        linear: whether a factor on what goes in is known to be a factor on what comes out.
         notes: what a reader of the plan should know.
     """
 
@@ -47,6 +48,7 @@ class Parametrization:
     renewed: tuple[Tensor, ...] = ()
     blocked: Obstacle | None = None
     exact: bool = False
+    linear: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -22,6 +22,8 @@ PARTITIONED = Obstacle(
 
 HOOK = "_hf_hook"
 """The attribute under which accelerate keeps a module's hook."""
+WRAPPED = "_old_forward"
+"""The attribute under which accelerate keeps the forward function that its hook wraps."""
 PREPARED = "_is_accelerate_prepared"
 """The attribute by which accelerate knows what it has prepared."""
 
@@ -60,6 +62,24 @@ def is_partitioned(tensor: Tensor) -> bool:
     """
     status = getattr(tensor, "ds_status", None)
     return status is not None and getattr(status, "name", "") != "AVAILABLE"
+
+
+def gathers(module: nn.Module) -> bool:
+    """Tell whether DeepSpeed gathers a module's tensors when it runs.
+
+    >>> gathers(nn.Linear(2, 3))
+    False
+    """
+    return any(hook.__module__.startswith("deepspeed.") for hook in module._forward_pre_hooks.values())  # noqa: SLF001
+
+
+def without_hooks(module: nn.Module) -> Any:
+    """Give the forward function that accelerate's hook on a module wraps; ``None`` if there is none.
+
+    >>> without_hooks(nn.Linear(2, 3)) is None
+    True
+    """
+    return vars(module).get(WRAPPED) if HOOK in vars(module) and "forward" in vars(module) else None
 
 
 def places_all_inside(module: nn.Module) -> bool:

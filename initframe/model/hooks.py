@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,13 +40,29 @@ def hooked(module: nn.Module) -> dict[str, Parametrization]:
     ['weight_orig']
     """
     found = {}
+    for name, hook, kind in _hooks(module):
+        suffixes, read = _KNOWN[kind]
+        found[name] = _read(module, hook, name, [name + suffix for suffix in suffixes], read)
+    return found
+
+
+def shown_by_hooks(module: nn.Module) -> list[str]:
+    """Name the tensors that a module's own hooks recompute before each forward pass, and nothing more of them.
+
+    >>> shown_by_hooks(torch.nn.utils.spectral_norm(nn.Linear(2, 3)))
+    ['weight']
+    """
+    return [name for name, _, _ in _hooks(module)]
+
+
+def _hooks(module: nn.Module) -> Iterator[tuple[str, Any, Any]]:
+    """Give the hooks of a module that compute a tensor, with its name and their kind."""
     for hook in module._forward_pre_hooks.values():  # noqa: SLF001
-        for kind, (suffixes, read) in _KNOWN.items():
+        for kind in _KNOWN:
             if isinstance(hook, kind):
                 name: str = getattr(hook, "_tensor_name" if kind is BasePruningMethod else "name")
                 if own_tensor(module, name) is None:  # else the hook was left behind
-                    found[name] = _read(module, hook, name, [name + suffix for suffix in suffixes], read)
-    return found
+                    yield name, hook, kind
 
 
 def _read(module: nn.Module, hook: Any, name: str, keys: Sequence[str], read: Reader) -> Parametrization:
@@ -85,6 +101,7 @@ def _weight_norm(module: nn.Module, hook: WeightNorm, name: str, own: Sequence[T
         shape=tuple(direction.shape),
         dtype=direction.dtype,
         exact=True,
+        linear=True,
         notes=(LENGTH,),
     )
 
@@ -129,6 +146,7 @@ def _pruning(module: nn.Module, hook: BasePruningMethod, name: str, own: Sequenc
         shape=tuple(original.shape),
         dtype=original.dtype,
         state=(f"{name}_mask",),
+        linear=True,
         notes=("pruned: values are hidden where the mask is zero",),
     )
 

@@ -29,7 +29,7 @@ from initframe.model.memory import whole
 from initframe.model.obstacles import Obstacle
 from initframe.model.parts import parts_of
 
-_ORTHOGONAL = "orthogonal keeps the orthogonal factor of what is filled"
+ORTHOGONAL = "orthogonal keeps the orthogonal factor of what is filled"
 
 
 def parametrizations(module: nn.Module) -> dict[str, Parametrization]:
@@ -75,6 +75,7 @@ def _registered(name: str, how: ParametrizationList) -> Parametrization:
         renewed=tuple(vector for step in steps if isinstance(step, _SpectralNorm) for vector in step.buffers()),
         blocked=itself_computed(taken) if taken else failure or _no_inverse(steps, originals),
         exact=all(isinstance(step, _WeightNorm) for step in steps),
+        linear=all(isinstance(step, _WeightNorm) for step in steps),
         notes=tuple(_note(step) for step in steps),
     )
 
@@ -92,7 +93,7 @@ def _no_inverse(steps: nn.ModuleList, originals: Mapping[str, Tensor]) -> Obstac
 
 def _note(step: nn.Module) -> str:
     """Say what a parametrization makes of a fill."""
-    for known, note in ((_WeightNorm, LENGTH), (_SpectralNorm, SPECTRAL), (_Orthogonal, _ORTHOGONAL)):
+    for known, note in ((_WeightNorm, LENGTH), (_SpectralNorm, SPECTRAL), (_Orthogonal, ORTHOGONAL)):
         if isinstance(step, known):
             return note
     kind = type(step).__name__

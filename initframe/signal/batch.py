@@ -17,6 +17,7 @@ from initframe.model.elsewhere import HOOK
 from initframe.model.memory import is_distributed, is_transformed
 from initframe.model.parts import Parts
 from initframe.signal.shapes import Shadow
+from initframe.signal.wrapped import placeless
 
 
 def call(model: nn.Module, batch: Any) -> Any:
@@ -141,6 +142,8 @@ def unmeasurable(parts: Parts) -> list[Problem]:
 
     Under fully_shard alone, every process has whole activations of its own inputs.
     """
+    if problems := placeless(parts, predicted=False):
+        return problems
     hollow = next((name for name, tensor in parts.parameters.items() if tensor.is_meta and not is_lazy(tensor)), None)
     if hollow is not None and not any(hasattr(module, HOOK) for module in parts.modules.values()):
         fix = "Fill the model by initframe.materialize, or use initframe.predict, which needs no values."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from torch import nn
 
 from initframe.errors import InitframeError, Problem, harmless
 from initframe.fills import Copied
+from initframe.model.names import walk
+from initframe.model.parametrizations import parametrizations
 from initframe.model.parts import parts_of
 from initframe.plan import Assignment
 from initframe.recipe.recipe import Recipe
@@ -41,7 +43,6 @@ class CalibrationWarning(UserWarning):
 
 
 UNUSED = "no linear layer, convolution or lookup of the forward pass uses it."
-COMPUTED = "its layer computes it from other tensors (a parametrization); only weights that layers hold are calibrated."
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,18 @@ class Calibration:
         rows: one per weight that was used, in execution order.
         target: the rms that outputs should have.
         unused: names of weights that the pass did not use.
-        computed: those of them that a parametrization computes.
     """
 
     recipe: Recipe
     rows: tuple[Calibrated, ...]
     target: float
     unused: tuple[str, ...] = ()
-    computed: frozenset[str] = frozenset()
 
     @property
     def left(self) -> tuple[str, ...]:
         """What was not calibrated or is off the target, as sentences."""
         missed = [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
-        return (
-            *missed,
-            *(f"{name}: {COMPUTED if name in self.computed else UNUSED}" for name in self.unused),
-        )
+        return (*missed, *(f"{name}: {UNUSED}" for name in self.unused))
 
 
 def calibrate(
@@ -151,7 +147,8 @@ def calibration(
         raise InitframeError(*problems)
     plan = resolve(recipe, model)
     able = {a.slot.name: a for a in plan.assignments if _is_weight(a, rule)}
-    left = {name: reason for name, a in able.items() if (reason := _why_not(a, attention))}
+    computed = _computed(model, able)
+    left = {name: reason for name, a in able.items() if (reason := computed.get(name) or _why_not(a, attention))}
     tuner = Tuner({name: a for name, a in able.items() if name not in left}, left, target)
     if method == "measure":
         if problems := unmeasurable(parts):
@@ -162,9 +159,20 @@ def calibration(
             scale_predicted(plan, batch, tuner)
     rows = tuple(tuner.rows.values())
     unused = tuple(name for name in tuner.able if name not in tuner.rows)
-    held = set(map(parts.planned, parts.parameters))
     found = with_factors(plan, {row.name: row.factor for row in rows})
-    return Calibration(found, rows, target, unused, frozenset(name for name in unused if name not in held))
+    return Calibration(found, rows, target, unused)
+
+
+def _computed(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Why weights that parametrizations compute have no factor; weight norm's and pruned ones can have one."""
+    modules, found = dict(walk(model)), {}
+    for name in names:
+        prefix, dot, own = name.rpartition(".")
+        module = modules.get(prefix + dot)
+        how = None if module is None or own in module._parameters else parametrizations(module).get(own)  # noqa: SLF001
+        if how is not None and not how.linear:
+            found[name] = f"a factor on it is lost, or changed: {'; '.join(how.notes)}."
+    return found
 
 
 def _is_weight(assignment: Assignment, rule: str | None) -> bool:

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initframe.signal.dependence import Settled, difference, multiplied, settled, summed
+from initframe.signal.dependence import (
+    Settled,
+    agreement,
+    difference,
+    multiplied,
+    related,
+    settled,
+    summed,
+)
 from initframe.signal.grid import Grid, gaussian, joint, replace
 from initframe.signal.hermite import K, W
 from initframe.signal.laws import Line, Powers, added
@@ -164,8 +172,8 @@ def mixture(parts: Sequence[tuple[float, Grid]], layout: Layout, *, of_positions
         for i in range(5)
     ]
     if of_positions:
-        mixed[3] = _two_parts(shares, every, [m.near for m in every])
-        mixed[4] = _two_parts(shares, every, [m.far for m in every])
+        mixed[3] = _two_parts(parts, every, [m.near for m in every], 0)
+        mixed[4] = _two_parts(parts, every, [m.far for m in every], 1)
     first = next((m.field for m in every if m.field is not None and not of_positions), None)
     field = None
     if first is not None:
@@ -193,10 +201,22 @@ def _of_parts(parts: Sequence[tuple[float, Grid]]) -> Tensor:
     return of_weighted(values, torch.cat([share * W for share, _ in parts]))
 
 
-def _two_parts(shares: Sequence[float], every: Sequence[Moments], own: Sequence[Number]) -> Number:
-    """The mean product of two positions, each of one part: of the same one as it is there, of two independent."""
+def _two_parts(
+    parts: Sequence[tuple[float, Grid]], every: Sequence[Moments], own: Sequence[Number], which: int
+) -> Number:
+    """The mean product of two positions, each of one part: of the same one as it is there, of two as they agree.
+
+    Args:
+        parts: shares, and grids.
+        every: moments of the grids.
+        own: mean products of two positions of one part.
+        which: 0 of one input, 1 of two.
+    """
     found: Number = 0.0
-    for i, (share, one) in enumerate(zip(shares, every, strict=True)):
-        for j, (other_share, other) in enumerate(zip(shares, every, strict=True)):
-            found = found + share * other_share * (own[i] if i == j else products(one.mean, other.mean))
+    for i, (share, one) in enumerate(parts):
+        for j, (other_share, other) in enumerate(parts):
+            alike = own[i] if i == j else products(every[i].mean, every[j].mean)
+            if i != j and one.classes == other.classes == 1 and related(one, other):
+                alike = agreement(one, other)[which]
+            found = found + share * other_share * alike
     return found

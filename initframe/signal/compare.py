@@ -183,8 +183,7 @@ def compare(
     spreads: dict[str, tuple[float, ...]] = {}
     for label, recipe in named.items():
         if predicted:
-            with on_meta():
-                model = build()
+            model = _hollow(build)
             found = _with_factors(recipe, model, batch)
             signals[label] = replace(predict(resolve(found, model), batch), recipe=label)
         else:
@@ -193,6 +192,21 @@ def compare(
             signals[label], spreads[label] = _averaged(model, found, label, batch, seeds, loss)
     first = next(iter(signals.values()))
     return Comparison(first.title, signals, spreads, () if predicted else tuple(seeds), first.batch)
+
+
+def _hollow(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build the model without memory.
+
+    Raises:
+        InitframeError: its constructor needs values.
+    """
+    try:
+        with on_meta():
+            return build()
+    except Exception as error:
+        fact = f"on the meta device it raised {type(error).__name__}: {str(error).strip()[:400]}"
+        fix = "Build the model alone, without moving, offloading or quantizing it; or measure: predicted=False."
+        raise InitframeError(Problem("build", fact, "", fix)) from error
 
 
 def _wrong(build: object, named: Mapping[str, Recipe], seeds: object, *, predicted: bool) -> Iterator[Problem]:

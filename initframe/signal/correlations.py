@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -48,15 +48,40 @@ class Correlations:
         return None if self.pairs.field is None else powers(self.pairs.field)
 
 
+Four = tuple[float, float, float, float]
+"""Correlations with an element: of the same place, of another input, of another place, and of both."""
+
+
+class Link(NamedTuple):
+    """How a normal variable follows from another one, which it is not independent of.
+
+    Attributes:
+        to: the other one.
+        apart: what an element differs in from that of the same index there: ``"batch"``, ``"position"``, or both.
+        found: the correlations of z, if the variable is no part of the other one but computed from it.
+    """
+
+    to: Source
+    apart: frozenset[str]
+    found: Callable[[], Four] | None = None
+
+
 class Source:
     """A normal variable per element; compared by identity.
 
     Args:
         correlations: between elements; those of other elements may be the same.
+        link: how it follows from another one; without it, it is independent of all others.
+
+    Attributes:
+        root: the source at the end of the links.
+        parts: the sources of its parts, by what was taken, so that the same part has the same source.
     """
 
-    def __init__(self, correlations: Correlations) -> None:
-        self.correlations = correlations
+    def __init__(self, correlations: Correlations, link: Link | None = None) -> None:
+        self.correlations, self.link = correlations, link
+        self.root: Source = self if link is None else link.to.root
+        self.parts: dict[Hashable, Source] = {}
 
 
 def matching(series: tuple[list[float], float], moments: Moments) -> Pairs:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from initframe.signal import rules_packed
 from initframe.signal.grid import Grid
+from initframe.signal.rules_packed import pack, unpack
 from initframe.signal.rules_recurrent import layer
 from initframe.signal.shapes import Form, Shadow, shadow
 from initframe.signal.simulate import CELLS
@@ -71,6 +73,12 @@ def batch_norm(walk: Walk, input: Any, *stored: Any, weight: Any, bias: Any, tra
     return walk.predicted(aten.native_batch_norm.default, args, _dense(shape, input))
 
 
+def recurrent(walk: Walk, *args: Any, kind: str, **kwargs: Any) -> Any:
+    """The outputs of a recurrent layer, on a tensor or on packed sequences."""
+    packed = len(args) > 2 and not kwargs and isinstance(args[1], Tensor) and args[1].dtype == torch.int64
+    return rules_packed.layer(walk, kind, args) if packed else layer(walk, *args, kind=kind, **kwargs)
+
+
 def _are_plain(*tensors: Any) -> bool:
     """Whether tensors of one dtype, without memory, are known by their distributions, and torch casts none of them."""
     dtypes = set()
@@ -91,6 +99,8 @@ def _dense(shape: tuple[int, ...], like: Shadow) -> Shadow:
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     nn.functional.linear: linear,
     nn.functional.batch_norm: batch_norm,
-    **{getattr(torch, name): partial(layer, kind=name) for name in CELLS},
+    **{getattr(torch, name): partial(recurrent, kind=name) for name in CELLS},
+    torch._VF._pack_padded_sequence: pack,  # noqa: SLF001
+    torch._VF._pad_packed_sequence: unpack,  # noqa: SLF001
 }
 """What is predicted whole: a function of the walk and torch's arguments, which returns nothing if it does not know."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from initframe.signal.hermite import W
+from initframe.signal.hermite import W, Z, evaluated, powers
 from initframe.signal.laws import Law, Powers
+from initframe.signal.quantiles import place
 
 
 class Joint(Law):
@@ -46,3 +48,36 @@ class Joint(Law):
         if self.zeros is None:
             return super().share_of(value)
         return 0.0 if value else self.zeros
+
+
+class Shared(Law):
+    """What many elements of one law have in common: the mean of an element, given a normal that agrees with its own.
+
+    Args:
+        law: of an element, of one class.
+        square: the mean square of what is shared, which says how well the normals agree.
+
+    >>> from initframe.signal.laws import Line
+    >>> round(Shared(Line(0.0, 1.0), 0.25).powers[1], 3)
+    0.25
+    """
+
+    def __init__(self, law: Law, square: float) -> None:
+        self.law, self.square = law, square
+
+    @cached_property
+    def correlation(self) -> float:
+        """Of the normals of two elements that share this and nothing else."""
+        a, square = self.law.series()
+        squares = [x * x for x in a]
+        curve = evaluated([*squares, max(square - math.fsum(squares), 0.0)], _POWERS).cummax(0).values
+        return place(curve.new_tensor([self.square]), curve).item() / (len(curve) - 1)
+
+    def _made(self) -> Tensor:
+        c = self.correlation
+        z = math.sqrt(c) * Z[:, None] + math.sqrt(1 - c) * Z[None, :]
+        return (self.law.at(z) @ W)[None]
+
+
+_POWERS = powers(torch.linspace(0, 1, 201, dtype=torch.float64, device="cpu"))
+"""Of correlations from 0 to 1."""

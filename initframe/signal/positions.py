@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.grid import Grid, gaussian, replace
+from initframe.signal.laws import Line
 from initframe.signal.moments import Moments
 
 CLASSES = 20
@@ -51,6 +52,27 @@ def shares(grid: Grid) -> Tensor:
         if len(edges(length)) - 1 == grid.classes:
             return sizes(length)
     return torch.full((grid.classes,), 1 / grid.classes, dtype=torch.float64, device="cpu")
+
+
+def by_class(known: Tensor | None, grid: Grid, lead: Grid) -> Grid:
+    """A number for each position, as classes of positions tell them apart; any other grid as it is.
+
+    Args:
+        known: the values of the grid, if they are known.
+        grid: of an operand.
+        lead: the grid of another operand, with several classes.
+    """
+    if known is None or grid.classes > 1 or known.is_complex():
+        return grid
+    dims = [d - known.ndim for d, size in enumerate(known.shape) if size > 1]
+    if len(dims) != 1 or len(lead.layout.dims) < -dims[0] or lead.layout.roles(dims[0]) != {"position"}:
+        return grid
+    cuts = edges(known.shape[dims[0]])
+    if len(cuts) - 1 != lead.classes:
+        return grid
+    values = known.detach().reshape(-1).double().cpu()
+    means = torch.stack([values[a:b].mean() for a, b in pairwise(cuts)])
+    return replace(grid, law=Line(means, means * 0.0), source=None)
 
 
 def averaged(grid: Grid) -> Moments:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from initframe.model.layers import title
 from initframe.plan import Plan
-from initframe.signal.batch import describe, failed, not_reached, tensors
+from initframe.signal.batch import describe, failed, not_reached, size, tensors
 from initframe.signal.grid import Grid
 from initframe.signal.moments import average
 from initframe.signal.positions import averaged
@@ -53,6 +53,7 @@ def _predicted(plan: Plan, batch: Any) -> Signal:
     """Walk the forward pass, and give a row for every call."""
     prepared = prepare(plan, batch)
     rows: list[Row] = []
+    inputs = size(batch)
     facts: dict[int, tuple[Grid | None, dict[str, Any]]] = {}  # a module and its parents return the same grid
 
     def seen(call: Call, tensor: Tensor) -> None:
@@ -63,7 +64,7 @@ def _predicted(plan: Plan, batch: Any) -> Signal:
             facts[id(grid)] = (grid, _facts(grid))
         found = facts[id(grid)][1]
         shape = form_of(tensor).shape
-        if len(shape) < 2 or shape[0] == 1:
+        if len(shape) < 2 or shape[0] == 1 or shape[0] != inputs:
             found = {**found, "correlation": None}
         rows.append(Row(call.name, call.number, call.op, shape, depth=call.depth, weight=call.weight, **found))
 
@@ -93,6 +94,8 @@ def _facts(grid: Grid | None) -> dict[str, Any]:
         return {"mean": None, "rms": None, "approximate": "an operation without a rule leads here"}
     m = averaged(grid)
     square, same = average(m.square), average(m.same)
+    if grid.layout.dims and grid.layout.roles(0) == {"channel"} and grid.layout.count("batch") > 1:
+        same = average(m.mean) ** 2  # the first dimension is that of an ensemble's members
     if not math.isfinite(square):
         return {"mean": None, "rms": None, "approximate": "it is not finite"}
     return {

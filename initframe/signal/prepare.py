@@ -19,13 +19,12 @@ from torch.utils._pytree import tree_map
 
 from initframe.applying.locate import demand_plan
 from initframe.errors import InitframeError, Problem
-from initframe.fills import Constant, Fill, Whole
+from initframe.fills import Fill
 from initframe.model.memory import whole
-from initframe.model.names import walk
-from initframe.model.parametrizations import parametrizations
 from initframe.model.parts import Parts, parts_of
 from initframe.plan import Plan
 from initframe.signal.batch import modes_as_before, refusal
+from initframe.signal.computed import assumed, computed_by, drawn, originals
 from initframe.signal.fields import mean_products, on_torus, white
 from initframe.signal.functions import Functions
 from initframe.signal.grid import Grid, constant, gaussian, sampled
@@ -35,6 +34,7 @@ from initframe.signal.rules import RULES
 from initframe.signal.shapes import Shapes, storage
 from initframe.signal.states import Rule, States, distribution
 from initframe.signal.walk import Walk
+from initframe.signal.wrapped import away, placeless, undivided
 from initframe.stream.threads import single_threaded
 
 
@@ -68,7 +68,7 @@ class Prepared:
         """Call the model under a walk, with one thread: what is computed is small, and threads would wait for it."""
         with ExitStack() as stack:
             stack.enter_context(modes_as_before(self.parts))
-            stack.enter_context(_undivided(self.parts))
+            stack.enter_context(undivided(self.parts))
             for context in (torch.no_grad(), _composed(), _unlogged(), single_threaded()):
                 stack.enter_context(context)
             with _disable_current_modes(), Functions(walk), walk:
@@ -90,7 +90,7 @@ def prepare(plan: Plan, batch: Any) -> Prepared:
         )
         raise InitframeError(Problem("plan", fact, "", "Resolve the recipe against the model."))
     parts = parts_of(model)
-    if problems := refusal(parts, batch):
+    if problems := [*refusal(parts, batch), *placeless(parts, predicted=True), *away(plan, parts)]:
         raise InitframeError(*problems)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     states = States()
@@ -109,24 +109,6 @@ def _composed() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _undivided(parts: Parts) -> Iterator[None]:
-    """Take off the hooks of fully_shard and tensor parallelism: they divide and gather tensors that are whole here."""
-    kept: list[tuple[dict[int, Any], dict[int, Any]]] = []
-    for module in parts.modules.values():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):  # noqa: SLF001
-            if theirs := [key for key, hook in hooks.items() if hook.__module__.startswith("torch.distributed.")]:
-                kept.append((hooks, dict(hooks)))
-                for key in theirs:
-                    del hooks[key]
-    try:
-        yield
-    finally:
-        for hooks, before in kept:
-            hooks.clear()
-            hooks.update(before)
 
 
 @contextmanager
@@ -150,7 +132,9 @@ def _model_states(
     state: dict[str, Tensor] = {}
     names: dict[int, str] = {}
     there = set(map(parts.planned, parts.parameters))
-    fills |= _originals(parts.modules[""], {name: f for name, f in fills.items() if name not in there})
+    computed = computed_by(parts.modules[""], {name: f for name, f in fills.items() if name not in there})
+    fills |= originals(computed)
+    unsure = assumed(computed, states)
     for name, tensor in [*parts.parameters.items(), *parts.buffers.items()]:
         if id(tensor) in made:
             state[name] = made[id(tensor)]
@@ -159,7 +143,7 @@ def _model_states(
         made[id(tensor)] = state[name] = stand_in
         is_parameter = name in parts.parameters
         planned = parts.planned(name)
-        found = _state(tensor, fills.get(planned), is_parameter, name)
+        found = unsure.get(planned) or _state(tensor, fills.get(planned), is_parameter, name)
         if found is not None:
             states.put(stand_in, found)
             if isinstance(found, Grid) and planned in fills:
@@ -169,37 +153,11 @@ def _model_states(
     return state, names
 
 
-def _originals(model: nn.Module, computed: Mapping[str, Fill]) -> dict[str, Fill]:
-    """The fills of what weight_norm, spectral_norm and pruning compute tensors from.
-
-    Args:
-        model: any module.
-        computed: fills of tensors that are no parameters, by name.
-    """
-    found: dict[str, Fill] = {}
-    modules = dict(walk(model)) if computed else {}
-    for name, fill in computed.items():
-        prefix, dot, own = name.rpartition(".")
-        how = parametrizations(modules[prefix + dot]).get(own)
-        originals = {} if how is None else dict(how.originals)
-        if how is not None and how.exact and len(originals) == 2:  # lengths, directions
-            (lengths, g), (directions, v) = ((".".join(filter(None, (prefix, key))), t) for key, t in originals.items())
-            square = fill.std**2 + fill.mean**2
-            found |= {directions: fill, lengths: Constant(math.sqrt(square * v.numel() / max(g.numel(), 1)))}
-        elif how is not None and len(originals) == 1 and (how.renewed or how.state):
-            found[".".join(filter(None, (prefix, *originals)))] = fill
-    return found
-
-
 def _state(tensor: Tensor, fill: Fill | None, is_parameter: bool, name: str) -> Any:
     """The state of a parameter or buffer: its fill, or the values that it keeps."""
     layout = channels(tensor.shape)
     if fill is not None and not math.isnan(fill.std):
-        if isinstance(fill, Constant) or fill.std == 0:
-            return constant(fill.mean, layout, weight=True)
-        mean = 0.0 if isinstance(fill, Whole) else fill.mean
-        square = fill.std**2 + fill.mean**2
-        return gaussian(moments_of(mean, square, mean**2, mean**2, mean**2), layout, weight=True)
+        return drawn(fill, tensor.shape)
     if tensor.is_meta:
         if is_parameter:
             return None

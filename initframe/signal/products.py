@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from initframe.signal.attention_weights import Weights
+from initframe.signal.dependence import related
 from initframe.signal.grid import Grid, gaussian, remarked, replace, reshaped
 from initframe.signal.hermite import W, Z
 from initframe.signal.layout import ROLES, Factor, Layout
 from initframe.signal.moments import Moments, average, moments_of
 from initframe.signal.positions import averaged
 from initframe.signal.remarks import Remark
-from initframe.signal.rules_attention import mixed, scores
+from initframe.signal.rules_attention import common, mixed, scores
 from initframe.signal.states import Operation
 
 
@@ -102,14 +103,17 @@ def over_channels(a: Grid, b: Grid, count: int, shape: tuple[int, ...]) -> Grid:
     x, y = averaged(a), averaged(b)
     known, level = b.remark(Columns), average(y.mean) ** 2
     one, two = (known.one, known.two) if known else (level, level)  # mean products of two rows
-    common = [count * (count - 1) * average(x.mean) ** 2 * of_rows for of_rows in (one, two, one, two)]
+    agreed, why = common(a, b)
+    shared = [count * (count - 1) * average(x.mean) ** 2 * of_rows for of_rows in (one, two, one, two)]
+    if related(a, b):
+        shared = [count * (count - 1) * agreed**2] * 4
     of_a, of_b = ("position" in one.layout.roles(d) for one, d in ((a, -2), (b, -1)))
     near = (x.near if of_a else x.square, y.near if of_b else y.square)
     far = (x.far if of_a else x.same, y.far if of_b else y.same)
     pairs = [(x.square, y.square), (x.same, y.same), near, far]
-    mean = count * average(x.mean) * average(y.mean)
-    means = (count * average(u) * average(v) + more for (u, v), more in zip(pairs, common, strict=True))
-    return _product(a, b, moments_of(mean, *means), shape)
+    means = (count * average(u) * average(v) + more for (u, v), more in zip(pairs, shared, strict=True))
+    out = _product(a, b, moments_of(count * agreed, *means), shape)
+    return replace(out, why=out.why or why)
 
 
 def _product(a: Grid, b: Grid, moments: Moments, shape: tuple[int, ...]) -> Grid:

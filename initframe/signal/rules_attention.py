@@ -13,8 +13,10 @@ from torch import Tensor
 
 from initframe.signal.attention_weights import Weights, attention_weights
 from initframe.signal.combine import expanded, total
+from initframe.signal.dependence import UNKNOWN, agreement, related
 from initframe.signal.fields import near_inside, of_windows
 from initframe.signal.grid import Grid, gaussian, replace, scaled
+from initframe.signal.kinship import apart_by
 from initframe.signal.layout import Factor, Layout
 from initframe.signal.moments import Moments, average
 from initframe.signal.positions import averaged
@@ -25,18 +27,36 @@ CAUSAL = "causal"
 
 
 def scores(queries: Grid, keys: Grid, count: int, shape: tuple[int, ...]) -> Grid:
-    """The products of queries and keys, both made by weights of their own.
+    """The products of queries and keys, made by weights of their own, or of two parts of one tensor.
 
     ``near`` of the result is the mean product of one query's scores with two keys; what they share, softmax removes.
+    Of channels whose products have the mean c, as those of two parts have, each result holds N·c.
     """
     q, k = queries.moments(), _inside(keys)
     square = count * q.square * k.square
     shared = count * q.square * average(k.near)
     near = shared if isinstance(shared, float) else torch.diag(shared)
-    moments = Moments(square * 0.0, square, square * 0.0, near, near * 0.0)
+    c, why = common(queries, keys)
+    level = count * (count - 1) * c * c
+    zero, apart = square * 0.0, near * 0.0
+    moments = Moments(zero + count * c, square + level, zero + level, near + level, apart + level)
     layout = Layout((*queries.layout.dims[:-1], (Factor("position", shape[-1]),)))
-    why = queries.why or keys.why
+    why = queries.why or keys.why or why
     return gaussian(moments, layout if layout.shape == shape else layout.fitted(shape), why=why, terms=count)
+
+
+def common(rows: Grid, columns: Grid) -> tuple[float, str]:
+    """The mean product of a channel of a row with the same channel of a column, and why it is an approximation.
+
+    Args:
+        rows: (…, row, channel).
+        columns: (…, channel, column).
+    """
+    if rows.classes > 1 or columns.classes > 1:
+        mean = averaged(rows).mean * averaged(columns).mean
+        return average(mean), UNKNOWN if related(rows, columns) else ""
+    apart = rows.layout.roles(-2) & columns.layout.roles(-1)
+    return apart_by(agreement(rows, columns), apart)[0], ""
 
 
 def _inside(grid: Grid) -> Moments:

@@ -11,7 +11,7 @@ from initframe.signal.borders import Geometry, borders
 from initframe.signal.combine import total
 from initframe.signal.fields import strided
 from initframe.signal.grid import Grid, gaussian, replace, same_numbers, scaled
-from initframe.signal.layout import Factor, Layout, channels, images
+from initframe.signal.layout import Factor, Layout, Role, channels, images
 from initframe.signal.moments import Moments, average, moments_of, products
 from initframe.signal.positions import averaged
 from initframe.signal.products import of_data
@@ -152,18 +152,38 @@ def linear(
     y = summed(m, weight, count)
     mixing = x.layout.roles(dim) == {"position"}
     if mixing:  # every new position has weights of its own
-        apart = products(y.mean, y.mean)
-        y = y._replace(near=apart, far=apart)
-    y = biased(y, bias)
+        y = _strangers(y, "position")
     dims = list(x.layout.dims)
+    for d in _members(weight, dim, len(dims)):
+        roles = x.layout.roles(d)
+        if roles == {"batch"} and x.layout.count("batch") > x.layout.shape[d]:  # copies of all inputs
+            dims[d] = (Factor("channel", shape[d]),)
+        for role in roles - {"channel"} if dims[d] is x.layout.dims[d] else ():
+            y = _strangers(y, role)
+    y = biased(y, bias)
     outer = -1 if contracted == -1 else -2
     outputs = shape[outer]
     dims[dim] = (Factor("position" if mixing else "channel", outputs),)
     layout = Layout(tuple(dims))
     layout = layout if layout.shape == shape else layout.fitted(shape)
     profile = None if over_positions else x.profile
-    facts = {"spread": x.spread_over_seeds, "channels": outputs, "inputs": count, "why": x.why}
+    facts = {"spread": x.spread_over_seeds, "channels": outputs, "inputs": count, "why": x.why or weight.why}
     return gaussian(y, layout, profile=profile, **facts)
+
+
+def _members(weight: Grid, dim: int, dims: int) -> list[int]:
+    """The dimensions along which there are several matrices, each drawn on its own, as of an ensemble's members."""
+    if len(weight.layout.dims) != dims:
+        return []
+    return [d for d in range(dims - 2) if d != dim and weight.layout.roles(d) == {"channel"}]
+
+
+def _strangers(y: Moments, role: Role) -> Moments:
+    """Moments where two inputs, or two positions, have weights of their own."""
+    apart = products(y.mean, y.mean)
+    if role == "position":
+        return y._replace(near=apart, far=apart)
+    return y._replace(same=y.mean * y.mean, far=apart)
 
 
 def bilinear(op: Operation) -> State:
@@ -215,7 +235,7 @@ def _convolution(op: Operation, x: Grid, weight: Grid, bias: Grid | None) -> Gri
         spread=x.spread_over_seeds,
         channels=op.shape[1],
         inputs=round(inputs * math.prod(kernel[2:])),
-        why=x.why,
+        why=x.why or weight.why,
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from initframe.signal.grid import Grid, gaussian, independent, related_as, remarked, replace
+from initframe.signal.kinship import follows, part_of
 from initframe.signal.layout import Factor, Layout, sequence
 from initframe.signal.moments import average, moments_of
 from initframe.signal.rules_scatter import Totals
@@ -28,9 +29,10 @@ def index(op: Operation) -> State:
         known = None
     numbers = known if isinstance(known, Tensor) else None
     if not grid.weight:
+        whole, first = grid, next(d for d, one in enumerate(op["indices"]) if one is not None)
         if len(op["indices"]) == 1 and numbers is not None and grid.classes == 1:
             grid = picked(grid, 0, numbers)
-        return replace(independent(grid), layout=grid.layout.fitted(op.shape))
+        return replace(_of(whole, grid, first), layout=grid.layout.fitted(op.shape))
     found = lookup(grid, numbers, op.shape)
     many = len(grid.layout.shape) - len(indices) > 1  # whole matrices are picked (experts): they are weights still
     return found and (replace(found, weight=True) if many else found)
@@ -41,10 +43,19 @@ def selected(op: Operation) -> State:
     grid, numbers = op.grid("self"), op.known("index")
     if grid is None:
         return None
-    dim = int(op["dim"]) % max(len(grid.layout.dims), 1)
+    dim, whole = int(op["dim"]) % max(len(grid.layout.dims), 1), grid
     if numbers is not None and grid.classes == 1 and not grid.weight:
         grid = picked(grid, dim, numbers)
-    return replace(independent(grid), layout=grid.layout.fitted(op.shape))
+    return replace(_of(whole, grid, dim), layout=grid.layout.fitted(op.shape))
+
+
+def _of(whole: Grid, grid: Grid, dim: int) -> Grid:
+    """Rows that were picked along a dimension, as parts of the whole."""
+    if grid is whole or whole.source is None or not whole.layout.dims:
+        return part_of(grid, grid.layout.roles(dim) if grid.layout.dims else set())
+    roles = whole.layout.roles(dim)
+    found = independent(grid)
+    return found if not roles or "channel" in roles else follows(found, whole.source, roles)
 
 
 def picked(grid: Grid, dim: int, numbers: Tensor) -> Grid:

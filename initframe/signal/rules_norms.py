@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from initframe.signal.combine import product, spread_over, total
+from initframe.signal.correlations import Four
 from initframe.signal.fields import near_inside
 from initframe.signal.grid import Grid, constant, gaussian, replace, scaled
 from initframe.signal.hermite import W
+from initframe.signal.joints import Shared
+from initframe.signal.kinship import follows
 from initframe.signal.laws import Line, Table
-from initframe.signal.layout import Layout
+from initframe.signal.layout import Layout, Role
 from initframe.signal.moments import Moments, Number, at_least, average, diagonal, moments_of, products, root
 from initframe.signal.positions import averaged, mean_over
 from initframe.signal.samples import rows_of, samples_of
@@ -191,7 +194,12 @@ def pooled(grid: Grid, dims: Sequence[int], shape: tuple[int, ...], keep: bool) 
         if not roles:
             return replace(grid, layout=left)
         return _over_channels(grid, dims, left)
-    m = averaged(grid)
+    return _linked(grid, _over_places(grid, dims, roles, left))
+
+
+def _over_places(grid: Grid, dims: Sequence[int], roles: set[Role], left: Layout) -> Grid:
+    """The mean over positions, inputs, or both."""
+    layout, m = grid.layout, averaged(grid)
     count = layout.count("position", dims)
     near = near_over(grid, m)
     square = (m.square + (count - 1) * near) / count
@@ -217,7 +225,23 @@ def _over_channels(grid: Grid, dims: Sequence[int], left: Layout) -> Grid:
         middle = (m if count > 1 else grid.moments()).mean
         return replace(constant(0.0, left, weight=grid.weight), law=Line(middle, middle * 0.0), why=grid.why)
     varying = (level + x / n for x in (square, same, near, far))
-    return gaussian(moments_of(average(m.mean), *varying), left, **grid.kept, weight=grid.weight)
+    return _linked(grid, gaussian(moments_of(average(m.mean), *varying), left, **grid.kept, weight=grid.weight))
+
+
+def _linked(grid: Grid, out: Grid) -> Grid:
+    """A mean, related to the elements that it is of: E xm is E m², for the element's own mean and for others."""
+    if grid.source is None or out.source is None or grid.weight:
+        return out
+    known, pairs = out.moments(), out.source.correlations
+    shared = Shared(grid.law if grid.classes == 1 else Line(0.0, 1.0), average(known.square))
+
+    def found() -> Four:
+        root = math.sqrt(shared.correlation)
+        same, near, far = (root * average(c) for c in pairs.pairs[:3])
+        return root, same, near, far
+
+    out = follows(out, grid.source, found=found)
+    return out if out.classes > 1 or grid.classes > 1 else replace(out, pieces=((1.0, (replace(out, law=shared),)),))
 
 
 def near_over(grid: Grid, m: Moments) -> Number:

@@ -13,13 +13,16 @@ from torch import Tensor
 from initframe.signal import rules_complex
 from initframe.signal.attention_weights import Weights
 from initframe.signal.combine import mixture, product, spread_over, total
+from initframe.signal.dependence import UNKNOWN, related
 from initframe.signal.grid import Grid, constant, gaussian, independent, remarked, replace, reshaped, scaled
 from initframe.signal.hermite import HERMITE, K, W
+from initframe.signal.kinship import crossed
 from initframe.signal.laws import Law, Line, Table, law_of
 from initframe.signal.layout import Layout
 from initframe.signal.masks import mask_of
 from initframe.signal.moments import Number, average, moments_of
 from initframe.signal.operations import facts
+from initframe.signal.positions import by_class
 from initframe.signal.rectified import Rectified
 from initframe.signal.rules_scatter import Totals
 from initframe.signal.samples import Samples, rows_of, samples_of
@@ -42,15 +45,19 @@ def _pointwise(op: Operation) -> State:
     grids = {name: grid for name, tensor in tensors.items() if (grid := op.states.grid(tensor)) is not None}
     if len(grids) < len(tensors):
         return None
+    if (lead := max(grids.values(), key=lambda one: one.classes)).classes > 1:
+        grids = {name: by_class(op.known(name), grid, lead) for name, grid in grids.items()}
     layout = _layout(op.shape, list(grids.values()))
     samples = _on_samples(op, grids)
+    given, grids = grids, crossed(grids, len(op.shape))
     sources = {id(grid.source): grid for grid in grids.values() if grid.source is not None}
     if len(sources) <= 1:
         found = _on_one_source(op, grids, layout)
         return found if found is None or samples is None else remarked(found, Samples(samples))
     if samples is not None:
         return rows_of(samples, replace(next(iter(sources.values())), layout=layout))
-    grids = {name: op.states.broadcast(tensors[name], layout) or grid for name, grid in grids.items()}
+    for name in grids.keys() if grids == given else ():
+        grids[name] = op.states.broadcast(tensors[name], layout) or grids[name]
     if not all(grid.weight for grid in grids.values()):
         grids = {name: spread_over(grid, layout) for name, grid in grids.items()}
     if op.name in ("add", "sub") and len(grids) == 2:
@@ -96,8 +103,14 @@ def _tensor_arguments(op: Operation) -> dict[str, Tensor]:
 
 def _layout(shape: tuple[int, ...], grids: list[Grid]) -> Layout:
     """The layout of the operand that has the most of the output's dimensions."""
-    best = max(grids, key=lambda g: (not g.weight, math.prod(g.layout.shape) if g.layout.dims else 0))
-    return best.layout if best.layout.shape == shape else best.layout.fitted(shape)
+    best = max(grids, key=lambda g: (not g.weight, math.prod(g.layout.shape) if g.layout.dims else 0)).layout
+    if best.shape == shape:
+        return best
+    for other in grids:  # what was broadcast has the meaning that it has there
+        for d in range(-min(len(best.dims), len(other.layout.dims)), 0):
+            if best.shape[d] == 1 and other.layout.shape[d] == shape[d]:
+                best = best.with_dim(d % len(best.dims), other.layout.dims[d])
+    return best.fitted(shape)
 
 
 def _kept_mask(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
@@ -249,9 +262,8 @@ def _on_two_sources(op: Operation, grids: Mapping[str, Grid], layout: Layout) ->
         return None
     a, b = first.source.correlations.pairs, second.source.correlations.pairs
     moments = moments_of(mean, square, pairs(a.same, b.same), pairs(a.near, b.near), pairs(a.far, b.far))
-    like = gaussian(
-        moments, layout, profile=first.profile, spread=first.spread + second.spread, why=first.why or second.why
-    )
+    why = first.why or second.why or (UNKNOWN if related(first, second) else "")
+    like = gaussian(moments, layout, profile=first.profile, spread=first.spread + second.spread, why=why)
     return reshaped(values.reshape(-1), weights.reshape(-1), moments, like)
 
 

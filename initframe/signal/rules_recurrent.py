@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 
 def layer(walk: Walk, *args: Any, kind: str, **kwargs: Any) -> Any:
-    """The outputs of a recurrent layer, with their states; nothing for packed sequences, which torch takes apart."""
+    """The outputs of a recurrent layer, with their states; nothing for packed sequences."""
     if len(args) != len(Asked._fields) or kwargs or isinstance(args[2], Tensor):
         return None
     asked = Asked(*args)

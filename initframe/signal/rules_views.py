@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from initframe.signal.combine import mixture
-from initframe.signal.grid import Grid, constant, gaussian, independent, remarked, replace, without
-from initframe.signal.layout import ROLES, Factor, Layout, images
+from initframe.signal.grid import Grid, gaussian, independent, remarked, replace, without
+from initframe.signal.kinship import follows, part_of
+from initframe.signal.layout import ROLES, Factor, Layout, Role, images
 from initframe.signal.moments import average, moments_of
 from initframe.signal.positions import class_of, mean_over
 from initframe.signal.products import Columns
@@ -78,12 +79,18 @@ def part(op: Operation) -> State:
     dim = op.given.get("dim", 0) % max(len(grid.layout.dims), 1)
     if op.shape == grid.layout.shape:
         return grid
-    if (own := _of_parts(grid, dim, *_range(op, dim, grid.layout.shape[dim]))) is not None:
+    begin, end = _range(op, dim, grid.layout.shape[dim])
+    if (own := _of_parts(grid, dim, begin, end)) is not None:
         return replace(own, layout=_without(grid.layout, dim, op.shape))
-    if grid.classes > 1 and "position" in grid.layout.roles(dim):
+    roles, whole = grid.layout.roles(dim), grid
+    if grid.classes > 1 and "position" in roles:
         grid = _at_positions(grid, op, grid.layout.shape[dim])
-    profile = None if "position" in grid.layout.roles(dim) else grid.profile
-    return replace(independent(grid), layout=_without(grid.layout, dim, op.shape), profile=profile)
+    profile = None if "position" in roles else grid.profile
+    taken = (grid.layout, dim, begin, end) if begin < end else None
+    own = part_of(whole, roles, taken)
+    if whole is not grid and own.source is not None:
+        own = follows(grid, own.source)
+    return replace(own, layout=_without(grid.layout, dim, op.shape), profile=profile)
 
 
 def _without(layout: Layout, dim: int, shape: tuple[int, ...]) -> Layout:
@@ -112,7 +119,9 @@ def _of_parts(grid: Grid, dim: int, begin: int, end: int) -> Grid | None:
     start = 0
     for size, own in zip(known.sizes, known.grids, strict=True):
         if start <= begin and end <= start + size:
-            return own if (begin, end) == (start, start + size) else independent(own)
+            if (begin, end) == (start, start + size):
+                return own
+            return part_of(own, grid.layout.roles(dim), (grid.layout, dim, begin - start, end - start))
         start += size
     return None
 
@@ -126,6 +135,11 @@ def _at_positions(grid: Grid, op: Operation, length: int) -> Grid:
     if end - start == 1:
         return _one_class(grid, class_of(length, start))
     return mean_over(grid)
+
+
+def _averaged(grid: Grid) -> Grid:
+    """The grid with one class of positions, whose elements are related to those of the grid."""
+    return grid if grid.source is None else follows(mean_over(grid), grid.source)
 
 
 def _one_class(grid: Grid, k: int) -> Grid:
@@ -142,11 +156,12 @@ def parts(op: Operation) -> tuple[State, ...]:
         return (None,) * len(op.out)
     dim = op.given.get("dim", 0) % len(grid.layout.dims)
     if grid.classes > 1 and "position" in grid.layout.roles(dim):
-        grid = mean_over(grid)
+        grid = _averaged(grid)
     found, begin = [], 0
     for out in op.out:
         end = begin + (out.shape[dim] if len(out.shape) == len(grid.layout.dims) else 1)
-        own = _of_parts(grid, dim, begin, end) or independent(grid)
+        own = _of_parts(grid, dim, begin, end)
+        own = own or part_of(grid, grid.layout.roles(dim), (grid.layout, dim, begin, end))
         found.append(replace(own, layout=_without(grid.layout, dim, tuple(out.shape))))
         begin = end
     return tuple(found)
@@ -192,7 +207,13 @@ def repeat(op: Operation) -> State:
 def moved(op: Operation) -> State:
     """The same elements in other places: rolled, flipped, gathered, sorted into windows."""
     grid = op.grid("self")
-    return grid and replace(independent(grid), layout=grid.layout.fitted(op.shape))
+    if grid is None:
+        return None
+    dims = op.given.get("dims", op.given.get("dim"))
+    roles: set[Role] = set()
+    for d in dims if isinstance(dims, list | tuple) else [dims]:
+        roles |= grid.layout.roles(d) if isinstance(d, int) else {"channel"}
+    return replace(part_of(grid, roles), layout=grid.layout.fitted(op.shape))
 
 
 def windows(op: Operation) -> State:
@@ -224,32 +245,6 @@ def folded(op: Operation) -> State:
     more = (overlap**2 - overlap) * mean**2
     moments = moments_of(mean * overlap, *(overlap * x + more for x in (square, same, near, far)))
     return gaussian(moments, images(op.shape), **grid.kept) if overlap > 1 else replace(grid, layout=images(op.shape))
-
-
-def pad(op: Operation) -> State:
-    """Elements with a constant around them."""
-    grid = op.grid("self")
-    if grid is None:
-        return None
-    inside = 1.0
-    for size, own in zip(op.shape, grid.layout.shape, strict=True):
-        inside *= min(own / max(size, 1), 1.0)
-    layout = grid.layout.fitted(op.shape)
-    if any(op["pad"][::2]):  # what was in front of them moves elements to other places
-        grid = independent(grid)
-    value = float(op.given.get("value") or 0)
-    if inside >= 1.0 or not math.isfinite(value):  # −∞ around a maximum counts for nothing
-        return replace(grid, layout=layout, profile=None)
-    padded = [d for d, (size, own) in enumerate(zip(op.shape, grid.layout.shape, strict=True)) if size != own]
-    of_positions = any("position" in grid.layout.roles(d) for d in padded)
-    parts = [(inside, replace(grid, profile=None)), (1 - inside, constant(value, layout))]
-    return mixture(parts, layout, of_positions=of_positions)
-
-
-def mirrored(op: Operation) -> State:
-    """Elements with some of them around them once more."""
-    grid = op.grid("self")
-    return grid and replace(independent(grid), layout=grid.layout.fitted(op.shape), profile=None)
 
 
 def largest(op: Operation) -> tuple[State, ...]:
@@ -284,7 +279,5 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("roll", "flip", "gather", "pixel_shuffle", "pixel_unshuffle", "diagonal"), moved),
     **dict.fromkeys(("im2col", "unfold"), windows),
     "col2im": folded,
-    "constant_pad_nd": pad,
-    **dict.fromkeys([f"{how}_pad{n}d" for how in ("reflection", "replication") for n in (1, 2, 3)], mirrored),
     **dict.fromkeys(("topk", "sort"), largest),
 }

@@ -170,11 +170,20 @@ class _ScalingWalk(Walk):  # type: ignore[no-untyped-call]
         if factor == 1 or again:
             return found
         views = [t for t in args if isinstance(t, Tensor) and self.weights.get(storage(t)) == name]
-        for tensor in {id(t): t for t in [*views, self.state[name]]}.values():
-            state = self.states.get(tensor)
-            if isinstance(state, Grid):
-                self.states.put(tensor, scaled(state, factor))
+        for tensor in {id(t): t for t in [*views, *([self.state[name]] if name in self.state else [])]}.values():
+            self._scale(tensor, factor)
         return super().applied(operation)
+
+    def computed(self, weight: Tensor | None, name: str) -> None:
+        """Note a computed weight; it was computed without the factor that it has by now."""
+        super().computed(weight, name)
+        if weight is not None and name in self.tuner.rows:
+            self._scale(weight, self.tuner.rows[name].factor)
+
+    def _scale(self, weight: Tensor, factor: float) -> None:
+        state = self.states.get(weight)
+        if isinstance(state, Grid):
+            self.states.put(weight, scaled(state, factor))
 
     def _squares(self, found: Grid, operation: Any) -> tuple[float, float, float]:
         square = average(averaged(found).square)

@@ -99,6 +99,8 @@ def shadow(form: Form, of: Tensor | None = None) -> Shadow:
     else:
         made.memory = storage(of)
         made.base = of.base if type(of) is Shadow and of.base is not None else of
+        if type(made.base) is Shadow:
+            made.base.__dict__.setdefault("views", []).append(ref(made))
     return made
 
 

@@ -26,6 +26,9 @@ from initframe.signal.shapes import Shadow, form_of
 LARGEST = 3 * 2**22
 """Up to how many elements a tensor that depends on nothing is computed for real."""
 
+TWINS = 16
+"""How many real tensors of one shape are remembered, to find that another one is equal to one of them."""
+
 State = Grid | Tensor | None
 Rule = Callable[["Operation"], "State | tuple[State, ...]"]
 
@@ -73,6 +76,7 @@ class States:
 
     Attributes:
         outputs: by a weight's normal, what layers were given of late, and their outputs.
+        assumed: by name, weights that parametrizations compute in a way that has no rule.
     """
 
     def __init__(self) -> None:
@@ -80,6 +84,9 @@ class States:
         self._distributions = WeakIdKeyDictionary()
         self._broadcast: dict[tuple[int, Layout], tuple[Tensor, Grid]] = {}  # kept, so that no other gets its address
         self.outputs: dict[Source, list[tuple[tuple[Grid, ...], Grid]]] = {}
+        self._firsts: dict[tuple[tuple[int, ...], torch.dtype], list[Tensor]] = {}
+        self._twins: dict[int, tuple[Tensor, Tensor]] = {}
+        self.assumed: dict[str, Grid] = {}
         self._fills: dict[Source, Fill] = {}
 
     def get(self, tensor: Tensor) -> State:
@@ -116,14 +123,26 @@ class States:
         if not isinstance(state, Tensor):
             return state
         if state not in self._distributions:
-            self._distributions[state] = distribution(state)
+            twin = self._twin(state)
+            self._distributions[state] = distribution(state) if twin is state else self._distributions[twin]
         return self._distributions[state]  # type: ignore[no-any-return]
+
+    def _twin(self, state: Tensor) -> Tensor:
+        """The first tensor that held these values: what was computed twice, as positions are, is the same."""
+        if id(state) not in self._twins:
+            known = self._firsts.setdefault((tuple(state.shape), state.dtype), [])
+            first = next((one for one in known if torch.equal(one, state)), state)
+            if first is state and len(known) < TWINS:
+                known.append(state)
+            self._twins[id(state)] = (state, first)  # kept, so that no other gets its address
+        return self._twins[id(state)][1]
 
     def broadcast(self, tensor: Tensor, layout: Layout) -> Grid | None:
         """The state as a grid, where it is joined with a tensor of the given layout; see :func:`related_over`."""
         state, grid = self.get(tensor), self.grid(tensor)
         if grid is None or grid.source is None or not isinstance(state, Tensor):
             return grid
+        state = self._twin(state)
         key = (id(state), layout)
         if key not in self._broadcast:
             self._broadcast[key] = state, related_over(state, grid, layout)

@@ -17,11 +17,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from initframe.errors import InitframeError, Problem
 from initframe.model.parts import Parts
+from initframe.signal.aliases import aliases
 from initframe.signal.batch import place
 from initframe.signal.combine import mixture
 from initframe.signal.grid import Grid, replace
 from initframe.signal.operations import Facts, facts
-from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shadow, Shapes, form_of, shadow
+from initframe.signal.shapes import CPU, SIMPLE, UNKNOWN, Shapes, form_of, shadow
 from initframe.signal.states import LARGEST, Operation, Rule, State, States, angle
 from initframe.signal.watch import Call, Watch, undispatched
 
@@ -93,6 +94,15 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
             self._settle(Operation(known.name, func, _named(known, args, {}), out, self.states), [out])
             self.made(known.name, args if known.weighs else (), out)
         return out
+
+    def computed(self, weight: Tensor | None, name: str) -> None:
+        """Note a computed weight, and what is assumed of it."""
+        super().computed(weight, name)
+        if weight is not None and name in self.states.assumed:
+            self.states.put(weight, self.states.assumed[name])
+            owner, dot, own = name.rpartition(".")
+            inside = f"{owner}{dot}parametrizations.{own}"  # what had no rule there ends nothing
+            self.gaps = {op: where for op, where in self.gaps.items() if not where.startswith(inside)}
 
     def _run(self, func: Any, args: Any, kwargs: Any, key: Any, inputs: list[Tensor]) -> Any:
         """Find the outputs of an operation; torch knows no float32 shapes of grouped products."""
@@ -180,17 +190,18 @@ class Walk(Watch):  # type: ignore[no-untyped-call]
         if isinstance(state, Grid) and state.layout.shape != form_of(tensor).shape:
             state = replace(state, layout=state.layout.fitted(tensor.shape))
         self.states.put(tensor, state)
-        base = tensor.base if partly and type(tensor) is Shadow else None
-        if base is None or base.numel() <= tensor.numel():
-            return
-        before = self.states.grid(base)
-        if isinstance(state, Grid) and before is not None:
-            self._write(base, before, state, tensor.numel() / base.numel())
-        elif state is None:
-            self.states.put(base, None)
+        for other, share in aliases(tensor) if partly else ():
+            before = self.states.grid(other)
+            if isinstance(state, Grid) and before is not None:
+                self._write(other, before, state, share)
+            elif state is None:
+                self.states.put(other, None)
 
     def _write(self, base: Tensor, before: Grid, state: Grid, share: float) -> None:
         """Note what was written into a share of a tensor: into other places than before, while there are some."""
+        if share >= 1:
+            self.states.put(base, replace(state, layout=before.layout))
+            return
         layout = state.layout.fitted(base.shape)
         rest, parts = self._written[before] if before in self._written else (before, [])  # noqa: SIM401
         if share + sum(own for own, _ in parts) > 1 + 1e-9:

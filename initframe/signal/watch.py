@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from initframe.model.elsewhere import HOOK
+from initframe.model.hooks import shown_by_hooks
 from initframe.model.parts import Parts
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
@@ -54,7 +57,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, parts: Parts, seen: Callable[[Call, Tensor], None], weights: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen, self.weights = seen, weights
+        self.parts, self.seen, self.weights = parts, seen, dict(weights)
+        self._kept: list[Tensor] = []
         self.stack: list[nn.Module] = []
         self.used: set[str] = set()
         self._calls: defaultdict[str, int] = defaultdict(int)
@@ -90,7 +94,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known.asks:
             return func(*args, **kwargs)
         name, moves = known.name, known.moves
-        if not moves and self._pending is not None:
+        if not moves and self._pending is not None and not self._takes_away(kwargs):
             self.flush()
         if known.weighs:
             self._note_weight(args)
@@ -107,6 +111,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )  # some subclasses' views have memory of their own
             self._made = (result, self._pending[1])
         return out
+
+    def _takes_away(self, kwargs: Any) -> bool:
+        """Whether an operation is accelerate's, which puts a weight on the meta device after its module has run."""
+        return bool(self.stack) and HOOK in vars(self.stack[-1]) and kwargs.get("device") == META
 
     def operate(self, func: Any, known: Facts, args: Any, kwargs: Any) -> Any:  # noqa: ARG002  # for those who do more
         """Run an operation; the place to do more than that."""
@@ -139,6 +147,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flush()
         self.stack.append(module)
         self._weight.append(None)
+        if len(module._forward_pre_hooks) > 1:  # noqa: SLF001  # this watch's, and those that compute a weight
+            for own in shown_by_hooks(module):
+                self.computed(vars(module).get(own), ".".join(filter(None, (self.where, own))))
 
     def _leave(self, module: nn.Module, _: Any, output: Any) -> None:
         if get_ident() != self._thread:
@@ -146,6 +157,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack.pop()
         weight = self._weight.pop()
         result = main_output(output)
+        if isinstance(module, ParametrizationList):
+            self.computed(result, _logical(self._names[module]))
         if self._pending is not None:
             if result is not None and _share(self._pending[2], result):
                 self._pending = None  # the module's own row says it
@@ -164,9 +177,29 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._weight:
             return
         for tensor in args:
-            if isinstance(tensor, Tensor) and tensor.ndim > 1 and (name := self.weights.get(storage(tensor))):
+            if isinstance(tensor, Tensor) and tensor.ndim > 1 and (name := self._name_of(tensor)):
                 self._weight[-1] = name
                 self.used.add(name)
+
+    def _name_of(self, tensor: Tensor) -> str | None:
+        """The name of a weight; of one that accelerate brought for this call, by where the module holds it."""
+        known = self.weights.get(storage(tensor))
+        module = self.stack[-1]
+        if known is not None or HOOK not in vars(module):
+            return known
+        own = next((name for name, held in module._parameters.items() if held is not None and _share(held, tensor)), "")  # noqa: SLF001
+        return self.parts.planned(".".join(filter(None, (self.where, own)))) if own else None
+
+    def computed(self, weight: Tensor | None, name: str) -> None:
+        """Note the weight that a parametrization or a hook has computed for this call.
+
+        Args:
+            weight: what was computed.
+            name: of the weight, as if the module held it.
+        """
+        if isinstance(weight, Tensor):
+            self.weights[storage(weight)] = name
+            self._kept.append(weight)  # so that no other tensor gets its address
 
     def _tell(self, name: str, op: str, kind: str, tensor: Tensor, weight: str | None = None) -> None:
         number = self._calls[name]
@@ -177,6 +210,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             depth = self._depth
         with undispatched(tensor), torch._C.DisableTorchFunction():  # noqa: SLF001  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
+
+
+def _logical(name: str) -> str:
+    """The name of the weight that a list of parametrizations computes.
+
+    >>> _logical("0.parametrizations.weight"), _logical("parametrizations.weight")
+    ('0.weight', 'weight')
+    """
+    owner, _, own = name.rpartition("parametrizations.")
+    return owner + own
 
 
 def weights_of(parts: Parts) -> dict[int, str]:
@@ -195,6 +238,7 @@ def undispatched(tensor: Tensor) -> AbstractContextManager[Any]:
     return _disable_current_modes()
 
 
+META = torch.device("meta")
 OWN = frozenset((Tensor, nn.Parameter, Shadow))
 """Classes whose operations need no dispatch to Python."""
 

@@ -280,6 +280,20 @@ def test_numbers_that_cancel():
     assert signal[""].rms == pytest.approx(signal["b"].rms, rel=1e-6)
 
 
+def test_coordinates_that_were_moved_many_times_are_where_they_were_moved_to():
+    """Optical flow adds to coordinates again and again, and takes the first ones off at the end."""
+
+    def moved(net, x):
+        at = torch.arange(40.0)[:, None].expand(40, 64)
+        for layer in net.layers:
+            at = at + layer(x)
+        return at - torch.arange(40.0)[:, None].expand(40, 64)
+
+    model = Net(moved, layers=nn.ModuleList(line(64, 64) for _ in range(7)))
+    predicted, squares = both(model, drawn(40, 64), RECIPE, seeds=8)
+    assert_near(predicted, squares, tolerance=0.05)
+
+
 def test_weights_that_are_used_again_on_other_inputs_are_marked():
     model = Net(lambda net, x: net.layer(net.layer(x).relu()), layer=line(64, 64))
     rows = predict(initframe.resolve(RECIPE, model), drawn(8, 64)).rows
