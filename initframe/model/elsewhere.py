@@ -70,7 +70,16 @@ def gathers(module: nn.Module) -> bool:
     >>> gathers(nn.Linear(2, 3))
     False
     """
-    return any(hook.__module__.startswith("deepspeed.") for hook in module._forward_pre_hooks.values())  # noqa: SLF001
+    return any(is_hook_of("deepspeed", hook) for hook in module._forward_pre_hooks.values())  # noqa: SLF001
+
+
+def is_hook_of(library: str, hook: object) -> bool:
+    """Tell whether a hook is a library's own.
+
+    >>> is_hook_of("deepspeed", [].append)
+    False
+    """
+    return str(getattr(hook, "__module__", None)).startswith(f"{library}.")
 
 
 def without_hooks(module: nn.Module) -> Any:

@@ -11,6 +11,7 @@ from initframe.model.elsewhere import (
     OFFLOADED,
     elsewhere,
     gathers,
+    is_hook_of,
     is_partitioned,
     places_all_inside,
     without_hooks,
@@ -28,7 +29,7 @@ def undivided(parts: Parts) -> Iterator[None]:
     kept: list[tuple[dict[int, Any], dict[int, Any]]] = []
     for module in parts.modules.values():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):  # noqa: SLF001
-            if theirs := [key for key, hook in hooks.items() if hook.__module__.startswith("torch.distributed.")]:
+            if theirs := [key for key, hook in hooks.items() if is_hook_of("torch.distributed", hook)]:
                 kept.append((hooks, dict(hooks)))
                 for key in theirs:
                     del hooks[key]

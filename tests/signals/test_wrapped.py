@@ -112,3 +112,13 @@ def test_gradients_are_measured_in_any_mode(mode):
         assert not torch.is_grad_enabled()
     assert [row.grad_rms for row in found.rows] == [row.grad_rms for row in expected.rows]
     assert found.rows[0].grad_rms > 0
+
+
+def test_hooks_may_be_anything_that_can_be_called():
+    model, bare = net(), net()
+    seen = {}
+    model[0].register_forward_pre_hook(seen.setdefault)  # a method of C, of no module
+    signals = [initframe.predict(initframe.resolve(RECIPE, one), INPUTS) for one in (model, bare)]
+    assert [row.rms for row in signals[0].rows] == [row.rms for row in signals[1].rows]
+    initframe.propagate(model, INPUTS)
+    assert model[0] in seen
