@@ -120,5 +120,6 @@ def test_hooks_may_be_anything_that_can_be_called():
     model[0].register_forward_pre_hook(seen.setdefault)  # a method of C, of no module
     signals = [initframe.predict(initframe.resolve(RECIPE, one), INPUTS) for one in (model, bare)]
     assert [row.rms for row in signals[0].rows] == [row.rms for row in signals[1].rows]
+    seen.clear()
     initframe.propagate(model, INPUTS)
     assert model[0] in seen
