@@ -55,7 +55,7 @@ def speakable() -> None:
         if not isinstance(stream, io.TextIOWrapper):
             continue
         stream.reconfigure(errors="replace")
-        if stream is getattr(sys, f"__{name}__"):
+        if stream is getattr(sys, f"__{name}__") and not stream.isatty():  # nobody leaves a terminal
             setattr(sys, name, patient(stream))
 
 
