@@ -162,14 +162,14 @@ def digest_kernel(size: int, processor: Processor) -> Kernel:
 
 @cache
 def _fill_kernel(distribution: str, dtype: str, width: int, processor: Processor) -> Kernel:
-    layout = f"<{len(Rows._fields) + 1 + len(KEY)}Q{len(constant_names(distribution))}f"
+    layout = f"={len(Rows._fields) + 1 + len(KEY)}Q{len(constant_names(distribution))}f"
     return _kernel(_compile(fill_module(distribution, dtype, width), processor), None, layout)
 
 
 @cache
 def _digest_kernel(size: int, processor: Processor) -> Kernel:
     module = digest_module(size, processor.lanes(64))
-    return _kernel(_compile(module, processor), ctypes.c_uint64, f"<{len(Rows._fields)}Q")
+    return _kernel(_compile(module, processor), ctypes.c_uint64, f"={len(Rows._fields)}Q")
 
 
 def _kernel(address: int, result: type[ctypes.c_uint64] | None, layout: str) -> Kernel:
