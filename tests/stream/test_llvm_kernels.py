@@ -50,7 +50,7 @@ def test_what_is_written_past_the_caches_is_fenced(assembly):
 
 
 def test_digests_call_no_library(assembly):
-    assert len(calls(assembly(digest_module(2, 8)))) == 1
+    assert not calls(assembly(digest_module(2, 8)))  # the entry jumps to the body
 
 
 def calls(code):
