@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import initframe
+from initframe.model.latest import LatestSurvey
 from initframe.model.place import OpenPlace, Place
 from initframe.model.slot import OpenSlot, Slot
-from initframe.model.survey import LatestSurvey, OpenSurvey, Survey
+from initframe.model.survey import OpenSurvey, Survey
 from initframe.plan.assignment import Assignment, OpenAssignment
 from initframe.plan.plan import OpenPlan, Plan
 from initframe.plan.report import OpenReport, OpenResult, Report, Result

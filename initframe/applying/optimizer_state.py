@@ -139,20 +139,21 @@ def clear_units(optimizers: Sequence[torch.optim.Optimizer], tensor: Tensor, dim
                 clear_state([inner], [known])
                 continue
             for key, value in kept.items():
-                along = _units_of(key, value, tensor, dim)
-                if along is None:
-                    continue
-                memory, region = held(value)
-                rows = region.units(along, units)[1]
-                here = index_on(memory.device, rows)
-                if key in WEIGHTS:
-                    weights = held(known)[0].detach()
-                    memory.index_copy_(
-                        along, here, weights.index_select(along, index_on(weights.device, rows)).to(memory)
-                    )
-                else:
-                    memory.index_fill_(along, here, _beginning(inner, known, key))
+                if (along := _units_of(key, value, tensor, dim)) is not None:
+                    _begin_again(inner, known, key, along, units)
     return found
+
+
+def _begin_again(optimizer: torch.optim.Optimizer, parameter: Tensor, key: str, dim: int, units: Sequence[int]) -> None:
+    """Set some units of a tensor of an optimizer's state to the weights if it is a copy of them, else to the start."""
+    memory, region = held(optimizer.state[parameter][key])
+    rows = region.units(dim, units)[1]
+    here = index_on(memory.device, rows)
+    if key in WEIGHTS:
+        weights = held(parameter)[0].detach()
+        memory.index_copy_(dim, here, weights.index_select(dim, index_on(weights.device, rows)).to(memory))
+    else:
+        memory.index_fill_(dim, here, _beginning(optimizer, parameter, key))
 
 
 def _is_coded(value: Tensor) -> bool:

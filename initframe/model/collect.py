@@ -26,7 +26,7 @@ from initframe.model.obstacles import (
     packed_state,
 )
 from initframe.model.own_init import set_by
-from initframe.model.parametrizations import parametrizations
+from initframe.model.parametrizations import logical_name, parametrizations
 from initframe.model.place import OpenPlace, Place
 from initframe.model.remembered import remembered
 from initframe.model.slot import Kind, OpenSlot, Slot
@@ -65,7 +65,7 @@ def collect_module(modules: Sequence[tuple[str, nn.Module]], whole: Mapping[int,
         hooked = module._forward_pre_hooks or "parametrizations" in module._modules  # noqa: SLF001
         computed = parametrizations(module) if hooked else {}
         if isinstance(module, ParametrizationList):
-            around, logical = prefix, _logical_name(prefix)
+            around, logical = prefix, logical_name(prefix[:-1])
         serves = logical if around and prefix.startswith(around) else None
         if FLAT_NAME in held and is_flat(held[FLAT_NAME]):
             yield from _collect_flat(held.pop(FLAT_NAME), modules)
@@ -214,16 +214,6 @@ def _slot(
     )
     slot.__class__ = Slot
     return slot
-
-
-def _logical_name(prefix: str) -> str:
-    """Name the tensor that a module's parametrization at a prefix computes.
-
-    >>> _logical_name("0.parametrizations.weight.")
-    '0.weight'
-    """
-    parent, _, name = prefix[:-1].rpartition(".")
-    return parent.removesuffix("parametrizations") + name
 
 
 def _collect_flat(flat: Tensor, modules: Sequence[tuple[str, nn.Module]]) -> Iterator[Named]:

@@ -55,6 +55,19 @@ def parametrizations(module: nn.Module) -> dict[str, Parametrization]:
     return found | hooked(module) if module._forward_pre_hooks else found  # noqa: SLF001
 
 
+def logical_name(module: str) -> str:
+    """Name the tensor that a list of parametrizations computes.
+
+    Args:
+        module: the list's own name.
+
+    >>> logical_name("0.parametrizations.weight"), logical_name("parametrizations.weight")
+    ('0.weight', 'weight')
+    """
+    owner, _, name = module.rpartition(".")
+    return owner.removesuffix("parametrizations") + name
+
+
 def _registered(name: str, how: ParametrizationList) -> Parametrization:
     """Read a tensor that register_parametrization replaced."""
     keys = ["original"] if how.is_tensor else [f"original{i}" for i in range(how.ntensors)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from initframe.errors import Problem, ResolveError, closest, harmless, printable, shown
 from initframe.frozen import opened
-from initframe.model.survey import LatestSurvey
+from initframe.model.latest import LatestSurvey
 from initframe.plan import param_groups
 from initframe.plan.assignment import Assignment, fan_difference
 from initframe.plan.notebook import frame, html_table

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from initframe.collector import collector_paused
 from initframe.errors import Problem
-from initframe.model.survey import LatestSurvey, Survey, survey
+from initframe.model.latest import LatestSurvey
+from initframe.model.survey import Survey, survey
 from initframe.model.uncompiled import uncompiled
 from initframe.plan import Plan
 from initframe.plan.plan import OpenPlan

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from initframe.model.elsewhere import HOOK
 from initframe.model.hooks import shown_by_hooks
+from initframe.model.parametrizations import logical_name
 from initframe.model.parts import Parts
 from initframe.signal.batch import main_output
 from initframe.signal.operations import SHOWN, Facts, facts
@@ -158,7 +159,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         weight = self._weight.pop()
         result = main_output(output)
         if isinstance(module, ParametrizationList):
-            self.computed(result, _logical(self._names[module]))
+            self.computed(result, logical_name(self._names[module]))
         if self._pending is not None:
             if result is not None and _share(self._pending[2], result):
                 self._pending = None  # the module's own row says it
@@ -210,16 +211,6 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             depth = self._depth
         with undispatched(tensor), torch._C.DisableTorchFunction():  # noqa: SLF001  # nothing that is done to tell of a call is a call
             self.seen(Call(name, number, op, kind, depth, weight), tensor)
-
-
-def _logical(name: str) -> str:
-    """The name of the weight that a list of parametrizations computes.
-
-    >>> _logical("0.parametrizations.weight"), _logical("parametrizations.weight")
-    ('0.weight', 'weight')
-    """
-    owner, _, own = name.rpartition("parametrizations.")
-    return owner + own
 
 
 def weights_of(parts: Parts) -> dict[int, str]:

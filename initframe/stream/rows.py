@@ -60,6 +60,10 @@ def address_of(tensor: Tensor) -> int:
 
     Raises:
         StreamError: it is a fake one, which has elements and no memory.
+
+    >>> import torch
+    >>> address_of(torch.empty(0))
+    0
     """
     address = tensor.data_ptr()
     if not address and tensor.numel():
